@@ -1,0 +1,55 @@
+"""Build tinyscout's two extensions: the C kernels through cffi, the C++ tokenizer through pybind11.
+
+Everything else about the package stands in pyproject.toml.  A machine without a compiler still gets a
+working package: the NumPy column and the Python tokenizer need neither extension.
+"""
+import tempfile
+from glob import glob
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError, ExecError, LinkError
+
+OPENMP_PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
+
+
+class BuildExtensions(build_ext):
+    """Adds what only the building machine knows: pybind11's headers and whether OpenMP is there."""
+
+    def build_extensions(self):
+        import pybind11  # a build requirement: importable now, not when setup.py is first read
+
+        openmp = ["-fopenmp"] if self.has_openmp() else []
+        for extension in self.extensions:
+            extension.include_dirs.append(pybind11.get_include())
+            extension.extra_compile_args += openmp
+            extension.extra_link_args += openmp
+            extension.optional = True  # the package works without: a failed build is a warning
+        super().build_extensions()
+
+    def has_openmp(self):
+        with tempfile.TemporaryDirectory() as scratch:
+            source = Path(scratch) / "probe.c"
+            source.write_text(OPENMP_PROBE)
+            try:
+                objects = self.compiler.compile([str(source)], output_dir=scratch, extra_postargs=["-fopenmp"])
+                self.compiler.link_executable(objects, str(Path(scratch) / "probe"), extra_postargs=["-fopenmp"])
+            except (CompileError, LinkError, ExecError):
+                return False
+        return True
+
+
+setup(
+    packages=["tinyscout", "tinyscout.reference", "tinyscout.kernels", "tinyscout.laws"],
+    cffi_modules=["csrc/c/build.py:ffibuilder"],
+    ext_modules=[
+        Extension(
+            "tinyscout._bpe",
+            sorted(glob("csrc/cpp/*.cpp")),
+            language="c++",
+            extra_compile_args=["-std=c++17", "-O3", "-g0", "-fvisibility=hidden"],
+        )
+    ],
+    cmdclass={"build_ext": BuildExtensions},
+)

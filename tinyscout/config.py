@@ -1,0 +1,158 @@
+"""The sizes of Llama 4.  The letter beside a size is its axis in every shape comment of this project.
+
+    B batch     T tokens now    S tokens seen    D width         H query heads   K key/value heads
+    G = H/K     d head channels E experts        F hidden width  V vocabulary    N rows   P patches of a tile
+"""
+import math
+from dataclasses import dataclass, field, fields
+from typing import NamedTuple
+
+
+class Layer(NamedTuple):
+    """What one decoder layer is made of: a row of the iRoPE plan."""
+
+    rope: bool      # are queries and keys rotated?  If not, the layer has no positions at all ("NoPE")
+    chunked: bool   # does a token see only its own chunk, or the whole past?
+    moe: bool       # a mixture of experts, or one dense feed-forward?
+
+
+def plan(n_layers, nope_every=4, moe_every=1):
+    """The layer plan: every `nope_every`-th layer is global and without RoPE, every `moe_every`-th has experts."""
+    return tuple(
+        Layer(rope=n % nope_every != 0, chunked=n % nope_every != 0, moe=n % moe_every == 0)
+        for n in range(1, n_layers + 1)
+    )
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """The "llama3" rule: wavelengths beyond original/low are stretched by `factor`, equation (rope-scaling)."""
+
+    factor: float = 16.0
+    low: float = 1.0
+    high: float = 1.0
+    original: int = 8192    # tokens of context before the stretch
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The decoder.  The defaults are Scout's."""
+
+    vocab_size: int = 202_048                   # V
+    dim: int = 5120                             # D
+    n_heads: int = 40                           # H
+    n_kv_heads: int = 8                         # K
+    head_dim: int = 128                         # d
+    n_experts: int = 16                         # E
+    top_k: int = 1                              # experts that a token visits, beside the shared one
+    hidden_dim: int = 8192                      # F of an expert, routed or shared
+    dense_dim: int = 16_384                     # F of a layer without experts
+    layers: tuple[Layer, ...] = plan(48)
+    norm_eps: float = 1e-5
+    qk_norm: bool = True                        # on RoPE layers only
+    rope_theta: float = 500_000.0
+    rope_scaling: RopeScaling | None = field(default_factory=RopeScaling)
+    chunk: int = 8192                           # tokens
+    temperature: bool = True                    # on NoPE layers only
+    temperature_floor: float = 8192.0           # tokens
+    temperature_scale: float = 0.1
+    tied: bool = False                          # is the output matrix the embedding?
+    max_positions: int = 10_485_760             # what the checkpoint was made for; nothing here stops there
+
+    def __post_init__(self):
+        _positive(self, but="layers norm_eps rope_scaling qk_norm temperature temperature_scale tied")
+        _require(bool(self.layers), "a text model needs at least one layer")
+        _require(self.n_heads % self.n_kv_heads == 0,
+                 f"{self.n_heads} query heads do not share {self.n_kv_heads} key/value heads evenly")
+        _require(self.head_dim % 2 == 0, f"RoPE turns pairs of channels: head_dim {self.head_dim} is odd")
+        _require(self.top_k <= self.n_experts, f"cannot choose {self.top_k} of {self.n_experts} experts")
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """The picture's encoder, adapter and projector.  The same tower in Scout and Maverick."""
+
+    dim: int = 1408                             # D
+    n_heads: int = 16                           # H
+    n_layers: int = 34
+    hidden_dim: int = 5632                      # F
+    adapter_dim: int = 4096                     # width between pixel shuffle and the text model
+    tile_size: int = 336                        # pixels on a side
+    patch_size: int = 14                        # pixels on a side
+    shuffle: int = 2                            # patches on a side that pixel shuffle makes one token
+    channels: int = 3
+    norm_eps: float = 1e-5
+    rope_theta: float = 10_000.0
+
+    def __post_init__(self):
+        _positive(self, but="norm_eps")
+        _require(self.dim % (4 * self.n_heads) == 0,
+                 f"2-D RoPE needs head channels in fours: {self.dim} over {self.n_heads} heads")
+        _require(self.tile_size % (self.patch_size * self.shuffle) == 0,
+                 f"a tile of {self.tile_size} pixels is not cut evenly into patches of {self.patch_size} "
+                 f"and groups of {self.shuffle}")
+
+    @property
+    def head_dim(self):
+        return self.dim // self.n_heads
+
+    @property
+    def grid(self):
+        """Patches along one side of a tile."""
+        return self.tile_size // self.patch_size
+
+    @property
+    def tokens_per_tile(self):
+        """What the text model sees of a tile: 144 in Scout."""
+        return (self.grid // self.shuffle) ** 2
+
+
+@dataclass(frozen=True)
+class ScoutConfig:
+    """A whole model.  `vision` is None where the checkpoint holds only text."""
+
+    text: TextConfig = field(default_factory=TextConfig)
+    vision: VisionConfig | None = field(default_factory=VisionConfig)
+    patch_id: int = 200_092                     # the token whose embedding a picture replaces
+    image_start_id: int = 200_080
+    image_end_id: int = 200_081
+    bos_id: int | None = 200_000
+    stop_ids: tuple[int, ...] = (200_001, 200_007, 200_008)
+    pad_id: int | None = 200_018
+
+
+SCOUT = ScoutConfig()
+MAVERICK = ScoutConfig(
+    text=TextConfig(n_experts=128, layers=plan(48, moe_every=2), qk_norm=False, rope_scaling=None,
+                    max_positions=1_048_576))
+NAMED = {"scout": SCOUT, "maverick": MAVERICK}
+
+
+def mini(vision=True, **changes):
+    """Scout's own plan at the size of a test: seconds, not gigabytes.
+
+    `changes` go to TextConfig.  Chunk and temperature floor are small, so that a few dozen tokens
+    already cross several chunk edges and feel the temperature.
+    """
+    text = TextConfig(**{
+        "vocab_size": 512, "dim": 64, "n_heads": 4, "n_kv_heads": 2, "head_dim": 16, "n_experts": 4,
+        "hidden_dim": 48, "dense_dim": 80, "layers": plan(4), "rope_scaling": RopeScaling(original=64),
+        "chunk": 8, "temperature_floor": 4.0, "max_positions": 4096, **changes})
+    eye = VisionConfig(dim=32, n_heads=2, n_layers=2, hidden_dim=128, adapter_dim=48, tile_size=56) if vision else None
+    last = text.vocab_size - 1
+    return ScoutConfig(text, eye, patch_id=last, image_start_id=last - 1, image_end_id=last - 2,
+                       bos_id=last - 3, stop_ids=(last - 4, last - 5, last - 6), pad_id=last - 7)
+
+
+def _require(condition, message):
+    if not condition:
+        raise ValueError(message)
+
+
+def _positive(config, but):
+    """Every size must be a finite number above zero."""
+    for f in fields(config):
+        value = getattr(config, f.name)
+        if f.name not in but.split():
+            _require(isinstance(value, int | float) and math.isfinite(value) and value > 0,
+                     f"{f.name} must be a positive number, not {value!r}")
