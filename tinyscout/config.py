@@ -8,6 +8,20 @@ from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
 
+def _require(condition, message):
+    if not condition:
+        raise ValueError(message)
+
+
+def _positive(config, but):
+    """Every size must be a finite number above zero."""
+    for f in fields(config):
+        value = getattr(config, f.name)
+        if f.name not in but.split():
+            _require(isinstance(value, int | float) and math.isfinite(value) and value > 0,
+                     f"{f.name} must be a positive number, not {value!r}")
+
+
 class Layer(NamedTuple):
     """What one decoder layer is made of: a row of the iRoPE plan."""
 
@@ -24,8 +38,7 @@ def plan(n_layers, nope_every=4, moe_every=1):
     )
 
 
-@dataclass(frozen=True)
-class RopeScaling:
+class RopeScaling(NamedTuple):
     """The "llama3" rule: wavelengths beyond original/low are stretched by `factor`, equation (rope-scaling)."""
 
     factor: float = 16.0
@@ -51,7 +64,7 @@ class TextConfig:
     norm_eps: float = 1e-5
     qk_norm: bool = True                        # on RoPE layers only
     rope_theta: float = 500_000.0
-    rope_scaling: RopeScaling | None = field(default_factory=RopeScaling)
+    rope_scaling: RopeScaling | None = RopeScaling()
     chunk: int = 8192                           # tokens
     temperature: bool = True                    # on NoPE layers only
     temperature_floor: float = 8192.0           # tokens
@@ -88,6 +101,9 @@ class VisionConfig:
         _positive(self, but="norm_eps")
         _require(self.dim % (4 * self.n_heads) == 0,
                  f"2-D RoPE needs head channels in fours: {self.dim} over {self.n_heads} heads")
+        _require(self.hidden_dim == self.dim * self.shuffle ** 2,
+                 f"the encoder's hidden_dim {self.hidden_dim} must equal dim * shuffle**2 = "
+                 f"{self.dim * self.shuffle ** 2}, as in every Llama 4")
         _require(self.tile_size % (self.patch_size * self.shuffle) == 0,
                  f"a tile of {self.tile_size} pixels is not cut evenly into patches of {self.patch_size} "
                  f"and groups of {self.shuffle}")
@@ -142,17 +158,3 @@ def mini(vision=True, **changes):
     last = text.vocab_size - 1
     return ScoutConfig(text, eye, patch_id=last, image_start_id=last - 1, image_end_id=last - 2,
                        bos_id=last - 3, stop_ids=(last - 4, last - 5, last - 6), pad_id=last - 7)
-
-
-def _require(condition, message):
-    if not condition:
-        raise ValueError(message)
-
-
-def _positive(config, but):
-    """Every size must be a finite number above zero."""
-    for f in fields(config):
-        value = getattr(config, f.name)
-        if f.name not in but.split():
-            _require(isinstance(value, int | float) and math.isfinite(value) and value > 0,
-                     f"{f.name} must be a positive number, not {value!r}")

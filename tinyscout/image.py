@@ -1,0 +1,213 @@
+"""A picture becomes tiles: squares of one size, cut where they lie, and one small copy of the whole picture.
+
+The way there: open (RGB, 0..255) -> choose a canvas of rows × cols tiles -> resize -> pad -> cut -> normalise.
+The story with numbers is docs/tiles.md.
+"""
+import io
+import math
+import os
+import warnings
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+MAX_TILES = 16              # of one picture, the global tile not counted
+MAX_PIXELS = 89_478_485     # a quarter of a gigabyte in 24 bits; from here on Pillow too suspects an attack
+MAX_SIDE = 65_535           # the longest side of a JPEG; Pillow resizes a thin strip by way of a wide one
+
+IMAGE_START, IMAGE_END, IMAGE, PATCH = "<|image_start|>", "<|image_end|>", "<|image|>", "<|patch|>"
+TILE_X, TILE_Y = "<|tile_x_separator|>", "<|tile_y_separator|>"
+
+
+class Tiles(NamedTuple):
+    """A picture as the vision encoder reads it."""
+
+    pixels: np.ndarray      # (tiles, 3, h, w) float32 in [-1, 1]: row by row, then the global tile if there are several
+    rows: int               # of tiles on the canvas
+    cols: int
+
+
+def open_picture(source):
+    """Opens a picture in whatever form it comes, on white where it is transparent.
+
+    source  a path, the bytes of a file, a file object, a PIL picture, or a uint8 array (h, w), (h, w, 1 | 3 | 4)
+    Returns a PIL picture in RGB.  What is decoded here is also turned upright, as the camera noted; a PIL
+    picture or an array is taken as it lies, because its owner has already seen it that way.
+    Raises OSError where a path cannot be opened, and ValueError for a file that is damaged or no picture, for
+    an empty or gigantic picture, and for levels that are not 8-bit.
+    """
+    if isinstance(source, str | os.PathLike):
+        with open(source, "rb") as file:
+            return _decode(file, repr(os.fspath(source)))
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _decode(io.BytesIO(source), "the picture")
+    if isinstance(source, np.ndarray):
+        return _on_white(_from_array(source), "the array")
+    if isinstance(source, Image.Image):
+        return _on_white(source, "the picture")
+    if hasattr(source, "read"):
+        return _decode(source, repr(getattr(source, "name", "the picture")))
+    raise ValueError(f"a picture is a path, bytes, a file, a PIL image or a uint8 array, not {type(source).__name__}")
+
+
+def _decode(file, name):
+    with _readable(name):
+        picture = Image.open(file)      # only the header: the size is checked before any pixel is unpacked
+    _check_size(picture.height, picture.width, name)
+    with _readable(name):
+        ImageOps.exif_transpose(picture, in_place=True)
+    return _on_white(picture, name)
+
+
+@contextmanager
+def _readable(name):
+    """One kind of error, in one line, for the many that Pillow's decoders have (SyntaxError, EOFError, ...)."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    except Image.UnidentifiedImageError:
+        raise ValueError(f"{name} is no picture, or in a format that Pillow does not know") from None
+    except Exception as error:
+        raise ValueError(f"{name} cannot be read as a picture: {str(error) or type(error).__name__}") from error
+
+
+def _check_size(height, width, name):
+    if height < 1 or width < 1:
+        raise ValueError(f"{name} is empty: {height} by {width} pixels")
+    if height * width > MAX_PIXELS or max(height, width) > MAX_SIDE:
+        raise ValueError(f"{name} is too large: {height:,} by {width:,} pixels, where at most {MAX_PIXELS:,} "
+                         f"in all and {MAX_SIDE:,} on a side are read")
+
+
+def _from_array(array):
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (3,), (4,)):
+        raise ValueError(f"an array is a picture if it is uint8 and (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), "
+                         f"not {array.dtype} {array.shape}")
+    _check_size(array.shape[0], array.shape[1], "the array")
+    return Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
+
+
+def _on_white(picture, name):
+    """RGB; what shines through a transparent picture is white paper."""
+    _check_size(picture.height, picture.width, name)
+    if picture.mode[0] in "IF":         # Pillow would clip 0..65535 at 255: nearly all of it white
+        raise ValueError(f"{name} has more than 8 bits a level (mode {picture.mode}): scale it to 0..255 first")
+    with _readable(name):
+        picture.load()
+        if picture.has_transparency_data:
+            paper = Image.new("RGBA", picture.size, "white")
+            picture = Image.alpha_composite(paper, picture.convert("RGBA"))
+        return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+@lru_cache
+def canvases(max_tiles=MAX_TILES):
+    """Every way to lay at most `max_tiles` tiles in a rectangle: (n, 2) int of rows and cols; 50 ways for 16."""
+    return np.array([(rows, cols) for rows in range(1, max_tiles + 1) for cols in range(1, max_tiles // rows + 1)])
+
+
+def choose_canvas(height, width, tile_size=336, max_tiles=MAX_TILES):
+    """The canvas that wastes least: the tightest that holds the picture whole, or else the one that shrinks it least.
+
+    height, width, tile_size in pixels.  Returns (rows, cols) in tiles.  Equation (tiling).
+
+    A canvas allows the scale min(room / size) over both axes.  Several canvases may allow the same; the smallest
+    of them is unique, because where two allow a scale, so does the one with the fewer rows and the fewer cols.
+    Raises ValueError for a size below one.
+    """
+    if min(height, width, tile_size, max_tiles) < 1:
+        raise ValueError(f"no canvas for {height} by {width} pixels in at most {max_tiles} tiles of {tile_size}")
+    table = canvases(max_tiles)
+    # float32, as in the model's own preparation: a quotient that rounds to 1 counts as 1
+    scale = ((table * tile_size).astype(np.float32) / np.array([height, width], np.float32)).min(axis=1)
+    enlarging = scale[scale >= 1]
+    best = table[scale == (enlarging.min() if enlarging.size else scale.max())]
+    rows, cols = best[best.prod(axis=1).argmin()]
+    return int(rows), int(cols)
+
+
+def resize_target(height, width, rows, cols, tile_size=336):
+    """The size of the picture on its canvas, its proportions kept; only a picture smaller than a tile grows.
+
+    All in pixels but rows and cols.  Returns (height, width).  Equation (tile-fit).
+    """
+    room_y = min(max(height, tile_size), rows * tile_size)
+    room_x = min(max(width, tile_size), cols * tile_size)
+    scale_y, scale_x = room_y / height, room_x / width
+    if scale_x < scale_y:
+        return max(1, min(math.floor(height * scale_x), room_y)), room_x
+    return room_y, max(1, min(math.floor(width * scale_y), room_x))
+
+
+def cut_tiles(picture, config, max_tiles=MAX_TILES):
+    """Cuts a picture into the tiles that the vision encoder reads.
+
+    picture  anything that open_picture takes;  config  a VisionConfig, of which tile_size counts
+    Returns Tiles.  A canvas of one tile is all there is; of several, a global tile follows them: the whole
+    picture in one square, its proportions given up.  Raises what open_picture raises.
+    """
+    picture, size = open_picture(picture), config.tile_size
+    rows, cols = choose_canvas(picture.height, picture.width, size, max_tiles)
+    height, width = resize_target(picture.height, picture.width, rows, cols, size)
+    canvas = np.zeros((rows * size, cols * size, 3), np.uint8)      # black, to the right and below
+    canvas[:height, :width] = resize(picture, height, width)
+    levels = canvas.reshape(rows, size, cols, size, 3).transpose(0, 2, 4, 1, 3).reshape(-1, 3, size, size)
+    if rows * cols > 1:
+        levels = np.concatenate([levels, resize(picture, size, size).transpose(2, 0, 1)[None]])
+    return Tiles(to_pixels(levels), rows, cols)
+
+
+def join_tiles(tiles):
+    """Lays the tiles out again: what cut_tiles cut, without the global tile.
+
+    Returns the canvas, (rows * h, cols * w, 3) uint8, padding included.
+    """
+    pixels, rows, cols = tiles
+    _, channels, height, width = pixels.shape
+    grid = to_levels(pixels[:rows * cols]).reshape(rows, cols, channels, height, width)
+    return grid.transpose(0, 3, 1, 4, 2).reshape(rows * height, cols * width, channels)
+
+
+def resize(picture, height, width):
+    """Bilinear, with a filter that widens as the picture shrinks ("antialias"): (height, width, 3) uint8.
+
+    Equation (antialias).
+    """
+    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def to_pixels(levels):
+    """Levels 0..255 -> float32 in [-1, 1], as the encoder was trained: mean 0.5, deviation 0.5."""
+    half = np.float32(0.5)
+    return (levels.astype(np.float32) / np.float32(255) - half) / half
+
+
+def to_levels(pixels):
+    """The inverse of to_pixels: uint8."""
+    return np.rint((pixels * 0.5 + 0.5) * 255).astype(np.uint8)
+
+
+def tile_layout(rows, cols, config):
+    """What the text model reads in a picture's place: the names of its special tokens, in order.
+
+    Row by row, a separator after every tile (x within the row, y at its end); then <|image|> and the global tile.
+    A single tile is its own global tile.  Equation (tile-tokens).
+    """
+    tile = [PATCH] * config.tokens_per_tile
+    names = [IMAGE_START]
+    if rows * cols > 1:
+        for _ in range(rows):
+            for col in range(cols):
+                names += [*tile, TILE_X if col < cols - 1 else TILE_Y]
+    return [*names, IMAGE, *tile, IMAGE_END]
+
+
+def count_tokens(rows, cols, config):
+    """How many tokens a picture of rows × cols tiles costs: the length of its layout.  Equation (tile-tokens)."""
+    n = rows * cols
+    local = n * (config.tokens_per_tile + 1) if n > 1 else 0
+    return local + config.tokens_per_tile + 3

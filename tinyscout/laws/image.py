@@ -1,0 +1,178 @@
+"""What must hold when a picture is cut into tiles.
+
+LAWS maps every law to the strategy that draws its arguments: `law(*drawn)` must not raise.
+"""
+from fractions import Fraction
+
+import numpy as np
+from hypothesis import strategies as st
+from PIL import Image
+
+from tinyscout.config import VisionConfig
+from tinyscout.image import (
+    IMAGE,
+    PATCH,
+    TILE_X,
+    TILE_Y,
+    choose_canvas,
+    count_tokens,
+    cut_tiles,
+    join_tiles,
+    resize_target,
+    tile_layout,
+    to_levels,
+    to_pixels,
+)
+
+TILE = 28       # pixels: two patches of 7 on a side for each of 2 tokens on a side
+CONFIG = VisionConfig(dim=32, n_heads=2, n_layers=2, hidden_dim=128, adapter_dim=48, tile_size=TILE, patch_size=7)
+
+
+def noise(height, width, seed):
+    """A picture in which no two places look alike.  Levels from 1: black is padding alone."""
+    return np.random.default_rng(seed).integers(1, 256, (height, width, 3), dtype=np.uint8)
+
+
+def triangle(length, target):
+    """The rows that resize one axis, (target, length) float64: equation (antialias), written as it reads."""
+    scale = max(length / target, 1.0)
+    centre = (np.arange(target)[:, None] + 0.5) * length / target
+    weight = np.maximum(0, 1 - np.abs(np.arange(length) + 0.5 - centre) / scale)
+    return weight / weight.sum(axis=1, keepdims=True)
+
+
+def resampled(levels, height, width):
+    """The resized picture in float64, unrounded."""
+    narrow = triangle(levels.shape[1], width) @ levels.astype(np.float64)           # (h, width, 3)
+    return np.tensordot(triangle(levels.shape[0], height), narrow, axes=1)
+
+
+def canvas_is_the_best(height, width, tile, most):
+    """In exact arithmetic no canvas fits better, but for the last bit of float32; none that is smaller fits as well."""
+    def fit(rows, cols):
+        return min(Fraction(rows * tile, height), Fraction(cols * tile, width))
+
+    rows, cols = choose_canvas(height, width, tile, most)
+    assert min(rows, cols) >= 1
+    assert rows * cols <= most
+    fits = {(r, c): fit(r, c) for r in range(1, most + 1) for c in range(1, most // r + 1)}
+    holding = [f for f in fits.values() if f >= 1]
+    best = min(holding) if holding else max(fits.values())
+    assert abs(fits[rows, cols] / best - 1) < Fraction(1, 2**22)
+    assert not any(f == fits[rows, cols] for (r, c), f in fits.items() if r * c < rows * cols)
+
+
+def canvas_turns_with_the_picture(height, width, tile, most):
+    assert choose_canvas(width, height, tile, most) == choose_canvas(height, width, tile, most)[::-1]
+
+
+def picture_fits_and_keeps_its_shape(height, width, tile, most):
+    """It stays on the canvas, grows only to a tile, keeps its proportions to a pixel, and is left alone if it fits."""
+    rows, cols = choose_canvas(height, width, tile, most)
+    h, w = resize_target(height, width, rows, cols, tile)
+    assert 1 <= h <= min(rows * tile, max(height, tile))
+    assert 1 <= w <= min(cols * tile, max(width, tile))
+    off = min(abs(h - Fraction(w * height, width)), abs(w - Fraction(h * width, height)))
+    assert off <= 1 + Fraction(1, 10**6) or 1 in (h, w)     # floor, and a thin strip keeps one pixel
+    if tile <= height <= rows * tile and tile <= width <= cols * tile:
+        assert (h, w) == (height, width)
+
+
+def tiles_lie_row_by_row(height, width, seed):
+    """Tile number row * cols + col is that square of the canvas; padding is black, to the right and below."""
+    tiles = cut_tiles(noise(height, width, seed), CONFIG)
+    h, w = resize_target(height, width, tiles.rows, tiles.cols, TILE)
+    canvas = join_tiles(tiles)
+    assert canvas.shape == (tiles.rows * TILE, tiles.cols * TILE, 3)
+    for number, tile in enumerate(tiles.pixels[:tiles.rows * tiles.cols]):
+        row, col = divmod(number, tiles.cols)
+        square = canvas[row * TILE:(row + 1) * TILE, col * TILE:(col + 1) * TILE]
+        np.testing.assert_array_equal(to_pixels(square).transpose(2, 0, 1), tile)
+    assert (canvas[:h, :w] > 0).all()
+    assert not canvas[h:].any()
+    assert not canvas[:, w:].any()
+
+
+def cut_then_join_is_the_picture(height, width, seed):
+    """A picture that needs no resizing comes back level by level."""
+    levels = noise(height, width, seed)
+    tiles = cut_tiles(levels, CONFIG)
+    assert tiles.pixels.dtype == np.float32
+    np.testing.assert_array_equal(join_tiles(tiles)[:height, :width], levels)
+
+
+def resizing_is_a_triangle_filter(height, width, seed):
+    """Pillow rounds after each axis, half a level at most: it is within one level of the unrounded truth."""
+    levels = noise(height, width, seed)
+    tiles = cut_tiles(levels, CONFIG)
+    h, w = resize_target(height, width, tiles.rows, tiles.cols, TILE)
+    assert np.abs(join_tiles(tiles)[:h, :w] - resampled(levels, h, w)).max() <= 1.01     # and its weights have 22 bits
+    if tiles.rows * tiles.cols > 1:
+        whole = to_levels(tiles.pixels[-1]).transpose(1, 2, 0)
+        assert np.abs(whole - resampled(levels, TILE, TILE)).max() <= 1.01
+
+
+def there_is_one_global_tile(height, width, seed):
+    """Of several tiles the last is the whole picture in one square: it holds no padding."""
+    tiles = cut_tiles(noise(height, width, seed), CONFIG)
+    n = tiles.rows * tiles.cols
+    assert len(tiles.pixels) == n + (n > 1)
+    assert n == 1 or to_levels(tiles.pixels[-1]).min() > 0
+
+
+def layout_tells_the_tiles(rows, cols, config):
+    """The separators alone give back rows and cols, and there is a patch for every row of the encoder's output."""
+    names = tile_layout(rows, cols, config)
+    n = rows * cols
+    assert len(names) == count_tokens(rows, cols, config)
+    assert names.count(PATCH) == (n + (n > 1)) * config.tokens_per_tile
+    assert names.count(IMAGE) == 1
+    if n > 1:
+        per_row = [line.count(TILE_X) + 1 for line in "".join(names[:names.index(IMAGE)]).split(TILE_Y)[:-1]]
+        assert per_row == [cols] * rows
+
+
+def every_level_comes_back(levels):
+    pixels = to_pixels(levels)
+    assert pixels.dtype == np.float32
+    assert (pixels.min(), pixels.max()) == (-1, 1)
+    np.testing.assert_array_equal(to_levels(pixels), levels)
+
+
+def arrays_and_pictures_are_cut_alike(height, width, seed):
+    levels = noise(height, width, seed)
+    kept = levels.copy()
+    a, b = cut_tiles(levels, CONFIG), cut_tiles(Image.fromarray(levels), CONFIG)
+    np.testing.assert_array_equal(a.pixels, b.pixels)
+    np.testing.assert_array_equal(levels, kept)
+
+
+def near(tile):
+    """Sizes that lie at the edges of a tile and of several, and anything between."""
+    edges = [n * tile + d for n in (1, 2, 3, 4, 16) for d in (-1, 0, 1) if n * tile + d > 0]
+    return st.sampled_from(edges) | st.integers(1, 20 * tile) | st.integers(1, 3)
+
+
+def sizes(tile):
+    return st.tuples(near(tile), near(tile), st.just(tile), st.sampled_from([1, 2, 3, 7, 16]))
+
+
+any_size = st.sampled_from([336, 56, 1]).flatmap(sizes)
+seeds = st.integers(0, 2**32 - 1)
+pictures = st.tuples(near(TILE), near(TILE), seeds)
+unresized = st.tuples(st.integers(TILE, 4 * TILE), st.integers(TILE, 4 * TILE), seeds)
+grids = st.tuples(st.integers(1, 16), st.integers(1, 16), st.sampled_from([CONFIG, VisionConfig()])).filter(
+    lambda grid: grid[0] * grid[1] <= 16)
+
+LAWS = {
+    canvas_is_the_best: any_size,
+    canvas_turns_with_the_picture: any_size,
+    picture_fits_and_keeps_its_shape: any_size,
+    tiles_lie_row_by_row: pictures,
+    cut_then_join_is_the_picture: unresized,
+    resizing_is_a_triangle_filter: pictures,
+    there_is_one_global_tile: pictures,
+    layout_tells_the_tiles: grids,
+    every_level_comes_back: st.tuples(st.just(np.arange(256, dtype=np.uint8))),
+    arrays_and_pictures_are_cut_alike: pictures,
+}

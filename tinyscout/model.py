@@ -1,0 +1,92 @@
+"""What a user holds: a config, weights, a tokenizer and a backend; and how it is loaded and saved."""
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from tinyscout import scout
+from tinyscout.cache import Cache
+from tinyscout.checkpoint import load_config, load_weights, save_checkpoint
+from tinyscout.config import ScoutConfig
+from tinyscout.generate import generate
+from tinyscout.tokenizer import Tokenizer
+from tinyscout.weights import Scout, init
+
+BACKENDS = {"numpy": "tinyscout.reference", "c": "tinyscout.kernels.c"}
+
+
+def backend_ops(backend):
+    """The module of operations behind a name; a module (your own overlay, say) is taken as it is.
+
+    backend str or module  ->  module.  Raises ValueError for an unknown name, RuntimeError for one not built.
+    """
+    if isinstance(backend, ModuleType):
+        return backend
+    if backend not in BACKENDS:
+        raise ValueError(f"no backend {backend!r}: choose from {', '.join(BACKENDS)}")
+    return importlib.import_module(BACKENDS[backend])
+
+
+@dataclass(frozen=True)
+class Model:
+    """A whole Llama 4.  `ops` is the module that computes it: tinyscout.reference or another backend."""
+
+    config: ScoutConfig
+    weights: Scout
+    tokenizer: Tokenizer | None
+    ops: Any
+
+    def new_cache(self):
+        """An empty memory, to be handed to `logits` or `generate` call after call."""
+        return Cache(self.config.text)
+
+    def logits(self, tokens, images=(), cache=None):
+        """Scores of the next token at every token.
+
+        tokens (T,) ids with the patch tokens in place, images (tiles, 3, h, w) arrays in order  ->  (T, V) float32
+
+        With a cache the tokens continue what it holds, and images may be given before their patch tokens come.
+        Raises ValueError for ids outside the vocabulary or patch tokens that do not match the images.
+        """
+        y = scout.forward(tokens, images, self.weights, self.config, cache, self.ops)
+        return np.asarray(self.ops.asnumpy(y), np.float32)
+
+    def generate(self, tokens, images=(), **options):
+        """Token ids that continue the prompt, one by one: see `tinyscout.generate.generate` for the options.
+
+        max_new_tokens=256, temperature=0.6, top_p=0.9, top_k=None, seed=None, stop_ids=None, cache=None
+        """
+        return generate(tokens, images, self.weights, self.config, self.ops, **options)
+
+
+def load(path, backend="numpy", dtype=None):
+    """Open a Llama 4 checkpoint directory in Hugging Face's layout.
+
+    path, backend "numpy", "c" or a module, dtype None to compute from the files as they are (memory-mapped,
+    widened where used) or such as "float32" to convert now (more memory, faster tokens)  ->  Model
+    Raises FileNotFoundError or ValueError.
+    """
+    path, ops = Path(path).expanduser(), backend_ops(backend)
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path} is not a directory")
+    config = load_config(path)
+    weights = load_weights(path, config, dtype)
+    known = [name for name in ("tokenizer.json", "tokenizer.model", "original/tokenizer.model") if (path / name).is_file()]
+    return Model(config, weights, Tokenizer.load(path) if known else None, ops)
+
+
+def random_model(config, backend="numpy", seed=0, tokenizer=None):
+    """A model with random weights: nothing to download, and every shape is real.  config ScoutConfig  ->  Model"""
+    return Model(config, init(config, seed), tokenizer, backend_ops(backend))
+
+
+def save(model, path, dtype=None):
+    """Write a checkpoint directory that `load` and transformers read.
+
+    model Model, path, dtype None or such as "bfloat16".  Raises OSError; an older checkpoint there stays whole then.
+    """
+    write = model.tokenizer.save if model.tokenizer else lambda scratch: None
+    save_checkpoint(Path(path).expanduser(), model.weights, model.config, dtype, extra=write)

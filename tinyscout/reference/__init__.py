@@ -1,0 +1,31 @@
+"""Every operation of Scout as plain NumPy: what the numbers mean.
+
+This package is also the shape of every backend: `kernels.c` and `kernels.cuda` are this same list of
+names, some of them replaced by something faster.  Inputs may be float32 or float64; a weight in float16
+or bfloat16 is widened to the input's type where it is used, so a checkpoint can stay as its file is.
+"""
+from numpy import asarray
+from numpy import asarray as asnumpy  # into and out of the backend's own arrays
+
+from tinyscout.reference.activation import gelu, sigmoid, swiglu
+from tinyscout.reference.attention import (
+    attention_temperature,
+    causal_mask,
+    chunked_mask,
+    grouped_query_attention,
+    softmax,
+)
+from tinyscout.reference.fusion import fuse
+from tinyscout.reference.linear import embed, linear
+from tinyscout.reference.moe import experts, router
+from tinyscout.reference.norm import layer_norm, rms_norm
+from tinyscout.reference.patches import patchify, pixel_shuffle
+from tinyscout.reference.rope import apply_rope, rope_angles, rope_angles_2d, rope_frequencies
+from tinyscout.reference.sampling import sample, top_k, top_p
+
+__all__ = [
+    "apply_rope", "asarray", "asnumpy", "attention_temperature", "causal_mask", "chunked_mask", "embed", "experts",
+    "fuse", "gelu", "grouped_query_attention", "layer_norm", "linear", "patchify", "pixel_shuffle", "rms_norm",
+    "rope_angles", "rope_angles_2d", "rope_frequencies", "router", "sample", "sigmoid", "softmax", "swiglu",
+    "top_k", "top_p",
+]

@@ -1,0 +1,61 @@
+"""Activations: what makes two matrices in a row more than one matrix."""
+import math
+
+import numpy as np
+
+
+def sigmoid(x):
+    """A gate between shut and open, equation (sigmoid).
+
+    x (...)  ->  (...) in (0, 1)
+    """
+    e = np.exp(-np.abs(x))                      # never overflows
+    return np.where(x >= 0, 1, e).astype(x.dtype, copy=False) / (1 + e)
+
+
+def swiglu(gate, up):
+    """silu(gate) * up: one branch opens a gate for the other, equation (swiglu).
+
+    gate and up (..., F)  ->  (..., F)
+    """
+    return gate * sigmoid(gate) * up
+
+
+def gelu(x):
+    """x times the chance that a normal variable is smaller than x, equation (gelu).
+
+    x (...)  ->  (...).  The exact form, not the tanh approximation.
+    """
+    tail = erfc(np.abs(x) * math.sqrt(0.5)) / 2             # the chance of being beyond |x|
+    return x * np.where(x < 0, tail, 1 - tail)
+
+
+FAR = 9.0                                       # erfc(9) = 4e-37: nothing is left beyond
+
+
+def _fit_erfc(degree=20):
+    """Chebyshev coefficients of log(erfc(x)) + x*x - log(t) in t = 2 / (2 + x), for x from 0 to FAR.
+
+    NumPy has no erf, and the standard library's takes one number at a time, which is all that a fit needs.
+    """
+    def smooth(u):                              # u from -1 to 1 stands for t from its least to 1
+        t = (2 / (2 + FAR) * (1 - u) + (1 + u)) / 2
+        return [math.log(math.erfc(2 / s - 2)) + (2 / s - 2) ** 2 - math.log(s) for s in t]
+    return np.polynomial.chebyshev.chebinterpolate(lambda u: np.array(smooth(u)), degree).tolist()
+
+
+ERFC = _fit_erfc()
+
+
+def erfc(x):
+    """The complementary error function for x >= 0, within 2e-15 in float64.
+
+    x (...), not negative  ->  (...)
+    """
+    x = np.minimum(x, FAR)
+    t, least = 2 / (2 + x), 2 / (2 + FAR)
+    u = (2 * t - (1 + least)) / (1 - least)
+    above, here = 0.0, 0.0 * u
+    for c in ERFC[:0:-1]:                       # Clenshaw's recurrence, from the highest coefficient down
+        above, here = here, 2 * u * here - above + c
+    return t * np.exp(u * here - above + ERFC[0] - x * x)

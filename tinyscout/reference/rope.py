@@ -1,0 +1,62 @@
+"""Rotary position embedding (RoPE): a position is an angle, and attention sees only differences of angles."""
+import math
+
+import numpy as np
+
+
+def rope_frequencies(head_dim, theta, scaling=None):
+    """How far each pair of channels turns per token, in radians, equations (rope-frequency) and (rope-scaling).
+
+    head_dim int, theta float, scaling (factor, low, high, original) or None  ->  (d/2,) float64
+
+    Scout stretches slow pairs: a wavelength longer than original/low tokens becomes `factor` times
+    longer, one shorter than original/high stays, and the band between is blended (Scout's is empty: low = high).
+    """
+    frequency = float(theta) ** (-np.arange(0, head_dim, 2) / head_dim)
+    if scaling is None:
+        return frequency
+    factor, low, high, original = scaling
+    turns = original * frequency / (2 * math.pi)        # full turns within the original context
+    if low == high:
+        keep = (turns >= low).astype(float)             # the blend would divide by zero
+    else:
+        keep = np.clip((turns - low) / (high - low), 0, 1)
+    return keep * frequency + (1 - keep) * frequency / factor
+
+
+def rope_angles(positions, head_dim, theta, scaling=None):
+    """Cosine and sine of every pair's angle at every position, equation (rope-angle).
+
+    positions (T,) int, head_dim int, theta float, scaling as above  ->  cos (T, d/2), sin (T, d/2) float64
+
+    Angles are made in float64: at position ten million a float32 product p * f has lost its fraction.
+    """
+    angle = np.asarray(positions, np.float64)[:, None] * rope_frequencies(head_dim, theta, scaling)
+    return np.cos(angle), np.sin(angle)
+
+
+def rope_angles_2d(grid, head_dim, theta):
+    """The angles of a picture's patches: half the pairs turn with the column, half with the row, equation (rope-2d).
+
+    grid int, the patches on a side  ->  cos and sin (grid * grid + 1, d/2) float64
+
+    Columns and rows count from one.  The last entry is the class token, which has no place and does not turn.
+    """
+    frequency = rope_frequencies(head_dim // 2, theta)
+    row, column = np.divmod(np.arange(grid * grid), grid)
+    angle = np.concatenate([np.outer(column + 1, frequency), np.outer(row + 1, frequency)], axis=1)
+    angle = np.concatenate([angle, np.zeros_like(angle[:1])])
+    return np.cos(angle), np.sin(angle)
+
+
+def apply_rope(x, cos, sin):
+    """Turn each pair of neighbouring channels by its token's angle, equation (rope).
+
+    x (B, T, H, d), cos and sin (T, d/2)  ->  (B, T, H, d) in x's dtype
+    """
+    cos, sin = (a[:, None, :].astype(x.dtype, copy=False) for a in (cos, sin))      # (T, 1, d/2): all heads alike
+    even, odd = x[..., 0::2], x[..., 1::2]
+    y = np.empty_like(x)
+    y[..., 0::2] = even * cos - odd * sin
+    y[..., 1::2] = even * sin + odd * cos
+    return y

@@ -1,0 +1,94 @@
+"""The text model, written once.  `ops` is any backend: the reference or a module that replaces some of its names."""
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyscout import reference
+from tinyscout.weights import MoE
+
+
+class Places(NamedTuple):
+    """What a layer needs to know of where its T tokens stand."""
+
+    start: int              # position of the first of them
+    cos: Any                # (T, d/2), for RoPE layers
+    sin: Any                # (T, d/2)
+    temperature: Any        # (T, 1, 1), for NoPE layers, or None where it is off
+
+
+def places(start, T, config, like, ops=reference):
+    """The positions start .. start + T - 1 as every layer wants them, in the dtype of `like`."""
+    positions = np.arange(start, start + T)
+    angles = ops.rope_angles(positions, config.head_dim, config.rope_theta, config.rope_scaling)
+    cos, sin = (ops.asarray(a.astype(like.dtype)) for a in angles)
+    if not config.temperature:
+        return Places(start, cos, sin, None)
+    t = ops.attention_temperature(positions, config.temperature_floor, config.temperature_scale)
+    return Places(start, cos, sin, ops.asarray(t.astype(like.dtype)[:, None, None]))
+
+
+def attention(x, w, layer, where, config, cache=None, ops=reference):
+    """Rotated and chunked, or without positions and sharpened: the two kinds of iRoPE layer, equation (attention-block).
+
+    x (B, T, D), w Attention, layer Layer, where Places, cache Cache's LayerCache or None  ->  (B, T, D)
+    """
+    B, T, _ = x.shape
+    q = ops.linear(x, w.w_q).reshape(B, T, config.n_heads, config.head_dim)
+    k = ops.linear(x, w.w_k).reshape(B, T, config.n_kv_heads, config.head_dim)
+    v = ops.linear(x, w.w_v).reshape(B, T, config.n_kv_heads, config.head_dim)
+    if layer.rope:
+        q, k = ops.apply_rope(q, where.cos, where.sin), ops.apply_rope(k, where.cos, where.sin)
+        if config.qk_norm:                          # per head and without weights
+            q, k = ops.rms_norm(q, None, config.norm_eps), ops.rms_norm(k, None, config.norm_eps)
+    elif where.temperature is not None:
+        q = q * where.temperature                   # only the query: the keys in the cache stay valid
+    first = where.start
+    if cache is not None:
+        k, v, first = cache.extend(where.start, k, v)
+    y = ops.grouped_query_attention(q, k, v, True, config.chunk if layer.chunked else None, first)
+    return ops.linear(y.reshape(B, T, -1), w.w_o)
+
+
+def feed_forward(x, w, ops=reference):
+    """x (N, D), w FeedForward  ->  (N, D), equation (feed-forward)."""
+    return ops.linear(ops.swiglu(ops.linear(x, w.w_gate), ops.linear(x, w.w_up)), w.w_down)
+
+
+def moe(x, w, top_k, ops=reference):
+    """The shared expert on x plus the chosen ones on gated x, equation (moe).
+
+    x (N, D), w MoE, top_k int  ->  (N, D)
+    """
+    expert, gate = ops.router(x, w.w_router, top_k)
+    return feed_forward(x, w.shared, ops) + ops.experts(x, expert, gate, *w.experts)
+
+
+def block(x, w, layer, where, config, cache=None, ops=reference):
+    """One decoder layer: attention, then experts or a dense network, each added to what came in, equation (block).
+
+    x (B, T, D), w Block, the rest as in `attention`  ->  (B, T, D)
+    """
+    normal = ops.rms_norm(x, w.attention_norm, config.norm_eps)
+    x = x + attention(normal, w.attention, layer, where, config, cache, ops)
+    rows = ops.rms_norm(x, w.feed_forward_norm, config.norm_eps).reshape(-1, x.shape[-1])
+    if isinstance(w.feed_forward, MoE):
+        y = moe(rows, w.feed_forward, config.top_k, ops)
+    else:
+        y = feed_forward(rows, w.feed_forward, ops)
+    return x + y.reshape(x.shape)
+
+
+def text_model(x, w, config, cache=None, ops=reference):
+    """All layers of the plan, then the last norm.
+
+    x (B, T, D) embedded tokens, w Text, config TextConfig, cache Cache or None  ->  (B, T, D) hidden states
+
+    With a cache the tokens stand behind those it holds, and it takes them in.
+    """
+    T = x.shape[1]
+    where = places(0 if cache is None else cache.length, T, config, x, ops)
+    for n, (layer, weights) in enumerate(zip(config.layers, w.blocks, strict=True)):
+        x = block(x, weights, layer, where, config, None if cache is None else cache.layers[n], ops)
+    if cache is not None:
+        cache.advance(T)
+    return ops.rms_norm(x, w.norm, config.norm_eps)

@@ -1,0 +1,59 @@
+"""The picture's way to the text model: patches, a bidirectional encoder, pixel shuffle, adapter."""
+import numpy as np
+
+from tinyscout import reference
+
+
+def embed_patches(tiles, w, config, ops=reference):
+    """Every patch as a vector, the class token behind them, and what each place adds, equation (patch-embedding).
+
+    tiles (B, C, h, w), w Vision  ->  (B, P + 1, D)
+    """
+    patches = ops.linear(ops.patchify(tiles, config.patch_size), w.w_patch)
+    B, _, D = patches.shape
+    one = np.broadcast_to(w.class_embedding.astype(patches.dtype), (B, 1, D))
+    return np.concatenate([patches, one], axis=1) + w.position_embedding.astype(patches.dtype)
+
+
+def vision_attention(x, w, cos, sin, config, ops=reference):
+    """Every patch of a tile reads every other: no mask, and 2-D RoPE in every layer.
+
+    x (B, P + 1, D), w VisionAttention, cos and sin (P + 1, d/2)  ->  (B, P + 1, D)
+    """
+    heads = (*x.shape[:2], config.n_heads, config.head_dim)
+    q = ops.apply_rope(ops.linear(x, w.w_q, w.b_q).reshape(heads), cos, sin)
+    k = ops.apply_rope(ops.linear(x, w.w_k, w.b_k).reshape(heads), cos, sin)
+    v = ops.linear(x, w.w_v, w.b_v).reshape(heads)
+    y = ops.grouped_query_attention(q, k, v, False)
+    return ops.linear(y.reshape(x.shape), w.w_o, w.b_o)
+
+
+def vision_block(x, w, cos, sin, config, ops=reference):
+    """One encoder layer, equation (vision-block).  x (B, P + 1, D), w VisionBlock  ->  (B, P + 1, D)."""
+    normal = ops.layer_norm(x, *w.attention_norm, config.norm_eps)
+    x = x + vision_attention(normal, w.attention, cos, sin, config, ops)
+    normal = ops.layer_norm(x, *w.mlp_norm, config.norm_eps)
+    return x + ops.linear(ops.gelu(ops.linear(normal, w.mlp.w_1, w.mlp.b_1)), w.mlp.w_2, w.mlp.b_2)
+
+
+def adapter(x, w, config, ops=reference):
+    """Four patches become one token, then two layers with a GELU after *each*, equation (adapter).
+
+    x (B, P, D), w Adapter  ->  (B, P / shuffle**2, A)
+    """
+    tokens = ops.pixel_shuffle(x, config.shuffle)
+    return ops.gelu(ops.linear(ops.gelu(ops.linear(tokens, w.w_1)), w.w_2))
+
+
+def vision_model(tiles, w, config, ops=reference):
+    """Tiles to the vectors that stand for them.  Tiles do not see each other.
+
+    tiles (B, C, h, w) normalised pixels, w Vision, config VisionConfig  ->  (B, tokens_per_tile, A)
+    """
+    x = ops.layer_norm(embed_patches(tiles, w, config, ops), *w.norm_pre, config.norm_eps)
+    angles = ops.rope_angles_2d(config.grid, config.head_dim, config.rope_theta)
+    cos, sin = (ops.asarray(a.astype(x.dtype)) for a in angles)
+    for weights in w.blocks:
+        x = vision_block(x, weights, cos, sin, config, ops)
+    x = ops.layer_norm(x, *w.norm_post, config.norm_eps)
+    return adapter(x[:, :-1], w.adapter, config, ops)               # the class token has done its work

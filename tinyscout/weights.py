@@ -1,0 +1,215 @@
+"""The weights: one NamedTuple per block, whose comments are the table of shapes.
+
+Every matrix is (in, out), so a projection reads `x @ w`.  The letters are those of config.py.
+"""
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = Any
+
+
+class Attention(NamedTuple):
+    w_q: Array                  # (D, H*d)
+    w_k: Array                  # (D, K*d)
+    w_v: Array                  # (D, K*d)
+    w_o: Array                  # (H*d, D)
+
+
+class FeedForward(NamedTuple):
+    w_gate: Array               # (D, F)    routed experts: (E, D, F)
+    w_up: Array                 # (D, F)                    (E, D, F)
+    w_down: Array               # (F, D)                    (E, F, D)
+
+
+class MoE(NamedTuple):
+    w_router: Array             # (D, E)
+    shared: FeedForward
+    experts: FeedForward
+
+
+class Block(NamedTuple):
+    attention_norm: Array       # (D,)
+    attention: Attention
+    feed_forward_norm: Array    # (D,)
+    feed_forward: Any           # MoE or FeedForward
+
+
+class Text(NamedTuple):
+    embedding: Array            # (V, D)
+    blocks: list                # of Block
+    norm: Array                 # (D,)
+    output: Array               # (D, V)
+
+
+class LayerNorm(NamedTuple):
+    weight: Array               # (D,)
+    bias: Array                 # (D,)
+
+
+class VisionAttention(NamedTuple):
+    w_q: Array                  # (D, D)
+    b_q: Array                  # (D,)
+    w_k: Array
+    b_k: Array
+    w_v: Array
+    b_v: Array
+    w_o: Array
+    b_o: Array
+
+
+class MLP(NamedTuple):
+    w_1: Array                  # (D, F)
+    b_1: Array                  # (F,)
+    w_2: Array                  # (F, D)
+    b_2: Array                  # (D,)
+
+
+class VisionBlock(NamedTuple):
+    attention_norm: LayerNorm
+    attention: VisionAttention
+    mlp_norm: LayerNorm
+    mlp: MLP
+
+
+class Adapter(NamedTuple):
+    w_1: Array                  # (D * shuffle**2, A)
+    w_2: Array                  # (A, A)
+
+
+class Vision(NamedTuple):
+    w_patch: Array              # (C * patch * patch, D)
+    class_embedding: Array      # (D,)
+    position_embedding: Array   # (P + 1, D)
+    norm_pre: LayerNorm
+    blocks: list                # of VisionBlock
+    norm_post: LayerNorm
+    adapter: Adapter
+
+
+class Scout(NamedTuple):
+    text: Text
+    vision: Any                 # Vision, or None in a model of text alone
+    w_projector: Array          # (A, D of the text), or None
+
+
+def build(config, leaf):
+    """The whole tree of weights, each made by leaf(path, shape): `("text.blocks.0.attention.w_q", (D, H*d))`.
+
+    A tied output matrix is the transposed embedding and is not asked for.
+    """
+    text = _build_text(config.text, leaf)
+    if config.vision is None:
+        return Scout(text, None, None)
+    vision = _build_vision(config.vision, leaf)
+    return Scout(text, vision, leaf("w_projector", (config.vision.adapter_dim, config.text.dim)))
+
+
+def _build_text(c, leaf):
+    D, Hd, Kd = c.dim, c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim
+
+    def feed_forward(at, F, *E):
+        return FeedForward(leaf(f"{at}.w_gate", (*E, D, F)), leaf(f"{at}.w_up", (*E, D, F)),
+                           leaf(f"{at}.w_down", (*E, F, D)))
+
+    def block(at, layer):
+        attention = Attention(leaf(f"{at}.attention.w_q", (D, Hd)), leaf(f"{at}.attention.w_k", (D, Kd)),
+                              leaf(f"{at}.attention.w_v", (D, Kd)), leaf(f"{at}.attention.w_o", (Hd, D)))
+        inner = f"{at}.feed_forward"
+        mixed = MoE(leaf(f"{inner}.w_router", (D, c.n_experts)), feed_forward(f"{inner}.shared", c.hidden_dim),
+                    feed_forward(f"{inner}.experts", c.hidden_dim, c.n_experts)) if layer.moe else None
+        return Block(leaf(f"{at}.attention_norm", (D,)), attention, leaf(f"{at}.feed_forward_norm", (D,)),
+                     mixed or feed_forward(inner, c.dense_dim))
+
+    embedding = leaf("text.embedding", (c.vocab_size, D))
+    blocks = [block(f"text.blocks.{n}", layer) for n, layer in enumerate(c.layers)]
+    return Text(embedding, blocks, leaf("text.norm", (D,)),
+                embedding.T if c.tied else leaf("text.output", (D, c.vocab_size)))
+
+
+def _build_vision(c, leaf):
+    D, F, P = c.dim, c.hidden_dim, c.grid ** 2
+
+    def norm(at):
+        return LayerNorm(leaf(f"{at}.weight", (D,)), leaf(f"{at}.bias", (D,)))
+
+    def block(at):
+        qkvo = [leaf(f"{at}.attention.{kind}_{name}", (D, D) if kind == "w" else (D,))
+                for name in "qkvo" for kind in "wb"]
+        mlp = MLP(leaf(f"{at}.mlp.w_1", (D, F)), leaf(f"{at}.mlp.b_1", (F,)),
+                  leaf(f"{at}.mlp.w_2", (F, D)), leaf(f"{at}.mlp.b_2", (D,)))
+        return VisionBlock(norm(f"{at}.attention_norm"), VisionAttention(*qkvo), norm(f"{at}.mlp_norm"), mlp)
+
+    return Vision(
+        leaf("vision.w_patch", (c.channels * c.patch_size ** 2, D)), leaf("vision.class_embedding", (D,)),
+        leaf("vision.position_embedding", (P + 1, D)), norm("vision.norm_pre"),
+        [block(f"vision.blocks.{n}") for n in range(c.n_layers)], norm("vision.norm_post"),
+        Adapter(leaf("vision.adapter.w_1", (D * c.shuffle ** 2, c.adapter_dim)),
+                leaf("vision.adapter.w_2", (c.adapter_dim, c.adapter_dim))))
+
+
+def tree_map(f, *trees):
+    """Apply f to the arrays that stand at the same place in each tree; None stays None."""
+    first = trees[0]
+    if isinstance(first, tuple | list):
+        mapped = [tree_map(f, *branches) for branches in zip(*trees, strict=True)]
+        return type(first)(*mapped) if hasattr(first, "_fields") else mapped
+    return None if first is None else f(*trees)
+
+
+def hollow(config):
+    """The tree with every array's shape and none of its memory."""
+    return build(config, lambda path, shape: np.broadcast_to(np.float32(0), shape))
+
+
+def init(config, seed=0, dtype=np.float32):
+    """Random weights: matrices normal with variance 1 / inputs, norms one, biases zero.
+
+    config ScoutConfig, seed int, dtype of every array  ->  Scout
+    """
+    rng = np.random.default_rng(seed)
+
+    def leaf(path, shape):
+        name = path.rsplit(".", 1)[-1]
+        if name.startswith("b_") or name == "bias":
+            return np.zeros(shape, dtype)
+        if len(shape) == 1 and name != "class_embedding":
+            return np.ones(shape, dtype)
+        fan_in = shape[-1] if "embedding" in name else shape[-2]
+        values = rng.standard_normal(shape, dtype=np.float32)
+        values *= fan_in ** -0.5
+        return values.astype(dtype, copy=False)
+
+    return build(config, leaf)
+
+
+class Counts(NamedTuple):
+    """Numbers of parameters."""
+
+    text: int
+    vision: int         # the tower with its adapter
+    projector: int
+    total: int
+    routed: int         # all routed experts of all layers
+    active: int         # text weights that one token meets: everything but the experts it does not choose
+
+
+def count(config):
+    """How many parameters a config stands for; no weight is made.
+
+    config ScoutConfig  ->  Counts
+    """
+    sizes = {}
+
+    def leaf(path, shape):
+        sizes[path] = math.prod(shape)
+        return np.broadcast_to(np.float32(0), shape)
+
+    def total(part):
+        return sum(size for path, size in sizes.items() if part in path)
+
+    build(config, leaf)
+    text, vision, projector, routed = total("text."), total("vision."), total("w_projector"), total(".experts.")
+    active = text - routed + routed * config.text.top_k // config.text.n_experts
+    return Counts(text, vision, projector, text + vision + projector, routed, active)
