@@ -27,7 +27,11 @@ def backend_ops(backend):
         return backend
     if backend not in BACKENDS:
         raise ValueError(f"no backend {backend!r}: choose from {', '.join(BACKENDS)}")
-    return importlib.import_module(BACKENDS[backend])
+    try:
+        return importlib.import_module(BACKENDS[backend])
+    except ImportError as error:
+        raise RuntimeError(f"backend {backend!r} is not built here ({error}): reinstall tinyscout on a machine with "
+                           f"a compiler, or use 'numpy'") from None
 
 
 @dataclass(frozen=True)

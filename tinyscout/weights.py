@@ -166,7 +166,7 @@ def hollow(config):
 def init(config, seed=0, dtype=np.float32):
     """Random weights: matrices normal with variance 1 / inputs, norms one, biases zero.
 
-    config ScoutConfig, seed int, dtype of every array  ->  Scout
+    config ScoutConfig, seed int, dtype of every array  ->  Scout, each matrix laid out in memory as a checkpoint's
     """
     rng = np.random.default_rng(seed)
 
@@ -177,9 +177,11 @@ def init(config, seed=0, dtype=np.float32):
         if len(shape) == 1 and name != "class_embedding":
             return np.ones(shape, dtype)
         fan_in = shape[-1] if "embedding" in name else shape[-2]
-        values = rng.standard_normal(shape, dtype=np.float32)
+        flipped = len(shape) == 2 and "embedding" not in name
+        values = rng.standard_normal(shape[::-1] if flipped else shape, dtype=np.float32)
         values *= fan_in ** -0.5
-        return values.astype(dtype, copy=False)
+        values = values.astype(dtype, copy=False)
+        return values.T if flipped else values
 
     return build(config, leaf)
 

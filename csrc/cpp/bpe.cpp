@@ -11,6 +11,7 @@
 #include "split.h"
 
 namespace py = pybind11;
+using Integers = py::array_t<int, py::array::c_style | py::array::forcecast>;
 
 constexpr size_t CACHED_PIECES = 1 << 16, CACHED_LENGTH = 64;      // 64 thousand pieces of at most 64 bytes
 
@@ -30,9 +31,10 @@ py::list as_list(const std::vector<int> &ids) {
 
 class Encoder {
 public:
-    Encoder(const py::array_t<int, py::array::c_style | py::array::forcecast> &pairs, std::vector<int> alphabet,
+    Encoder(const Integers &pairs, std::vector<int> alphabet,
             const py::dict &whole, py::object split)
-        : pairs(size_t(pairs.shape(0))), alphabet(std::move(alphabet)), whole(whole.size() + 1), split(std::move(split)) {
+        : pairs(size_t(pairs.shape(0))), alphabet(std::move(alphabet)), whole(whole.size() + 1),
+          split(std::move(split)) {
         if (pairs.ndim() != 2 || pairs.shape(1) != 4) throw std::invalid_argument("pairs must be an (n, 4) array");
         if (this->alphabet.size() != 256) throw std::invalid_argument("the alphabet is one id per byte: 256");
         for (py::ssize_t i = 0; i < pairs.shape(0); i++)
@@ -72,7 +74,7 @@ private:
     struct Work {
         explicit Work(Encoder &encoder) : cache(encoder.busy, std::try_to_lock) {}
         std::unique_lock<std::mutex> cache;
-        Merger merger;
+        Bench bench;
         std::vector<int> ids;
     };
 
@@ -83,7 +85,7 @@ private:
         if (whole.find(piece, hash, out)) return;
         work.ids.clear();
         for (unsigned char byte : piece) work.ids.push_back(alphabet[byte]);
-        work.merger.merge(work.ids, pairs);
+        byte_pair_merge(work.ids, pairs, work.bench);
         if (cached) seen.insert(piece, hash, work.ids.data(), work.ids.size());
         out.insert(out.end(), work.ids.begin(), work.ids.end());
     }
@@ -97,14 +99,15 @@ private:
 };
 
 // {(left, right): (rank, merged)}, as the reference takes it
-std::vector<int> byte_pair_merge(std::vector<int> ids, const py::dict &pairs) {
+std::vector<int> merge_with_dict(std::vector<int> ids, const py::dict &pairs) {
     PairTable table(pairs.size());
     for (const auto &[pair, value] : pairs) {
         const auto [left, right] = pair.cast<std::pair<int, int>>();
         const auto [rank, merged] = value.cast<std::pair<int, int>>();
         table.insert(left, right, rank, merged);
     }
-    Merger().merge(ids, table);
+    Bench bench;
+    byte_pair_merge(ids, table, bench);
     return ids;
 }
 
@@ -135,7 +138,7 @@ PYBIND11_MODULE(_bpe, m) {
         .def(py::init([](const py::bytes &classes) { return Llama4Split(std::string(classes)); }), py::arg("classes"))
         .def("__call__", &split, py::arg("text"));
     py::class_<Encoder>(m, "Encoder")
-        .def(py::init<py::array_t<int, py::array::c_style | py::array::forcecast>, std::vector<int>, py::dict, py::object>(),
+        .def(py::init<Integers, std::vector<int>, py::dict, py::object>(),
              py::arg("pairs"), py::arg("alphabet"), py::arg("whole"), py::arg("split"))
         .def("__call__", &Encoder::operator(), py::arg("text"));
     py::class_<Learner>(m, "learn")
@@ -144,5 +147,5 @@ PYBIND11_MODULE(_bpe, m) {
         }), py::arg("pieces"), py::arg("counts"))
         .def("__iter__", [](py::object self) { return self; })
         .def("__next__", &next_merge);
-    m.def("byte_pair_merge", &byte_pair_merge, py::arg("ids"), py::arg("pairs"));
+    m.def("byte_pair_merge", &merge_with_dict, py::arg("ids"), py::arg("pairs"));
 }

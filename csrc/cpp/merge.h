@@ -1,5 +1,6 @@
 // Merging by rank, equation (bpe), and the two tables that make it fast: ranks of pairs, and pieces seen before.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -29,7 +30,10 @@ public:
     explicit PairTable(size_t n) : slots(slots_for(n), Slot{EMPTY, 0, 0}) {}
 
     static uint64_t key(int left, int right) { return uint64_t(uint32_t(left)) << 32 | uint32_t(right); }
-    void insert(int left, int right, int rank, int merged) { slots[at(key(left, right))] = {key(left, right), rank, merged}; }
+    void insert(int left, int right, int rank, int merged) {
+        const uint64_t pair = key(left, right);
+        slots[at(pair)] = {pair, rank, merged};
+    }
     const Slot *find(int left, int right) const {
         const Slot &slot = slots[at(key(left, right))];
         return slot.pair == EMPTY ? nullptr : &slot;
@@ -45,43 +49,38 @@ private:
     std::vector<Slot> slots;
 };
 
-// The pair of lowest rank, the leftmost of equals, becomes one token, until no adjacent pair has a rank.  Heap and
-// linked list: O(n log n).  Not made for two threads at once: it keeps its working memory for the next piece.
-class Merger {
-public:
-    // Replaces `ids` by what remains of them.
-    void merge(std::vector<int> &ids, const PairTable &pairs) {
-        const int n = int(ids.size());
-        if (ids.size() > 0x7FFFFFF0) throw std::length_error("a piece of 2 GiB without a cut is too long to merge");
-        before.resize(n), after.resize(n);
-        for (int i = 0; i < n; i++) before[i] = i - 1, after[i] = i + 1 < n ? i + 1 : GONE;
-        for (int i = 0; i + 1 < n; i++) consider(i, ids, pairs);
-        while (!heap.empty()) {
-            const uint64_t best = heap.top();
-            heap.pop();
-            const int i = int(uint32_t(best)), rank = int(best >> 32), j = after[i];
-            if (ids[i] == GONE || j == GONE) continue;
-            const auto *pair = pairs.find(ids[i], ids[j]);
-            if (!pair || pair->rank != rank) continue;      // an earlier merge took one of the two
-            ids[i] = pair->merged;
-            ids[j] = GONE;
-            after[i] = after[j];
-            if (after[i] != GONE) before[after[i]] = i, consider(i, ids, pairs);
-            if (before[i] != GONE) consider(before[i], ids, pairs);
-        }
-        size_t kept = 0;
-        for (int id : ids) if (id != GONE) ids[kept++] = id;
-        ids.resize(kept);
-    }
-
-private:
-    static constexpr int GONE = -1;
-    void consider(int i, const std::vector<int> &ids, const PairTable &pairs) {
-        if (const auto *pair = pairs.find(ids[i], ids[after[i]])) heap.push(uint64_t(pair->rank) << 32 | uint32_t(i));
-    }
-    std::vector<int> before, after;
-    std::priority_queue<uint64_t, std::vector<uint64_t>, std::greater<>> heap;
+// What a merge works with, kept from piece to piece so that nothing is allocated for each.  One per thread.
+struct Bench {
+    std::vector<int> before, after;     // the tokens that are left, as a linked list
+    std::priority_queue<uint64_t, std::vector<uint64_t>, std::greater<>> heap;      // rank in the high half, then place
 };
+
+// The pair of lowest rank, the leftmost of equals, becomes one token, until no adjacent pair has a rank.
+// Replaces `ids` by what remains of them.  O(n log n), equation (bpe).
+inline void byte_pair_merge(std::vector<int> &ids, const PairTable &pairs, Bench &bench) {
+    constexpr int GONE = -1;
+    if (ids.size() > 0x7FFFFFF0) throw std::length_error("a piece of 2 GiB without a cut is too long to merge");
+    const int n = int(ids.size());
+    auto &[before, after, heap] = bench;
+    const auto consider = [&](int i) {
+        if (const auto *pair = pairs.find(ids[i], ids[after[i]])) heap.push(uint64_t(pair->rank) << 32 | uint32_t(i));
+    };
+    before.resize(n), after.resize(n);
+    for (int i = 0; i < n; i++) before[i] = i - 1, after[i] = i + 1 < n ? i + 1 : GONE;
+    for (int i = 0; i + 1 < n; i++) consider(i);
+    while (!heap.empty()) {
+        const int i = int(uint32_t(heap.top())), rank = int(heap.top() >> 32), j = after[i];
+        heap.pop();
+        const auto *pair = ids[i] == GONE || j == GONE ? nullptr : pairs.find(ids[i], ids[j]);
+        if (!pair || pair->rank != rank) continue;      // an earlier merge took one of the two: nothing to do here
+        ids[i] = pair->merged;
+        ids[j] = GONE;
+        after[i] = after[j];
+        if (after[i] != GONE) before[after[i]] = i, consider(i);
+        if (before[i] != GONE) consider(before[i]);
+    }
+    ids.erase(std::remove(ids.begin(), ids.end(), GONE), ids.end());
+}
 
 // Bytes of a piece -> its ids.  Both are laid end to end in two long arrays, and a slot says where.
 class PieceTable {
@@ -113,7 +112,8 @@ public:
             slots.assign(slots.size(), Slot{});
             text.clear(), ids.clear(), filled = 0;
         }
-        slots[at(piece, hash)] = {hash, uint32_t(text.size()), uint32_t(piece.size()), uint32_t(ids.size()), uint32_t(count)};
+        const auto u32 = [](size_t n) { return uint32_t(n); };
+        slots[at(piece, hash)] = {hash, u32(text.size()), u32(piece.size()), u32(ids.size()), u32(count)};
         text += piece;
         ids.insert(ids.end(), first, first + count);
         filled++;

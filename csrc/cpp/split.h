@@ -84,7 +84,7 @@ private:
         const char a = p[1] | 0x20, b = end - p > 2 ? p[2] | 0x20 : 0;
         if (a == 's' || a == 't' || a == 'm' || a == 'd') return p + 2;
         if ((b == 'e' && (a == 'r' || a == 'v')) || (a == 'l' && b == 'l')) return p + 3;
-        if (end - p > 2 && std::string_view(p + 1, 2) == "\u017F") return p + 3;
+        if (end - p > 2 && std::string_view(p + 1, 2) == "\xC5\xBF") return p + 3;
         return p;
     }
 

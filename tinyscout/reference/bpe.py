@@ -106,7 +106,8 @@ def learn(pieces, counts):
     A pair whose bytes spell a token that exists is passed over, so every token has one merge and every id
     other bytes.  Only the surroundings of a merge are counted anew.  equation (bpe-learn)
     """
-    ids, before, after, weight = [], [], [], []          # the pieces as linked lists, laid end to end
+    ids: list[int | None] = []
+    before, after, weight = [], [], []                   # the pieces as linked lists, laid end to end
     pairs = Pairs()
     for piece, count in zip(pieces, counts, strict=True):
         start, stop = len(ids), len(ids) + len(piece)

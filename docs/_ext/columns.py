@@ -1,0 +1,111 @@
+"""The grid on the page: one function in every column that has it, and the table of which column has what.
+
+    ```{columns} rms_norm
+    ```
+shows rms_norm as tabs, NumPy first, then C and CUDA where they exist.  Several names, `{columns} router experts`,
+stand in each tab one below the other.  A column that has no such function has no tab, and a name that
+the NumPy column does not have fails the build, so a page cannot show code that is gone.
+
+    ```{grid-of} bpe:tokenizer norm rope
+    ```
+draws the table: rows are components, columns are forms, and a cell holds the file's name.  The word after a colon
+is the chapter, where it is not called as the component is.
+"""
+import ast
+import re
+from pathlib import Path
+
+from sphinx.util.docutils import SphinxDirective
+
+ROOT = Path(__file__).parents[2]
+COLUMNS = {     # where each looks, in this order
+    "NumPy": ("tinyscout/reference/*.py", "tinyscout/*.py"),    # the operations, then what is composed of them
+    "C": ("csrc/c/*.c", "csrc/cpp/*.cpp", "csrc/cpp/*.h"),
+    "CUDA": ("csrc/cuda/*.cu", "csrc/cuda/*.cuh"),
+}
+
+
+def files(column):
+    return [file for pattern in COLUMNS[column] for file in sorted(ROOT.glob(pattern))]
+
+
+def find(name, column):
+    """Where a column keeps a function: (file, first line, last line) counted from 1, or None."""
+    for file in files(column):
+        lines = (_python_lines if file.suffix == ".py" else _c_lines)(file.read_text(encoding="utf-8"), name)
+        if lines:
+            return file, *lines
+    return None
+
+
+def _python_lines(source, name):
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+            first = node.decorator_list[0].lineno if node.decorator_list else node.lineno
+            return first, node.end_lineno
+    return None
+
+
+def _c_lines(source, name):
+    """A definition starts at the margin and ends at the first brace there; the comment right above belongs to it."""
+    lines = source.splitlines()
+    for n, line in enumerate(lines):
+        opening = re.search("[{;]", "\n".join(lines[n:]))
+        if not re.match(rf"[A-Za-z_][^;=]*\b{name}\s*\(", line) or opening is None or opening[0] == ";":
+            continue                                        # something else, or a prototype
+        first = n
+        while first and re.match(r"//|/\*| \*|template|extern|__global__|static", lines[first - 1]):
+            first -= 1
+        last = next(k for k in range(n, len(lines)) if lines[k].startswith("}") or (k == n and line.endswith("}")))
+        return first + 1, last + 1
+    return None
+
+
+class Columns(SphinxDirective):
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self):
+        wanted = self.arguments[0].split()
+        tabs = []
+        for column in COLUMNS:
+            found = [place for name in wanted if (place := find(name, column))]
+            if column == "NumPy" and len(found) < len(wanted):
+                raise self.error(f"tinyscout does not define every one of: {' '.join(wanted)}")
+            if found:
+                tabs.append(self._tab(column, found))
+        text = "\n".join(["::::{tab-set}", ":sync-group: column", *tabs, "::::"])
+        return self.parse_text_to_nodes(text)
+
+    def _tab(self, column, found):
+        lines = [f":::{{tab-item}} {column}", f":sync: {column}"]
+        for file, first, last in found:
+            path = file.relative_to(ROOT).as_posix()
+            lines += [f"```{{literalinclude}} /../{path}", f":lines: {first}-{last}", f":caption: {path}",
+                      f":language: {'python' if column == 'NumPy' else 'c++'}", "```"]
+        return "\n".join([*lines, ":::"])
+
+
+class GridOf(SphinxDirective):
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self):
+        table = ["{.grid}", "| component | NumPy | C | CUDA | laws | example |", "|---|---|---|---|---|---|"]
+        table += [self._row(name) for name in self.arguments[0].split()]
+        return self.parse_text_to_nodes("\n".join(table))
+
+    def _row(self, name):
+        name, _, chapter = name.partition(":")
+        page = f"[{name}]({chapter or name}.md)"
+        forms = [*map(files, COLUMNS), (ROOT / "tinyscout/laws").glob("*.py")]
+        cells = [next((f"`{file.name}`" for file in form if file.stem == name), "·") for form in forms]
+        example = next(iter(sorted((ROOT / "examples").glob(f"[0-9]*_{name}.py"))), None)
+        cells.append(f"[{example.stem}](gallery/{example.stem}.rst)" if example else "·")
+        return "| " + " | ".join([page, *cells]) + " |"
+
+
+def setup(app):
+    app.add_directive("columns", Columns)
+    app.add_directive("grid-of", GridOf)
+    return {"parallel_read_safe": True}

@@ -1,0 +1,148 @@
+"""Tiles against transformers' own picture processor, run live.
+
+How near must the pixels be?  Exact resizing, equation (antialias), gives a real number per level.  Pillow rounds it
+after each axis, so it stays within 1/2 + 1/2 of the truth, as tinyscout/laws/image.py holds.  torchvision rounds
+once, or, where the processor has AVX2, after each axis with weights of 15 bits where Pillow has 22.  In the first
+case two whole numbers differ by less than 2, so by at most 1; in the second they mostly round alike.  One level is
+1/255, and never more was seen.
+"""
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from tinyscout.config import VisionConfig
+from tinyscout.image import (
+    canvases,
+    choose_canvas,
+    count_tokens,
+    cut_tiles,
+    open_picture,
+    resize_target,
+    tile_layout,
+    to_levels,
+)
+
+from .torchvision_on_cpu import import_torchvision
+
+import_torchvision()
+
+import torch  # noqa: E402
+from transformers import image_transforms, image_utils  # noqa: E402
+from transformers.models.llama4 import image_processing_llama4 as theirs  # noqa: E402
+from transformers.models.llama4.processing_llama4 import Llama4Processor  # noqa: E402
+
+SCOUT = VisionConfig()
+SIZES = [(1, 1), (5, 5), (3, 700), (17, 3001), (33, 2000), (100, 100), (200, 300), (337, 335), (336, 337), (480, 640),
+         (300, 800), (720, 1280), (1080, 1920), (1344, 1344), (1501, 1499), (2000, 33)]
+
+
+def noise(height, width):
+    return np.random.default_rng([height, width]).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def black_and_white(height, width):
+    return noise(height, width) // 128 * 255
+
+
+def photo(height, width):
+    return np.asarray(Image.fromarray(noise(height, width)).filter(ImageFilter.GaussianBlur(3)))
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return theirs.Llama4ImageProcessor()
+
+
+def their_layout(rows, cols):
+    """Their prompt for a picture, as a list of names."""
+    string = Llama4Processor._prompt_split_image(None, (rows, cols), SCOUT.tokens_per_tile)
+    return ["<|" + name for name in string.split("<|")[1:]]
+
+
+def test_ten_thousand_sizes():
+    """The same canvas, the same size on it, the same number of tiles and of tokens; not one exception."""
+    rng = np.random.default_rng(4)
+    sizes = np.concatenate([rng.integers(1, 5000, (5000, 2)), np.exp(rng.uniform(0, np.log(60_000), (4000, 2))),
+                            336 * rng.integers(1, 17, (1000, 2)) + rng.integers(-1, 2, (1000, 2))]).astype(int)
+    room = torch.tensor(theirs.find_supported_resolutions(16, image_utils.SizeDict(height=336, width=336)))
+    lengths = {(rows, cols): len(their_layout(rows, cols)) for rows, cols in canvases(16).tolist()}
+    assert len(sizes) == 10_000
+    for height, width in sizes.tolist():
+        canvas = theirs.get_best_fit((height, width), room).tolist()
+        rows, cols = choose_canvas(height, width)
+        assert [336 * rows, 336 * cols] == canvas, (height, width)
+        limits = tuple(min(max(size, 336), most) for size, most in zip((height, width), canvas, strict=True))
+        target = theirs.get_max_res_without_distortion((height, width), limits)
+        assert resize_target(height, width, rows, cols) == tuple(max(n, 1) for n in target), (height, width)
+        assert count_tokens(rows, cols, SCOUT) == lengths[rows, cols]
+
+
+@pytest.mark.parametrize("canvas", canvases(16).tolist(), ids=lambda canvas: "{}x{}".format(*canvas))
+def test_the_same_layout(canvas):
+    assert tile_layout(*canvas, SCOUT) == their_layout(*canvas)
+
+
+@pytest.mark.parametrize("draw", [noise, black_and_white, photo])
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: "{}x{}".format(*size))
+def test_pixels_within_one_level(processor, size, draw):
+    picture = Image.fromarray(draw(*size))
+    ours = cut_tiles(picture, SCOUT)
+    result = processor(picture, do_rescale=False, do_normalize=False, return_tensors="pt")
+    levels = result["pixel_values"].numpy().astype(int)
+    assert result["aspect_ratios"].tolist() == [[ours.rows, ours.cols]]
+    assert levels.shape == ours.pixels.shape
+    off = to_levels(ours.pixels) - levels
+    assert np.abs(off).max() <= 1
+    assert abs(off.mean()) < 0.25       # rounding hardly takes a side; cutting off after the point takes half a level
+
+
+@pytest.mark.parametrize("size", [(480, 640), (1344, 1344), (200, 300)])
+def test_what_reaches_the_model_after_equal_rounding(processor, size):
+    """transformers normalises in bfloat16.  The same done to our levels gives their pixels; ours are float32."""
+    picture = Image.fromarray(photo(*size))
+    pixels = cut_tiles(picture, SCOUT).pixels
+    result = processor(picture, return_tensors="pt")["pixel_values"]
+    rounded = processor.rescale_and_normalize(
+        torch.from_numpy(to_levels(pixels)), True, processor.rescale_factor, True, processor.image_mean,
+        processor.image_std)
+    assert result.dtype == rounded.dtype == torch.bfloat16
+    # [-1, 1] is two wide, so half of a difference is a difference in units of 0..1; bfloat16's own step here is 1/256
+    assert (result.float() - rounded.float()).abs().max() / 2 <= 1 / 255 + 1 / 256
+    assert (result == rounded).float().mean() > 0.7     # where the levels are equal, so is every bit
+    assert np.abs(rounded.float().numpy() - pixels).max() < 1 / 255
+
+
+def test_a_batch_of_several_pictures(processor):
+    pictures = [Image.fromarray(photo(*size)) for size in [(480, 640), (100, 100), (300, 800), (480, 640)]]
+    theirs_at_once = processor(pictures, do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"]
+    ours = np.concatenate([cut_tiles(picture, SCOUT).pixels for picture in pictures])
+    assert theirs_at_once.shape == ours.shape
+    assert np.abs(to_levels(ours) - theirs_at_once.numpy().astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "PA", "1", "CMYK"])
+def test_the_same_colours(mode):
+    colours = Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 50, 4), dtype=np.uint8))
+    step = {"PA": "LA", "RGBA": "RGBA", "LA": "LA"}.get(mode, "RGB")
+    picture = colours.convert(step).convert(mode)
+    np.testing.assert_array_equal(open_picture(picture), image_transforms.convert_to_rgb(picture, return_numpy=True))
+
+
+def test_the_same_hole_in_a_palette():
+    buffer = io.BytesIO()
+    Image.fromarray(noise(40, 50)).convert("P").save(buffer, "PNG", transparency=17)
+    picture = Image.open(buffer)
+    assert "transparency" in picture.info
+    np.testing.assert_array_equal(open_picture(picture), image_transforms.convert_to_rgb(picture, return_numpy=True))
+
+
+def test_the_same_way_up(tmp_path):
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        buffer, path = io.BytesIO(), tmp_path / f"{orientation}.png"
+        Image.fromarray(noise(30, 50)).save(buffer, "PNG", exif=exif)
+        path.write_bytes(buffer.getvalue())
+        np.testing.assert_array_equal(open_picture(path), image_utils.load_image(str(path)))

@@ -1,0 +1,138 @@
+"""The walkthrough and the code speak of the same things, and a built page asks the network for nothing."""
+import ast
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+BUILT = DOCS / "_build"
+PAGES = {page: page.read_text(encoding="utf-8") for page in sorted(DOCS.glob("*.md"))}
+SOURCES = [file for folder in ("tinyscout", "csrc") for file in sorted((ROOT / folder).rglob("*"))
+           if file.suffix in {".py", ".c", ".h", ".cpp", ".hpp", ".cu", ".cuh"}]
+
+INCLUDE = re.compile(r"```\{literalinclude\} (\S+)\n((?::.*\n)*)")
+COLUMNS = re.compile(r"```\{columns\} (.+)")
+
+pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="no docs/ beside these tests")
+
+
+@pytest.fixture
+def extension(monkeypatch):
+    """Imports one of docs/_ext by name."""
+    pytest.importorskip("sphinx")
+    monkeypatch.syspath_prepend(str(DOCS / "_ext"))
+
+    def load(name):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        return __import__(name)
+
+    return load
+
+
+def definitions(file):
+    return {node.name for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+            if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+
+
+def includes():
+    """(page, included file, its options) for every literalinclude."""
+    for page, text in PAGES.items():
+        for path, options in INCLUDE.findall(text):
+            yield page, (DOCS / path.lstrip("/")).resolve(), options
+
+
+def test_equations_named_in_the_code_exist():
+    labels = {label for text in PAGES.values() for label in re.findall(r":label: *(\S+)", text)}
+    missing = {(label, file.relative_to(ROOT).as_posix())
+               for file in SOURCES
+               for label in re.findall(r"equation[\s*/]+\(([\w-]+)\)", file.read_text(encoding="utf-8"))
+               if label not in labels}
+    assert not missing, f"no chapter has the equations {sorted(missing)}"
+
+
+def test_included_code_exists():
+    for page, file, options in includes():
+        assert file.is_file(), f"{page.name} includes {file}, which does not exist"
+        for name in re.findall(r":pyobject: *(\S+)", options):
+            assert name.split(".")[-1] in definitions(file), f"{page.name}: {file.name} does not define {name}"
+
+
+def test_columns_exist(extension):
+    columns = extension("columns")
+    for page, text in PAGES.items():
+        for name in " ".join(COLUMNS.findall(text)).split():
+            assert columns.find(name, "NumPy"), f"{page.name} shows {name}, which the NumPy column does not define"
+
+
+def test_every_component_has_a_chapter():
+    files = {file for _, file, _ in includes()}
+    shown = {name for text in PAGES.values() for names in COLUMNS.findall(text) for name in names.split()}
+    components = set((ROOT / "tinyscout/reference").glob("[a-z]*.py"))
+    absent = [file.name for file in sorted(components) if file not in files and not definitions(file) & shown]
+    assert not absent, f"no chapter shows anything of {absent}"
+
+
+class Requests(HTMLParser):
+    """Collects what a browser fetches to show the page, as against what a reader may click."""
+
+    FETCHED = frozenset(["script", "link", "img", "iframe", "source", "video", "audio", "object", "embed"])
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attributes):
+        if tag in self.FETCHED and dict(attributes).get("rel") != "canonical":
+            self.found += [value for name, value in attributes
+                           if name in {"src", "href", "srcset", "data"} and re.match(r"\s*(https?:)?//", value or "")]
+
+
+def test_built_pages_need_no_network():
+    pages = list(BUILT.rglob("*.html"))
+    if not pages:
+        pytest.skip("docs/_build does not exist: run sphinx-build -W --keep-going -b html docs docs/_build")
+    for page in pages:
+        parser = Requests()
+        parser.feed(page.read_text(encoding="utf-8"))
+        assert not parser.found, f"{page.relative_to(BUILT)} fetches {parser.found}"
+    for sheet in BUILT.rglob("*.css"):
+        fetched = re.findall(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//[^\"')\s]+", sheet.read_text(encoding="utf-8"))
+        assert not fetched, f"{sheet.relative_to(BUILT)} fetches {fetched}"
+
+
+GOOD = {
+    r"\frac{a}{b}": "<mfrac>",
+    r"\begin{pmatrix} a & b \\ c & d \end{pmatrix}": "<mtable>",
+    r"\begin{aligned} a &= b \\ c &= d \end{aligned}": "<mtable",
+    r"\begin{cases} a & x > 0 \\ b & \text{otherwise} \end{cases}": "<mtext>otherwise</mtext>",
+    r"\sqrt{\sum_{i=1}^{D} x_i^2}": "<munderover>",
+    r"\left\lfloor \frac{p}{C} \right\rfloor": "⌊",
+    r"\hat{x} \odot \mathbf{w}": "⊙",
+    r"\operatorname{rms}(x)": 'rspace="0">rms</mo>',
+}
+
+
+@pytest.mark.parametrize("latex", GOOD)
+def test_an_equation_becomes_mathml(latex, extension):
+    pytest.importorskip("latex2mathml")
+    mathml = extension("mathml").to_mathml(latex, display=True)
+    assert mathml.startswith('<math display="block">')
+    assert GOOD[latex] in mathml
+    assert "\\" not in mathml
+
+
+@pytest.mark.parametrize("latex", [r"\undefinedthing x", r"\frac{a}", "x^{", "a & b"])
+def test_a_bad_equation_is_refused(latex, extension):
+    pytest.importorskip("latex2mathml")
+    with pytest.raises(ValueError, match=r"\w"):
+        extension("mathml").to_mathml(latex)
+
+
+def test_numbers_are_shown_as_they_are_read(extension):
+    show = extension("compute").show
+    assert [show(108641793536), show(66.4812), show(66.4812, ".2f"), show("wrong")] == [
+        "108,641,793,536", "66.5", "66.48", "wrong"]
