@@ -7,7 +7,7 @@ import tempfile
 from glob import glob
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, ExecError, LinkError
 
@@ -41,7 +41,7 @@ class BuildExtensions(build_ext):
 
 
 setup(
-    packages=["tinyscout", "tinyscout.reference", "tinyscout.kernels", "tinyscout.laws"],
+    packages=find_packages(include=["tinyscout", "tinyscout.*"]),
     cffi_modules=["csrc/c/build.py:ffibuilder"],
     ext_modules=[
         Extension(

@@ -158,13 +158,21 @@ def test_a_plain_completion():
 
 def test_turns_add_up_to_the_conversation():
     past = [{"role": "system", "content": "Be kind."}, user(picture(0), words("Hi"))]
-    reply, then = "Ho", [user(picture(1), words("And?"))]
-    whole = encode_chat([*past, {"role": "assistant", "content": reply}, *then], TOKENIZER, CONFIG)
-    first, second = encode_chat(past, TOKENIZER, CONFIG), encode_turn(then, TOKENIZER, CONFIG)
-    assert first.tokens + list(reply.encode()) + second.tokens == whole.tokens
-    assert len(first.images) + len(second.images) == len(whole.images)
-    assert encode_turn(then, TOKENIZER, CONFIG, close=None).tokens == second.tokens[1:]
-    assert encode_turn(then, TOKENIZER, CONFIG, close="eom").tokens[0] == TOKENIZER.special["<|eom|>"]
+    then = [user(picture(1), words("And?"))]
+    whole = encode_chat([*past, {"role": "assistant", "content": "Ho"}, *then], TOKENIZER, CONFIG)
+    first = encode_chat(past, TOKENIZER, CONFIG)
+    for reply in (b"Ho", [*b"Ho", TOKENIZER.special["<|eot|>"]], [*b"Ho", TOKENIZER.special["<|end_of_text|>"]]):
+        *fed, last = reply      # a generator yields its last token and does not feed it
+        second = encode_turn(then, last, TOKENIZER, CONFIG)
+        assert first.tokens + fed + second.tokens == whole.tokens
+        assert len(first.images) + len(second.images) == len(whole.images)
+
+
+def test_a_turn_after_a_tool_call_or_a_full_cache():
+    then, eom = [{"role": "tool", "content": "no"}], TOKENIZER.special["<|eom|>"]
+    bare = encode_turn(then, None, TOKENIZER, CONFIG, reply=False).tokens
+    assert TOKENIZER.decode(bare) == "<|header_start|>ipython<|header_end|>\n\nno<|eom|>"
+    assert encode_turn(then, eom, TOKENIZER, CONFIG, reply=False).tokens == [eom, *bare]
 
 
 # ---- what cannot be encoded ends in one clear line
@@ -204,6 +212,8 @@ def test_bad_conversations(messages, says):
 def test_an_empty_prompt():
     with pytest.raises(ValueError, match="the prompt is empty"):
         encode_prompt("", [], TOKENIZER, CONFIG)
+    with pytest.raises(ValueError, match="a prompt is a text, not NoneType"):
+        encode_prompt(None, [], TOKENIZER, CONFIG)
 
 
 def test_a_missing_picture():

@@ -6,7 +6,6 @@ import zlib
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from tinyscout import image
@@ -35,10 +34,13 @@ PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 70, 3), d
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
-@settings(deadline=None, max_examples=60)
-@given(data=st.data())
-def test_laws(law, data):
-    law(*data.draw(LAWS[law]))
+def test_laws(law, examples):
+    @settings(max_examples=4 * examples, deadline=None, database=None, derandomize=True)
+    @given(LAWS[law])
+    def law_holds(drawn):
+        law(*drawn)
+
+    law_holds()
 
 
 @pytest.mark.parametrize(("size", "canvas", "resized", "tiles", "tokens"), [
@@ -169,6 +171,11 @@ def test_bad_pictures(source, says):
     with pytest.raises(ValueError, match=says) as caught:
         open_picture(source)
     assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_file_that_somebody_else_has_opened():
+    with pytest.raises(ValueError, match="truncated"):
+        open_picture(Image.open(io.BytesIO(encoded(PHOTO, "JPEG")[:1500])))
 
 
 def test_gigantic_even_where_pillow_is_told_not_to_mind(monkeypatch):

@@ -16,6 +16,7 @@ from tinyscout.image import IMAGE_END, IMAGE_START, MAX_TILES, PATCH, cut_tiles,
 ROLES = {"system": "system", "user": "user", "assistant": "assistant", "tool": "ipython", "ipython": "ipython"}
 BEGIN, HEADER_START, HEADER_END = "<|begin_of_text|>", "<|header_start|>", "<|header_end|>"
 EOT, EOM = "<|eot|>", "<|eom|>"     # the turn is over; the message is over, but a tool is still to speak
+END_OF_TEXT = "<|end_of_text|>"     # what a base model says instead
 ENDS = {"eot": EOT, "eom": EOM}
 IN_CONFIG = {BEGIN: "bos_id", PATCH: "patch_id", IMAGE_START: "image_start_id", IMAGE_END: "image_end_id"}
 
@@ -36,22 +37,22 @@ def encode_chat(messages, tokenizer, config, reply=True):
     Raises ValueError for an empty or malformed conversation, and for a tokenizer that does not fit the config;
     OSError or ValueError for a picture that cannot be opened.
     """
-    prompt = encode_turn(messages, tokenizer, config, reply, close=None)
+    prompt = encode_turn(messages, None, tokenizer, config, reply)
     return Prompt([special_id(BEGIN, tokenizer, config), *prompt.tokens], prompt.images)
 
 
-def encode_turn(messages, tokenizer, config, reply=True, close="eot"):
+def encode_turn(messages, last, tokenizer, config, reply=True):
     """Only what is new, for a conversation whose past is already in the cache.
 
     messages   the new ones, mostly one of the user
-    close      "eot" or "eom" ends the model's last reply first: a generator that stops at the token it sampled
-               has not fed that token to the model.  None where the cache already holds it
+    last       the last token of the model's reply, which a generator yields and does not feed to the model any more;
+               None where the cache holds the past to its end
     The past is never encoded again: the ids that the model sampled need not be those that encoding its text gives.
     Raises as encode_chat does.
     """
     if not isinstance(messages, list | tuple) or not messages:
         raise ValueError("a conversation is a list of at least one message")
-    prompt = Prompt([] if close is None else [special_id(_end(close), tokenizer, config)], [])
+    prompt = Prompt([] if last is None else _close(last, tokenizer, config), [])
     for n, message in enumerate(messages):
         _add_message(prompt, message, f"message {n}", tokenizer, config)
     if reply:
@@ -65,6 +66,8 @@ def encode_prompt(text, pictures, tokenizer, config):
     pictures   list of anything that open_picture takes, mostly empty
     Raises ValueError where there is neither text nor picture; otherwise as encode_chat does.
     """
+    if not isinstance(text, str):
+        raise ValueError(f"a prompt is a text, not {type(text).__name__}")
     if not text and not pictures:
         raise ValueError("the prompt is empty: give it a text or a picture")
     prompt = Prompt([special_id(BEGIN, tokenizer, config)], [])
@@ -106,6 +109,14 @@ def _add_message(prompt, message, where, tokenizer, config):
         for picture in [part["image"]] if part["type"] == "image" else part["frames"]:
             _add_picture(prompt, picture, part.get("max_tiles", MAX_TILES), tokenizer, config)
     prompt.tokens.append(special_id(end, tokenizer, config))
+
+
+def _close(last, tokenizer, config):
+    """The end of the model's reply.  One that was cut short, or ended the whole text, is ended as a turn."""
+    eot = special_id(EOT, tokenizer, config)
+    if last in (eot, tokenizer.special.get(EOM)):
+        return [last]
+    return [eot] if last == tokenizer.special.get(END_OF_TEXT) else [int(last), eot]
 
 
 def _header(role, tokenizer, config):

@@ -5,6 +5,8 @@ import re
 import shutil
 import tempfile
 import warnings
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import ml_dtypes
@@ -12,24 +14,21 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from tinyscout.hf import from_hf, generation_to_hf, to_hf
+from tinyscout.hf import from_hf, generation_to_hf, read_json, to_hf
 from tinyscout.progress import track
-from tinyscout.weights import build
+from tinyscout.weights import build, check_shapes, named, turned
 
 DTYPES = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
 SHARD_BYTES = 5 * 10 ** 9
+WEIGHT_FILES = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")
 
-# Ours and theirs.  {n} is the layer; experts' gate and up are the two halves of one tensor.  A matrix of
-# theirs is (out, in) and handed out transposed, but for embeddings and experts, which are as ours.
+# Ours and theirs, within a layer or whole.  Experts' gate and up are the two halves of one tensor.
 TEXT_NAMES = {
     "text.embedding": "model.embed_tokens.weight",
     "text.norm": "model.norm.weight",
     "text.output": "lm_head.weight",
     "attention_norm": "input_layernorm.weight",
-    "attention.w_q": "self_attn.q_proj.weight",
-    "attention.w_k": "self_attn.k_proj.weight",
-    "attention.w_v": "self_attn.v_proj.weight",
-    "attention.w_o": "self_attn.o_proj.weight",
+    **{f"attention.w_{name}": f"self_attn.{name}_proj.weight" for name in "qkvo"},
     "feed_forward_norm": "post_attention_layernorm.weight",
     "feed_forward.w_router": "feed_forward.router.weight",
     "feed_forward.experts.w_gate": "feed_forward.experts.gate_up_proj",
@@ -67,84 +66,88 @@ def foreign_name(path, multimodal):
     text = path.startswith("text.")
     names, prefix = (TEXT_NAMES, "language_model." if multimodal else "") if text else (VISION_NAMES, "")
     inside = re.fullmatch(r"(?:text|vision)\.blocks\.(\d+)\.(.+)", path)
-    stem, norm_part = re.fullmatch(r"(.+?)(\.weight|\.bias|)", inside[2] if inside else path).groups()
     where = f"{'model' if text else 'vision_model.model'}.layers.{inside[1]}." if inside else ""
-    return prefix + where + names[stem] + norm_part
+    name = inside[2] if inside else path
+    stem = name.removesuffix(".weight").removesuffix(".bias")       # of a norm in the vision tower
+    return prefix + where + names[stem] + name[len(stem):]
 
 
 def to_ours(path, theirs):
     """A tensor of the file as ours: a view, never a copy."""
-    if theirs.ndim == 2 and not path.endswith("embedding"):
-        return theirs.T
-    if path.endswith("experts.w_gate"):
-        return theirs[..., :theirs.shape[-1] // 2]
-    if path.endswith("experts.w_up"):
-        return theirs[..., theirs.shape[-1] // 2:]
-    return theirs
+    if theirs.ndim == 3 and path.endswith(("w_gate", "w_up")):
+        half = theirs.shape[-1] // 2
+        return theirs[..., :half] if path.endswith("w_gate") else theirs[..., half:]
+    return turned(path, theirs)
 
 
-def read_json(path):
-    """A JSON object from a file.  Raises FileNotFoundError, or ValueError where it is not one."""
-    try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} does not hold a JSON object")
-    return value
+def to_theirs(weights, config):
+    """What the files will hold: {their name: our arrays that make it, in order}, a view each.
+
+    weights Scout, config ScoutConfig  ->  dict.  Raises ValueError for a tree that is not the config's.
+    """
+    check_shapes(weights, config)
+    ours = dict(named(weights))
+    if config.text.tied and not np.array_equal(ours.pop("text.output"), ours["text.embedding"].T):
+        raise ValueError("the config ties the output matrix to the embedding, but they are not equal")
+    tensors: dict[str, list] = {}
+    for path, array in ours.items():
+        tensors.setdefault(foreign_name(path, config.vision is not None), []).append(turned(path, array))
+    return tensors
 
 
 def load_config(directory):
-    """The ScoutConfig of a checkpoint directory.  Raises FileNotFoundError or ValueError."""
+    """The ScoutConfig of a checkpoint directory.  Raises OSError or ValueError."""
     directory = Path(directory)
     if not (directory / "config.json").is_file():
         raise FileNotFoundError(f"{directory} holds no config.json: is it a Llama 4 checkpoint directory?")
     generation = directory / "generation_config.json"
+    parts = read_json(directory / "config.json"), read_json(generation) if generation.is_file() else None
     try:
-        return from_hf(read_json(directory / "config.json"), read_json(generation) if generation.is_file() else None)
-    except (TypeError, AttributeError, ZeroDivisionError) as error:     # a list where a number belongs, say
-        raise ValueError(f"{directory / 'config.json'} does not describe a model: {error}") from None
+        return from_hf(*parts)
+    except ValueError as error:
+        raise ValueError(f"{directory}: {error}") from None
 
 
 def map_file(path):
     """Every tensor of one safetensors file, mapped into memory and not yet read.
 
-    path  ->  {name: array}.  Raises FileNotFoundError, or ValueError for a damaged file or a dtype not in DTYPES.
+    path  ->  {name: array}.  Raises OSError, or ValueError for a damaged file or a dtype not in DTYPES.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} is missing")
-    try:
-        with safe_open(path, framework="numpy"):    # the library checks the header against the file's length
-            pass
+    try:        # opened here first, since the library calls a file missing that may not be read
+        with open(path, "rb") as file, safe_open(path, framework="numpy"):  # it checks every offset and shape
+            raw = np.memmap(file, mode="r")
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged or not safetensors: {error}") from None
-    raw = np.memmap(path, mode="r")
     start = 8 + int(raw[:8].view("<u8")[0])
+    header = json.loads(raw[8:start].tobytes())
+    header.pop("__metadata__", None)
     tensors = {}
-    for name, entry in json.loads(raw[8:start].tobytes()).items():
-        if name == "__metadata__":
-            continue
+    for name, entry in header.items():
         if entry["dtype"] not in DTYPES:
             raise ValueError(f"{path}: {name} is {entry['dtype']}; tinyscout reads {', '.join(DTYPES)}")
         low, high = (start + offset for offset in entry["data_offsets"])
-        tensors[name] = raw[low:high].view(np.ndarray).view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        array = raw[low:high].view(np.ndarray).view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        tensors[name] = np.require(array, requirements="A")     # a copy only where some other writer did not align
     return tensors
 
 
 def map_tensors(directory):
-    """Every tensor of a checkpoint, one file or several with an index.
+    """Every tensor of a checkpoint, one file or several with an index.  The one comes first, as in transformers.
 
-    directory  ->  {name: array}.  Raises FileNotFoundError or ValueError.
+    directory  ->  {name: array}.  Raises OSError or ValueError.
     """
     directory = Path(directory)
-    index = directory / "model.safetensors.index.json"
+    whole, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
+    if whole.is_file():
+        return map_file(whole)
     if not index.is_file():
-        if not (directory / "model.safetensors").is_file():
-            raise FileNotFoundError(f"{directory} holds no model.safetensors and no model.safetensors.index.json")
-        return map_file(directory / "model.safetensors")
+        raise FileNotFoundError(f"{directory} holds no model.safetensors and no model.safetensors.index.json")
     placed = read_json(index).get("weight_map")
     if not isinstance(placed, dict):
         raise ValueError(f"{index} has no weight_map")
+    for file in placed.values():
+        if not (isinstance(file, str) and Path(file).name == file and file.endswith(".safetensors")):
+            raise ValueError(f"{index} names {file!r}, which is not a safetensors file beside it")
     files = {file: map_file(directory / file) for file in sorted(set(placed.values()))}
     for name, file in placed.items():
         if name not in files[file]:
@@ -156,8 +159,9 @@ def load_weights(directory, config, dtype=None):
     """The weights of a checkpoint directory, as views of its memory-mapped files.
 
     directory, config ScoutConfig, dtype or None to keep each tensor's own (and read it when it is used)
-    ->  weights.Scout.  Raises FileNotFoundError or ValueError; warns of tensors that no part of the model wants.
+    ->  weights.Scout.  Raises OSError or ValueError; warns of tensors that no part of the model wants.
     """
+    dtype = checked_dtype(dtype, "compute in", *DTYPES.values(), np.dtype(np.float64))
     tensors = map_tensors(directory)
     multimodal = any(name.startswith("language_model.") for name in tensors)
     ours = {}
@@ -179,43 +183,20 @@ def load_weights(directory, config, dtype=None):
         warnings.warn(f"{directory}: {len(unused)} tensors belong to no part of the model, such as {unused[0]}",
                       stacklevel=2)
     if dtype is not None:
-        what = f"Converting to {np.dtype(dtype).name}"
-        ours = {path: array.astype(dtype, copy=False) for path, array in track(list(ours.items()), what)}
+        items = track(list(ours.items()), f"Converting to {dtype.name}")
+        ours = {path: array.astype(dtype, copy=False) for path, array in items}
     return build(config, lambda path, shape: ours[path])
 
 
-def named(tree, path=""):
-    """Every array of a tree of weights with its path, as weights.build names it."""
-    if isinstance(tree, tuple | list):
-        keys = tree._fields if hasattr(tree, "_fields") else range(len(tree))
-        for key, branch in zip(keys, tree, strict=True):
-            yield from named(branch, f"{path}.{key}" if path else str(key))
-    elif tree is not None:
-        yield path, tree
-
-
-def to_theirs(weights, config):
-    """What the files will hold: {their name: our arrays that make it, in order}.  weights Scout  ->  dict"""
-    tensors = {}
-    for path, array in named(weights):
-        if not (path == "text.output" and config.text.tied):
-            transposed = array.ndim == 2 and not path.endswith("embedding")
-            name = foreign_name(path, config.vision is not None)
-            tensors.setdefault(name, []).append(array.T if transposed else array)
-    return tensors
-
-
-def shards(tensors, size):
-    """Cut {name: arrays} into parts of at most `size` bytes each (more only where one tensor is larger)."""
-    parts, room = [], 0
-    for name, arrays in tensors.items():
-        nbytes = sum(a.nbytes for a in arrays)
-        if not parts or nbytes > room:
-            parts.append({})
-            room = size
-        parts[-1][name] = arrays
-        room -= nbytes
-    return parts
+def checked_dtype(dtype, verb, *allowed):
+    """A dtype or its name as a dtype, None as None.  Raises ValueError where it is not among those allowed."""
+    try:
+        known = None if dtype is None else np.dtype(dtype)
+    except TypeError:
+        known = dtype
+    if known is not None and known not in allowed:
+        raise ValueError(f"tinyscout cannot {verb} {known}: choose from {', '.join(d.name for d in allowed)}")
+    return known
 
 
 def save_checkpoint(directory, weights, config, dtype=None, shard_bytes=SHARD_BYTES, extra=lambda scratch: None):
@@ -224,51 +205,93 @@ def save_checkpoint(directory, weights, config, dtype=None, shard_bytes=SHARD_BY
     directory, weights Scout, config ScoutConfig, dtype or None to keep each array's own, shard_bytes int,
     extra: function that writes more files into the directory it is given
 
-    Everything is written to a scratch folder inside and only then moved into place, so a full disk or a
-    crash while writing leaves an older checkpoint whole.  Raises OSError, or ValueError for an unwritable dtype.
+    Everything is written to a scratch folder inside and only then moved into place, so a full disk or an interruption
+    leaves an older checkpoint whole.  Raises OSError, or ValueError for weights that do not fit the config or a dtype.
     """
     directory = Path(directory)
+    tensors = to_theirs(weights, config)
+    for name, arrays in tensors.items():
+        checked_dtype(dtype or arrays[0].dtype, f"save {name} as", *DTYPES.values())
     existed = directory.exists()
     directory.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".saving-", dir=directory))
     try:
-        stored = _write_tensors(scratch, to_theirs(weights, config), dtype, shard_bytes)
+        for part in ("new", "old"):
+            (scratch / part).mkdir()
+        stored = _write_tensors(scratch / "new", tensors, dtype, shard_bytes)
         for name, value in [("config.json", to_hf(config, stored)),
                             ("generation_config.json", generation_to_hf(config))]:
-            (scratch / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-        extra(scratch)
-        new = sorted(path.name for path in scratch.iterdir())
-        for name in new:
-            os.replace(scratch / name, directory / name)
-        for old in directory.glob("model*.safetensors*"):
-            if old.name not in new:                 # of a checkpoint that had another number of shards
-                old.unlink()
+            (scratch / "new" / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        extra(scratch / "new")
+        for path in (scratch / "new").iterdir():
+            shutil.copymode(scratch / "new" / "config.json", path)      # safetensors writes for the owner alone
+        _exchange(scratch / "new", directory, scratch / "old")
     except BaseException:
-        shutil.rmtree(scratch if existed else directory, ignore_errors=True)
+        shutil.rmtree(scratch / "new" if existed else directory, ignore_errors=True)
+        for folder in (scratch / "old", scratch):
+            with suppress(OSError):                 # not empty only if what was there could not be moved back
+                folder.rmdir()
         raise
-    scratch.rmdir()
+    shutil.rmtree(scratch)
+
+
+def _exchange(new, directory, old):
+    """Move new files in, and out what they replace, weights under other names too; where that fails, all moves back."""
+    coming = {path.name for path in new.iterdir()}
+    going = {path.name for path in directory.iterdir() if path.name in coming or WEIGHT_FILES.fullmatch(path.name)}
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for source, target, names in [(directory, old, going), (new, directory, coming)]:
+            for name in sorted(names):
+                moved.append((source / name, target / name))
+                os.rename(source / name, target / name)
+    except BaseException:
+        for before, after in reversed(moved):
+            if os.path.lexists(after):              # the last may not have been moved
+                os.rename(after, before)
+        raise
 
 
 def _write_tensors(directory, tensors, dtype, shard_bytes):
     """Write the shards, and their index if there are several  ->  name of the dtype of most of the bytes."""
-    parts = shards(tensors, shard_bytes)
-    index, nbytes, held = {}, 0, {}
+    parts = shards(tensors, dtype, shard_bytes)
+    index: dict[str, str] = {}
+    held: Counter[str] = Counter()
     for n, part in enumerate(track(parts, "Saving"), 1):
         file = "model.safetensors" if len(parts) == 1 else f"model-{n:05d}-of-{len(parts):05d}.safetensors"
-        made = {}
-        for name, arrays in part.items():
-            array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
-            made[name] = np.ascontiguousarray(array, dtype)
-            if made[name].dtype not in DTYPES.values():
-                raise ValueError(f"cannot save {name} as {made[name].dtype}: tinyscout writes {', '.join(DTYPES)}")
-            held[made[name].dtype.name] = held.get(made[name].dtype.name, 0) + made[name].nbytes
+        made = {name: _joined(name, arrays, dtype) for name, arrays in part.items()}
         try:
             save_file(made, directory / file, metadata={"format": "pt"})
         except SafetensorError as error:
             raise OSError(f"cannot write {file}: {error}") from None
         index |= dict.fromkeys(made, file)
-        nbytes += sum(array.nbytes for array in made.values())
+        for array in made.values():
+            held[array.dtype.name] += array.nbytes
     if len(parts) > 1:
-        text = json.dumps({"metadata": {"total_size": nbytes}, "weight_map": index}, indent=2)
+        text = json.dumps({"metadata": {"total_size": held.total()}, "weight_map": index}, indent=2)
         (directory / "model.safetensors.index.json").write_text(text + "\n", encoding="utf-8")
-    return max(held, key=lambda name: held[name])
+    return held.most_common(1)[0][0]
+
+
+def shards(tensors, dtype, size):
+    """Cut {name: arrays} into parts of at most `size` bytes each (more only where one tensor is larger)."""
+    parts: list[dict] = []
+    room = 0
+    for name, arrays in tensors.items():
+        nbytes = sum(a.size * np.dtype(dtype or a.dtype).itemsize for a in arrays)
+        if not parts or nbytes > room:
+            parts.append({})
+            room = size
+        parts[-1][name] = arrays
+        room -= nbytes
+    return parts
+
+
+def _joined(name, arrays, dtype):
+    """What a file holds under a name: one array, or two halves beside each other.  Raises ValueError on overflow."""
+    array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
+    try:
+        with np.errstate(over="raise"):
+            return np.ascontiguousarray(array, dtype)
+    except FloatingPointError:
+        raise ValueError(f"cannot save {name} as {np.dtype(dtype)}: some of its numbers are too large for it") from None

@@ -3,7 +3,6 @@
     B batch     T tokens now    S tokens seen    D width         H query heads   K key/value heads
     G = H/K     d head channels E experts        F hidden width  V vocabulary    N rows   P patches of a tile
 """
-import math
 from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
@@ -13,13 +12,22 @@ def _require(condition, message):
         raise ValueError(message)
 
 
-def _positive(config, but):
-    """Every size must be a finite number above zero."""
+def _check_numbers(config, may_be_zero=()):
+    """Every size must be a whole number above zero, every float a finite one, every flag True or False."""
     for f in fields(config):
         value = getattr(config, f.name)
-        if f.name not in but.split():
-            _require(isinstance(value, int | float) and math.isfinite(value) and value > 0,
-                     f"{f.name} must be a positive number, not {value!r}")
+        if f.type is bool:
+            _require(isinstance(value, bool), f"{f.name} must be True or False, not {value!r}")
+        elif f.type in (int, float):
+            zero = f.name in may_be_zero
+            kind = f"{'a whole' if f.type is int else 'a'} number {'of zero or more' if zero else 'above zero'}"
+            _require(is_number(value, f.type) and (value > 0 or zero), f"{f.name} must be {kind}, not {value!r}")
+
+
+def is_number(value, kind=float):
+    """Is this a number, and not negative, NaN, infinite or absurd?  A whole number is a float too; True is neither."""
+    allowed = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
+    return allowed and 0 <= value < 2 ** 63
 
 
 class Layer(NamedTuple):
@@ -32,6 +40,7 @@ class Layer(NamedTuple):
 
 def plan(n_layers, nope_every=4, moe_every=1):
     """The layer plan: every `nope_every`-th layer is global and without RoPE, every `moe_every`-th has experts."""
+    _require(min(nope_every, moe_every) >= 1, f"every {nope_every}-th and every {moe_every}-th layer: count from 1")
     return tuple(
         Layer(rope=n % nope_every != 0, chunked=n % nope_every != 0, moe=n % moe_every == 0)
         for n in range(1, n_layers + 1)
@@ -64,7 +73,7 @@ class TextConfig:
     norm_eps: float = 1e-5
     qk_norm: bool = True                        # on RoPE layers only
     rope_theta: float = 500_000.0
-    rope_scaling: RopeScaling | None = RopeScaling()
+    rope_scaling: RopeScaling | None = RopeScaling()    # noqa: RUF009 (a tuple)
     chunk: int = 8192                           # tokens
     temperature: bool = True                    # on NoPE layers only
     temperature_floor: float = 8192.0           # tokens
@@ -73,8 +82,12 @@ class TextConfig:
     max_positions: int = 10_485_760             # what the checkpoint was made for; nothing here stops there
 
     def __post_init__(self):
-        _positive(self, but="layers norm_eps rope_scaling qk_norm temperature temperature_scale tied")
+        _check_numbers(self, may_be_zero=("norm_eps", "temperature_scale"))
         _require(bool(self.layers), "a text model needs at least one layer")
+        if self.rope_scaling is not None:
+            good = all(is_number(value) and value > 0 for value in self.rope_scaling)
+            _require(good and self.rope_scaling[1] <= self.rope_scaling[2],
+                     f"RoPE scaling needs numbers above zero and low <= high: {tuple(self.rope_scaling)}")
         _require(self.n_heads % self.n_kv_heads == 0,
                  f"{self.n_heads} query heads do not share {self.n_kv_heads} key/value heads evenly")
         _require(self.head_dim % 2 == 0, f"RoPE turns pairs of channels: head_dim {self.head_dim} is odd")
@@ -98,7 +111,7 @@ class VisionConfig:
     rope_theta: float = 10_000.0
 
     def __post_init__(self):
-        _positive(self, but="norm_eps")
+        _check_numbers(self, may_be_zero=("norm_eps",))
         _require(self.dim % (4 * self.n_heads) == 0,
                  f"2-D RoPE needs head channels in fours: {self.dim} over {self.n_heads} heads")
         _require(self.hidden_dim == self.dim * self.shuffle ** 2,
@@ -135,6 +148,12 @@ class ScoutConfig:
     bos_id: int | None = 200_000
     stop_ids: tuple[int, ...] = (200_001, 200_007, 200_008)
     pad_id: int | None = 200_018
+
+    def __post_init__(self):
+        _check_numbers(self, may_be_zero=("patch_id", "image_start_id", "image_end_id"))
+        for name, ids in [("bos_id", [self.bos_id]), ("pad_id", [self.pad_id]), ("stop_ids", self.stop_ids)]:
+            _require(all(id is None or is_number(id, int) for id in ids),
+                     f"{name} must be made of whole numbers of zero or more, not {getattr(self, name)!r}")
 
 
 SCOUT = ScoutConfig()

@@ -1,112 +1,168 @@
 """Hugging Face's config.json and generation_config.json, to and from ScoutConfig."""
-from tinyscout.config import Layer, RopeScaling, ScoutConfig, TextConfig, VisionConfig, plan
+import json
+from pathlib import Path
+
+from tinyscout.config import Layer, RopeScaling, ScoutConfig, TextConfig, VisionConfig, is_number, plan
 
 ARCHITECTURES = {"llama4": "Llama4ForConditionalGeneration", "llama4_text": "Llama4ForCausalLM"}
+MOST_LAYERS = 10_000        # a damaged file may ask for billions
+
+# Our name, theirs, and what transformers takes where the file says nothing.
+TEXT_FIELDS = [
+    ("vocab_size", "vocab_size", 202_048), ("dim", "hidden_size", 5120), ("n_heads", "num_attention_heads", 40),
+    ("n_kv_heads", "num_key_value_heads", 8), ("head_dim", "head_dim", 128), ("n_experts", "num_local_experts", 16),
+    ("top_k", "num_experts_per_tok", 1), ("hidden_dim", "intermediate_size", 8192),
+    ("dense_dim", "intermediate_size_mlp", 16_384), ("norm_eps", "rms_norm_eps", 1e-5),
+    ("qk_norm", "use_qk_norm", True), ("chunk", "attention_chunk_size", 8192),
+    ("temperature", "attn_temperature_tuning", True), ("temperature_floor", "floor_scale", 8192.0),
+    ("temperature_scale", "attn_scale", 0.1), ("tied", "tie_word_embeddings", False),
+    ("max_positions", "max_position_embeddings", 131_072)]
+VISION_FIELDS = [
+    ("dim", "hidden_size", 768), ("n_heads", "num_attention_heads", 16), ("n_layers", "num_hidden_layers", 34),
+    ("hidden_dim", "intermediate_size", 5632), ("adapter_dim", "vision_output_dim", 7680),
+    ("tile_size", "image_size", 448), ("patch_size", "patch_size", 14), ("channels", "num_channels", 3)]
+IMAGE_IDS = [("patch_id", "image_token_index", 200_092), ("image_start_id", "boi_token_index", 200_080),
+             ("image_end_id", "eoi_token_index", 200_081)]
+SCALING_FIELDS = [("factor", "factor"), ("low", "low_freq_factor"), ("high", "high_freq_factor"),
+                  ("original", "original_max_position_embeddings")]
+# Options that no Llama 4 uses: another value is refused rather than answered with other numbers.
+TEXT_FIXED = {"hidden_act": "silu", "attention_bias": False}
+VISION_FIXED = {"hidden_act": "gelu", "vision_feature_select_strategy": "default", "multi_modal_projector_bias": False}
+
+
+def read_json(path):
+    """A JSON object from a file.  Raises OSError, or ValueError where it is not one."""
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} does not hold a JSON object")
+    return value
 
 
 def from_hf(config, generation=None):
     """Read a config.json, with the generation_config.json beside it if there is one.
 
     config dict, generation dict or None  ->  ScoutConfig.  What is missing has transformers' own default.
-    Raises ValueError for another architecture and for options that no Llama 4 has.
+    Raises ValueError for another architecture, for options that no Llama 4 has and for values that make no sense.
     """
     kind = config.get("model_type")
-    if kind not in ARCHITECTURES:
+    if kind not in list(ARCHITECTURES):
         raise ValueError(f"model_type {kind!r} is not Llama 4: tinyscout reads {' and '.join(ARCHITECTURES)}")
-    text = config.get("text_config", {}) if kind == "llama4" else config
-    ids = {**text, **config, **(generation or {})}
-    stop = ids.get("eos_token_id", 2)
+    text = _part(config, "text_config") if kind == "llama4" else config
+    says = [generation or {}, config, text]
+    stop = _first(says, "eos_token_id", 2)
     return ScoutConfig(
-        text=_text_from(text),
-        vision=_vision_from(config.get("vision_config") or {}) if kind == "llama4" else None,
-        patch_id=config.get("image_token_index", 200_092),
-        image_start_id=config.get("boi_token_index", 200_080), image_end_id=config.get("eoi_token_index", 200_081),
-        bos_id=ids.get("bos_token_id", 1), pad_id=ids.get("pad_token_id"),
+        text=_text_from(text), vision=_vision_from(_part(config, "vision_config")) if kind == "llama4" else None,
+        **{ours: config.get(theirs, default) for ours, theirs, default in IMAGE_IDS},
+        bos_id=_first(says, "bos_token_id", 1), pad_id=_first(says, "pad_token_id", None),
         stop_ids=() if stop is None else tuple(stop) if isinstance(stop, list) else (stop,))
 
 
-def _only(config, key, allowed, default):
-    """An option that Llama 4 never uses: say so rather than give other numbers."""
-    if config.get(key, default) != allowed:
-        raise ValueError(f"config.json says {key} = {config[key]!r}: Llama 4 has only {allowed!r}")
+def _part(config, key):
+    """The JSON object at a key, empty where there is none."""
+    part = config.get(key) or {}
+    if not isinstance(part, dict):
+        raise ValueError(f"config.json's {key} must be an object, not {part!r}")
+    return part
+
+
+def _first(parts, key, default):
+    """What the first part that knows says; the default only where none has the key at all."""
+    said = [part[key] for part in parts if key in part]
+    return next((value for value in said if value is not None), None if said else default)
+
+
+def _list(config, key, kind, name):
+    """A list of `kind` at a key, or None where it is missing or null."""
+    value = config.get(key)
+    if value is not None and not (isinstance(value, list | tuple) and all(isinstance(item, kind) for item in value)):
+        raise ValueError(f"config.json's {key} must be a list of {name}, not {value!r}")
+    return value
+
+
+def _fields(config, table, fixed):
+    """{our name: value} for a table of names, once the options that must not differ are checked."""
+    for key, only in fixed.items():
+        if config.get(key, only) != only:
+            raise ValueError(f"config.json says {key} = {config[key]!r}: Llama 4 has only {only!r}")
+    for _, key, default in table:
+        value, kind = config.get(key, default), type(default)
+        if kind is not bool and not isinstance(value, list | tuple | None) and not is_number(value, kind):
+            raise ValueError(f"config.json's {key} must be a {'whole ' if kind is int else ''}number, not {value!r}")
+    return {ours: config.get(theirs, default) for ours, theirs, default in table}
 
 
 def _text_from(c):
-    _only(c, "hidden_act", "silu", "silu")
-    _only(c, "attention_bias", False, False)
-    layers, chunk = _layers_from(c), c.get("attention_chunk_size", 8192)
+    f = _fields(c, TEXT_FIELDS, TEXT_FIXED)
+    for key in ("n_experts", "top_k"):
+        f[key] = 1 if is_number(f[key], int) and f[key] == 0 else f[key]   # zero in models without experts
+    f["n_kv_heads"] = f["n_heads"] if f["n_kv_heads"] is None else f["n_kv_heads"]
+    if f["head_dim"] is None and is_number(f["dim"], int) and is_number(f["n_heads"], int):
+        f["head_dim"] = f["dim"] // max(f["n_heads"], 1)
+    f["chunk"] = 8192 if f["chunk"] is None else f["chunk"]             # then no layer is chunked
+    if is_number(f["temperature"], int):
+        f["temperature"] = f["temperature"] != 0                        # the first Scout's config.json says 4
     theta, scaling = _rope_from(c)
-    dim, heads = c.get("hidden_size", 5120), c.get("num_attention_heads", 40)
-    return TextConfig(
-        vocab_size=c.get("vocab_size", 202_048), dim=dim, n_heads=heads,
-        n_kv_heads=c.get("num_key_value_heads", 8) or heads, head_dim=c.get("head_dim", 128) or dim // heads,
-        n_experts=c.get("num_local_experts", 16) or 1, top_k=c.get("num_experts_per_tok", 1) or 1,
-        hidden_dim=c.get("intermediate_size", 8192), dense_dim=c.get("intermediate_size_mlp", 16_384),
-        layers=layers, norm_eps=c.get("rms_norm_eps", 1e-5), qk_norm=bool(c.get("use_qk_norm", True)),
-        rope_theta=theta, rope_scaling=scaling, chunk=chunk or 8192,
-        temperature=bool(c.get("attn_temperature_tuning", True)),       # the first Scout's config.json says 4
-        temperature_floor=c.get("floor_scale", 8192), temperature_scale=c.get("attn_scale", 0.1),
-        tied=bool(c.get("tie_word_embeddings", False)), max_positions=c.get("max_position_embeddings", 131_072))
+    return TextConfig(**f, layers=_layers_from(c), rope_theta=theta, rope_scaling=scaling)
 
 
 def _layers_from(c):
     """`no_rope_layers` is named the wrong way round (1 = has RoPE), and empty means every fourth has none."""
     n = c.get("num_hidden_layers", 48)
-    rope = c.get("no_rope_layers") or [layer.rope for layer in plan(n, c.get("no_rope_layer_interval", 4))]
-    kinds = c.get("layer_types") or ["chunked_attention" if r else "full_attention" for r in rope]
-    step = c.get("interleave_moe_layer_step", 1)
-    moe = c.get("moe_layers")
-    moe = set(range(step - 1, n, step)) if moe is None else set(moe)
-    unknown = set(kinds) - {"chunked_attention", "full_attention"}
-    if len(rope) < n or len(kinds) < n or unknown:
-        raise ValueError(f"config.json has {n} layers, but no_rope_layers for {len(rope)} and layer_types for "
-                         f"{len(kinds)}" if not unknown else f"config.json has unknown layer_types {sorted(unknown)}")
-    chunked = c.get("attention_chunk_size", 8192) is not None
-    return tuple(Layer(bool(rope[i]), chunked and kinds[i] == "chunked_attention", i in moe) for i in range(n))
+    if not is_number(n, int) or not 1 <= n <= MOST_LAYERS:
+        raise ValueError(f"config.json's num_hidden_layers must be from 1 to {MOST_LAYERS}, not {n!r}")
+    rope, moe = _list(c, "no_rope_layers", int, "0 and 1"), _list(c, "moe_layers", int, "whole numbers")
+    kinds = _list(c, "layer_types", str, "names")
+    rope = rope or [layer.rope for layer in plan(n, nope_every=_every(c, "no_rope_layer_interval", 4))]
+    if moe is None:
+        moe = [i for i, layer in enumerate(plan(n, moe_every=_every(c, "interleave_moe_layer_step", 1))) if layer.moe]
+    kinds = ["chunked_attention" if r else "full_attention" for r in rope] if kinds is None else kinds
+    if unknown := set(kinds) - {"chunked_attention", "full_attention"}:
+        raise ValueError(f"config.json has unknown layer_types {sorted(unknown)}")
+    if min(len(rope), len(kinds)) < n:
+        raise ValueError(f"config.json has {n} layers, no_rope_layers for {len(rope)} and layer_types for {len(kinds)}")
+    chunks, moe = c.get("attention_chunk_size", 8192) is not None, set(moe)
+    return tuple(Layer(bool(rope[i]), chunks and kinds[i] == "chunked_attention", i in moe) for i in range(n))
+
+
+def _every(c, key, default):
+    every = c.get(key, default)
+    if not is_number(every, int) or every == 0:
+        raise ValueError(f"config.json's {key} must be a whole number above zero, not {every!r}")
+    return every
 
 
 def _rope_from(c):
-    """theta and scaling, as transformers 5 writes them (rope_parameters) or as older files do  ->  float, RopeScaling."""
-    rope = {**(c.get("rope_scaling") or {}), **(c.get("rope_parameters") or {})}
-    theta = rope.get("rope_theta") or c.get("rope_theta") or 500_000.0
+    """Theta and scaling, as transformers 5 writes them (rope_parameters) or older files do  ->  float, RopeScaling."""
+    rope = _part(c, "rope_scaling") or _part(c, "rope_parameters")
+    theta = _first([rope, c], "rope_theta", 500_000.0)
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind == "default":
         return theta, None
     if kind != "llama3":
         raise ValueError(f"config.json asks for RoPE of type {kind!r}: Llama 4 has 'default' and 'llama3'")
-    try:
-        return theta, RopeScaling(rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"],
-                                  rope["original_max_position_embeddings"])
-    except KeyError as missing:
-        raise ValueError(f"config.json's RoPE scaling lacks {missing}") from None
+    if missing := [theirs for _, theirs in SCALING_FIELDS if theirs not in rope]:
+        raise ValueError(f"config.json's RoPE scaling lacks {', '.join(missing)}")
+    return theta, RopeScaling(**{ours: rope[theirs] for ours, theirs in SCALING_FIELDS})
 
 
 def _vision_from(c):
-    _only(c, "hidden_act", "gelu", "gelu")
-    _only(c, "vision_feature_select_strategy", "default", "default")
-    _only(c, "multi_modal_projector_bias", False, False)
-    width = {key: c.get(key, default) for key, default in
-             [("projector_input_dim", 4096), ("projector_output_dim", 4096), ("vision_output_dim", 7680)]}
-    if len(set(width.values())) != 1:
-        raise ValueError(f"the picture's adapter and projector do not fit together: {width}")
-    rope = c.get("rope_parameters") or {}
-    return VisionConfig(
-        dim=c.get("hidden_size", 768), n_heads=c.get("num_attention_heads", 16),
-        n_layers=c.get("num_hidden_layers", 34), hidden_dim=c.get("intermediate_size", 5632),
-        adapter_dim=width["vision_output_dim"], tile_size=_square(c, "image_size", 448),
-        patch_size=_square(c, "patch_size", 14), shuffle=round(1 / c.get("pixel_shuffle_ratio", 0.5)),
-        channels=c.get("num_channels", 3),
-        rope_theta=rope.get("rope_theta") or c.get("rope_theta") or 10_000.0)
-    # norm_eps is not read: transformers' vision tower does not read it either and always has 1e-5
-
-
-def _square(c, key, default):
-    size = c.get(key, default)
-    if isinstance(size, list | tuple):
-        if len(set(size)) != 1:
-            raise ValueError(f"config.json's {key} {list(size)} is not square")
-        return size[0]
-    return size
+    """norm_eps is not read: transformers' vision tower does not read it either and always has 1e-5."""
+    f = _fields(c, VISION_FIELDS, VISION_FIXED)
+    widths = [f["adapter_dim"], c.get("projector_input_dim", 4096), c.get("projector_output_dim", 4096)]
+    if widths != widths[:1] * 3:
+        raise ValueError(f"config.json's vision_output_dim, projector_input_dim, projector_output_dim differ: {widths}")
+    for key in ("tile_size", "patch_size"):
+        if isinstance(f[key], list | tuple) and len(f[key]) == 2 and f[key][0] == f[key][1]:
+            f[key] = f[key][0]                                          # [336, 336] is 336
+    ratio = c.get("pixel_shuffle_ratio", 0.5)
+    shuffle = round(1 / ratio) if is_number(ratio) and ratio > 1e-6 else 0
+    if not shuffle or 1 / shuffle != ratio:
+        raise ValueError(f"config.json's pixel_shuffle_ratio must be one over a whole number, not {ratio!r}")
+    theta = _first([_part(c, "rope_parameters"), c], "rope_theta", 10_000.0)
+    return VisionConfig(**f, shuffle=shuffle, rope_theta=theta)
 
 
 def to_hf(config, dtype="float32"):
@@ -115,45 +171,40 @@ def to_hf(config, dtype="float32"):
     config ScoutConfig, dtype str  ->  dict
     """
     text, kind = _text_to(config.text), "llama4" if config.vision else "llama4_text"
-    ids = {"bos_token_id": config.bos_id, "eos_token_id": list(config.stop_ids) or None, "pad_token_id": config.pad_id}
     head = {"architectures": [ARCHITECTURES[kind]], "model_type": kind, "dtype": dtype,
             "tie_word_embeddings": config.text.tied}
     if not config.vision:
-        return {**text, **ids, **head}
-    return {**head, "image_token_index": config.patch_id, "boi_token_index": config.image_start_id,
-            "eoi_token_index": config.image_end_id, "text_config": {**text, **ids, "model_type": "llama4_text"},
+        return {**text, **_ids_to(config), **head}
+    return {**head, **{theirs: getattr(config, ours) for ours, theirs, _ in IMAGE_IDS},
+            "text_config": {**text, **_ids_to(config), "model_type": "llama4_text"},
             "vision_config": _vision_to(config.vision)}
-
-
-def _text_to(c):
-    scaling = c.rope_scaling and {
-        "rope_type": "llama3", "factor": c.rope_scaling.factor, "low_freq_factor": c.rope_scaling.low,
-        "high_freq_factor": c.rope_scaling.high, "original_max_position_embeddings": c.rope_scaling.original}
-    return {
-        "vocab_size": c.vocab_size, "hidden_size": c.dim, "num_hidden_layers": len(c.layers),
-        "num_attention_heads": c.n_heads, "num_key_value_heads": c.n_kv_heads, "head_dim": c.head_dim,
-        "num_local_experts": c.n_experts, "num_experts_per_tok": c.top_k, "intermediate_size": c.hidden_dim,
-        "intermediate_size_mlp": c.dense_dim, "rms_norm_eps": c.norm_eps, "use_qk_norm": c.qk_norm,
-        "rope_theta": c.rope_theta, "rope_scaling": scaling,
-        "no_rope_layers": [int(layer.rope) for layer in c.layers],
-        "layer_types": ["chunked_attention" if layer.chunked else "full_attention" for layer in c.layers],
-        "moe_layers": [i for i, layer in enumerate(c.layers) if layer.moe],
-        "attention_chunk_size": c.chunk, "attn_temperature_tuning": c.temperature,
-        "floor_scale": c.temperature_floor, "attn_scale": c.temperature_scale, "hidden_act": "silu",
-        "attention_bias": False, "tie_word_embeddings": c.tied, "max_position_embeddings": c.max_positions}
-
-
-def _vision_to(c):
-    return {
-        "model_type": "llama4_vision_model", "hidden_size": c.dim, "num_attention_heads": c.n_heads,
-        "num_hidden_layers": c.n_layers, "intermediate_size": c.hidden_dim, "projector_input_dim": c.adapter_dim,
-        "projector_output_dim": c.adapter_dim, "vision_output_dim": c.adapter_dim, "image_size": c.tile_size,
-        "patch_size": c.patch_size, "pixel_shuffle_ratio": 1 / c.shuffle, "num_channels": c.channels,
-        "rope_theta": c.rope_theta, "norm_eps": c.norm_eps, "hidden_act": "gelu",
-        "vision_feature_select_strategy": "default", "multi_modal_projector_bias": False}
 
 
 def generation_to_hf(config):
     """The generation_config.json beside it: Meta's defaults for sampling.  config ScoutConfig  ->  dict"""
-    return {"bos_token_id": config.bos_id, "eos_token_id": list(config.stop_ids) or None,
-            "pad_token_id": config.pad_id, "do_sample": True, "temperature": 0.6, "top_p": 0.9}
+    return {**_ids_to(config), "do_sample": True, "temperature": 0.6, "top_p": 0.9}
+
+
+def _ids_to(config):
+    return {"bos_token_id": config.bos_id, "eos_token_id": list(config.stop_ids) or None, "pad_token_id": config.pad_id}
+
+
+def _text_to(c):
+    scaling = c.rope_scaling and {
+        "rope_type": "llama3", **{theirs: getattr(c.rope_scaling, ours) for ours, theirs in SCALING_FIELDS}}
+    floor = c.temperature_floor
+    return {
+        **{theirs: getattr(c, ours) for ours, theirs, _ in TEXT_FIELDS}, **TEXT_FIXED,
+        "floor_scale": int(floor) if floor == int(floor) else floor,    # transformers insists on an int
+        "num_hidden_layers": len(c.layers), "rope_theta": c.rope_theta, "rope_scaling": scaling,
+        "no_rope_layers": [int(layer.rope) for layer in c.layers],
+        "layer_types": ["chunked_attention" if layer.chunked else "full_attention" for layer in c.layers],
+        "moe_layers": [i for i, layer in enumerate(c.layers) if layer.moe]}
+
+
+def _vision_to(c):
+    return {
+        **{theirs: getattr(c, ours) for ours, theirs, _ in VISION_FIELDS}, **VISION_FIXED,
+        "model_type": "llama4_vision_model",
+        "projector_input_dim": c.adapter_dim, "projector_output_dim": c.adapter_dim,
+        "pixel_shuffle_ratio": 1 / c.shuffle, "rope_theta": c.rope_theta, "norm_eps": c.norm_eps}

@@ -78,7 +78,7 @@ def load(path, backend="numpy", dtype=None):
         raise FileNotFoundError(f"{path} is not a directory")
     config = load_config(path)
     weights = load_weights(path, config, dtype)
-    known = [name for name in ("tokenizer.json", "tokenizer.model", "original/tokenizer.model") if (path / name).is_file()]
+    known = any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "original/tokenizer.model"))
     return Model(config, weights, Tokenizer.load(path) if known else None, ops)
 
 

@@ -28,7 +28,7 @@ def places(start, T, config, like, ops=reference):
 
 
 def attention(x, w, layer, where, config, cache=None, ops=reference):
-    """Rotated and chunked, or without positions and sharpened: the two kinds of iRoPE layer, equation (attention-block).
+    """Rotated and chunked, or without positions and sharpened: the two kinds of layer, equation (attention-block).
 
     x (B, T, D), w Attention, layer Layer, where Places, cache Cache's LayerCache or None  ->  (B, T, D)
     """

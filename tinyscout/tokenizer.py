@@ -77,7 +77,7 @@ class Tokenizer:
     def pieces(self, ids):
         """What each id spells, list of bytes.  Raises ValueError for an id that is not in the vocabulary."""
         try:
-            return [self.bytes_of[id] for id in ids]
+            return list(map(self.bytes_of.__getitem__, ids))
         except KeyError as error:
             raise ValueError(f"token id {error.args[0]} is not in the vocabulary of {self.vocab_size}") from None
 
@@ -210,8 +210,9 @@ def character_classes():
 
 def pairs_of_ranks(tokens):
     """Every way to cut a token into two tokens merges back into it, with its id as rank: rows of four ids."""
-    return [(tokens[token[:n]], tokens[token[n:]], id, id) for token, id in tokens.items()
-            for n in range(1, len(token)) if token[:n] in tokens and token[n:] in tokens]
+    find = tokens.get
+    return [(left, right, id, id) for token, id in tokens.items() for n in range(1, len(token))
+            if (left := find(token[:n])) is not None and (right := find(token[n:])) is not None]
 
 
 def pairs_of_merges(merges, tokens, bytes_of):

@@ -78,8 +78,8 @@ def read_json(data):
         raise ValueError(f"normalizer {normalizer['type']} is not supported")
     special = {}
     for added in file.get("added_tokens") or []:
-        if option := next((o for o in ("lstrip", "rstrip", "single_word") if added.get(o)), None):
-            raise ValueError(f"added token {added['content']!r}: {option} is not supported")
+        if flags := [flag for flag in ("lstrip", "rstrip", "single_word") if added.get(flag)]:
+            raise ValueError(f"added token {added['content']!r}: {flags[0]} is not supported")
         special[added["content"]] = added["id"]
     tokens = {_bytes(token): id for token, id in model["vocab"].items() if token not in special}
     merges = []

@@ -149,6 +149,33 @@ def _build_vision(c, leaf):
                 leaf("vision.adapter.w_2", (c.adapter_dim, c.adapter_dim))))
 
 
+def turned(path, array):
+    """A matrix as it lies in a checkpoint, (out, in), or back: both ways it is this transposed view.
+
+    Embeddings, and experts, which have three axes, are alike there and here.
+    """
+    return array.T if array.ndim == 2 and not path.endswith("embedding") else array
+
+
+def named(tree, path=""):
+    """Every array of a tree of weights with its path, as weights.build names it."""
+    if isinstance(tree, tuple | list):
+        keys = tree._fields if hasattr(tree, "_fields") else range(len(tree))
+        for key, branch in zip(keys, tree, strict=True):
+            yield from named(branch, f"{path}.{key}" if path else str(key))
+    elif tree is not None:
+        yield path, tree
+
+
+def check_shapes(weights, config):
+    """Is this the tree of weights that the config describes?  Raises ValueError where a shape contradicts it."""
+    ours = {path: array.shape for path, array in named(weights)}
+    wanted = {path: array.shape for path, array in named(hollow(config))}
+    for path in sorted(ours.keys() | wanted.keys()):
+        if ours.get(path) != wanted.get(path):
+            raise ValueError(f"{path} has shape {ours.get(path)}, but the config calls for {wanted.get(path)}")
+
+
 def tree_map(f, *trees):
     """Apply f to the arrays that stand at the same place in each tree; None stays None."""
     first = trees[0]
@@ -174,14 +201,13 @@ def init(config, seed=0, dtype=np.float32):
         name = path.rsplit(".", 1)[-1]
         if name.startswith("b_") or name == "bias":
             return np.zeros(shape, dtype)
-        if len(shape) == 1 and name != "class_embedding":
+        if len(shape) == 1 and not name.endswith("embedding"):
             return np.ones(shape, dtype)
-        fan_in = shape[-1] if "embedding" in name else shape[-2]
-        flipped = len(shape) == 2 and "embedding" not in name
-        values = rng.standard_normal(shape[::-1] if flipped else shape, dtype=np.float32)
+        fan_in = shape[-1] if name.endswith("embedding") else shape[-2]
+        stored = turned(path, np.broadcast_to(0, shape)).shape
+        values = rng.standard_normal(stored, dtype=np.float32)
         values *= fan_in ** -0.5
-        values = values.astype(dtype, copy=False)
-        return values.T if flipped else values
+        return turned(path, values.astype(dtype, copy=False))
 
     return build(config, leaf)
 

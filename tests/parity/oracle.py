@@ -1,34 +1,38 @@
-"""transformers as the oracle: random small Llama 4 models, in fp32 and eager, beside tinyscout's reading of them."""
-import json
-
+"""transformers as the oracle: small Llama 4 models with random sizes and lively weights, in fp32 and eager."""
 import numpy as np
 import torch
-from transformers import Llama4Config, Llama4ForCausalLM, Llama4ForConditionalGeneration
 
-import tinyscout
+from .torchvision_on_cpu import forgiving
+
+with forgiving(torch):      # transformers imports torchvision where there is one
+    from transformers import Llama4Config, Llama4ForCausalLM, Llama4ForConditionalGeneration, Llama4TextConfig
+    from transformers.utils import logging
 
 torch.set_num_threads(1)
+logging.set_verbosity_error()
+logging.disable_progress_bar()
 
 
 def random_config(seed, vision=False):
-    """A small config.json with everything that may differ between Llama 4 models drawn at random."""
+    """A small config.json in which everything that differs between Llama 4 models is drawn at random."""
     rng = np.random.default_rng(seed)
-    pick = lambda *values: values[rng.integers(len(values))]            # noqa: E731
-    kv_heads, experts, layers = pick(1, 2, 3), pick(2, 3, 5, 8), pick(4, 5, 8)
-    head_dim, heads = pick(8, 16), kv_heads * pick(1, 2, 3)
+
+    def pick(*values):
+        return values[rng.integers(len(values))]
+
+    kv_heads = pick(1, 2, 3)
     scaling = {"rope_type": "llama3", "factor": pick(8.0, 16.0), "low_freq_factor": 1.0,
                "high_freq_factor": pick(1.0, 4.0), "original_max_position_embeddings": pick(16, 64)}
     text = {
-        "model_type": "llama4_text", "vocab_size": 97, "hidden_size": pick(32, 48), "num_hidden_layers": layers,
-        "num_attention_heads": heads, "num_key_value_heads": kv_heads, "head_dim": head_dim,
-        "num_local_experts": experts, "num_experts_per_tok": pick(1, 2), "intermediate_size": pick(24, 40),
-        "intermediate_size_mlp": 56, "interleave_moe_layer_step": pick(1, 2), "use_qk_norm": pick(True, False),
-        "no_rope_layers": pick([], None), "no_rope_layer_interval": 4, "rope_theta": pick(10_000.0, 500_000.0),
-        "rope_scaling": pick(None, scaling), "attention_chunk_size": int(rng.integers(4, 33)),
-        "attn_temperature_tuning": True, "floor_scale": pick(3, 4, 7), "attn_scale": 0.1,
-        "max_position_embeddings": 256, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
-        "attn_implementation": "eager",
-    }
+        "model_type": "llama4_text", "vocab_size": 97, "hidden_size": pick(32, 48),
+        "num_hidden_layers": pick(4, 5, 8), "num_attention_heads": kv_heads * pick(1, 2, 3),
+        "num_key_value_heads": kv_heads, "head_dim": pick(8, 16), "num_local_experts": pick(2, 3, 5, 8),
+        "num_experts_per_tok": pick(1, 2), "intermediate_size": pick(24, 40), "intermediate_size_mlp": 56,
+        "interleave_moe_layer_step": pick(1, 2), "use_qk_norm": pick(True, False), "no_rope_layers": pick([], None),
+        "rope_theta": pick(10_000.0, 500_000.0), "rope_scaling": pick(None, scaling),
+        "attention_chunk_size": int(rng.integers(4, 33)), "attn_temperature_tuning": True,
+        "floor_scale": pick(3, 4, 7), "attn_scale": 0.1, "max_position_embeddings": 256,
+        "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     if not vision:
         return text
     eye = {"model_type": "llama4_vision_model", "hidden_size": 32, "num_attention_heads": pick(2, 4),
@@ -39,46 +43,55 @@ def random_config(seed, vision=False):
             "boi_token_index": 95, "eoi_token_index": 94}
 
 
-def write_oracle(directory, config, seed=0):
-    """Save transformers' own model with lively random weights into a directory  ->  that model."""
+def make(config, seed=0):
+    """transformers' model of a config.json dict, its weights normal with deviation 0.15 and its norms around one."""
     torch.manual_seed(seed)
-    if config["model_type"] == "llama4":
-        model = Llama4ForConditionalGeneration(Llama4Config(**config))
-    else:
-        from transformers import Llama4TextConfig
-        model = Llama4ForCausalLM(Llama4TextConfig(**config))
-    model = model.float().eval()
-    model.set_attn_implementation("eager")
+    whole = config["model_type"] == "llama4"
+    model = (Llama4ForConditionalGeneration(Llama4Config(**config)) if whole
+             else Llama4ForCausalLM(Llama4TextConfig(**config)))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if parameter.ndim == 1 and name.endswith("norm.weight") or "layernorm" in name and name.endswith("weight"):
-                parameter.copy_(1 + 0.2 * torch.randn_like(parameter))
-            else:
-                parameter.copy_(0.15 * torch.randn_like(parameter))
-    model.save_pretrained(directory)
+            norm = "norm" in name and name.endswith("weight")
+            parameter.copy_(1 + 0.2 * torch.randn_like(parameter) if norm else 0.15 * torch.randn_like(parameter))
+    return ready(model)
+
+
+def read(directory):
+    """transformers' reading of a checkpoint directory."""
+    whole = "vision_config" in (directory / "config.json").read_text()
+    kind = Llama4ForConditionalGeneration if whole else Llama4ForCausalLM
+    return ready(kind.from_pretrained(directory, dtype=torch.float32))
+
+
+def ready(model):
+    model = model.float().eval()
+    model.set_attn_implementation("eager")
     return model
 
 
-def read_config(directory):
-    return json.loads((directory / "config.json").read_text())
+def _inputs(tokens, tiles):
+    ids = torch.tensor(np.asarray(tokens)[None])
+    return {"input_ids": ids, **({} if tiles is None else {"pixel_values": torch.from_numpy(tiles)})}
 
 
-def oracle_logits(model, tokens, tiles=None):
-    """transformers' logits (T, V) for the whole prompt at once."""
-    inputs = {} if tiles is None else {"pixel_values": torch.from_numpy(tiles)}
+def logits(model, tokens, tiles=None):
+    """Next-token scores of the whole prompt at once  ->  (T, V) float32"""
     with torch.no_grad():
-        return model(input_ids=torch.tensor(np.asarray(tokens)[None]), use_cache=False, **inputs).logits[0].numpy()
+        return model(**_inputs(tokens, tiles), use_cache=False).logits[0].numpy()
 
 
 def greedy(model, tokens, n, tiles=None):
-    """transformers' greedy continuation, n tokens."""
-    inputs = {} if tiles is None else {"pixel_values": torch.from_numpy(tiles)}
-    ids = torch.tensor(np.asarray(tokens)[None])
+    """Up to n tokens of greedy continuation  ->  list of int"""
+    inputs = _inputs(tokens, tiles)
+    mask = torch.ones_like(inputs["input_ids"])
     with torch.no_grad():
-        out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=n,
-                             **inputs)
+        out = model.generate(**inputs, attention_mask=mask, do_sample=False, max_new_tokens=n,
+                             temperature=None, top_p=None)
     return out[0, len(tokens):].tolist()
 
 
-def load(directory, backend="numpy"):
-    return tinyscout.load(directory, backend)
+def features(model, tiles):
+    """What the text model sees of tiles  ->  (tiles * tokens per tile, D) float32"""
+    with torch.no_grad():
+        seen = model.get_image_features(pixel_values=torch.from_numpy(tiles)).last_hidden_state
+        return model.multi_modal_projector(seen.flatten(0, 1)).numpy()

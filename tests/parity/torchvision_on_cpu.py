@@ -13,12 +13,13 @@ def import_torchvision():
     """The module torchvision; skips the test, saying why, where it or what it needs is missing."""
     torch = pytest.importorskip("torch", reason="torch is not installed")
     pytest.importorskip("transformers", reason="transformers is not installed")
-    with _forgiving(torch):
+    with forgiving(torch):
         return pytest.importorskip("torchvision", reason="torchvision is not installed", exc_type=ImportError)
 
 
 @contextlib.contextmanager
-def _forgiving(torch):
+def forgiving(torch):
+    """Inside, importing torchvision works beside a torch that was built without CUDA."""
     strict = torch.library.register_fake
 
     def register_fake(*args, **options):

@@ -67,13 +67,14 @@ def canvas_turns_with_the_picture(height, width, tile, most):
 
 
 def picture_fits_and_keeps_its_shape(height, width, tile, most):
-    """It stays on the canvas, grows only to a tile, keeps its proportions to a pixel, and is left alone if it fits."""
+    """It stays on the canvas, grows only to a tile, loses at most a pixel of its proportions, stays if it fits."""
     rows, cols = choose_canvas(height, width, tile, most)
     h, w = resize_target(height, width, rows, cols, tile)
-    assert 1 <= h <= min(rows * tile, max(height, tile))
-    assert 1 <= w <= min(cols * tile, max(width, tile))
-    off = min(abs(h - Fraction(w * height, width)), abs(w - Fraction(h * width, height)))
-    assert off <= 1 + Fraction(1, 10**6) or 1 in (h, w)     # floor, and a thin strip keeps one pixel
+    room_y, room_x = min(rows * tile, max(height, tile)), min(cols * tile, max(width, tile))
+    assert 1 <= h <= room_y
+    assert 1 <= w <= room_x
+    lost_y, lost_x = Fraction(w * height, width) - h, Fraction(h * width, height) - w
+    assert (w == room_x and (0 <= lost_y <= 1 or h == 1)) or (h == room_y and (0 <= lost_x <= 1 or w == 1))
     if tile <= height <= rows * tile and tile <= width <= cols * tile:
         assert (h, w) == (height, width)
 

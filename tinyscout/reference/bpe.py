@@ -51,13 +51,15 @@ class Encoder:
     split     a function from text to its pieces, in order
     """
 
+    merge = staticmethod(byte_pair_merge)       # put your own here
+
     def __init__(self, pairs, alphabet, whole, split):
         table = {(left, right): (rank, merged) for left, right, rank, merged in pairs.tolist()}
 
         @lru_cache(CACHED_PIECES)           # text repeats its words, and the cache must not grow without end
         def encode_piece(piece):
             data = piece.encode()
-            return [whole[data]] if data in whole else byte_pair_merge([alphabet[byte] for byte in data], table)
+            return [whole[data]] if data in whole else self.merge([alphabet[byte] for byte in data], table)
 
         self.split, self.encode_piece = split, encode_piece
 

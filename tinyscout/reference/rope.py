@@ -17,10 +17,7 @@ def rope_frequencies(head_dim, theta, scaling=None):
         return frequency
     factor, low, high, original = scaling
     turns = original * frequency / (2 * math.pi)        # full turns within the original context
-    if low == high:
-        keep = (turns >= low).astype(float)             # the blend would divide by zero
-    else:
-        keep = np.clip((turns - low) / (high - low), 0, 1)
+    keep = (turns >= low) * 1.0 if low == high else np.clip((turns - low) / (high - low), 0, 1)     # no 0 / 0
     return keep * frequency + (1 - keep) * frequency / factor
 
 

@@ -1,0 +1,83 @@
+"""
+Who may look at whom
+====================
+
+The masks of Scout's two kinds of layer, the weights that come of them, and the temperature that keeps a long past from
+drowning the one token that matters.
+"""
+import matplotlib.pyplot as plt
+import numpy as np
+
+from tinyscout.config import SCOUT
+from tinyscout.reference import attention_temperature, causal_mask, chunked_mask, grouped_query_attention
+
+# %%
+# Masks
+# -----
+# Twenty-four tokens and chunks of eight.  A global layer sees the whole past.  A local one sees its own chunk, so the
+# first token of a chunk sees nobody but itself.  That is not a sliding window, in which every token would see eight.
+
+n, chunk = 24, 8
+at = np.arange(n)
+window = causal_mask(at, at) & (at[:, None] - at < chunk)
+masks = {"global (NoPE)": causal_mask(at, at), "local (RoPE)": chunked_mask(at, at, chunk),
+         "a sliding window": window}
+figure, axes = plt.subplots(1, 3, figsize=(7.6, 2.9), sharey=True)
+for axis, (name, mask) in zip(axes, masks.items(), strict=True):
+    axis.imshow(np.where(mask, 0.55 if name == "a sliding window" else 0.25, np.nan), vmin=0, vmax=1)
+    axis.set(title=name, xlabel="key", xticks=at[::chunk], yticks=at[::chunk])
+    axis.set_xticks(np.arange(n) - 0.5, minor=True)
+    axis.set_yticks(np.arange(n) - 0.5, minor=True)
+    axis.grid(which="minor", linewidth=0.5, alpha=0.25)
+    axis.tick_params(which="minor", length=0)
+axes[0].set_ylabel("query")
+plt.show()
+print({name: int(mask.sum()) for name, mask in masks.items()}, "pairs")
+
+# %%
+# Weights
+# -------
+# Attention returns a mean of the values.  Let value number s be the vector that is one in channel s and zero elsewhere,
+# and the mean *is* the weights.  Queries and keys are random, so what one sees is mostly the mask: a row sums to one,
+# and the more keys a row may see, the fainter each is.
+
+rng = np.random.default_rng(4)
+q, k = rng.normal(size=(2, 1, n, 1, n))                 # one head of n channels
+v = np.eye(n).reshape(1, n, 1, n)
+figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.6), sharey=True)
+for axis, size in zip(axes, (None, chunk), strict=True):
+    weights = grouped_query_attention(q, k, v, chunk=size)[0, :, 0]
+    mask = causal_mask(at, at) if size is None else chunked_mask(at, at, size)
+    image = axis.imshow(np.where(mask, weights, np.nan), vmin=0, vmax=1)
+    axis.set(title="local" if size else "global", xlabel="key", xticks=at[::chunk], yticks=at[::chunk])
+axes[0].set_ylabel("query")
+figure.colorbar(image, ax=axes, label="weight")
+plt.show()
+
+# %%
+# Temperature
+# -----------
+# A query whose right key scores 12 among keys whose scores are normal around 0.  Ten million of those together outweigh
+# the one.  Scout multiplies the query of a global layer by a factor that grows with its position, in steps of 8192
+# tokens that look like a curve from afar; the margin grows with it and the right key stays in view.
+
+t = SCOUT.text
+p = np.geomspace(10, t.max_positions, 400).astype(int)
+factor = attention_temperature(p, t.temperature_floor, t.temperature_scale)
+
+
+def right(factor, score=12):
+    """The share of the right key: the mean of exp of a normal variable times f is exp(f * f / 2)."""
+    return 1 / (1 + p * np.exp(factor ** 2 / 2 - factor * score))
+
+
+figure, axes = plt.subplots(1, 2, figsize=(7.6, 2.9))
+axes[0].semilogx(p, factor, color=plt.get_cmap("viridis")(0.35))
+axes[0].set(xlabel="position of the query", ylabel="factor on the query")
+axes[1].semilogx(p, right(factor), color=plt.get_cmap("viridis")(0.35), label="with temperature")
+axes[1].semilogx(p, right(np.ones(len(p))), "--", color="0.6", label="without")
+axes[1].set(xlabel="position of the query", ylabel="weight of the right key", ylim=(0, 1.02))
+axes[1].legend()
+for axis in axes:
+    axis.grid(True)
+plt.show()

@@ -1,0 +1,77 @@
+"""
+A picture in 727 tokens
+=======================
+
+A picture of any size becomes squares of one size, and then a place in the text.  This one is drawn here, 480 by 640.
+"""
+from itertools import groupby
+
+import matplotlib.pyplot as plt
+import numpy as np
+from PIL import Image, ImageDraw
+
+from tinyscout.config import SCOUT
+from tinyscout.image import choose_canvas, count_tokens, cut_tiles, tile_layout, to_levels
+
+sky = np.linspace((38, 44, 92), (244, 160, 112), 480)[:, None].repeat(640, axis=1).astype(np.uint8)
+picture = Image.fromarray(sky)
+pen = ImageDraw.Draw(picture)
+pen.ellipse((470, 60, 540, 130), fill=(255, 236, 200))
+pen.rectangle((0, 360, 640, 480), fill=(24, 52, 84))
+for y in range(366, 480, 6):                            # moonlight: detail that shrinking loses
+    reach = 12 + abs(38 * np.sin(y))
+    pen.line((505 - reach, y, 505 + reach, y), fill=(220, 206, 186), width=1)
+pen.polygon([(196, 128), (0, 60), (0, 190)], fill=(255, 226, 150))
+pen.polygon([(70, 400), (300, 380), (350, 480), (20, 480)], fill=(16, 24, 36))
+pen.polygon([(160, 390), (175, 150), (215, 150), (230, 390)], fill=(240, 236, 228))
+for y in (190, 270, 350):
+    lean = (y - 150) / 16
+    pen.polygon([(175 - lean, y), (215 + lean, y), (218 + lean, y + 40), (172 - lean, y + 40)], fill=(196, 60, 52))
+pen.polygon([(168, 150), (195, 104), (222, 150)], fill=(60, 30, 40))
+
+# %%
+# Cut
+# ---
+# The canvas is the smallest rectangle of tiles that holds the picture: two by two.  The picture lies in its upper
+# left corner as it is, and the rest is black.  A fifth tile shows the whole at once, with its proportions given up.
+
+tiles = cut_tiles(picture, SCOUT.vision)
+figure, axes = plt.subplot_mosaic([[1, 2, 5, 5], [3, 4, 5, 5]], figsize=(7.6, 3.9))
+for number, pixels in enumerate(tiles.pixels, 1):
+    axes[number].imshow(to_levels(pixels).transpose(1, 2, 0))
+    axes[number].set(xticks=[], yticks=[], title=f"tile {number}" + (", the global tile" if number == 5 else ""))
+plt.show()
+
+# %%
+# Lay out
+# -------
+# What the text model reads: 144 patch tokens for a tile, a separator after it, and a marker before the last.
+
+layout = [(name, len(list(run))) for name, run in groupby(tile_layout(tiles.rows, tiles.cols, SCOUT.vision))]
+print("\n".join(f"{n:4} {name}" for name, n in layout))
+figure, axis = plt.subplots(figsize=(7.6, 1.6))
+colours = dict(zip(dict(layout), ("0.55", "#8fb8de", "#e8a33d", "#c4453c", "#4b9b6e", "0.55"), strict=True))
+left, named = 0, set()
+for name, n in layout:
+    width = 5 if n > 1 else 1
+    axis.barh(0, width - 0.1, left=left, color=colours[name], label=name.strip("<|>") if name not in named else None)
+    axis.text(left + width / 2 - 0.05, 0, n, ha="center", va="center", color="black", fontsize="small")
+    left, named = left + width, named | {name}
+axis.axis("off")
+axis.legend(ncols=6, loc="upper center", bbox_to_anchor=(0.5, 0), fontsize="x-small", handlelength=1, columnspacing=1)
+plt.show()
+
+# %%
+# Pay
+# ---
+# The price of every size up to 2000 by 2000; the dot is our picture.  Each terrace is a canvas.  A picture too large
+# for sixteen tiles shrinks onto the canvas that shrinks it least, which need not be the largest.
+
+sizes = np.arange(8, 2001, 8)
+price = [[count_tokens(*choose_canvas(h, w), SCOUT.vision) for w in sizes] for h in sizes]
+figure, axis = plt.subplots(figsize=(5.6, 4.4))
+terraces = axis.imshow(price, origin="lower", extent=(0, 2000, 0, 2000), cmap="viridis")
+axis.plot(640, 480, "o", color="white", markeredgecolor="black")
+axis.set(xlabel="width, pixels", ylabel="height, pixels", xticks=336 * np.arange(6), yticks=336 * np.arange(6))
+figure.colorbar(terraces, label="tokens")
+plt.show()

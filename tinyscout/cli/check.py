@@ -1,0 +1,72 @@
+"""Hold your own kernels to the laws that ours obey."""
+import importlib.util
+import sys
+import warnings
+from pathlib import Path
+
+from rich.text import Text
+
+from tinyscout import reference
+from tinyscout.cli import above_zero, terminal
+
+EXAMPLE = """\
+example: mine.py with
+
+  from tinyscout.reference import *
+  def swiglu(gate, up):
+      return gate * sigmoid(gate) * up
+
+is checked by: tinyscout check mine.py"""
+
+LINES, WIDTH = 12, 150      # of a complaint
+
+
+def arguments(sub):
+    sub.add_argument("module", metavar="MODULE.py", help="the reference with some names replaced by your own")
+    sub.add_argument("--only", action="append", metavar="NAME",
+                     help="check this operation; repeatable.  Default: all that are not the reference's own")
+    sub.add_argument("--examples", type=above_zero, default=100, metavar="N", help="inputs tried per law (%(default)s)")
+
+
+def run(args):
+    try:
+        from tinyscout.laws import check
+    except ImportError as error:
+        raise RuntimeError(f"the laws need hypothesis ({error}): pip install 'tinyscout[test]'") from None
+    if unknown := set(args.only or ()) - set(reference.__all__):
+        raise ValueError(f"no operation {', '.join(sorted(unknown))}: there are {', '.join(reference.__all__)}")
+    warnings.simplefilter("ignore")     # Hypothesis warns of inputs that are long to print
+    console, broken, held = terminal(), 0, 0
+    for name, message in check(load(args.module), args.only, args.examples):
+        console.print(Text.assemble(("✓ holds ", "green"), name) if message is None else
+                      Text.assemble(("✗ broken ", "red"), (name, "bold"), "\n", shortened(message)))
+        broken, held = broken + (message is not None), held + (message is None)
+    if not broken + held:
+        raise ValueError(f"{args.module} replaces no operation of tinyscout.reference, so there is nothing to check")
+    console.print(f"{held} law{'s hold' if held != 1 else ' holds'}, {broken} {'are' if broken != 1 else 'is'} broken.")
+    return 1 if broken else 0
+
+
+def load(path):
+    """The module in a file, run as Python would run it beside its neighbours.  Raises OSError, ValueError."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not a file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is no Python module: its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.parent.resolve()))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:          # whatever a file of somebody's may raise
+        raise ValueError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.pop(0)
+    return module
+
+
+def shortened(message):
+    """A law's complaint, indented; of an input as large as a model only the beginning."""
+    lines = [f"    {line[:WIDTH]}{'…' * (len(line) > WIDTH)}" for line in message.splitlines() if line.strip()]
+    return "\n".join(lines[:LINES] + [f"    … and {len(lines) - LINES:,} lines more"] * (len(lines) > LINES))

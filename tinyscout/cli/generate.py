@@ -1,0 +1,79 @@
+"""Continue a text, and pictures before it, with a model."""
+import sys
+import time
+from itertools import chain, islice
+
+from tinyscout.chat import Prompt, encode_chat, encode_prompt
+from tinyscout.cli import complain, model_arguments, opened, sampling, text_of, write
+
+EXAMPLE = """\
+examples:
+  tinyscout generate "The lighthouse" --model scout/ --temperature 0
+  tinyscout generate "What is this?" --image cat.png --chat --model scout/
+  cat story.txt | tinyscout generate - --model scout/"""
+
+
+def arguments(sub):
+    sub.add_argument("prompt", metavar="PROMPT", help="the text to continue; - reads the standard input")
+    sub.add_argument("--image", action="append", default=[], metavar="FILE",
+                     help="a picture before the text (repeatable)")
+    model_arguments(sub)
+    form = sub.add_mutually_exclusive_group()
+    form.add_argument("--chat", action="store_true", help="the prompt is a message, and the model answers it")
+    form.add_argument("--raw", action="store_true",
+                      help="nothing is put before the prompt, and names such as <|eot|> in it are special tokens")
+
+
+def run(args):
+    text, model = text_of(args.prompt), opened(args)
+    prompt = encode(text, args, model)
+    tokens = model.generate(prompt.tokens, prompt.images, **sampling(args))
+    with Speed(args.quiet) as speed:
+        stream(speed.counted(tokens), model)
+
+
+def encode(text, args, model):
+    """The prompt in the form that was asked for: a plain text, a chat message, or ids as they are written."""
+    if args.raw:
+        if args.image:
+            raise ValueError("--raw takes no --image: a picture needs special tokens around it")
+        return Prompt(model.tokenizer.encode(text, special=True), [])
+    if not args.chat:
+        return encode_prompt(text, args.image, model.tokenizer, model.config)
+    parts = [{"type": "image", "image": file} for file in args.image] + [{"type": "text", "text": text}]
+    return encode_chat([{"role": "user", "content": parts}], model.tokenizer, model.config)
+
+
+def stream(tokens, model):
+    """Write tokens as they come, never half a character; a line break ends what was written, also when interrupted."""
+    pieces, first = model.tokenizer.stream(), list(islice(tokens, 1))       # where that fails, nothing is written
+    try:
+        for token in chain(first, tokens):
+            if token not in model.config.stop_ids:
+                write(pieces.push(token))
+    finally:
+        write(pieces.flush() + "\n")
+
+
+class Speed:
+    """Counts tokens, and at the end says on stderr how fast they came.  The first one waits for the prompt."""
+
+    def __init__(self, quiet):
+        self.quiet, self.times = quiet, [time.perf_counter()]
+
+    def counted(self, tokens):
+        for token in tokens:
+            self.times.append(time.perf_counter())
+            yield token
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *rest):
+        n = len(self.times) - 1
+        if self.quiet or n == 0 or not (kind is None or kind is KeyboardInterrupt):
+            return
+        wait, took = self.times[1] - self.times[0], self.times[-1] - self.times[1]
+        rate = f", then {(n - 1) / took:.1f} a second" if n > 1 and took > 0 else ""
+        sys.stdout.flush()
+        complain(f"{n} token{'s' * (n > 1)}, the first after {wait:.2f} s{rate}")

@@ -1,0 +1,165 @@
+"""Say what a model is made of, without reading its weights."""
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from tinyscout.checkpoint import foreign_name, load_config, map_tensors, to_ours
+from tinyscout.cli import terminal
+from tinyscout.config import NAMED
+from tinyscout.weights import build, count
+
+EXAMPLE = """\
+examples:
+  tinyscout info scout
+  tinyscout info path/to/checkpoint/        exit code 1 where a tensor is missing"""
+
+CONTEXTS = {"8K": 8192, "128K": 131_072, "1M": 1_048_576, "10M": 10_485_760}
+BYTES = {"bfloat16": 2, "float32": 4}
+
+
+def arguments(sub):
+    sub.add_argument("model", metavar="MODEL", help=f"a checkpoint directory, or one of {', '.join(NAMED)}")
+
+
+def run(args):
+    directory = None if args.model in NAMED else Path(args.model).expanduser()
+    if directory and not directory.is_dir():
+        raise FileNotFoundError(f"{args.model} is neither a directory nor one of {', '.join(NAMED)}")
+    config = load_config(directory) if directory else NAMED[args.model]
+    held = tensors(directory) if directory else None
+    parts = [sizes(config), layers(config.text), parameters(config, held), memory(config.text)]
+    lines, code = files(directory, config, held) if directory else ([], 0)
+    console = terminal()
+    for part in [*parts, *lines]:
+        console.print(part)
+    return code
+
+
+def tensors(directory):
+    """{name: array not yet read}; empty where only the config is there."""
+    return map_tensors(directory) if any(directory.glob("*.safetensors*")) else {}
+
+
+def table(title, *columns):
+    """A table without boxes, whose columns but the first stand to the right."""
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=any(columns),
+                 pad_edge=False, padding=(0, 2, 0, 0))
+    for n, column in enumerate(columns):
+        made.add_column(column, justify="right" if n else "left")
+    return made
+
+
+def sizes(config):
+    c, v = config.text, config.vision
+    made = table("Sizes", "", "")
+    rows = {"width": c.dim, "query heads": c.n_heads, "key/value heads": c.n_kv_heads, "head channels": c.head_dim,
+            "experts": f"{c.n_experts}, of which a token visits {c.top_k}, and one shared",
+            "hidden width of an expert": c.hidden_dim}
+    if not all(layer.moe for layer in c.layers):
+        rows["hidden width without experts"] = c.dense_dim
+    rows |= {"vocabulary": c.vocab_size, "RoPE theta": c.rope_theta,
+             "RoPE stretch": f"{c.rope_scaling.factor:g} times" if c.rope_scaling else "none",
+             "norm of queries and keys": "yes" if c.qk_norm else "no",
+             "temperature of long contexts": "yes" if c.temperature else "no", "made for tokens": c.max_positions}
+    if v:
+        rows["vision"] = (f"{v.n_layers} layers of width {v.dim:,}, tiles of {v.tile_size} pixels, "
+                          f"{v.tokens_per_tile} tokens each")
+    for name, value in rows.items():
+        made.add_row(name, value if isinstance(value, str) else f"{value:,}".removesuffix(".0"))
+    made.columns[1].justify = "left"
+    return made
+
+
+def layers(c):
+    """The plan, one row for each kind of layer."""
+    made = table(f"\n{len(c.layers)} layers", "positions", "sees", "feed-forward", "layers", "which, from 1")
+    kinds: dict = {}
+    for n, layer in enumerate(c.layers, 1):
+        kinds.setdefault(layer, []).append(n)
+    for layer, numbers in kinds.items():
+        made.add_row("RoPE" if layer.rope else "none", f"its chunk of {c.chunk:,}" if layer.chunked else "everything",
+                     "experts" if layer.moe else "dense", str(len(numbers)), ranges(numbers))
+    for column in made.columns:
+        column.justify = "left"
+    return made
+
+
+def ranges(numbers):
+    """Rising numbers, with runs drawn together and the middle left out: "1-3, 5-7, 9-11 … 45-47"."""
+    runs: list[list[int]] = []
+    for n in numbers:
+        if runs and runs[-1][1] == n - 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    text = [f"{low}-{high}" if low < high else f"{low}" for low, high in runs]
+    return ", ".join(text) if len(text) <= 4 else f"{', '.join(text[:3])} … {text[-1]}"
+
+
+def parameters(config, held):
+    """How many there are, and their bytes: in the files' own types where there are files, or in bfloat16."""
+    counts = count(config)
+    kinds = ", ".join(sorted({str(array.dtype) for array in held.values()})) if held else "bfloat16"
+    made = table("\nParameters", "", "", "")
+    rows = {"text": counts.text, "vision": counts.vision, "projector": counts.projector, "total": counts.total,
+            "routed experts": counts.routed, "active, of the text": counts.active}
+    for name, value in rows.items():
+        if value:
+            made.add_row(name, f"{value:,}", short(value, ""))
+    nbytes = sum(array.nbytes for array in held.values()) if held else 2 * counts.total
+    made.add_row(f"bytes in {kinds}", f"{nbytes:,}", short(nbytes, "B"))
+    return made
+
+
+def memory(c):
+    """What the tokens so far cost: keys and values, of which a chunked layer keeps one chunk at most."""
+    made = table("\nCache of keys and values", "tokens", *BYTES)
+    whole, local = (sum(layer.chunked is kind for layer in c.layers) for kind in (False, True))
+
+    def nbytes(tokens, size):
+        return (whole * tokens + local * min(tokens, c.chunk)) * 2 * c.n_kv_heads * c.head_dim * size
+
+    for name, tokens in {"1": 1, **CONTEXTS}.items():
+        made.add_row(name, *(short(nbytes(tokens, size), "B") for size in BYTES.values()))
+    more = (short(nbytes(2 * c.chunk + 1, size) - nbytes(2 * c.chunk, size), "B") for size in BYTES.values())
+    made.add_row(f"each beyond {c.chunk:,}", *more)
+    return made
+
+
+def short(number, unit):
+    """108,641,793,536 as 108.6 G."""
+    for size, prefix in [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")]:
+        if number >= size:
+            return f"{number / size:.4g} {prefix}{unit}"
+    return f"{number} {unit}".rstrip()
+
+
+def files(directory, config, held):
+    """Which files there are, and whether every tensor that the config calls for is in them  ->  lines, exit code"""
+    made = table("\nFiles", "", "")
+    for file in sorted(p for p in directory.iterdir() if p.suffix in (".safetensors", ".json", ".model")):
+        made.add_row(file.name, short(file.stat().st_size, "B"))
+    if not held:
+        return [made, "\nNo weights here: of the model there is only the config."], 1
+    multimodal = any(name.startswith("language_model.") for name in held)
+    wrong, known = [], set()
+
+    def leaf(path, shape):
+        name = foreign_name(path, multimodal)
+        known.add(name)
+        if name not in held:
+            wrong.append(f"missing: {name}")
+        elif to_ours(path, held[name]).shape != shape:
+            wrong.append(f"wrong shape {held[name].shape}: {name}, as {path} {shape}")
+        return np.broadcast_to(np.float32(0), shape)
+
+    build(config, leaf)
+    extra = sorted(set(held) - known - {foreign_name("text.output", multimodal)})
+    wrong = list(dict.fromkeys(wrong))
+    verdict = (f"\n{len(known):,} tensors that the config calls for: "
+               f"{f'{len(wrong):,} are not as they should be' if wrong else 'all there'}.")
+    lines = [verdict, *wrong[:5], *([f"and {len(wrong) - 5:,} more"] if len(wrong) > 5 else [])]
+    if extra:
+        lines.append(f"{len(extra):,} tensors belong to no part of the model, such as {extra[0]}.")
+    return [made, *lines], 1 if wrong else 0

@@ -1,0 +1,76 @@
+"""Show how a text is cut into tokens."""
+import json
+import sys
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from tinyscout.cli import VISIBLE, terminal, text_of
+from tinyscout.tokenizer import Tokenizer
+
+EXAMPLE = """\
+examples:
+  tinyscout tokenize "Roses are red" --model scout/
+  tinyscout tokenize - --ids --model tokenizer.model < poem.txt"""
+
+COLOURS = ("on color(24)", "on color(58)", "on color(53)", "on color(23)", "on color(88)")
+
+
+def arguments(sub):
+    sub.add_argument("text", metavar="TEXT", help="the text; - reads the standard input")
+    sub.add_argument("--model", required=True, metavar="DIR",
+                     help="checkpoint directory, or the tokenizer's file itself")
+    sub.add_argument("--ids", action="store_true", help="print only the ids, on one line")
+    sub.add_argument("--special", action="store_true", help="names such as <|eot|> are special tokens")
+
+
+def run(args):
+    tokenizer, text = Tokenizer.load(args.model), text_of(args.text)
+    ids = tokenizer.encode(text, special=args.special)
+    if args.ids:
+        print(*ids)
+        return
+    pieces = [visible(piece) for piece in tokenizer.pieces(ids)]
+    if not sys.stdout.isatty():                     # one token a line, for the next program
+        print(*(f"{id}\t{piece}" for id, piece in zip(ids, pieces, strict=True)), sep="\n")
+        return
+    console = terminal()
+    for row in boxes(ids, pieces, console.width):
+        console.print(row, no_wrap=True, crop=False)
+    n = len(text.encode())
+    console.print(f"[dim]{len(ids):,} tokens, {len(text):,} characters, {n:,} bytes: "
+                  f"{n / max(1, len(ids)):.2f} bytes a token[/]")
+
+
+def visible(piece):
+    """Bytes as one can see them: spaces as dots, and what is no whole character as hexadecimal."""
+    try:
+        text = piece.decode()
+    except UnicodeDecodeError:
+        return "".join(f"\\x{byte:02x}" for byte in piece)
+    shown = text.translate(VISIBLE).replace(" ", "·").replace("\n", "⏎").replace("\t", "⇥")
+    return shown if shown.isprintable() else json.dumps(shown)[1:-1]
+
+
+def boxes(ids, pieces, width):
+    """Rows of boxes no wider than `width`: pieces above, ids below."""
+    cells: list[tuple] = []
+    used = 0
+    for n, (id, piece) in enumerate(zip(ids, pieces, strict=True)):
+        size = max(cell_len(piece), len(str(id))) + 1
+        if cells and used + size > width:
+            yield joined(cells)
+            cells, used = [], 0
+        cells.append((piece, str(id), size, COLOURS[n % len(COLOURS)]))
+        used += size
+    if cells:
+        yield joined(cells)
+
+
+def joined(cells):
+    """Boxes side by side as one text of two lines, and an empty one below."""
+    above, below = Text(), Text()
+    for piece, id, size, colour in cells:
+        above.append(piece + " " * (size - 1 - cell_len(piece)), colour).append(" ")
+        below.append(id.ljust(size), "dim")
+    return Text("\n").join([above, below, Text()])

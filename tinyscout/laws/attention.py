@@ -1,0 +1,152 @@
+"""What must hold for attention."""
+import math
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import strategies as st
+
+from tinyscout import reference
+from tinyscout.laws.draw import counts, few, generators, lengths, normal, sizes
+from tinyscout.laws.universal import EPS, close, confirmed, judged
+
+chunks = st.sampled_from([None, 1, 3, 16, 32, 64])
+starts = st.sampled_from([0, 5, 8192])
+
+
+@st.composite
+def attention_inputs(draw, causal=None, chunk=chunks):
+    """Queries behind a past of other tokens, at positions that need not start at zero."""
+    rng, T, past = draw(generators()), draw(counts), draw(st.sampled_from([0, 1, 31, 64]))
+    B, K, G = draw(st.integers(1, 2)), draw(st.integers(1, 3)), draw(st.integers(1, 5))
+    d = draw(st.sampled_from([2, 8, 33]))
+    q = normal(rng, B, T, K * G, d, size=draw(st.sampled_from([1.0, 1.0, 1e3])))       # scores of 1e3 must not overflow
+    k, v = normal(rng, B, past + T, K, d), normal(rng, B, past + T, K, d)
+    return q, k, v, draw(st.booleans()) if causal is None else causal, draw(chunk), draw(starts)
+
+
+@st.composite
+def mask_inputs(draw):
+    first, S, chunk = draw(starts), draw(counts), draw(st.sampled_from([1, 3, 16, 8192]))
+    return first + np.arange(draw(st.integers(0, S - 1)), S), first + np.arange(S), chunk
+
+
+def visible(q, k, causal, chunk, first):
+    """Which key each query may see, by the definition and one at a time  ->  (T, S) bool"""
+    T, S = q.shape[1], k.shape[1]
+    def sees(t, s):
+        here, there = first + S - T + t, first + s
+        return not causal or (there <= here and (chunk is None or there // chunk == here // chunk))
+    return np.array([[sees(t, s) for s in range(S)] for t in range(T)])
+
+
+def a_query_reads_what_it_may_see_and_nothing_else(ops, q, k, v, causal, chunk, first):
+    """Causal, inside its chunk, its group's own head: one query, one head and one sum at a time."""
+    mask = visible(q, k, causal, chunk, first)
+    G = q.shape[2] // k.shape[2]
+
+    def by_definition(q, k, v, *_):
+        y = np.empty_like(q)
+        for b, t, h in np.ndindex(q.shape[:3]):
+            keys, values = k[b, mask[t], h // G], v[b, mask[t], h // G]
+            scores = keys @ q[b, t, h] / math.sqrt(q.shape[-1])
+            weights = np.exp(scores - scores.max())
+            y[b, t, h] = weights @ values / weights.sum()
+        return y
+
+    args = q, k, v, causal, chunk, first
+    close(ops.grouped_query_attention(*args), confirmed(reference.grouped_query_attention, by_definition, *args))
+
+
+def what_it_may_not_see_does_not_matter(ops, q, k, v, causal, chunk, first):
+    """Keys and values that the last query cannot see may be anything: the same bits come out."""
+    hidden = ~visible(q, k, causal, chunk, first)[-1]
+    other_k, other_v = k.copy(), v.copy()
+    other_k[:, hidden], other_v[:, hidden] = 7e4, -3e4
+    before, after = (ops.grouped_query_attention(q, *kv, causal, chunk, first) for kv in [(k, v), (other_k, other_v)])
+    np.testing.assert_array_equal(before[:, -1], after[:, -1])
+
+
+def a_head_reads_only_its_own_group(ops, q, k, v, causal, chunk, first):
+    """Another key head's keys and values make no difference."""
+    G = q.shape[2] // k.shape[2]
+    other_k, other_v = k.copy(), v.copy()
+    other_k[:, :, 1:], other_v[:, :, 1:] = 5.0, 11.0
+    before, after = (ops.grouped_query_attention(q, *kv, causal, chunk, first) for kv in [(k, v), (other_k, other_v)])
+    np.testing.assert_array_equal(before[:, :, :G], after[:, :, :G])
+
+
+def any_pieces_are_the_whole(ops, q, k, v, causal, chunk, first):
+    """Queries in two pieces, the first without the keys that come later: prefill, decoding and all between agree."""
+    T, past = q.shape[1], k.shape[1] - q.shape[1]
+    edges = sorted({0, T // 2, T})
+    parts = [ops.grouped_query_attention(q[:, a:b], k[:, :past + b], v[:, :past + b], True, chunk, first)
+             for a, b in pairwise(edges)]
+    close(np.concatenate(parts, axis=1), judged(reference.grouped_query_attention, q, k, v, True, chunk, first))
+
+
+def the_order_of_the_past_does_not_matter(ops, q, k, v, causal, chunk, first):
+    """Without RoPE a global layer is blind to order: the last query's past may be shuffled."""
+    order = np.random.default_rng(0).permutation(k.shape[1])
+    shuffled = ops.grouped_query_attention(q[:, -1:], k[:, order], v[:, order], True, None, first)
+    close(shuffled, judged(reference.grouped_query_attention, q[:, -1:], k, v))
+
+
+def a_mean_stays_among_its_values(ops, q, k, v, causal, chunk, first):
+    y, B = ops.grouped_query_attention(q, k, v, causal, chunk, first), len(q)
+    largest = np.abs(v).max(axis=(1, 3)).reshape(B, 1, -1, 1)                   # per key head
+    G = q.shape[2] // k.shape[2]
+    assert (np.abs(y).reshape(B, q.shape[1], -1, G * q.shape[3]) <= largest * (1 + 64 * EPS)).all()
+
+
+def masks_are_their_definition(ops, queries, keys, chunk):
+    causal, chunked = ops.causal_mask(queries, keys), ops.chunked_mask(queries, keys, chunk)
+    for (i, t), (j, s) in ((a, b) for a in enumerate(queries) for b in enumerate(keys)):
+        assert causal[i, j] == (s <= t)
+        assert chunked[i, j] == (s <= t and s // chunk == t // chunk)
+
+
+def temperature_is_one_until_the_floor(ops, positions, floor, scale):
+    """Nothing changes for short prompts; then it grows, one step every `floor` tokens."""
+    t = ops.attention_temperature(positions, floor, scale)
+    assert (t[positions + 1 < floor] == 1).all()
+    assert (np.diff(t) >= 0).all()
+    expected = [1 + scale * math.log(1 + math.floor((p + 1) / floor)) for p in positions.tolist()]
+    np.testing.assert_allclose(t, expected, rtol=1e-14)
+
+
+def softmax_sums_to_one_and_ignores_a_shift(ops, x):
+    y = ops.softmax(x)
+    np.testing.assert_allclose(y.sum(-1, dtype=np.float64), 1, atol=EPS * x.shape[-1])
+    assert (y >= 0).all()
+    np.testing.assert_array_equal(ops.softmax(np.ldexp(np.round(np.ldexp(x, 8)), -8) + 64),     # exact in float32
+                                  ops.softmax(np.ldexp(np.round(np.ldexp(x, 8)), -8)))
+
+
+@st.composite
+def temperature_inputs(draw):
+    return draw(st.sampled_from([0, 8190, 1_000_000])) + np.arange(40), draw(st.sampled_from([3, 4.0, 8192])), 0.1
+
+
+@st.composite
+def softmax_inputs(draw):
+    return (normal(draw(generators()), draw(few), draw(lengths), size=draw(sizes)),)
+
+
+INPUTS = {
+    "causal_mask": mask_inputs().map(lambda args: args[:2]),
+    "chunked_mask": mask_inputs(),
+    "attention_temperature": temperature_inputs(),
+    "softmax": softmax_inputs(),
+    "grouped_query_attention": attention_inputs(),
+}
+LAWS = {
+    a_query_reads_what_it_may_see_and_nothing_else: attention_inputs(),
+    what_it_may_not_see_does_not_matter: attention_inputs(causal=True),
+    a_head_reads_only_its_own_group: attention_inputs(),
+    any_pieces_are_the_whole: attention_inputs(causal=True),
+    the_order_of_the_past_does_not_matter: attention_inputs(causal=True),
+    a_mean_stays_among_its_values: attention_inputs(),
+    masks_are_their_definition: mask_inputs(),
+    temperature_is_one_until_the_floor: temperature_inputs(),
+    softmax_sums_to_one_and_ignores_a_shift: softmax_inputs(),
+}

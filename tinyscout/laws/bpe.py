@@ -1,0 +1,159 @@
+"""What must hold for the tokenizer, whoever merges.
+
+LAWS maps every law to the strategy that draws its arguments: `law(ops, *drawn)` must not raise, where ops is a
+module with byte_pair_merge, learn and Encoder: tinyscout.reference.bpe, or the C++ extension tinyscout._bpe.
+"""
+from collections import Counter
+from itertools import chain, islice, pairwise
+from random import Random
+
+import regex
+from hypothesis import strategies as st
+
+from tinyscout.tokenizer import LLAMA4_PATTERN, Tokenizer, splitter, train
+
+SPECIAL = ["<|begin_of_text|>", "<|eot|>", "<|eot|><|eom|>"]     # the last one begins like the one before
+ROOM = 256 + len(SPECIAL)                                        # ids that a vocabulary without merges has
+
+
+def merge_by_definition(ids, pairs):
+    """Look at all pairs, merge the best, look again: equation (bpe) as it reads, and quadratic."""
+    ids = list(ids)
+    while found := [(pairs[pair][0], i) for i, pair in enumerate(pairwise(ids)) if pair in pairs]:
+        _, i = min(found)
+        ids[i:i + 2] = [pairs[ids[i], ids[i + 1]][1]]
+    return ids
+
+
+def merge_by_bytes(piece, tokens):
+    """The same by ranks: join the two neighbours that spell the token of lowest id."""
+    parts = [piece[n:n + 1] for n in range(len(piece))]
+    while found := [(tokens[a + b], i) for i, (a, b) in enumerate(pairwise(parts)) if a + b in tokens]:
+        _, i = min(found)
+        parts[i:i + 2] = [parts[i] + parts[i + 1]]
+    return [tokens[part] for part in parts]
+
+
+def learn_by_definition(pieces, counts):
+    """Count all pairs, take the most frequent, count again: equation (bpe-learn) as it reads."""
+    spelling, pieces = [bytes([byte]) for byte in range(256)], [list(piece) for piece in pieces]
+    while True:
+        times: Counter[tuple[int, int]] = Counter()
+        for piece, count in zip(pieces, counts, strict=True):
+            for pair in pairwise(piece):
+                times[pair] += count
+        fresh = [(-n, pair) for pair, n in times.items() if spelling[pair[0]] + spelling[pair[1]] not in spelling]
+        if not fresh:
+            return
+        _, best = min(fresh)
+        pieces = [merge_by_definition(piece, {best: (0, len(spelling))}) for piece in pieces]
+        spelling.append(spelling[best[0]] + spelling[best[1]])
+        yield best
+
+
+def merging_is_its_definition(ops, ids, pairs):
+    """Whatever the ranks: with ties, with holes, with merged ids that merge again at a lower rank."""
+    assert ops.byte_pair_merge(ids, pairs) == merge_by_definition(ids, pairs)
+
+
+def ranks_are_their_definition(ops, words, text):
+    """Where ids are ranks, any two neighbours that spell a token merge; and a piece that is a token is not touched."""
+    spelled = [bytes([byte]) for byte in range(256)] + sorted(set(words))
+    tokens = {token: id for id, token in enumerate(dict.fromkeys(spelled))}
+    pieces = [piece.encode() for piece in regex.findall(LLAMA4_PATTERN, text)]
+    expected = [[tokens[piece]] if piece in tokens else merge_by_bytes(piece, tokens) for piece in pieces]
+    assert Tokenizer(tokens, ops=ops).encode(text) == list(chain.from_iterable(expected))
+
+
+def learning_is_its_definition(ops, pieces, n):
+    """The same merges in the same order as from counting anew each time."""
+    counts = Counter(pieces)
+    arguments = list(counts), list(counts.values())
+    assert list(islice(ops.learn(*arguments), n)) == list(islice(learn_by_definition(*arguments), n))
+
+
+def learning_again_is_the_same(ops, corpus, n):
+    """Nothing is drawn at random, and the order of the texts does not count."""
+    first, again = (train(texts, ROOM + n, SPECIAL, progress=False, ops=ops) for texts in (corpus, corpus[::-1]))
+    assert first.tokens == again.tokens
+    assert first.pairs.tolist() == again.pairs.tolist()
+
+
+def decoding_undoes_encoding(ops, corpus, n, text):
+    """decode(encode(text)) is the text, for all of Unicode and any vocabulary, special tokens or not."""
+    tokenizer = train(corpus, ROOM + n, SPECIAL, progress=False, ops=ops)
+    for special in False, True:
+        assert tokenizer.decode(tokenizer.encode(text, special), errors="strict") == text
+
+
+def pieces_merge_alone(ops, corpus, n, text):
+    """The pieces joined are the text, and its ids are the ids of its pieces, one after the other."""
+    tokenizer = train(corpus, ROOM + n, SPECIAL, progress=False, ops=ops)
+    pairs = {(left, right): (rank, merged) for left, right, rank, merged in tokenizer.pairs.tolist()}
+    pieces = tokenizer.split(text)
+    assert "".join(pieces) == text
+    assert tokenizer.encode(text) == [id for piece in pieces for id in merge_by_definition(piece.encode(), pairs)]
+
+
+def splitting_is_the_pattern(ops, text):
+    """However it is done, the pieces are those of the regular expression."""
+    assert splitter(LLAMA4_PATTERN, ops)(text) == regex.findall(LLAMA4_PATTERN, text)
+
+
+def text_is_never_control(ops, corpus, n, text):
+    """A name that somebody typed stays text; asked for, it is one token and every longest name is found."""
+    tokenizer = train(corpus, ROOM + n, SPECIAL, progress=False, ops=ops)
+    control = set(tokenizer.special.values())
+    assert not control & set(tokenizer.encode(text))
+    found = [id for id in tokenizer.encode(text, special=True) if id in control]
+    names = regex.findall("|".join(map(regex.escape, sorted(SPECIAL, key=len, reverse=True))), text)
+    assert found == [tokenizer.special[name] for name in names]
+
+
+def merges_never_lengthen(ops, corpus, n, text):
+    """One merge more, and no text has more tokens than before; without merges a token is a byte."""
+    fewer, more = (train(corpus, ROOM + k, SPECIAL, progress=False, ops=ops).encode(text) for k in (n, n + 1))
+    assert len(more) <= len(fewer) <= len(text.encode())
+
+
+def streaming_is_decoding(ops, corpus, n, picks):
+    """Any ids, even such as spell no UTF-8: pushed one by one they give the text that they give at once."""
+    tokenizer = train(corpus, ROOM + n, SPECIAL, progress=False, ops=ops)
+    ids = [sorted(tokenizer.bytes_of)[pick % len(tokenizer.bytes_of)] for pick in picks]
+    stream = tokenizer.stream()
+    parts = [stream.push(id) for id in ids]
+    assert "".join([*parts, stream.flush()]) == tokenizer.decode(ids)
+
+
+# Text: all of Unicode; few characters at a time, that meet in every order; names.
+characters = st.characters(exclude_categories=["Cs"])
+few = st.lists(st.sampled_from("aAbǅʰ中é\u0301\u017fsStTreEvlLd''  \n\r\t/.!1٣½\u00a0\u2028🦙"), min_size=1, max_size=6)
+crowded = few.flatmap(lambda chosen: st.text(st.sampled_from(chosen), max_size=40))
+names = st.lists(st.sampled_from([*SPECIAL, "<|", "eot", "|>", "<|eom|>", " a"]), max_size=8).map("".join)
+runs = st.builds(str.__mul__, characters, st.integers(0, 99))
+text = st.one_of(st.text(characters, max_size=60), crowded, names, runs)
+corpus = st.lists(st.one_of(crowded, names, st.text(characters, max_size=60)), max_size=4)
+merge_count = st.integers(0, 40)
+
+
+def crowded_merges(seed, length):
+    """Ids and a pair table so dense that merges get in each other's way: (length,) list, {pair: (rank, merged)}."""
+    draw = Random(seed).randrange
+    pairs = {(draw(5), draw(5)): (draw(10), draw(5)) for _ in range(25)}
+    return [draw(3) for _ in range(length)], pairs
+
+
+LAWS = {
+    merging_is_its_definition: st.builds(crowded_merges, st.integers(0, 2**32),
+                                         st.sampled_from([0, 1, 2, 3, 4, 31, 32, 33, 70, 257])),
+    ranks_are_their_definition: st.tuples(st.lists(crowded.map(str.encode).filter(len).map(lambda t: t[:9])), text),
+    learning_is_its_definition: st.tuples(st.lists(st.text("aab c", min_size=1, max_size=12).map(str.encode)),
+                                          st.integers(0, 30)),
+    learning_again_is_the_same: st.tuples(corpus, merge_count),
+    decoding_undoes_encoding: st.tuples(corpus, merge_count, text),
+    pieces_merge_alone: st.tuples(corpus, merge_count, text),
+    splitting_is_the_pattern: st.tuples(text),
+    text_is_never_control: st.tuples(corpus, merge_count, text),
+    merges_never_lengthen: st.tuples(corpus, merge_count, text),
+    streaming_is_decoding: st.tuples(corpus, merge_count, st.lists(st.integers(0, 399), max_size=30)),
+}

@@ -1,0 +1,25 @@
+"""What must hold when a picture's vectors take their places among the text's."""
+import numpy as np
+from hypothesis import strategies as st
+
+from tinyscout.laws.draw import generators, lengths, normal
+
+
+@st.composite
+def fuse_inputs(draw):
+    rng, T, D = draw(generators()), draw(lengths), draw(st.sampled_from([1, 5]))
+    places = rng.random(T) < draw(st.sampled_from([0.0, 0.3, 1.0]))
+    return normal(rng, T, D), places, normal(rng, int(places.sum()), D)
+
+
+def every_vector_lands_in_order(ops, x, places, features):
+    """Patch token n gets feature n, and all others keep their embedding."""
+    y = ops.fuse(x, places, features)
+    coming = iter(features)
+    for t, place in enumerate(places):
+        np.testing.assert_array_equal(y[t], next(coming) if place else x[t])
+    assert next(coming, None) is None
+
+
+INPUTS = {"fuse": fuse_inputs()}
+LAWS = {every_vector_lands_in_order: fuse_inputs()}

@@ -1,0 +1,62 @@
+"""What must hold for matrices."""
+import ml_dtypes
+import numpy as np
+from hypothesis import strategies as st
+
+from tinyscout import reference
+from tinyscout.laws.draw import few, generators, lengths, normal, sizes
+from tinyscout.laws.universal import close, confirmed, judged
+
+
+@st.composite
+def linear_inputs(draw):
+    """Weights in either memory order: as a formula has them, or transposed as a checkpoint has them."""
+    rng, I, O = draw(generators()), draw(lengths), draw(lengths)
+    lead = draw(st.sampled_from([(1,), (3,), (5,), (33,), (2, 3), (1, 1)]))
+    w = normal(rng, O, I, size=I ** -0.5).T if draw(st.booleans()) else normal(rng, I, O, size=I ** -0.5)
+    return normal(rng, *lead, I, size=draw(sizes)), w, normal(rng, O) if draw(st.booleans()) else None
+
+
+@st.composite
+def embed_inputs(draw):
+    rng, V = draw(generators()), draw(lengths)
+    return rng.integers(0, V, draw(lengths)), normal(rng, V, draw(few))
+
+
+def a_product_is_its_definition(ops, x, w, bias):
+    """Row by row and column by column, equation (linear)."""
+    def by_definition(x, w, bias):
+        return (x[..., :, None] * w).sum(-2) + (0 if bias is None else bias)
+    some = x.reshape(-1, x.shape[-1])[:2]
+    close(ops.linear(some, w, bias), confirmed(reference.linear, by_definition, some, w, bias))
+
+
+def the_identity_changes_nothing(ops, x, w, bias):
+    np.testing.assert_array_equal(ops.linear(x, np.eye(x.shape[-1], dtype=np.float32)), x)
+
+
+def memory_order_does_not_matter(ops, x, w, bias):
+    truth = judged(reference.linear, x, w, bias)
+    for order in (np.ascontiguousarray, np.asfortranarray):
+        close(ops.linear(x, order(w), bias), truth)
+
+
+def half_precision_weights_are_widened(ops, x, w, bias):
+    """A bfloat16 weight gives the bits that its float32 value gives: a checkpoint is computed as stored."""
+    half = w.astype(ml_dtypes.bfloat16)
+    np.testing.assert_array_equal(ops.linear(x, half, bias), ops.linear(x, half.astype(np.float32), bias))
+
+
+def embedding_is_a_product_with_one_hot_rows(ops, tokens, embedding):
+    hot = np.eye(len(embedding), dtype=np.float32)[tokens]
+    np.testing.assert_array_equal(ops.embed(tokens, embedding), hot @ embedding)
+
+
+INPUTS = {"linear": linear_inputs(), "embed": embed_inputs()}
+LAWS = {
+    a_product_is_its_definition: linear_inputs(),
+    the_identity_changes_nothing: linear_inputs(),
+    memory_order_does_not_matter: linear_inputs(),
+    half_precision_weights_are_widened: linear_inputs(),
+    embedding_is_a_product_with_one_hot_rows: embed_inputs(),
+}

@@ -1,0 +1,48 @@
+"""What must hold when tiles become patches and patches become tokens."""
+import numpy as np
+from hypothesis import strategies as st
+
+from tinyscout.laws.draw import few, generators, normal
+
+
+@st.composite
+def patchify_inputs(draw):
+    rng, B, C, patch = draw(generators()), draw(few), draw(st.sampled_from([1, 3])), draw(st.sampled_from([1, 2, 14]))
+    return normal(rng, B, C, patch * draw(few), patch * draw(few)), patch
+
+
+@st.composite
+def pixel_shuffle_inputs(draw):
+    rng, B, D, side = draw(generators()), draw(few), draw(few), draw(st.integers(1, 3))
+    return normal(rng, B, (side * draw(few)) ** 2, D), side
+
+
+def patches_are_squares_of_the_picture(ops, tiles, patch):
+    """Patch n is the square at row n // columns and column n % columns, channel by channel."""
+    patches = ops.patchify(tiles, patch)
+    columns = tiles.shape[3] // patch
+    for n in range(patches.shape[1]):
+        top, left = n // columns * patch, n % columns * patch
+        square = tiles[:, :, top:top + patch, left:left + patch]
+        np.testing.assert_array_equal(patches[:, n], square.reshape(len(tiles), -1))
+
+
+def patchify_loses_nothing(ops, tiles, patch):
+    np.testing.assert_array_equal(np.sort(ops.patchify(tiles, patch), axis=None), np.sort(tiles, axis=None))
+
+
+def a_token_holds_its_square_of_patches(ops, x, side):
+    """Token (i, j) is patches (i*side, j*side), the next in that row, ..., then the next row, side by side."""
+    n = round(x.shape[1] ** 0.5)
+    grid, tokens = x.reshape(len(x), n, n, -1), ops.pixel_shuffle(x, side)
+    for i, j in np.ndindex(n // side, n // side):
+        square = grid[:, i * side:(i + 1) * side, j * side:(j + 1) * side]
+        np.testing.assert_array_equal(tokens[:, i * (n // side) + j], square.reshape(len(x), -1))
+
+
+INPUTS = {"patchify": patchify_inputs(), "pixel_shuffle": pixel_shuffle_inputs()}
+LAWS = {
+    patches_are_squares_of_the_picture: patchify_inputs(),
+    patchify_loses_nothing: patchify_inputs(),
+    a_token_holds_its_square_of_patches: pixel_shuffle_inputs(),
+}

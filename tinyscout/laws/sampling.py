@@ -1,0 +1,75 @@
+"""What must hold for sampling."""
+import numpy as np
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from tinyscout.laws.draw import few, generators, lengths, normal
+from tinyscout.laws.universal import EPS
+
+shares = st.sampled_from([0.01, 0.3, 0.5, 0.9, 1.0])
+
+
+@st.composite
+def top_k_inputs(draw):
+    V = draw(lengths)
+    return normal(draw(generators()), draw(few), V, size=3), draw(st.integers(1, 2 * V))
+
+
+@st.composite
+def top_p_inputs(draw):
+    """Probabilities whose cumulative sums stay clear of p, so that rounding cannot move the cut."""
+    x = draw(generators()).dirichlet(np.full(draw(lengths), 0.3), draw(few))
+    p = draw(shares)
+    x = x.astype(np.float32)
+    before = np.cumsum(-np.sort(-x.astype(np.float64), axis=-1), axis=-1)
+    assume((np.abs(before - p) > 1e-4)[:, :-1].all())
+    return x, p
+
+
+@st.composite
+def sample_inputs(draw):
+    rng = draw(generators())
+    return (normal(rng, draw(lengths), size=3), rng.random(), draw(st.sampled_from([0.0, 0.6, 1.0, 2.0])),
+            draw(st.sampled_from([None, 1, 5])), draw(st.sampled_from([None, 0.9])))
+
+
+def the_best_k_stay(ops, logits, k):
+    y = ops.top_k(logits, k)
+    kept = np.isfinite(y)
+    np.testing.assert_array_equal(y[kept], logits[kept])
+    assert (kept.sum(-1) >= min(k, logits.shape[-1])).all()
+    for row, stays in zip(logits, kept, strict=True):
+        assert stays.all() or row[stays].min() > row[~stays].max()
+
+
+def what_stays_has_p_and_no_less_would(ops, probabilities, p):
+    y = ops.top_p(probabilities, p)
+    np.testing.assert_allclose(y.sum(-1), 1, rtol=4 * EPS * y.shape[-1])
+    for row, left in zip(probabilities.astype(np.float64), y, strict=True):
+        stays = left > 0
+        assert row[stays].sum() >= min(p, row.sum()) - 1e-5
+        assert row[stays].sum() - row[stays].min() <= p + 1e-5             # one fewer would not do
+        np.testing.assert_allclose(left[stays] * row[stays].sum(), row[stays], rtol=32 * EPS * len(row))
+
+
+def a_sweep_of_draws_has_the_right_shares(ops, logits, uniform, temperature, k, p):
+    """Drawing with 0, 1/n, 2/n, ... gives every token its probability, to within one draw."""
+    n = 200
+    drawn = [ops.sample(logits, (i + uniform) / n, temperature, k, p) for i in range(n)]
+    times = np.bincount(drawn, minlength=len(logits)) / n
+    if temperature == 0:
+        assert times[logits.argmax()] == 1
+        return
+    scores = logits.astype(np.float64) / temperature
+    probabilities = ops.softmax(scores if k is None else ops.top_k(scores, k))
+    expected = probabilities if p is None else ops.top_p(probabilities, p)
+    assert np.abs(times - expected).max() <= 1.001 / n
+    assert (expected[drawn] > 0).all()
+
+
+INPUTS = {"top_k": top_k_inputs(), "top_p": top_p_inputs(), "sample": sample_inputs()}
+LAWS = {
+    the_best_k_stay: top_k_inputs(),
+    what_stays_has_p_and_no_less_would: top_p_inputs(),
+    a_sweep_of_draws_has_the_right_shares: sample_inputs(),
+}

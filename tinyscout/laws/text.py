@@ -1,0 +1,121 @@
+"""What must hold for the whole text model, whichever operations it is made of."""
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from tinyscout import reference
+from tinyscout.cache import Cache
+from tinyscout.config import Layer, mini, plan
+from tinyscout.laws.draw import generators, normal, seeds
+from tinyscout.laws.universal import close, judged, wide
+from tinyscout.text import text_model
+from tinyscout.weights import init
+
+MARGIN = 1e-3       # a router whose best two scores are closer might choose differently in another rounding
+
+
+@st.composite
+def model_inputs(draw, layers=None):
+    """A small model with weights, and T embedded tokens that cross several chunks."""
+    config = mini(vision=False, dim=32, vocab_size=16, hidden_dim=24, dense_dim=40, n_experts=draw(st.integers(1, 5)),
+                  layers=layers or plan(draw(st.sampled_from([4, 5])), moe_every=draw(st.integers(1, 2))),
+                  qk_norm=draw(st.booleans()), chunk=draw(st.integers(2, 9)))
+    config = replace(config.text, top_k=draw(st.integers(1, config.text.n_experts)))
+    rng = draw(generators())
+    weights = init(replace(mini(vision=False), text=config), draw(seeds)).text
+    return config, weights, normal(rng, 1, draw(st.integers(2, 30)), config.dim)
+
+
+def margin(config, weights, x):
+    """The least distance between a chosen and an unchosen expert's score in any layer, by the reference."""
+    least = [np.inf]
+
+    class Watching:
+        """The reference, with an eye on its router."""
+
+        def __getattr__(self, name):
+            return getattr(reference, name)
+
+        def router(self, x, w_router, top_k=1):
+            ranked = -np.sort(-(x @ w_router), axis=1)
+            if top_k < ranked.shape[1]:
+                least.append((ranked[:, top_k - 1] - ranked[:, top_k]).min())
+            return reference.router(x, w_router, top_k)
+
+    text_model(x, weights, config, ops=Watching())
+    return min(least)
+
+
+def truth_about(config, weights, x):
+    """The reference's hidden states for the whole prompt; skips where a router is undecided."""
+    assume(margin(config, *wide((weights, x))) > MARGIN)
+    return judged(lambda weights, x: text_model(x, weights, config), weights, x)
+
+
+def in_pieces(config, weights, x, cuts, ops):
+    """The model on x cut at the given places, through one cache."""
+    cache = Cache(config)
+    edges = sorted({0, *cuts, x.shape[1]})
+    parts = [text_model(x[:, a:b], weights, config, cache, ops) for a, b in pairwise(edges)]
+    return np.concatenate(parts, axis=1), cache
+
+
+def reading_in_pieces_is_reading_at_once(ops, config, weights, x, seed):
+    """Prefill whole, in any pieces, or token by token past chunk edges: the same, within float32's own error."""
+    truth = truth_about(config, weights, x)
+    cuts = np.random.default_rng(seed).integers(0, x.shape[1], 4).tolist()
+    for pieces in ([], cuts, range(1, x.shape[1])):
+        close(in_pieces(config, weights, x, pieces, ops)[0], truth)
+
+
+def a_cache_holds_no_more_than_it_must(ops, config, weights, x, seed):
+    """A chunked layer has the tokens since its chunk began, a global one all."""
+    _, cache = in_pieces(config, weights, x, range(1, x.shape[1]), ops)
+    T = x.shape[1]
+    assert cache.length == T
+    for layer, kept in zip(config.layers, cache.layers, strict=True):
+        assert kept.first == (T // config.chunk * config.chunk if layer.chunked else 0)
+        assert kept.keys.shape[1] <= max(config.chunk, 1) if layer.chunked else kept.keys.shape[1] >= T
+
+
+def the_future_does_not_matter(ops, config, weights, x, seed):
+    """Later tokens may be anything.  (Not bit for bit: other rows change how BLAS cuts its products.)"""
+    truth = truth_about(config, weights, x)
+    n = x.shape[1] // 2
+    other = np.concatenate([x[:, :n], -3 * x[:, n:]], axis=1)
+    close(text_model(other, weights, config, ops=ops)[:, :n], truth[:, :n])
+
+
+def nothing_leaves_a_chunk_through_rope_layers(ops, config, weights, x, seed):
+    """However many local layers are stacked: what stands in earlier chunks cannot reach a token."""
+    start = (x.shape[1] - 1) // config.chunk * config.chunk
+    truth = truth_about(config, weights, x)
+    other = np.concatenate([np.flip(x[:, :start], 1) + 1, x[:, start:]], axis=1)
+    close(text_model(other, weights, config, ops=ops)[:, start:], truth[:, start:])
+
+
+def a_model_without_positions_is_blind_to_order(ops, config, weights, x, seed):
+    """Only global layers without RoPE and without temperature: the last token cannot tell a shuffled past."""
+    config = replace(config, temperature=False, layers=config.layers[:1])
+    weights = weights._replace(blocks=weights.blocks[:1])
+    truth = truth_about(config, weights, x)
+    order = np.random.default_rng(seed).permutation(x.shape[1] - 1)
+    other = np.concatenate([x[:, order], x[:, -1:]], axis=1)
+    close(text_model(other, weights, config, ops=ops)[:, -1], truth[:, -1])
+
+
+def whole(layers=None):
+    return st.tuples(model_inputs(layers), seeds).map(lambda drawn: (*drawn[0], drawn[1]))
+
+
+INPUTS: dict = {}       # the text model is no operation: it is composed of them
+LAWS = {
+    reading_in_pieces_is_reading_at_once: whole(),
+    a_cache_holds_no_more_than_it_must: whole(),
+    the_future_does_not_matter: whole(),
+    nothing_leaves_a_chunk_through_rope_layers: whole((Layer(True, True, True), Layer(True, True, False)) * 2),
+    a_model_without_positions_is_blind_to_order: whole((Layer(False, False, True),)),
+}

@@ -1,0 +1,55 @@
+"""What must hold for the vision tower, whichever operations it is made of."""
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import strategies as st
+
+from tinyscout.config import VisionConfig, mini
+from tinyscout.laws.draw import few, generators, normal, seeds
+from tinyscout.laws.universal import close, judged
+from tinyscout.vision import vision_model
+from tinyscout.weights import init, tree_map
+
+
+@st.composite
+def tower_inputs(draw):
+    """A small tower with lively weights, and some tiles of noise."""
+    config = VisionConfig(dim=16, n_heads=draw(st.sampled_from([1, 2])), n_layers=draw(st.integers(1, 2)),
+                          hidden_dim=64, adapter_dim=12, tile_size=28, patch_size=draw(st.sampled_from([7, 14])))
+    rng = draw(generators())
+    weights = init(replace(mini(), vision=config), draw(seeds)).vision
+    weights = tree_map(lambda a: (a + 0.1 * rng.standard_normal(a.shape)).astype(np.float32), weights)
+    return config, weights, normal(rng, draw(few), 3, 28, 28)
+
+
+def truth_about(config, weights, tiles):
+    return judged(lambda weights, tiles: vision_model(tiles, weights, config), weights, tiles)
+
+
+def tiles_do_not_see_each_other(ops, config, weights, tiles):
+    """Any tile alone gives what it gives among others: several pictures at once are as good as one by one."""
+    truth = truth_about(config, weights, tiles)
+    for n in range(len(tiles)):
+        close(vision_model(tiles[n:n + 1], weights, config, ops), truth[n:n + 1])
+
+
+def the_tower_is_the_references(ops, config, weights, tiles):
+    truth = truth_about(config, weights, tiles)
+    assert truth.value.shape == (len(tiles), config.tokens_per_tile, config.adapter_dim)
+    close(vision_model(tiles, weights, config, ops), truth)
+
+
+def every_patch_reaches_every_token(ops, config, weights, tiles):
+    """The encoder looks in all directions: a change in the last patch changes the first token."""
+    other = tiles[:1].copy()
+    other[..., -1, -1] += 1
+    first = [vision_model(t, weights, config, ops)[0, 0] for t in (tiles[:1], other)]
+    assert not np.array_equal(*first)
+
+
+INPUTS: dict = {}
+LAWS = {
+    tiles_do_not_see_each_other: tower_inputs(),
+    the_tower_is_the_references: tower_inputs(),
+    every_patch_reaches_every_token: tower_inputs(),
+}

@@ -1,0 +1,57 @@
+"""The machine that a measurement ran on: what it is, and what it allows."""
+import contextlib
+import os
+import platform
+import subprocess
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+
+def best(work, seconds=0.5):
+    """The shortest time of `work`, tried for that long."""
+    stop, times = time.perf_counter() + seconds, list[float]()
+    while time.perf_counter() < stop or len(times) < 3:
+        begun = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - begun)
+    return min(times)
+
+
+def limits():
+    """What the machine allows NumPy: bytes read a second by matrix times vector, float32 operations by a product."""
+    matrix, vector = np.ones((16_384, 4096), np.float32), np.ones(4096, np.float32)     # 256 MB: no cache holds it
+    read = matrix.nbytes / best(lambda: matrix @ vector)
+    square = np.ones((1024, 1024), np.float32)
+    return {"read bytes per second": read, "operations per second": 2 * 1024 ** 3 / best(lambda: square @ square)}
+
+
+def cores():
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine():
+    """What ran it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    found = {"cpu": cpu, "cores": cores(), "system": f"{platform.system()} {platform.machine()}",
+             "python": platform.python_version(), "numpy": np.__version__,
+             "blas": f"{blas.get('name')} {blas.get('version')}",
+             "environment": {name: value for name, value in os.environ.items() if name.endswith("_NUM_THREADS")}}
+    for name in "torch", "transformers":
+        with contextlib.suppress(Exception):
+            found[name] = version(name)
+    return found
+
+
+def commit():
+    """The git commit of this source, with "-dirty" where files differ from it; None outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip() or None
+    return None
