@@ -47,6 +47,7 @@ setup(
         Extension(
             "tinyscout._bpe",
             sorted(glob("csrc/cpp/*.cpp")),
+            depends=sorted(glob("csrc/cpp/*.h")),
             language="c++",
             extra_compile_args=["-std=c++17", "-O3", "-g0", "-fvisibility=hidden"],
         )

@@ -52,6 +52,8 @@ def test_a_layer_hands_out_every_key_that_a_new_token_sees(chunk, pieces):
         np.testing.assert_array_equal(v, -k)
         length += T
         assert layer.keys.shape[1] <= max(2 * length if chunk is None else chunk, k.shape[1])
+        layer.trim(length)
+        assert layer.first == (0 if chunk is None else length // chunk * chunk)
 
 
 def test_memory_of_a_chunked_layer_is_a_sawtooth():
@@ -60,10 +62,12 @@ def test_memory_of_a_chunked_layer_is_a_sawtooth():
         chunked.extend(n, keys(n, 1), keys(n, 1))
         everything.extend(n, keys(n, 1), keys(n, 1))
         sizes.append(chunked.keys.shape[1])
+        chunked.trim(n + 1)
+        everything.trim(n + 1)
     assert sizes[:24] == [1, 2, 4, 4, 8, 8, 8, 8] * 3
     assert max(sizes) == 8
     assert 200 <= everything.keys.shape[1] < 400
-    assert chunked.nbytes() == 2 * 8 * 2 * 4 * 8
+    assert chunked.nbytes() == 0
 
 
 def test_memory_of_a_model():
@@ -72,12 +76,14 @@ def test_memory_of_a_model():
     weights, cache, ends = init(mini(vision=False)).text, Cache(config), {}
     assert cache.nbytes == 0
     for n in range(1, 129):
-        text_model(np.zeros((1, 1, config.dim), np.float32), weights, config, cache)
-        ends[n] = [layer.nbytes() for layer in cache.layers]
+        with cache.all_or_nothing():
+            text_model(np.zeros((1, 1, config.dim), np.float32), weights, config, cache)
+            ends[n] = [layer.nbytes() for layer in cache.layers]
     slot = 2 * config.n_kv_heads * config.head_dim * 4
     assert [most // slot for most in map(max, zip(*ends.values(), strict=True))] == [8, 8, 8, 128]
     assert ends[64][:3] == ends[128][:3]
-    assert cache.nbytes == sum(ends[128])
+    assert [layer.nbytes() for layer in cache.layers] == [0, 0, 0, ends[128][3]]     # a chunk has just ended
+    assert cache.nbytes == ends[128][3]
     assert cache.length == 128
 
 
@@ -97,7 +103,11 @@ def decoders(draw):
 def in_pieces(config, weights, x, cuts):
     cache = Cache(config)
     edges = [0, *(cut for cut in cuts if cut < x.shape[1]), x.shape[1]]
-    return np.concatenate([text_model(x[:, a:b], weights, config, cache) for a, b in pairwise(edges)], axis=1)
+    parts = []
+    for a, b in pairwise(edges):
+        with cache.all_or_nothing():
+            parts.append(text_model(x[:, a:b], weights, config, cache))
+    return np.concatenate(parts, axis=1)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
@@ -166,7 +176,6 @@ def test_more_patch_tokens_than_wait(pictured):
     assert cache.features is waiting
 
 
-
 def counted(name, weights, tokens, cache):
     """How often one call of the model uses an operation."""
     ops = Overlay(name, 10 ** 9)
@@ -197,7 +206,7 @@ def test_a_call_that_fails_leaves_the_cache_as_it_was(pictured, name):
 
 
 def test_all_or_nothing():
-    cache = Cache(CONFIG.text)
+    cache = Cache(mini(chunk=100).text)
     cache.advance(3)
 
     def interrupted():

@@ -75,7 +75,9 @@ def test_prefill_in_pieces(model, monkeypatch, piece):
     monkeypatch.setattr(module, "PREFILL", piece)
     image = np.random.default_rng(0).standard_normal((1, 3, 56, 56)).astype(np.float32)
     prompt = [5, 6, *[CONFIG.patch_id] * CONFIG.vision.tokens_per_tile, *range(7, 30)]
-    assert tokens_of(model, prompt, [image], n=6, temperature=0) == greedy(model, prompt, 6, [image])
+    cache = model.new_cache()
+    assert tokens_of(model, prompt, [image], n=6, temperature=0, cache=cache) == greedy(model, prompt, 6, [image])
+    assert cache.features is None                                       # the picture was looked at once
 
 
 def test_cache_goes_on(model):

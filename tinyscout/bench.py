@@ -107,6 +107,14 @@ def peer_modules():
     return torch, transformers
 
 
+def peer_or_note(wanted):
+    """The peer's modules or None, and a list that says why where they are wanted and missing."""
+    try:
+        return peer_modules() if wanted else None, []
+    except (ImportError, RuntimeError) as error:
+        return None, [f"{PEER} is not here to compare with: {error}"]
+
+
 @contextlib.contextmanager
 def torchvision_forgiven(torch):
     """transformers imports torchvision where it is installed, and a torchvision for CUDA fails beside a CPU torch."""
@@ -142,23 +150,20 @@ def measure(size="mid", prefill=(512, 2048), context=(512, 4096), repeats=5, bac
     longest = max([*prefill, *(n + STEPS * repeats for n in context)])
     if longest >= config.text.chunk:
         raise ValueError(f"{longest} tokens reach beyond the first chunk of {config.text.chunk}: choose fewer")
+    modules, notes = peer_or_note(with_peer)    # before our kernels, whose settings for OpenMP are not meant for others
+    ops = {name: backend_ops(name) for name in backends}
     report = {"tinyscout": tinyscout.__version__, "date": datetime.datetime.now().isoformat(timespec="seconds"),
               "commit": commit(), "model": {"size": size, **describe(config)}, "threads": threads,
-              "repeats": repeats, "steps": STEPS, "samples": [], "agreement": [], "notes": []}
-    modules = None
-    if with_peer:               # first, because what our kernels set for OpenMP is not meant for others
-        try:
-            modules = peer_modules()
-        except (ImportError, RuntimeError) as error:
-            report["notes"].append(f"{PEER} is not here to compare with: {error}")
-    ops = {name: backend_ops(name) for name in backends}
+              "repeats": repeats, "steps": STEPS, "samples": [], "agreement": [], "notes": notes}
     contenders: dict = {}
     jobs = [lambda: contenders.update(set_up(config, ops, modules, threads, seed)),
-            lambda: report.update(machine=machine(), limits=limits())]
+            lambda: report.update(machine=machine(), limits=limits())]      # and again at the end
     rng = np.random.default_rng(seed)
     for what, sizes in ("prefill", prefill), ("decode", context):
         for tokens in sizes:
             jobs += rounds(contenders, what, tokens, repeats, rng, config, report)
+    jobs.append(lambda: report.update(limits={name: max(value, report["limits"][name])
+                                              for name, value in limits().items()}))
     for job in track(jobs, "Measuring"):
         job()
     report["summary"] = summary(report)
@@ -239,7 +244,7 @@ def summary(report):
             rows[-1]["of bandwidth"] = rows[-1]["median"] * read / report["limits"]["read bytes per second"]
     theirs = {(row["what"], row["at"]): row["median"] for row in rows if row["name"] == PEER}
     for row in rows:
-        if (row["what"], row["at"]) in theirs:
+        if row["name"] != PEER and (row["what"], row["at"]) in theirs:
             row["times peer"] = row["median"] / theirs[row["what"], row["at"]]
     return rows
 

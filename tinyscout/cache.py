@@ -18,32 +18,35 @@ class LayerCache:
         """Put new keys and values behind the `length` tokens there are.
 
         k and v (B, T, K, d)  ->  keys, values (B, S, K, d) and the position of the first of them
-
-        What no new token can see, the chunks before that of position `length`, is forgotten here and not
-        before: the same call can then be made again, should this one fail further up.
         """
-        first = 0 if self.chunk is None else length // self.chunk * self.chunk
-        held = length - first
+        held = length - self.first
         stop = held + k.shape[1]
-        if self.keys is None or first > self.first or stop > self.keys.shape[1]:
+        if self.keys is None:
+            self.keys, self.values = np.empty_like(k), np.empty_like(v)
+        if stop > self.keys.shape[1]:
             room = max(stop, 2 * held if self.chunk is None else min(2 * held, self.chunk))
-            kept = slice(first - self.first, length - self.first)
-            keys, values = _moved(self.keys, kept, k, room), _moved(self.values, kept, v, room)
-            self.keys, self.values, self.first = keys, values, first
+            self.keys, self.values = (_moved(a, 0, held, room) for a in (self.keys, self.values))
         self.keys[:, held:stop] = k
         self.values[:, held:stop] = v
-        return self.keys[:, :stop], self.values[:, :stop], first
+        return self.keys[:, :stop], self.values[:, :stop], self.first
+
+    def trim(self, length):
+        """Forget what no later token can see: the chunks before the one that position `length` lies in."""
+        start = 0 if self.chunk is None else length // self.chunk * self.chunk
+        if start > self.first:
+            low, high = start - self.first, length - self.first
+            self.keys, self.values = (_moved(a, low, high, high - low) for a in (self.keys, self.values))
+            self.first = start
 
     def nbytes(self):
         return 0 if self.keys is None else self.keys.nbytes + self.values.nbytes
 
 
-def _moved(old, kept, new, room):
-    """A buffer for arrays like `new` (B, T, K, d) with `room` slots, beginning with the kept slots of the old one."""
-    buffer = np.empty_like(new, shape=(new.shape[0], room, *new.shape[2:]))
-    if old is not None:
-        buffer[:, :kept.stop - kept.start] = old[:, kept]
-    return buffer
+def _moved(old, low, high, room):
+    """Slots low to high of a buffer (B, capacity, K, d), at the start of a new one with `room` slots."""
+    new = np.empty_like(old, shape=(old.shape[0], room, *old.shape[2:]))
+    new[:, :high - low] = old[:, low:high]
+    return new
 
 
 class Cache:
@@ -65,7 +68,8 @@ class Cache:
     def all_or_nothing(self):
         """`with cache.all_or_nothing():` around one call of the model: where it fails, the cache is as it was.
 
-        Two values are enough, since what stands in the layers behind `length` is never read, only overwritten.
+        Two values are enough, since what stands in the layers behind `length` is never read, only overwritten,
+        and the chunks that ended meanwhile are forgotten only when the call has come through.
         """
         before = self.length, self.features
         try:
@@ -73,6 +77,8 @@ class Cache:
         except BaseException:
             self.length, self.features = before
             raise
+        for layer in self.layers:
+            layer.trim(self.length)
 
     @property
     def nbytes(self):

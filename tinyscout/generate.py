@@ -36,7 +36,8 @@ def generate(tokens, images, w, config, ops=reference, *, cache=None, max_new_to
             if token in stop or n + 1 == max_new_tokens:
                 return
             x = ops.embed(ops.asarray(np.array([token])), w.text.embedding)    # also where it is a patch token
-            hidden = text_model(x[None], w.text, config.text, cache, ops)[0, -1]
+            with cache.all_or_nothing():
+                hidden = text_model(x[None], w.text, config.text, cache, ops)[0, -1]
 
     return run()
 
@@ -45,8 +46,9 @@ def _prefill(tokens, images, w, config, cache, ops):
     """The prompt in pieces  ->  hidden state of its last token (D,)."""
     pieces = [tokens[n:n + PREFILL] for n in range(0, len(tokens), PREFILL)]
     for n, piece in enumerate(track(pieces, "Reading the prompt")):
-        x = scout.embed(piece, images if n == 0 else (), w, config, cache, ops)
-        hidden = text_model(x[None], w.text, config.text, cache, ops)
+        with cache.all_or_nothing():
+            x = scout.embed(piece, images if n == 0 else (), w, config, cache, ops)
+            hidden = text_model(x[None], w.text, config.text, cache, ops)
     return hidden[0, -1]
 
 

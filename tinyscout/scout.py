@@ -1,4 +1,6 @@
 """Scout: pictures become tokens among tokens (early fusion), then the text model reads them all."""
+from contextlib import nullcontext
+
 import numpy as np
 
 from tinyscout import reference
@@ -102,11 +104,6 @@ def forward(tokens, images, w, config, cache=None, ops=reference):
 
     Arguments as in `embed`  ->  logits (T, V)
     """
-    before = None if cache is None else cache.features
-    try:
+    with nullcontext() if cache is None else cache.all_or_nothing():
         x = embed(tokens, images, w, config, cache, ops)
         return ops.linear(text_model(x[None], w.text, config.text, cache, ops)[0], w.text.output)
-    except BaseException:
-        if cache is not None:
-            cache.features = before         # a failed call leaves the cache as it was
-        raise

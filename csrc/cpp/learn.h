@@ -1,13 +1,11 @@
 // Learning merges from counted pieces, equation (bpe-learn): the twin of `learn` in tinyscout/reference/bpe.py.
 #pragma once
-#include <algorithm>
 #include <cstdint>
 #include <queue>
 #include <stdexcept>
 #include <string>
 #include <tuple>
 #include <unordered_map>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -15,8 +13,6 @@ class Learner {
 public:
     Learner(const std::vector<std::string> &pieces, const std::vector<int64_t> &counts) {
         if (pieces.size() != counts.size()) throw std::invalid_argument("one count per piece, no more and no fewer");
-        for (int byte = 0; byte < 256; byte++) spelling.emplace_back(1, char(byte));
-        known.insert(spelling.begin(), spelling.end());
         for (size_t n = 0; n < pieces.size(); n++) {
             const size_t start = ids.size(), stop = start + pieces[n].size();
             if (stop > 0x7FFFFFF0) throw std::length_error("more than 2 GiB of different pieces to learn from");
@@ -32,24 +28,19 @@ public:
 
     // The next merge, or false when nothing is left to merge.
     bool next(int &left, int &right) {
-        while (most_frequent(left, right)) {
-            std::string token = spelling[left] + spelling[right];
-            if (!known.insert(token).second) continue;
-            std::vector<int> places = std::move(pairs[key(left, right)].places);
-            std::sort(places.begin(), places.end());        // from left to right, as in encoding: aaa is aa, a
-            for (int i : places)
-                if (ids[i] == left && after[i] != NONE && ids[after[i]] == right) join(i, int(spelling.size()));
-            spelling.push_back(std::move(token));
-            return true;
-        }
-        return false;
+        if (!most_frequent(left, right)) return false;
+        const std::vector<int> places = std::move(pairs[key(left, right)].places);
+        for (int i : places)        // from left to right, as in encoding: aaa is aa, a
+            if (ids[i] == left && after[i] != NONE && ids[after[i]] == right) join(i, fresh);
+        fresh++;
+        return true;
     }
 
 private:
     static constexpr int NONE = -1;
     struct Pair {
         int64_t count = 0;
-        std::vector<int> places;        // may name places where the pair no longer stands
+        std::vector<int> places;        // ascending; may name places where the pair no longer stands
         bool changed = false;
     };
     struct Entry {
@@ -98,8 +89,7 @@ private:
 
     std::vector<int> ids, before, after;        // the pieces as linked lists, laid end to end
     std::vector<int64_t> weight;
-    std::vector<std::string> spelling;
-    std::unordered_set<std::string> known;
+    int fresh = 256;                            // the id of the next merge
     std::unordered_map<uint64_t, Pair> pairs;
     std::vector<uint64_t> changed;
     std::priority_queue<Entry> heap;

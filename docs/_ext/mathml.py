@@ -54,6 +54,9 @@ def _tidy(element):
         element[1].set("stretchy", "false")
     if element.tag == "mo" and element.text in ("‖", "∥", "|") and not element.get("fence"):
         element.set("stretchy", "false")             # the bars of \lVert and \rVert, which would grow unequally
+    for before, child in zip(element, element[1:], strict=False):       # a sign after a sign belongs to what follows
+        if child.text in ("-", "−") and before.tag == "mo" and before.text not in (")", "]", "}", "|", "!"):
+            child.set("form", "prefix")
     for child, after in zip_longest(element, element[1:]):
         name = child[0] if child.tag in {*LIMITS, *LIMITS.values()} else child
         if name.tag in ("mo", "mi") and re.fullmatch("[A-Za-z ]{2,}", name.text or ""):

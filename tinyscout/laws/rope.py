@@ -56,7 +56,7 @@ def scores_see_only_relative_position(ops, q, k, m, n, shift, scaling):
     def score(m, n):
         cos, sin = (a.astype(np.float32) for a in ops.rope_angles(np.array([m, n]), q.shape[-1], 500_000.0, scaling))
         return np.sum(ops.apply_rope(q, cos[:1], sin[:1]) * ops.apply_rope(k, cos[1:], sin[1:]), dtype=np.float64)
-    scale = np.linalg.norm(q) * np.linalg.norm(k)
+    scale = float(np.linalg.norm(q) * np.linalg.norm(k))
     np.testing.assert_allclose(score(m + shift, n + shift), score(m, n), atol=16 * EPS * scale)
 
 

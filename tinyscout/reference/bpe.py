@@ -3,10 +3,10 @@
 Everything here works on *pieces*, short byte strings such as b" world".  Cutting text into pieces is the
 business of tinyscout/tokenizer.py; no merge ever reaches across a cut.
 """
+import itertools
 from collections import defaultdict
 from functools import lru_cache
 from heapq import heapify, heappop, heappush
-from itertools import pairwise
 
 CACHED_PIECES = 1 << 16
 
@@ -24,7 +24,7 @@ def byte_pair_merge(ids, pairs):
     ids = [*ids, None]                      # None has no rank: it ends the list, and fills what was merged away
     after = list(range(1, end + 1))
     before = list(range(-1, end))           # ids[-1] is that None too, so the first token needs no special case
-    heap = [(pairs[pair][0], i) for i, pair in enumerate(pairwise(ids)) if pair in pairs]
+    heap = [(pairs[pair][0], i) for i, pair in enumerate(itertools.pairwise(ids)) if pair in pairs]
     heapify(heap)
     while heap:
         rank, i = heappop(heap)
@@ -76,7 +76,7 @@ class Pairs:
 
     def __init__(self):
         self.count = defaultdict(int)
-        self.places = defaultdict(list)     # may name places where the pair no longer stands
+        self.places = defaultdict(list)     # ascending; may name places where the pair no longer stands
         self.heap = []
         self.changed = set()
 
@@ -105,8 +105,8 @@ def learn(pieces, counts):
     counts  how often each of them stands in the text
 
     Yields (left id, right id), best first; ids 0 to 255 are the bytes and merge number n makes id 256 + n.
-    A pair whose bytes spell a token that exists is passed over, so every token has one merge and every id
-    other bytes.  Only the surroundings of a merge are counted anew.  equation (bpe-learn)
+    No two merges spell the same bytes: what stands between two cuts merges in the same way wherever it stands.
+    Only the surroundings of a merge are counted anew.  equation (bpe-learn)
     """
     ids: list[int | None] = []
     before, after, weight = [], [], []                   # the pieces as linked lists, laid end to end
@@ -119,17 +119,13 @@ def learn(pieces, counts):
         weight += [count] * len(piece)
         for place in range(start, stop - 1):
             pairs.add((ids[place], ids[place + 1]), count, place)
-    spelling = [bytes([byte]) for byte in range(256)]
-    known = set(spelling)
-    while (pair := pairs.most_frequent()) is not None:
-        token = spelling[pair[0]] + spelling[pair[1]]
-        if token in known:
-            continue
-        known.add(token)
-        for place in sorted(pairs.places.pop(pair)):     # from left to right, as in encoding: aaa is aa, a
+    for merged in itertools.count(256):
+        pair = pairs.most_frequent()
+        if pair is None:
+            return
+        for place in pairs.places.pop(pair):             # from left to right, as in encoding: aaa is aa, a
             if ids[place] == pair[0] and after[place] is not None and ids[after[place]] == pair[1]:
-                join(place, len(spelling), ids, before, after, weight[place], pairs)
-        spelling.append(token)
+                join(place, merged, ids, before, after, weight[place], pairs)
         yield pair
 
 
