@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -245,6 +246,14 @@ def test_info_of_the_named_models(run):
         assert text in scout.out
     assert "401,583,781,376" in maverick.out
     assert "\x1b" not in scout.out
+
+
+def test_the_chapter_shows_what_the_command_prints(run):
+    chapter = Path(__file__).parents[1] / "docs/command.md"
+    if not chapter.exists():
+        pytest.skip("no docs/ beside these tests")
+    shown = chapter.read_text(encoding="utf-8").split("$ tinyscout info scout\n")[1].split("```")[0]
+    assert [line.rstrip() for line in run("info", "scout").out.splitlines()] == shown.splitlines()
 
 
 def test_info_of_a_directory(run, saved):

@@ -3,7 +3,6 @@ import pytest
 
 from tinyscout import laws, reference
 
-
 NAMES = [case.name.replace(": ", ":").replace(" ", "_") for case in laws.CASES]
 
 

@@ -4,7 +4,7 @@ An equation is called by its label rather than by a number, on the page as in th
 "equation (rope)", the page shows (rope) beside the formula, and {eq}`rope` is printed as (rope).
 """
 import re
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from xml.etree import ElementTree
 
 from docutils import nodes
@@ -54,8 +54,8 @@ def _tidy(element):
         element[1].set("stretchy", "false")
     if element.tag == "mo" and element.text in ("‖", "∥", "|") and not element.get("fence"):
         element.set("stretchy", "false")             # the bars of \lVert and \rVert, which would grow unequally
-    for before, child in zip(element, element[1:], strict=False):       # a sign after a sign belongs to what follows
-        if child.text in ("-", "−") and before.tag == "mo" and before.text not in (")", "]", "}", "|", "!"):
+    for before, child in pairwise(element):         # a minus after another sign belongs to what follows it
+        if child.text in ("-", "\u2212") and before.tag == "mo" and before.text not in (")", "]", "}", "|", "!"):
             child.set("form", "prefix")
     for child, after in zip_longest(element, element[1:]):
         name = child[0] if child.tag in {*LIMITS, *LIMITS.values()} else child

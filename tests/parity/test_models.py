@@ -4,10 +4,10 @@ import pytest
 
 pytest.importorskip("torch", reason="PyTorch is not installed (extra `parity`)")
 pytest.importorskip("transformers", reason="transformers is not installed (extra `parity`)")
-from . import oracle  # noqa: E402
+import tinyscout
+from tinyscout.scout import image_features
 
-import tinyscout  # noqa: E402
-from tinyscout.scout import image_features  # noqa: E402
+from . import oracle
 
 SEEDS = range(30)
 CLOSE = 1e-4
@@ -55,10 +55,14 @@ def compare(theirs, ours, tokens, images, rng):
     expected = oracle.logits(theirs, tokens, tiles)
     np.testing.assert_allclose(ours.logits(tokens, images), expected, rtol=0, atol=CLOSE)
     for cut in pieces(len(tokens), rng):
-        cache = ours.new_cache()
-        got = [ours.logits(tokens[part], images if n == 0 else (), cache) for n, part in enumerate(p for p in cut if len(p))]
+        cache, waiting, got = ours.new_cache(), images, []
+        for part in cut:
+            if len(part):
+                got.append(ours.logits(tokens[part], waiting, cache))
+                waiting = ()                    # all images come with the first piece and wait for their tokens
         np.testing.assert_allclose(np.concatenate(got), expected, rtol=0, atol=CLOSE)
-    assert list(ours.generate(tokens, images, max_new_tokens=20, temperature=0)) == oracle.greedy(theirs, tokens, 20, tiles)
+    continued = list(ours.generate(tokens, images, max_new_tokens=20, temperature=0))
+    assert continued == oracle.greedy(theirs, tokens, 20, tiles)
 
 
 @pytest.mark.parametrize("backend", ["numpy", "c"])

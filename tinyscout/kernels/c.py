@@ -7,9 +7,9 @@ import numpy as np
 # cores that costs 10 ms a call.  Read when the extension is first loaded, so it must be set before.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from tinyscout import reference  # noqa: E402
-from tinyscout._c import ffi, lib  # noqa: E402
-from tinyscout.reference import *  # noqa: E402, F403  what is not below is the reference itself
+from tinyscout import reference
+from tinyscout._c import ffi, lib
+from tinyscout.reference import *  # noqa: F403  what is not below is the reference itself
 
 
 def floats(array):
