@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 
-def best(work, seconds=0.5):
+def best(work, seconds=0.3):
     """The shortest time of `work`, tried for that long."""
     stop, times = time.perf_counter() + seconds, list[float]()
     while time.perf_counter() < stop or len(times) < 3:

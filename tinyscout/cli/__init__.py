@@ -11,6 +11,7 @@ import warnings
 from rich.console import Console
 
 import tinyscout
+from tinyscout.model import BACKENDS
 
 COMMANDS = ("generate", "chat", "tokenize", "info", "check", "bench")       # tinyscout/cli/<name>.py each
 BAD_INPUT = (ValueError, OSError, RuntimeError, MemoryError, ImportError)
@@ -65,7 +66,7 @@ def parser():
 def model_arguments(sub):
     """The arguments of every subcommand that runs a model."""
     sub.add_argument("--model", required=True, metavar="DIR", help="checkpoint directory in Hugging Face's layout")
-    sub.add_argument("--backend", default="numpy", metavar="NAME", help="numpy (default) or c")
+    sub.add_argument("--backend", default="numpy", choices=list(BACKENDS), help="who computes (%(default)s)")
     sub.add_argument("--dtype", choices=["float32", "bfloat16", "float16"],
                      help="convert the weights first (default: as in the files); float32 is the largest and fastest")
     sub.add_argument("--max-tokens", type=above_zero, default=256, metavar="N", help="at most N tokens (%(default)s)")

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.table import Table
 
 from tinyscout.cli import above_zero, terminal
+from tinyscout.model import BACKENDS
 
 EXAMPLE = """\
 examples:
@@ -25,7 +26,7 @@ def arguments(sub):
     sub.add_argument("--context", type=above_zero, nargs="+", default=[512, 4096], metavar="N",
                      help="tokens already read when decoding begins")
     sub.add_argument("--repeats", type=above_zero, default=5, metavar="N", help="samples of each (%(default)s)")
-    sub.add_argument("--backends", nargs="+", default=["numpy", "c"], metavar="NAME", help="of ours: numpy, c")
+    sub.add_argument("--backends", nargs="+", default=["numpy", "c"], choices=list(BACKENDS), help="of ours")
     sub.add_argument("--peer", choices=["transformers", "none"], default="transformers", help="whom to compare with")
     sub.add_argument("--threads", type=above_zero, metavar="N", help="for all of them; default: one per processor")
     sub.add_argument("--out", type=Path, metavar="FILE.json", help="write everything that was measured")

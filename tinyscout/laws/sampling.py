@@ -29,7 +29,8 @@ def top_p_inputs(draw):
 @st.composite
 def sample_inputs(draw):
     rng = draw(generators())
-    return (normal(rng, draw(lengths), size=3), rng.random(), draw(st.sampled_from([0.0, 0.6, 1.0, 2.0])),
+    uniform = draw(st.sampled_from([0.0, rng.random()]))        # zero must not draw a token of no probability
+    return (normal(rng, draw(lengths), size=3), uniform, draw(st.sampled_from([0.0, 0.6, 1.0, 2.0])),
             draw(st.sampled_from([None, 1, 5])), draw(st.sampled_from([None, 0.9])))
 
 
