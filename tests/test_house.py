@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tinyscout"
 
 FLOORS = [                      # each may import from its own floor and from those below
-    {"config", "progress", "reference", "simulator"},
+    {"config", "progress", "reference", "simulator", "machine"},
     {"weights", "cache", "tokenizer", "vocabulary", "image", "hf", "quantize"},
     {"text", "vision", "chat", "checkpoint", "kernels"},
     {"scout"},

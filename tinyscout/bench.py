@@ -3,7 +3,6 @@
 Machines are noisy, so nothing is compared across runs: the contenders take turns, sample by sample, and a disturbance
 meets them all.  Agreement is measured along with speed: a fast wrong answer is not a result.
 """
-import contextlib
 import datetime
 import time
 from dataclasses import replace
@@ -31,7 +30,7 @@ STEPS = 8               # tokens decoded in one sample
 
 def text_only(**sizes):
     """A model without vision, whose special ids lie inside its vocabulary."""
-    return ScoutConfig(TextConfig(rope_scaling=None, max_positions=262_144, temperature_floor=8192, **sizes), None,
+    return ScoutConfig(TextConfig(rope_scaling=None, max_positions=262_144, **sizes), None,
                        bos_id=0, stop_ids=(1,), pad_id=2)
 
 
@@ -100,9 +99,8 @@ class Theirs:
 def peer_modules():
     """torch and transformers.  Raises ImportError where they are missing or broken."""
     import torch
-    with torchvision_forgiven(torch):
-        import transformers
-        transformers.Llama4ForCausalLM  # noqa: B018  imported only when asked for
+    import transformers
+    transformers.Llama4ForCausalLM  # noqa: B018  imported only when asked for
     transformers.logging.set_verbosity_error()
     return torch, transformers
 
@@ -113,28 +111,6 @@ def peer_or_note(wanted):
         return peer_modules() if wanted else None, []
     except (ImportError, RuntimeError) as error:
         return None, [f"{PEER} is not here to compare with: {error}"]
-
-
-@contextlib.contextmanager
-def torchvision_forgiven(torch):
-    """transformers imports torchvision where it is installed, and a torchvision for CUDA fails beside a CPU torch."""
-    strict = torch.library.register_fake
-
-    def register_fake(operator, *function, **options):
-        register = strict(operator, *function, **options)
-
-        def forgive(function):
-            with contextlib.suppress(RuntimeError):     # "operator torchvision::nms does not exist"
-                register(function)
-            return function
-
-        return register if function else forgive
-
-    torch.library.register_fake = register_fake
-    try:
-        yield
-    finally:
-        torch.library.register_fake = strict
 
 
 def measure(size="mid", prefill=(512, 2048), context=(512, 4096), repeats=5, backends=("numpy", "c"), with_peer=True,
@@ -258,3 +234,25 @@ def describe(config):
             # a token reads its own row of the embedding, not the table
             "weight bytes per token": 4 * (counts.active - (c.vocab_size - 1) * c.dim),
             "cache bytes per position": 4 * 2 * len(c.layers) * c.n_kv_heads * c.head_dim}
+
+
+def plot(report, file):
+    """One panel for each measurement, a bar for each contender, and a line from the slowest to the fastest sample."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        panels = list(dict.fromkeys((row["what"], row["at"]) for row in report["summary"]))
+        figure = Figure(figsize=(2.3 * len(panels), 2.8), layout="constrained")
+        for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            rows = [row for row in report["summary"] if (row["what"], row["at"]) == panel]
+            names, tops = [row["name"] for row in rows], [row["median"] for row in rows]
+            spread = [[row["median"] - row["slowest"] for row in rows],
+                      [row["fastest"] - row["median"] for row in rows]]
+            colours = ["0.7" if name == PEER else "#b06a00" for name in names]
+            bars = axis.bar(names, tops, yerr=spread, color=colours, ecolor="0.3", width=0.7)
+            axis.bar_label(bars, [f"{top:.3g}" for top in tops], label_type="center", color="black")
+            axis.set_title(f"{panel[0]} {panel[1]:,}", fontsize=9)
+            axis.tick_params(axis="x", rotation=20, length=0)
+        figure.axes[0].set_ylabel("tokens a second")
+        figure.savefig(file, dpi=110)

@@ -3,9 +3,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from parity import oracle  # run as `python -m golden` from tests/
+from parity import conftest, oracle  # noqa: F401  conftest before transformers
 
-import golden
+import golden  # run as `python -m golden` from tests/
 import tinyscout
 from tinyscout import reference
 

@@ -1,12 +1,8 @@
 """transformers as the oracle: small Llama 4 models with random sizes and lively weights, in fp32 and eager."""
 import numpy as np
 import torch
-
-from .torchvision_on_cpu import forgiving
-
-with forgiving(torch):      # transformers imports torchvision where there is one
-    from transformers import Llama4Config, Llama4ForCausalLM, Llama4ForConditionalGeneration, Llama4TextConfig
-    from transformers.utils import logging
+from transformers import Llama4Config, Llama4ForCausalLM, Llama4ForConditionalGeneration, Llama4TextConfig
+from transformers.utils import logging
 
 torch.set_num_threads(1)
 logging.set_verbosity_error()

@@ -1,4 +1,5 @@
 """Measure tokens a second, beside transformers."""
+import importlib.util
 import json
 import os
 import subprocess
@@ -40,9 +41,9 @@ def run(args):
     for file in filter(None, (args.out, args.plot)):        # before the minutes, not after
         if not file.parent.is_dir():
             raise FileNotFoundError(f"{file.parent} is not a directory")
-    if args.plot:
-        import matplotlib  # noqa: F401  an ImportError now
-    from tinyscout.bench import measure
+    if args.plot and importlib.util.find_spec("matplotlib") is None:
+        raise RuntimeError("--plot needs matplotlib: pip install matplotlib")
+    from tinyscout.bench import measure, plot
 
     chosen = {**vars(args), **(QUICK if args.quick else {})}
     report = measure(chosen["model_size"], chosen["prefill"], chosen["context"], chosen["repeats"], args.backends,
@@ -69,7 +70,7 @@ def again(args):
 def show(report, console):
     """The report as one reads it."""
     m, size = report["machine"], report["model"]
-    console.print(f"{m['cpu']}, {report['threads']} threads, NumPy {m['numpy']} with {m['blas']}")
+    console.print(f"{m['cpu']}, threads: {report['threads']}, NumPy {m['numpy']} with {m['blas']}")
     console.print(f"model {size['size']}: {size['parameters'] / 1e9:.3g} billion parameters, "
                   f"{size['active'] / 1e9:.3g} active, float32\n")
     console.print(speeds(report))
@@ -103,26 +104,6 @@ def speeds(report):
 
 def cell(row):
     times = f" [bold]{row['times peer']:.1f}x[/]" if "times peer" in row else ""
-    return f"{row['median']:.3g} [dim]({row['slowest']:.3g} to {row['fastest']:.3g})[/]{times}"
-
-
-def plot(report, file):
-    """One panel for each measurement, a bar for each contender, and a line from the slowest to the fastest sample."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        panels = list(dict.fromkeys((row["what"], row["at"]) for row in report["summary"]))
-        figure = Figure(figsize=(2.3 * len(panels), 2.8), layout="constrained")
-        for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-            rows = [row for row in report["summary"] if (row["what"], row["at"]) == panel]
-            names, tops = [row["name"] for row in rows], [row["median"] for row in rows]
-            spread = [[row["median"] - row["slowest"] for row in rows],
-                      [row["fastest"] - row["median"] for row in rows]]
-            colours = ["0.7" if name == "transformers" else "#b06a00" for name in names]
-            bars = axis.bar(names, tops, yerr=spread, color=colours, ecolor="0.3", width=0.7)
-            axis.bar_label(bars, [f"{top:.3g}" for top in tops], label_type="center", color="black")
-            axis.set_title(f"{panel[0]} {panel[1]:,}", fontsize=9)
-            axis.tick_params(axis="x", rotation=20, length=0)
-        figure.axes[0].set_ylabel("tokens a second")
-        figure.savefig(file, dpi=110)
+    middle, low, high = (f"{row[key]:,.0f}" if row[key] >= 100 else f"{row[key]:.3g}"
+                         for key in ("median", "slowest", "fastest"))
+    return f"{middle} [dim]({low} to {high})[/]{times}"
