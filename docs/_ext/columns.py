@@ -100,7 +100,8 @@ class GridOf(SphinxDirective):
         page = f"[{name}]({chapter or name}.md)"
         forms = [*map(files, COLUMNS), (ROOT / "tinyscout/laws").glob("*.py")]
         cells = [next((f"`{file.name}`" for file in form if file.stem == name), "·") for form in forms]
-        example = next(iter(sorted((ROOT / "examples").glob(f"[0-9]*_{name}.py"))), None)
+        examples = (ROOT / "examples").glob("[0-9]*_*.py")
+        example = next((file for file in examples if file.stem.partition("_")[2] in (name, chapter)), None)
         cells.append(f"[{example.stem}](gallery/{example.stem}.rst)" if example else "·")
         return "| " + " | ".join([page, *cells]) + " |"
 

@@ -18,6 +18,7 @@ ALIGNED = re.compile(r"\\(begin|end)\{(?:aligned|align|split)\*?\}")
 NUMBERED = re.compile(r"\\(begin|end)\{(gather|equation|multline)\}")
 CHILDREN = {"mfrac": 2, "msub": 2, "msup": 2, "mover": 2, "munder": 2, "mroot": 2, "msubsup": 3, "munderover": 3}
 LIMITS = {"msub": "munder", "msup": "mover", "msubsup": "munderover"}
+CLOSING = {")", "]", "}", "|", "!"}
 TAKES_LIMITS = {"∑", "∏", "max", "min", "argmax", "argmin", "lim", "sup", "inf"}
 
 
@@ -54,9 +55,9 @@ def _tidy(element):
         element[1].set("stretchy", "false")
     if element.tag == "mo" and element.text in ("‖", "∥", "|") and not element.get("fence"):
         element.set("stretchy", "false")             # the bars of \lVert and \rVert, which would grow unequally
-    for before, child in pairwise(element):         # a minus after another sign belongs to what follows it
-        if child.text in ("-", "\u2212") and before.tag == "mo" and before.text not in (")", "]", "}", "|", "!"):
-            child.set("form", "prefix")
+    for before, child in pairwise([None, *element]):    # a minus at the start or behind a sign belongs to what follows
+        if child.text in ("-", "\u2212") and (before is None or (before.tag == "mo" and before.text not in CLOSING)):
+            child.attrib |= {"form": "prefix", "lspace": "0", "rspace": "0"}
     for child, after in zip_longest(element, element[1:]):
         name = child[0] if child.tag in {*LIMITS, *LIMITS.values()} else child
         if name.tag in ("mo", "mi") and re.fullmatch("[A-Za-z ]{2,}", name.text or ""):
