@@ -61,7 +61,8 @@ inline void byte_pair_merge(std::vector<int> &ids, const PairTable &pairs, Bench
     constexpr int GONE = -1;
     if (ids.size() > 0x7FFFFFF0) throw std::length_error("a piece of 2 GiB without a cut is too long to merge");
     const int n = int(ids.size());
-    auto &[before, after, heap] = bench;
+    std::vector<int> &before = bench.before, &after = bench.after;      // C++17 lambdas cannot capture bindings
+    auto &heap = bench.heap;
     const auto consider = [&](int i) {
         if (const auto *pair = pairs.find(ids[i], ids[after[i]])) heap.push(uint64_t(pair->rank) << 32 | uint32_t(i));
     };
