@@ -1,6 +1,6 @@
 """A progress bar for long work, silent for short."""
 import sys
-import time
+import threading
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -13,17 +13,21 @@ def track(items, what, total=None):
 
     items iterable, what str, total int or None for len(items)
     """
+    if not sys.stderr.isatty():
+        yield from items
+        return
     total = len(items) if total is None else total
     bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-                   console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+                   console=Console(stderr=True), transient=True)
     task = bar.add_task(what, total=total)
-    begun, shown = time.monotonic(), False
+    late = threading.Timer(PATIENCE, bar.start)     # a thread, since the first item alone may take minutes
+    late.daemon = True
+    late.start()
     try:
         for item in items:
-            if not shown and time.monotonic() - begun > PATIENCE:
-                bar.start()
-                shown = True
             yield item
             bar.advance(task)
     finally:
+        late.cancel()
+        late.join()
         bar.stop()

@@ -68,8 +68,9 @@ def compare(theirs, ours, tokens, images, rng):
 @pytest.mark.parametrize("backend", ["numpy", "c"])
 def test_text(text, backend):
     seed, theirs, directory = text
-    rng = np.random.default_rng(seed)
-    compare(theirs, tinyscout.load(directory, backend), rng.integers(3, 94, rng.integers(40, 80)), [], rng)
+    rng, ours = np.random.default_rng(seed), tinyscout.load(directory, backend)
+    n = 2 * ours.config.text.chunk + rng.integers(30, 50)       # past several chunk edges
+    compare(theirs, ours, rng.integers(3, 94, n), [], rng)
 
 
 @pytest.mark.parametrize("backend", ["numpy", "c"])
