@@ -2,14 +2,14 @@
 Who may look at whom
 ====================
 
-The masks of Scout's two kinds of layer, the weights that come of them, and the temperature that keeps a long past from
-drowning the one token that matters.
+The masks of Scout's two kinds of layer, and the temperature that keeps a long past from drowning the one token that
+matters.
 """
 import matplotlib.pyplot as plt
 import numpy as np
 
 from tinyscout.config import SCOUT
-from tinyscout.reference import attention_temperature, causal_mask, chunked_mask, grouped_query_attention
+from tinyscout.reference import attention_temperature, causal_mask, chunked_mask
 
 # %%
 # Masks
@@ -33,26 +33,6 @@ for axis, (name, mask) in zip(axes, masks.items(), strict=True):
 axes[0].set_ylabel("query")
 plt.show()
 print({name: int(mask.sum()) for name, mask in masks.items()}, "pairs")
-
-# %%
-# Weights
-# -------
-# Attention returns a mean of the values.  Let value number s be the vector that is one in channel s and zero elsewhere,
-# and the mean *is* the weights.  Queries and keys are random, so what one sees is mostly the mask: a row sums to one,
-# and the more keys a row may see, the fainter each is.
-
-rng = np.random.default_rng(4)
-q, k = rng.normal(size=(2, 1, n, 1, n))                 # one head of n channels
-v = np.eye(n).reshape(1, n, 1, n)
-figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.6), sharey=True)
-for axis, size in zip(axes, (None, chunk), strict=True):
-    weights = grouped_query_attention(q, k, v, chunk=size)[0, :, 0]
-    mask = causal_mask(at, at) if size is None else chunked_mask(at, at, size)
-    image = axis.imshow(np.where(mask, weights, np.nan), vmin=0, vmax=1)
-    axis.set(title="local" if size else "global", xlabel="key", xticks=at[::chunk], yticks=at[::chunk])
-axes[0].set_ylabel("query")
-figure.colorbar(image, ax=axes, label="weight")
-plt.show()
 
 # %%
 # Temperature

@@ -5,9 +5,6 @@ How far does a word reach?
 A local layer looks back to the start of its chunk and no further.  Do many of them, stacked, see further?  This is an
 experiment rather than an argument: change one token, run the layers, and look at who noticed.
 """
-from dataclasses import replace
-from types import SimpleNamespace
-
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -42,35 +39,28 @@ stacks = {
     "four local layers": plan(4, nope_every=5),
     "three local, one global": plan(4),
 }
-moved = {name: influence(layers) for name, layers in stacks.items()}
-
 figure, axes = plt.subplots(1, 4, figsize=(9, 2.9), sharey=True)
-for axis, (name, size) in zip(axes, moved.items(), strict=True):
-    seen = np.ma.masked_less(size, 1e-12)
-    axis.imshow(np.log10(seen), cmap="viridis", vmin=-3, vmax=0.7)
+for axis, (name, layers) in zip(axes, stacks.items(), strict=True):
+    moved = influence(layers)
+    axis.imshow(np.log10(np.where(moved > 1e-12, moved, np.nan)), vmin=-3, vmax=0.7)
     axis.set(title=name, xticks=range(0, T, 8), yticks=range(0, T, 8), xlabel="changed token")
+    print(f"{name:24} the last token hears from {(moved[-1] > 1e-12).sum():2} of {T} tokens")
 axes[0].set_ylabel("token that noticed")
 plt.show()
 
 # %%
 # Three local layers fill their triangles in, and the triangles stay where they are: a chunk is a room without a door.
 # The fourth layer opens one.  It need not be wide, since the tokens it reads have each gathered their own chunk.
-
-for name, size in moved.items():
-    print(f"{name:24} the last token hears from {(size[-1] > 1e-12).sum():2} of {T} tokens")
-
-# %%
+#
 # A layer that cannot count
 # -------------------------
 # The global layer has no positions.  Shuffle the past before it, and the last token reads the same thing: nothing but
 # the mask tells it that a token came earlier.  A layer with RoPE, in one chunk as long as the text, does notice.
 
 order = np.append(rng.permutation(T - 1), T - 1)
-x = rng.standard_normal((1, T, mini().text.dim))
-kinds = SimpleNamespace(rope=plan(1)[0]._replace(chunked=False), nope=plan(4)[3])
-for name, layer in [("RoPE", kinds.rope), ("NoPE", kinds.nope)]:
-    config = mini(vision=False, layers=(layer,))
-    config = replace(config, text=replace(config.text, temperature=False))
+for name, layer in {"RoPE": plan(1)[0]._replace(chunked=False), "NoPE": plan(4)[3]}.items():
+    config = mini(vision=False, layers=(layer,), temperature=False)
     weights = init(config, seed=1, dtype=np.float64).text
+    x = rng.standard_normal((1, T, config.text.dim))
     change = np.abs(text_model(x[:, order], weights, config.text) - text_model(x, weights, config.text))[0, -1].max()
     print(f"{name} layer: shuffling the past moves the last token by {change:.1e}")

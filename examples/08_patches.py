@@ -47,19 +47,8 @@ plt.show()
 # -------
 # What the text model reads: 144 patch tokens for a tile, a separator after it, and a marker before the last.
 
-layout = [(name, len(list(run))) for name, run in groupby(tile_layout(tiles.rows, tiles.cols, SCOUT.vision))]
-print("\n".join(f"{n:4} {name}" for name, n in layout))
-figure, axis = plt.subplots(figsize=(7.6, 1.6))
-colours = dict(zip(dict(layout), ("0.55", "#8fb8de", "#e8a33d", "#c4453c", "#4b9b6e", "0.55"), strict=True))
-left, named = 0, set()
-for name, n in layout:
-    width = 5 if n > 1 else 1
-    axis.barh(0, width - 0.1, left=left, color=colours[name], label=name.strip("<|>") if name not in named else None)
-    axis.text(left + width / 2 - 0.05, 0, n, ha="center", va="center", color="black", fontsize="small")
-    left, named = left + width, named | {name}
-axis.axis("off")
-axis.legend(ncols=6, loc="upper center", bbox_to_anchor=(0.5, 0), fontsize="x-small", handlelength=1, columnspacing=1)
-plt.show()
+for name, run in groupby(tile_layout(tiles.rows, tiles.cols, SCOUT.vision)):
+    print(f"{len(list(run)):4} {name}")
 
 # %%
 # Pay
@@ -70,7 +59,7 @@ plt.show()
 sizes = np.arange(8, 2001, 8)
 price = [[count_tokens(*choose_canvas(h, w), SCOUT.vision) for w in sizes] for h in sizes]
 figure, axis = plt.subplots(figsize=(5.6, 4.4))
-terraces = axis.imshow(price, origin="lower", extent=(0, 2000, 0, 2000), cmap="viridis")
+terraces = axis.imshow(price, origin="lower", extent=(0, 2000, 0, 2000))
 axis.plot(640, 480, "o", color="white", markeredgecolor="black")
 axis.set(xlabel="width, pixels", ylabel="height, pixels", xticks=336 * np.arange(6), yticks=336 * np.arange(6))
 figure.colorbar(terraces, label="tokens")

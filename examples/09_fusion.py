@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 import tinyscout
 from tinyscout.config import mini
 from tinyscout.image import cut_tiles, tile_layout, to_levels
-from tinyscout.scout import embed, image_features
+from tinyscout.scout import embed
 
 config = mini(chunk=64)
 config = replace(config, vision=replace(config.vision, tile_size=112))
@@ -30,58 +30,40 @@ painted = tiles.pixels.copy()
 painted[2, :, 42:56, 70:84] = 1             # one patch of the third tile, white
 
 figure, axes = plt.subplots(1, 5, figsize=(9, 2))
-for n, (axis, pixels) in enumerate(zip(axes, painted, strict=True)):
+for n, (axis, pixels) in enumerate(zip(axes, painted, strict=True), 1):
     axis.imshow(to_levels(pixels).transpose(1, 2, 0))
-    axis.set(xticks=[], yticks=[], title=f"tile {n + 1}" + (", the whole" if n == 4 else ""))
+    axis.set(xticks=[], yticks=[], title=f"tile {n}" + (", the whole" if n == 5 else ""))
 plt.show()
 
 # %%
-# Where it stands
-# ---------------
-# Sixteen tokens to a tile here (Scout has 144), and a separator after each.  ``embed`` looks every token up and then
-# overwrites the patch tokens with the picture's vectors: that is all of early fusion.
+# Who notices
+# -----------
+# Sixteen tokens to a tile here (Scout has 144), and a separator after each.  The encoder reads a tile in all
+# directions, so every vector of the third tile may change, also those above the painted patch.  Other tiles are encoded
+# without it.  What comes after hears of it through the text model, which only looks back.
 
 ids = {"<|patch|>": config.patch_id, "<|image_start|>": config.image_start_id, "<|image_end|>": config.image_end_id,
        "<|image|>": 500, "<|tile_x_separator|>": 501, "<|tile_y_separator|>": 502}
 layout = [ids[name] for name in tile_layout(tiles.rows, tiles.cols, config.vision)]
 rng = np.random.default_rng(0)
 tokens = np.array([*rng.integers(0, 400, 20), *layout, *rng.integers(0, 400, 20)])
-patch = tokens == config.patch_id
+starts = np.flatnonzero(tokens == config.patch_id)[::config.vision.tokens_per_tile]
 
-features = image_features([tiles.pixels], model.weights, config)
-x = embed(tokens, [tiles.pixels], model.weights, config)
-print(f"{len(tokens)} tokens, {patch.sum()} of them patches; features {features.shape}, fused {x.shape}")
-assert np.array_equal(x[patch], features)
-
-# %%
-# Who notices
-# -----------
-# The encoder reads a tile in all directions, so every token of the third tile may change, also those above the painted
-# patch.  Other tiles are encoded without it.  What comes after hears of it through the text model, and what comes
-# before cannot, since the text model only looks back.
-
-before = model.logits(tokens, [tiles.pixels])
-after = model.logits(tokens, [painted])
-moved = np.abs(after - before).max(-1)
-vectors = np.abs(embed(tokens, [painted], model.weights, config) - x).max(-1)
-
-figure, (fused, axis) = plt.subplots(2, 1, figsize=(9, 3.6), sharex=True, height_ratios=(1, 2))
-colours = plt.get_cmap("viridis")((0.15, 0.6))
-place = np.arange(len(tokens))
-for panel, size, colour, label in [(fused, vectors, colours[1], "fused vector"), (axis, moved, colours[0], "logits")]:
-    panel.bar(place, size, width=1, color=colour)
-    panel.set_ylabel(label)
-for n, start in enumerate(np.flatnonzero(patch)[::config.vision.tokens_per_tile]):
-    for panel in (fused, axis):
-        panel.axvspan(start - 0.5, start + config.vision.tokens_per_tile - 0.5, color="#e8a33d", alpha=0.18, zorder=0)
-    fused.text(start + 7.5, 1.04, f"tile {n + 1}", ha="center", transform=fused.get_xaxis_transform())
-axis.set(xlabel="position in the sequence", xlim=(-0.5, len(tokens) - 0.5))
+before, after = ((embed(tokens, [pixels], model.weights, config), model.logits(tokens, [pixels]))
+                 for pixels in (tiles.pixels, painted))
+vectors, logits = (np.abs(b - a).max(-1) for a, b in zip(before, after, strict=True))
+figure, axes = plt.subplots(2, 1, figsize=(9, 3.6), sharex=True, height_ratios=(1, 2))
+for axis, size, colour, label in zip(axes, (vectors, logits), (0.6, 0.15), ("fused vector", "logits"), strict=True):
+    axis.bar(range(len(tokens)), size, width=1, color=plt.cm.viridis(colour))
+    axis.set_ylabel(label)
+    for start in starts:
+        axis.axvspan(start - 0.5, start + 15.5, color="#e8a33d", alpha=0.18, zorder=0)
+for n, start in enumerate(starts, 1):
+    axes[0].text(start + 7.5, 1.04, f"tile {n}", ha="center", transform=axes[0].get_xaxis_transform())
+axes[1].set(xlabel="position in the sequence", xlim=(-0.5, len(tokens) - 0.5))
 plt.show()
-
-first = np.flatnonzero(patch)[2 * config.vision.tokens_per_tile]
-print(f"the third tile begins at {first}; the first logits to move are those at {np.flatnonzero(moved > 1e-4)[0]}")
-print(f"largest change before it: {moved[:first].max():.0e}; from there on: {moved[first:].max():.2f}")
+print(f"the third tile begins at {starts[2]}; the first logits to move are those at {np.argmax(logits > 1e-4)}")
 
 # %%
-# The change before it is not quite zero, and not the picture's doing.  An expert takes all of its tokens in one matrix
-# product; when a later token is sent elsewhere the product has another size, and its sums are rounded in another order.
+# Changes below 1e-4 are rounding.  An expert multiplies all of its tokens at once; when a later token is sent elsewhere
+# the product has another size, and sums are rounded in another order.

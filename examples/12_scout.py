@@ -18,10 +18,9 @@ from tinyscout.weights import count
 # because a token visits one routed expert per layer however many stand beside it.
 
 models = {"Scout": SCOUT, "Maverick": MAVERICK}
-counts = {name: count(config) for name, config in models.items()}
 print(f"{'':10}" + "".join(f"{name:>18}" for name in models))
 for part in ("text", "vision", "projector", "total", "routed", "active"):
-    print(f"{part:10}" + "".join(f"{getattr(counts[name], part):18,}" for name in models))
+    print(f"{part:10}" + "".join(f"{getattr(count(config), part):18,}" for config in models.values()))
 
 # %%
 # Nearly everything is an expert
@@ -32,25 +31,22 @@ def parts(config):
     t, n = config.text, count(config)
     shared = sum(layer.moe for layer in t.layers) * 3 * t.dim * t.hidden_dim
     dense = sum(not layer.moe for layer in t.layers) * 3 * t.dim * t.dense_dim
-    vocabulary = (1 if t.tied else 2) * t.vocab_size * t.dim
-    return {
-        "routed experts": n.routed, "shared experts": shared, "dense layers": dense, "vocabulary": vocabulary,
-        "attention, norms, routers": n.text - n.routed - shared - dense - vocabulary,
-        "vision and projector": n.vision + n.projector,
-    }
+    vocabulary = 2 * t.vocab_size * t.dim               # one table to read with, one to write with
+    rest = n.text - n.routed - shared - dense - vocabulary
+    return {"routed experts": n.routed, "shared experts": shared, "dense layers": dense, "vocabulary": vocabulary,
+            "attention, norms, routers": rest, "vision and projector": n.vision + n.projector}
 
 
-figure, axes = plt.subplots(figsize=(7.5, 2.8))
+figure, axis = plt.subplots(figsize=(7.5, 2.8))
 left = np.zeros(2)
-colours = plt.get_cmap("viridis")(np.linspace(0.12, 0.92, 6))
-for part, colour in zip(parts(SCOUT), colours, strict=True):
+for n, part in enumerate(parts(SCOUT)):
     sizes = [parts(config)[part] for config in models.values()]
-    axes.barh(list(models), sizes, left=left, color=colour, label=part, height=0.55)
+    axis.barh(list(models), sizes, left=left, color=plt.cm.viridis(0.12 + 0.16 * n), label=part, height=0.55)
     left += sizes
-axes.invert_yaxis()
-axes.set_xlabel("parameters")
-axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1e9:.0f}B")
-axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.45, 1.0), fontsize="small")
+axis.invert_yaxis()
+axis.set_xlabel("parameters")
+axis.xaxis.set_major_formatter(lambda x, _: f"{x / 1e9:.0f}B")
+axis.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.45, 1.0), fontsize="small")
 plt.show()
 
 # %%
@@ -60,18 +56,14 @@ plt.show()
 # would be four times as large.  The dotted line is one 80 GB card, weights not counted.
 
 t = SCOUT.text
-per_layer = 2 * t.n_kv_heads * t.head_dim * 2       # bytes that a token leaves in a layer
-local = sum(layer.chunked for layer in t.layers)
+slot = 2 * t.n_kv_heads * t.head_dim * 2                # bytes that a token leaves in a layer
 tokens = np.geomspace(256, t.max_positions, 200)
-every_layer = per_layer * len(t.layers) * tokens
-irope = per_layer * ((len(t.layers) - local) * tokens + local * np.minimum(tokens, t.chunk))
-
-figure, axes = plt.subplots(figsize=(7.5, 4))
-axes.loglog(tokens, every_layer / 1e9, label="every layer global", color=colours[3])
-axes.loglog(tokens, irope / 1e9, label="Scout: one layer in four", color=colours[1], linewidth=2.5)
-axes.axhline(80, linestyle=":", color="tab:red")
-axes.set(xlabel="tokens of context", ylabel="cache, GB")
-axes.grid(True)
-axes.legend()
+irope = sum(slot * (np.minimum(tokens, t.chunk) if layer.chunked else tokens) for layer in t.layers)
+figure, axis = plt.subplots(figsize=(7.5, 4))
+axis.loglog(tokens, slot * len(t.layers) * tokens / 1e9, color=plt.cm.viridis(0.6), label="every layer global")
+axis.loglog(tokens, irope / 1e9, color=plt.cm.viridis(0.28), label="Scout: one layer in four", linewidth=2.5)
+axis.axhline(80, linestyle=":", color="tab:red")
+axis.set(xlabel="tokens of context", ylabel="cache, GB")
+axis.grid(True)
+axis.legend()
 plt.show()
-print(f"{every_layer[-1] / 1e9:.1f} GB against {irope[-1] / 1e9:.1f} GB at {t.max_positions:,} tokens")

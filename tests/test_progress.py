@@ -46,6 +46,10 @@ def test_a_pipe_gets_nothing(capsys, monkeypatch):
 def test_a_failure_comes_through(monkeypatch):
     terminal(monkeypatch)
     monkeypatch.setattr(progress, "PATIENCE", 0.0)
+
+    def failing():
+        yield 1
+        raise KeyError
+
     with pytest.raises(KeyError):
-        for _ in track(range(3), "Counting"):
-            raise KeyError
+        list(track(failing(), "Counting", 2))

@@ -1,0 +1,38 @@
+"""Each example runs by itself, shows something, and is short enough to read in one go."""
+import runpy
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("[0-9]*.py"))
+
+pytestmark = pytest.mark.skipif(not EXAMPLES, reason="no examples/ beside these tests")
+
+
+@pytest.fixture
+def plt(monkeypatch):
+    """pyplot without a window.  Settings that an example changes are put back, and its figures are closed."""
+    matplotlib = pytest.importorskip("matplotlib")
+    backend = matplotlib.get_backend()
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    monkeypatch.setattr(pyplot, "show", lambda *args, **kwargs: None)     # Agg warns that it cannot
+    with matplotlib.rc_context():
+        yield pyplot
+    pyplot.close("all")
+    matplotlib.use(backend)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_runs_and_shows_something(path, plt, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(path), run_name="__main__")
+    drawn = [axes for number in plt.get_fignums() for axes in plt.figure(number).axes if axes.has_data()]
+    assert drawn or capsys.readouterr().out.strip(), f"{path.name} draws nothing and prints nothing"
+    assert not list(tmp_path.iterdir()), f"{path.name} leaves files behind"
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_short(path):
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert 30 <= lines <= 70, f"{path.name} has {lines} lines; an example has 30 to 70"
