@@ -1,4 +1,6 @@
 """One token at a time: prefill the prompt, then sample, feed back, repeat."""
+from numbers import Integral, Real
+
 import numpy as np
 
 from tinyscout import reference, scout
@@ -21,7 +23,7 @@ def generate(tokens, images, w, config, ops=reference, *, cache=None, max_new_to
     Raises ValueError.
     """
     tokens, images = scout.checked_tokens(tokens, config), scout.checked_images(images, config)
-    _check_sampling(max_new_tokens, temperature, top_p, top_k)
+    _check_sampling(max_new_tokens, temperature, top_p, top_k, seed)
     cache = Cache(config.text) if cache is None else cache
     scout.check_counts(tokens, images, config, 0 if cache.features is None else len(cache.features))
     stop = set(config.stop_ids if stop_ids is None else stop_ids)
@@ -52,12 +54,19 @@ def _prefill(tokens, images, w, config, cache, ops):
     return hidden[0, -1]
 
 
-def _check_sampling(max_new_tokens, temperature, top_p, top_k):
+def _check_sampling(max_new_tokens, temperature, top_p, top_k, seed):
     for good, message in [
-        (max_new_tokens >= 0, f"max_new_tokens must not be negative, got {max_new_tokens}"),
-        (0 <= temperature < float("inf"), f"temperature must be 0 or more, got {temperature}"),
-        (top_p is None or 0 < top_p <= 1, f"top_p must be above 0 and at most 1, got {top_p}"),
-        (top_k is None or top_k >= 1, f"top_k must be at least 1, got {top_k}"),
+        (_whole(max_new_tokens, 0), f"max_new_tokens must be a whole number from 0, not {max_new_tokens!r}"),
+        (isinstance(temperature, Real) and 0 <= float(temperature) < float("inf"),
+         f"temperature must be a number from 0, not {temperature!r}"),
+        (top_p is None or (isinstance(top_p, Real) and 0 < float(top_p) <= 1),
+         f"top_p must be above 0 and at most 1, not {top_p!r}"),
+        (top_k is None or _whole(top_k, 1), f"top_k must be a whole number from 1, not {top_k!r}"),
+        (seed is None or _whole(seed, 0), f"seed must be a whole number from 0, not {seed!r}"),
     ]:
         if not good:
             raise ValueError(message)
+
+
+def _whole(value, least):
+    return isinstance(value, Integral) and value >= least

@@ -70,12 +70,16 @@ def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
     if not causal:
         return attend(q, k, v, None)
     positions = first + np.arange(S)
+    most = SCORES_AT_ONCE // (q.shape[0] * H)
     y = np.empty_like(q)
     at = 0
     while at < T:
         start = S - T + at                                              # the block's first query among the keys
         low = 0 if chunk is None else max(0, positions[start] // chunk * chunk - first)
-        rows = max(1, min(T - at, SCORES_AT_ONCE // (q.shape[0] * H * (start + 1 - low))))
+        n = start - low                                                 # rows * (n + rows) scores: no more than most
+        rows = max(1, min(T - at, int((math.sqrt(n * n + 4 * most) - n) / 2)))
+        if chunk is not None:
+            rows = min(rows, chunk - positions[start] % chunk)          # a block ends with its chunk
         queries, keys = positions[start:start + rows], positions[low:start + rows]
         mask = causal_mask(queries, keys) if chunk is None else chunked_mask(queries, keys, chunk)
         y[:, at:at + rows] = attend(q[:, at:at + rows], k[:, low:start + rows], v[:, low:start + rows], mask)

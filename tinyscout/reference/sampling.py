@@ -41,7 +41,8 @@ def sample(logits, uniform, temperature=1.0, k=None, p=None):
     """
     if temperature == 0:
         return int(logits.argmax())
-    scores = logits.astype(np.float64) / temperature
+    with np.errstate(over="ignore"):        # next to no temperature: the best stays at 0, the rest is out of reach
+        scores = (logits.astype(np.float64) - float(logits.max())) / temperature
     probabilities = softmax(scores if k is None else top_k(scores, k))
     if p is not None:
         probabilities = top_p(probabilities, p)
