@@ -38,7 +38,7 @@ plt.show()
 # Depth
 # -----
 # Forty-eight random feed-forward layers, each adding to the stream what it computes from it.  SwiGLU multiplies two
-# branches, so twice the input gives nearly four times the output.  Without a norm a stream that starts large runs away,
+# branches, so twice the input gives about four times the output.  Without a norm a stream that starts large runs away,
 # squaring itself until float32 ends; one that starts small finds layers that hardly answer.  With a norm
 # every layer sees the same size and adds a share of the same size, however the stream began.
 

@@ -19,6 +19,7 @@ from tinyscout.config import mini
 # ----------------------
 # A backend is a module with the reference's names, some of them replaced.  This one replaces ``router``.
 
+# sphinx_gallery_capture_repr_block = ()
 notes = []
 
 
