@@ -1,0 +1,180 @@
+"""Few bits: the layout, Meta's int4 bit for bit, and what is lost."""
+import ml_dtypes
+import numpy as np
+import pytest
+
+from tinyscout import reference
+from tinyscout.reference import Quantized, dequantize, quantize, quantize_rows
+from tinyscout.reference.quantize import nibbles, packed
+
+BF16 = np.dtype(ml_dtypes.bfloat16)
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def untiled(w):
+    """One number at a time, from the layout's own words: integers (I, O) and scales (I/group, O)."""
+    I, O = w.shape
+    integers, scales = np.zeros((I, O), int), np.zeros((I // w.group, O), np.float32)
+    for i, o in np.ndindex(I, O):
+        if w.bits == 8:
+            integers[i, o] = w.values[o // 16, i // 4, o % 16, i % 4]
+        else:
+            byte = int(w.values[o // 16, i // 8, o % 16, i % 8 // 2])
+            half = byte >> 4 if i % 2 else byte & 15
+            integers[i, o] = half - 16 if half > 7 else half
+        scales[i // w.group, o] = w.scales[o // 16, i // w.group, o % 16]
+    return integers, scales
+
+
+def meta_int4(rows):
+    """Meta's definition: rows (N, K)  ->  bytes (N, K/2), scales (K/128, N), with the scale of 128 inputs of a row."""
+    N, K = rows.shape
+    scales = np.zeros((K // 128, N), np.float32)
+    packed = np.zeros((N, K // 2), np.uint8)
+    for n in range(N):
+        for g in range(K // 128):
+            group = rows[n, 128 * g:128 * (g + 1)].astype(np.float32)
+            scale = np.float32(max(np.float32(abs(group).max()), np.float32(1e-6))) / np.float32(8)
+            scales[g, n] = scale
+            q = [int(min(max(np.round(x / scale), -8), 7)) for x in group]
+            for j in range(64):
+                packed[n, 64 * g + j] = (q[2 * j] & 15) | (q[2 * j + 1] & 15) << 4
+    return packed, scales
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, BF16])
+def test_int4_in_groups_of_128_is_metas(dtype):
+    rows = normal(32, 256)
+    rows[3, 128:] = 0                               # the floor
+    rows[4, 7] = 9.0                                # a positive extreme: it saturates
+    rows[5, :128] = np.arange(128) % 16 - 8         # whole and half steps
+    rows[6, :128] = (np.arange(128) % 31 - 15) / 2
+    rows = rows.astype(dtype)
+    w = quantize(rows.T, 4, 128)
+    integers, scales = untiled(w)
+    theirs, their_scales = meta_int4(rows)
+    np.testing.assert_array_equal(packed(np.ascontiguousarray(integers.T).astype(np.int8)), theirs)
+    np.testing.assert_array_equal(scales, their_scales)
+    assert integers.min() == -8
+    assert integers[7, 4] == 7
+
+
+def test_int4_is_what_torch_makes_of_it():
+    """torch's own rounding, clamping and division of the same numbers."""
+    torch = pytest.importorskip("torch")
+    rows = torch.from_numpy(normal(48, 512, seed=1)).to(torch.bfloat16)
+    groups = rows.reshape(-1, 128).float()
+    scales = groups.abs().amax(1, keepdim=True).clamp(min=1e-6) / 8
+    q = (groups / scales).round().clamp(-8, 7).to(torch.int8).reshape(rows.shape)
+    integers, mine = untiled(quantize(rows.float().numpy().T, 4, 128))
+    np.testing.assert_array_equal(integers.T, q.numpy())
+    np.testing.assert_array_equal(mine.T.reshape(-1, 1), scales.numpy())
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("group", [32, 128])
+@pytest.mark.parametrize("scale_dtype", [np.float32, BF16])
+def test_dequantize_is_integer_times_scale(bits, group, scale_dtype):
+    w = quantize(normal(256, 48), bits, group, scale_dtype)
+    assert (w.shape, w.bits, w.group, w.scales.dtype) == ((256, 48), bits, group, scale_dtype)
+    assert w.nbytes == 256 * 48 * bits // 8 + 256 // group * 48 * w.scales.itemsize
+    integers, scales = untiled(w)
+    np.testing.assert_array_equal(dequantize(w), integers.astype(np.float32) * np.repeat(scales, group, 0))
+    assert dequantize(w, np.float64).dtype == np.float64
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_memory_order_and_stacks_do_not_matter(bits):
+    w = normal(3, 64, 32)
+    whole = quantize(w, bits)
+    assert whole.shape == (3, 64, 32)
+    for other in (np.asfortranarray(w), w[:, ::-1][:, ::-1], np.stack([w, w])[1]):
+        for mine, theirs in zip(quantize(other, bits), whole, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+            assert mine.flags.c_contiguous
+    for e in range(3):
+        alone = quantize(w[e], bits)
+        np.testing.assert_array_equal(alone.values, whole.values[e])
+        np.testing.assert_array_equal(alone.scales, whole.scales[e])
+    np.testing.assert_array_equal(dequantize(whole)[1], dequantize(quantize(w[1], bits)))
+
+
+def test_a_narrow_scale_is_rounded_up():
+    w = normal(1024, 256)
+    exact, narrow = quantize(w, 8), quantize(w, 8, scale_dtype=BF16)
+    wide = narrow.scales.astype(np.float32)
+    assert (wide >= exact.scales).all()
+    assert (wide <= exact.scales * (1 + 2 ** -7)).all()
+    below = (narrow.scales.view(np.uint16) - 1).view(BF16).astype(np.float32)
+    assert (below < exact.scales).all(), "the next smaller bfloat16 would not have been enough"
+    assert np.abs(dequantize(narrow) - w).max() <= wide.max() / 2 * (1 + 1e-6)
+
+
+def test_nibbles():
+    every = np.arange(-8, 8, dtype=np.int8)
+    np.testing.assert_array_equal(nibbles(packed(every)), every)
+    assert packed(np.array([1, -2], np.int8)) == 0xE1
+
+
+@pytest.mark.parametrize(("d", "bits", "group"), [(128, 8, 32), (128, 4, 32), (16, 8, 16), (16, 4, 16), (4, 4, 4)])
+def test_rows(d, bits, group):
+    x = normal(2, 5, 3, d)
+    rows = quantize_rows(x, bits, BF16)
+    assert (rows.shape, rows.bits, rows.group) == (x.shape, bits, group)
+    largest = np.abs(x.reshape(*x.shape[:-1], -1, group)).max(-1)
+    step = rows.scales.astype(np.float32)
+    assert (step * {8: 127, 4: 8}[bits] >= largest * (1 - 1e-6)).all()
+    error = np.abs(dequantize(rows) - x).reshape(*x.shape[:-1], -1, group).max(-1)
+    assert (error <= step * (0.5 if bits == 8 else 1.0) * (1 + 1e-5)).all()
+
+
+@pytest.mark.parametrize(("shape", "bits", "group"), [((64, 24), 4, 32), ((48, 32), 4, 32), ((64, 32), 8, 128),
+                                                      ((64, 32), 5, 32), ((64, 32), 4, 4)])
+def test_what_does_not_fit_is_refused(shape, bits, group):
+    with pytest.raises(ValueError, match="cannot be cut"):
+        quantize(normal(*shape), bits, group)
+
+
+def test_rows_that_do_not_fit_are_refused():
+    for d, bits in [(33, 8), (48, 8), (3, 4), (32, 2)]:
+        with pytest.raises(ValueError, match="cannot be cut"):
+            quantize_rows(normal(2, d), bits)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_only_finite_numbers(bad):
+    w = normal(32, 16)
+    w[3, 4] = bad
+    with pytest.raises(ValueError, match="finite"):
+        quantize(w)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_the_reference_takes_every_form(bits):
+    x, w = normal(5, 64), normal(3, 64, 48, seed=1)
+    q = quantize(w, bits)
+    plain = dequantize(q)
+    one = Quantized(q.values[1], q.scales[1])
+    np.testing.assert_array_equal(reference.linear(x, one), x @ plain[1])
+    down = quantize(normal(3, 48 // 16 * 32, 64, seed=2), bits)
+    up = quantize(normal(3, 64, 96, seed=3), bits)
+    args = x, np.array([[0], [2], [2], [0], [2]]), np.full((5, 1), 0.5, np.float32)
+    np.testing.assert_array_equal(reference.experts(*args, up, up, down),
+                                  reference.experts(*args, dequantize(up), dequantize(up), dequantize(down)))
+
+
+@pytest.mark.parametrize("S", [9, 50])
+def test_attention_takes_every_form(S, monkeypatch):
+    """A long cache is made plain numbers piece by piece, and the pieces are the whole."""
+    monkeypatch.setattr(reference.attention, "KEYS_AT_ONCE", 16)
+    q, k, v = normal(2, 4, 6, 32), normal(2, S, 3, 32, seed=1), normal(2, S, 3, 32, seed=2)
+    for encode in (lambda a: quantize_rows(a, 8), lambda a: quantize_rows(a, 4, BF16), lambda a: a.astype(BF16)):
+        stored = encode(k), encode(v)
+        plain = [reference.dense(a, np.float32) for a in stored]
+        for chunk in (None, 8):
+            mine = reference.grouped_query_attention(q, *stored, True, chunk, 3)
+            assert mine.dtype == np.float32
+            np.testing.assert_array_equal(mine, reference.grouped_query_attention(q, *plain, True, chunk, 3))
