@@ -14,8 +14,8 @@ PACKAGE = ROOT / "tinyscout"
 
 FLOORS = [                      # each may import from its own floor and from those below
     {"config", "progress", "reference", "simulator", "machine"},
-    {"weights", "cache", "tokenizer", "vocabulary", "image", "hf", "quantize"},
-    {"text", "vision", "chat", "checkpoint", "kernels"},
+    {"weights", "cache", "tokenizer", "vocabulary", "image", "hf", "files", "names"},
+    {"text", "vision", "chat", "checkpoint", "kernels", "quantize"},
     {"scout"},
     {"generate", "train", "laws"},
     {"model"},
@@ -24,7 +24,8 @@ FLOORS = [                      # each may import from its own floor and from th
 FLOOR = {part: n for n, floor in enumerate(FLOORS) for part in floor}
 THIRD_PARTY = {                 # beside numpy and rich, which every file may use
     "reference": set(), "laws": {"hypothesis", "PIL", "regex", "ml_dtypes"}, "tokenizer": {"regex"},
-    "vocabulary": {"regex"}, "image": {"PIL"}, "checkpoint": {"ml_dtypes", "safetensors"},
+    "vocabulary": {"regex"}, "image": {"PIL"}, "checkpoint": {"ml_dtypes"}, "files": {"ml_dtypes", "safetensors"}, "cache": {"ml_dtypes"},
+    "quantize": {"ml_dtypes"},
     "bench": {"torch", "transformers", "matplotlib", "safetensors", "ml_dtypes", "threadpoolctl"},
     "cli": {"hypothesis", "PIL"},
 }

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinyscout.reference import Quantized
+
 Array = Any
 
 
@@ -158,8 +160,8 @@ def turned(path, array):
 
 
 def named(tree, path=""):
-    """Every array of a tree of weights with its path, as weights.build names it."""
-    if isinstance(tree, tuple | list):
+    """Every array of a tree of weights with its path, as weights.build names it.  A Quantized is one of them."""
+    if isinstance(tree, tuple | list) and not isinstance(tree, Quantized):
         keys = tree._fields if hasattr(tree, "_fields") else range(len(tree))
         for key, branch in zip(keys, tree, strict=True):
             yield from named(branch, f"{path}.{key}" if path else str(key))
@@ -177,9 +179,9 @@ def check_shapes(weights, config):
 
 
 def tree_map(f, *trees):
-    """Apply f to the arrays that stand at the same place in each tree; None stays None."""
+    """Apply f to the arrays, or Quantized, that stand at the same place in each tree; None stays None."""
     first = trees[0]
-    if isinstance(first, tuple | list):
+    if isinstance(first, tuple | list) and not isinstance(first, Quantized):
         mapped = [tree_map(f, *branches) for branches in zip(*trees, strict=True)]
         return type(first)(*mapped) if hasattr(first, "_fields") else mapped
     return None if first is None else f(*trees)

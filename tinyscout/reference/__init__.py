@@ -20,7 +20,7 @@ from tinyscout.reference.linear import embed, linear
 from tinyscout.reference.moe import experts, router
 from tinyscout.reference.norm import layer_norm, rms_norm
 from tinyscout.reference.patches import patchify, pixel_shuffle
-from tinyscout.reference.quantize import (
+from tinyscout.reference.quantize import (  # noqa: F401  three operations, and what forms a weight has
     Quantized,
     QuantizedRows,
     dense,
