@@ -187,6 +187,18 @@ def tree_map(f, *trees):
     return None if first is None else f(*trees)
 
 
+def shapes(config):
+    """{path: shape} of every weight that a config calls for; a tied output matrix is not among them."""
+    found = {}
+
+    def leaf(path, shape):
+        found[path] = shape
+        return np.broadcast_to(np.float32(0), shape)
+
+    build(config, leaf)
+    return found
+
+
 def hollow(config):
     """The tree with every array's shape and none of its memory."""
     return build(config, lambda path, shape: np.broadcast_to(np.float32(0), shape))
@@ -230,16 +242,11 @@ def count(config):
 
     config ScoutConfig  ->  Counts
     """
-    sizes = {}
-
-    def leaf(path, shape):
-        sizes[path] = math.prod(shape)
-        return np.broadcast_to(np.float32(0), shape)
+    sizes = {path: math.prod(shape) for path, shape in shapes(config).items()}
 
     def total(part):
         return sum(size for path, size in sizes.items() if part in path)
 
-    build(config, leaf)
     text, vision, projector, routed = total("text."), total("vision."), total("w_projector"), total(".experts.")
     active = text - routed + routed * config.text.top_k // config.text.n_experts
     return Counts(text, vision, projector, text + vision + projector, routed, active)

@@ -14,7 +14,7 @@ import tinyscout
 from tinyscout.cache import KV
 from tinyscout.model import BACKENDS
 
-COMMANDS = ("generate", "chat", "tokenize", "info", "check", "bench")       # tinyscout/cli/<name>.py each
+COMMANDS = ("generate", "chat", "tokenize", "info", "quantize", "check", "bench")       # tinyscout/cli/<name>.py each
 BAD_INPUT = (ValueError, OSError, RuntimeError, MemoryError, ImportError)
 
 
