@@ -1,11 +1,17 @@
 """Few bits: the layout, Meta's int4 bit for bit, and what is lost."""
+from dataclasses import replace
+
 import ml_dtypes
 import numpy as np
 import pytest
 
-from tinyscout import reference
+import tinyscout
+from tinyscout import laws, reference
+from tinyscout.config import mini, plan
+from tinyscout.quantize import by_layer, logits_error, quantization_error, quantize_weights
 from tinyscout.reference import Quantized, dequantize, quantize, quantize_rows
 from tinyscout.reference.quantize import nibbles, packed
+from tinyscout.weights import check_shapes, init, named
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 
@@ -178,3 +184,149 @@ def test_attention_takes_every_form(S, monkeypatch):
             mine = reference.grouped_query_attention(q, *stored, True, chunk, 3)
             assert mine.dtype == np.float32
             np.testing.assert_array_equal(mine, reference.grouped_query_attention(q, *plain, True, chunk, 3))
+
+
+class Overlay:
+    """The reference with one name replaced."""
+
+    def __init__(self, **replaced):
+        self.__dict__.update(replaced)
+
+    def __getattr__(self, name):
+        return getattr(reference, name)
+
+
+def rounding_linear(group):
+    """A linear that rounds its input to 8 bits, so many inputs together, as a kernel does."""
+    def linear(x, w, bias=None):
+        if isinstance(w, Quantized):
+            groups = x.reshape(*x.shape[:-1], -1, min(group, x.shape[-1]))
+            steps = np.maximum(np.abs(groups).max(-1, keepdims=True), np.float32(1e-30)) / np.float32(127)
+            x = (np.rint(groups / steps) * steps).reshape(x.shape)
+        return reference.linear(x, w, bias)
+    return linear
+
+
+def experts_of(linear):
+    def experts(x, expert, gate, w_gate, w_up, w_down):
+        y = np.zeros_like(x)
+        for n, k in np.ndindex(expert.shape):
+            gate_e, up_e, down_e = (reference.part(w, expert[n, k]) for w in (w_gate, w_up, w_down))
+            mine = x[n:n + 1] * gate[n, k]
+            y[n:n + 1] += linear(reference.swiglu(linear(mine, gate_e), linear(mine, up_e)), down_e)
+        return y
+    return experts
+
+
+def law(name):
+    return next(case for case in laws.CASES if case.name.endswith(name))
+
+
+def test_a_kernel_may_round_32_inputs_together_and_no_more():
+    good, bad = rounding_linear(32), rounding_linear(1 << 20)
+    laws.hold(law("a product takes integers and scales"), Overlay(linear=good), 40)
+    laws.hold(law("experts take integers and scales"), Overlay(experts=experts_of(good)), 15)
+    with pytest.raises(AssertionError, match="more than equation"):
+        laws.hold(law("a product takes integers and scales"), Overlay(linear=bad), 40)
+
+
+def test_laws_find_planted_faults():
+    def high_half_first(w, bits=4, group=32, scale_dtype=np.float32):
+        q = quantize(w, bits, group, scale_dtype)
+        return q._replace(values=q.values >> 4 | q.values << 4) if bits == 4 else q
+
+    def scale_rounded_to_nearest(w, bits=4, group=32, scale_dtype=np.float32):
+        q = quantize(w, bits, group)
+        return q._replace(scales=q.scales.astype(scale_dtype))
+
+    def truncated(w, bits=4, group=32, scale_dtype=np.float32):
+        q = quantize(w, bits, group, scale_dtype)
+        return q._replace(values=(q.values.astype(int) - 1).clip(-127).astype(np.int8)) if bits == 8 else q
+
+    for broken in (high_half_first, scale_rounded_to_nearest, truncated):
+        with pytest.raises(AssertionError):
+            laws.hold(law("a weight is off by half a step"), Overlay(quantize=broken), 50)
+
+
+CONFIG = mini(hidden_dim=64, dense_dim=96, layers=plan(4, moe_every=2))
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_which_weights_are_quantized(bits):
+    weights = init(CONFIG)
+    few = quantize_weights(weights, bits, 32)
+    kinds = {path: isinstance(w, Quantized) for path, w in named(few)}
+    assert {path.rpartition(".")[2] for path, few in kinds.items() if few} == {
+        "w_q", "w_k", "w_v", "w_o", "w_gate", "w_up", "w_down", "output"}
+    assert not any(few for path, few in kinds.items() if path.startswith("vision") or "router" in path)
+    check_shapes(few, CONFIG)
+    for (path, before), (_, after) in zip(named(weights), named(few), strict=True):
+        if kinds[path]:
+            for mine, theirs in zip(after, quantize(before, bits, 32, BF16), strict=True):
+                np.testing.assert_array_equal(mine, theirs)
+        else:
+            assert after is before
+    with pytest.raises(ValueError, match="quantized already"):
+        quantize_weights(few)
+
+
+def test_what_does_not_fit_stays_and_so_does_a_tied_output():
+    config = mini(hidden_dim=48, tied=True)                                         # 48 inputs are no groups of 32
+    few = quantize_weights(init(config), 8, 32)
+    assert few.text.output is not None
+    assert not isinstance(few.text.output, Quantized)
+    experts = few.text.blocks[0].feed_forward.experts
+    assert [isinstance(w, Quantized) for w in experts] == [True, True, False]
+    assert not isinstance(quantize_weights(init(config), 8, 128).text.blocks[0].attention.w_q, Quantized)
+    for bits, group in [(3, 32), (4, 64)]:
+        with pytest.raises(ValueError, match="4 or 8 bits and groups of 32 or 128"):
+            quantize_weights(init(config), bits, group)
+
+
+def test_matrices_are_cut_into_columns(monkeypatch):
+    whole = quantize_weights(init(CONFIG))
+    monkeypatch.setattr("tinyscout.quantize.AT_ONCE", 1)
+    for (path, one), (_, other) in zip(named(quantize_weights(init(CONFIG))), named(whole), strict=True):
+        np.testing.assert_array_equal(*(reference.dense(w, np.float32) for w in (one, other)), err_msg=path)
+
+
+def test_losses():
+    weights = init(CONFIG)
+    four, eight = (quantize_weights(weights, bits) for bits in (4, 8))
+    of_four, of_eight = (quantization_error(weights, few) for few in (four, eight))
+    for path, w in named(weights):
+        if path in of_four:
+            wrong = dequantize(dict(named(four))[path]) - w
+            expected = np.linalg.norm(wrong) / np.linalg.norm(w)
+            np.testing.assert_allclose(of_four[path].relative, expected, rtol=1e-4)
+            assert of_eight[path].relative < of_four[path].relative / 8
+    rows = by_layer(of_four)
+    assert set(rows) == {(n, part) for n in range(4) for part in
+                         ("attention", "all", *(("shared", "experts") if n % 2 else ("dense",)))} | {("output", "all")}
+    assert rows[1, "all"] == rows[1, "attention"] + rows[1, "shared"] + rows[1, "experts"]
+
+
+def test_difference_of_scores():
+    torch = pytest.importorskip("torch")
+    exact, given = normal(7, 50), normal(7, 50) + normal(7, 50, seed=1) / 10
+    found = logits_error(exact, given)
+    p, q = (torch.from_numpy(a).double().log_softmax(-1) for a in (exact, given))
+    np.testing.assert_allclose(found.kl, torch.nn.functional.kl_div(q, p, log_target=True, reduction="batchmean"))
+    np.testing.assert_allclose(found.l2, np.linalg.norm(exact - given) / np.linalg.norm(exact), rtol=1e-6)
+    assert found.agreement == (exact.argmax(1) == given.argmax(1)).mean()
+    assert logits_error(exact, exact) == (0.0, 0.0, 1.0)
+
+
+def test_a_model_in_few_bits():
+    """Eight bits say nearly what floats say, four bits something like it, and the cache follows."""
+    model = tinyscout.random_model(mini(hidden_dim=64, vision=False, n_experts=1))
+    tokens = np.random.default_rng(0).integers(0, 500, 40)
+    exact = model.logits(tokens)
+    eight, four = (logits_error(exact, replace(model, weights=quantize_weights(model.weights, bits)).logits(tokens))
+                   for bits in (8, 4))
+    assert eight.l2 < 0.05
+    assert eight.l2 < four.l2 < 0.6
+    for kv, most in [("bfloat16", 0.02), ("int8", 0.03), ("int4", 0.4)]:
+        cache = model.new_cache(kv)
+        given = np.concatenate([model.logits(tokens[n:n + 8], cache=cache) for n in range(0, 40, 8)])
+        assert 0 < logits_error(exact, given).l2 < most, kv
