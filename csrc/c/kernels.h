@@ -12,15 +12,49 @@ typedef struct {
 } matrix;
 
 int level(void);                        // which build of these kernels the processor can run: level.c
+int set_threads(int count);             // how many threads they use from now on; how many it was: threads.c
 
 // norm.c
 void rms_norm(float *out, const float *x, const float *weight, float eps, int N, int D);
+void layer_norm(float *out, const float *x, const float *weight, const float *bias, float eps, int N, int D);
 
 // rope.c
 void apply_rope(float *out, const float *x, const float *cos, const float *sin, int B, int T, int H, int d);
 
+// softmax.c
+void softmax(float *out, const float *x, int N, int S);
+
 // activation.c
+void sigmoid(float *out, const float *x, int N, int D);
 void swiglu(float *out, const float *gate, const float *up, int N, int F);
+void gelu(float *out, const float *x, int N, int D);
+
+// embed.c
+void embed(float *out, const int64_t *tokens, const matrix *embedding, int N, int D);
 
 // linear.c
 void linear(float *out, const float *x, const float *w, const float *bias, int N, int I, int O);
+
+// router.c
+void router(int64_t *out_expert, float *out_gate, const float *x, const matrix *w_router, int top_k,
+            int N, int D, int E);
+
+// patches.c
+void patchify(float *out, const float *tiles, int patch, int B, int C, int R, int S);
+void pixel_shuffle(float *out, const float *x, int side, int B, int R, int D);
+
+// fusion.c
+void fuse(float *out, const float *x, const uint8_t *places, const float *features, int T, int D);
+
+// sampling.c
+void top_k(float *out, const float *logits, int k, int N, int V);
+void top_p(float *out, const float *probabilities, double p, int N, int V);
+void sample(int *out, const float *logits, double uniform, double temperature, int k, double p, int V);
+
+// loss.c
+void cross_entropy(double *out, const float *logits, const int64_t *targets, int N, int V);
+
+// adamw.c
+void adamw_step(float *out_w, float *out_m, float *out_v, const float *w, const float *g, const float *m,
+                const float *v, double step, double lr, double beta1, double beta2, double eps, double decay,
+                int64_t N);
