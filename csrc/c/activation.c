@@ -12,14 +12,16 @@ static inline void write16(float *p, size_t i, size_t n, f32x16 v) {
 
 static inline f32x16 absolute(f32x16 x) { return (f32x16) ((i32x16) x & 0x7fffffff); }
 
+static inline f32x16 sigmoid16(f32x16 x) {
+    f32x16 e = exp16(-absolute(x));                                     // never overflows
+    return choose(above(all16(0.0f), x), e, all16(1.0f)) / (1.0f + e);
+}
+
 // x (N, D)  ->  out (N, D)
 void sigmoid(float *out, const float *x, int N, int D) {
     size_t n = (size_t) N * D;
     #pragma omp parallel for if (n > SMALL)
-    for (size_t i = 0; i < n; i += LANES) {
-        f32x16 v = read16(x, i, n), e = exp16(-absolute(v));            // never overflows
-        write16(out, i, n, choose(v >= 0.0f, all16(1.0f), e) / (1.0f + e));
-    }
+    for (size_t i = 0; i < n; i += LANES) write16(out, i, n, sigmoid16(read16(x, i, n)));
 }
 
 // gate and up (N, F)  ->  out (N, F)
@@ -28,7 +30,7 @@ void swiglu(float *out, const float *gate, const float *up, int N, int F) {
     #pragma omp parallel for if (n > SMALL)
     for (size_t i = 0; i < n; i += LANES) {
         f32x16 g = read16(gate, i, n);
-        write16(out, i, n, g / (1.0f + exp16(-g)) * read16(up, i, n));  // exp16 may overflow: g / inf is the right 0
+        write16(out, i, n, g * sigmoid16(g) * read16(up, i, n));
     }
 }
 
@@ -51,6 +53,6 @@ void gelu(float *out, const float *x, int N, int D) {
     #pragma omp parallel for if (n > SMALL)
     for (size_t i = 0; i < n; i += LANES) {
         f32x16 v = read16(x, i, n), tail = tail16(absolute(v));
-        write16(out, i, n, v * choose(v < 0.0f, tail, 1.0f - tail));
+        write16(out, i, n, v * choose(above(all16(0.0f), v), tail, 1.0f - tail));
     }
 }

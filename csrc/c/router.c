@@ -3,40 +3,56 @@
 
 #include <math.h>
 
-enum { CHAINS = 4 };            // sums of a score that do not wait for each other
+enum { TOKENS = 4, EXPERTS = 4, BLOCK = 64 };
 
-// Sixteen weights, `step` numbers apart, widened.
-static inline f32x16 weights16(const matrix *w, ptrdiff_t at, ptrdiff_t step, int n) {
+// Sixteen weights, `step` numbers apart, or the first n of them, widened.
+static inline __attribute__((always_inline)) f32x16 weights16(const matrix *w, ptrdiff_t at, ptrdiff_t step, int n) {
     const float *plain = (const float *) w->values + at;
     const uint16_t *half = (const uint16_t *) w->values + at;
     if (step == 1 && n == LANES && w->kind == F32) return load16(plain);
     if (step == 1 && n == LANES && w->kind == BF16) return from_bf16(half);
-    f32x16 v = {0};
+    float v[LANES] = {0};
     for (int l = 0; l < n; l++)
         v[l] = w->kind == F32 ? plain[l * step] : w->kind == BF16 ? from_bf16_one(half[l * step])
                                                                   : from_f16_one(half[l * step]);
-    return v;
+    return load16(v);
 }
 
-// The scores of n <= 16 experts from e on: x (D) times their columns of w.  A register holds either sixteen inputs of
-// one expert or one input of sixteen experts, whichever lie side by side in memory.
-static void scores16(float *score, const float *x, const matrix *w, int e, int n, int D) {
-    f32x16 sums[CHAINS];
-    if (w->in != 1) {
-        memset(sums, 0, sizeof sums);
-        for (int i = 0; i < D; i++) sums[i % CHAINS] += x[i] * weights16(w, i * w->in + e * w->out, w->out, n);
-        store16(score, (sums[0] + sums[1]) + (sums[2] + sums[3]));
-        return;
+// Both of these score `rows` tokens, x (rows, D), against n <= 16 experts from e on.  Which one depends on what lies
+// side by side in memory and so fills a register.  `rows` is 1 or TOKENS, a constant, so that the sums are registers.
+
+// One input of sixteen experts.  Blocks of inputs are added up apart: one float over all of them would drift.
+static inline __attribute__((always_inline)) void experts_aside(float score[][LANES], const float *x, const matrix *w,
+                                                                int rows, int e, int n, int D) {
+    f32x16 totals[TOKENS] = {{0}};
+    for (int start = 0; start < D; start += BLOCK) {
+        f32x16 sums[TOKENS] = {{0}};
+        for (int i = start; i < D && i < start + BLOCK; i++) {
+            f32x16 weights = weights16(w, i * w->in + e * w->out, w->out, n);
+            for (int r = 0; r < rows; r++) sums[r] += x[(size_t) r * D + i] * weights;
+        }
+        for (int r = 0; r < rows; r++) totals[r] += sums[r];
     }
-    for (int j = 0; j < n; j++) {
-        ptrdiff_t column = (e + j) * w->out;
-        memset(sums, 0, sizeof sums);
+    for (int r = 0; r < rows; r++) store16(score[r], totals[r]);
+}
+
+// Sixteen inputs of one expert, of up to EXPERTS at once.
+static inline __attribute__((always_inline)) void inputs_aside(float score[][LANES], const float *x, const matrix *w,
+                                                               int rows, int e, int n, int D) {
+    for (int first = 0; first < n; first += EXPERTS) {
+        f32x16 sums[TOKENS][EXPERTS] = {{{0}}};
         for (int i = 0; i < D; i += LANES) {
             int some = D - i < LANES ? D - i : LANES;
-            f32x16 v = some == LANES ? load16(x + i) : load_some(x + i, some, 0.0f);
-            sums[i / LANES % CHAINS] += v * weights16(w, column + i, 1, some);
+            f32x16 inputs[TOKENS];
+            for (int r = 0; r < rows; r++)
+                inputs[r] = some == LANES ? load16(x + (size_t) r * D + i) : load_some(x + (size_t) r * D + i, some, 0.0f);
+            for (int j = 0; j < EXPERTS; j++) {         // past the last expert: that one again
+                f32x16 weights = weights16(w, (e + (first + j < n ? first + j : n - 1)) * w->out + i, 1, some);
+                for (int r = 0; r < rows; r++) sums[r][j] += inputs[r] * weights;
+            }
         }
-        score[j] = sum16((sums[0] + sums[1]) + (sums[2] + sums[3]));
+        for (int r = 0; r < rows; r++)
+            for (int j = 0; j < EXPERTS && first + j < n; j++) score[r][first + j] = sum16(sums[r][j]);
     }
 }
 
@@ -53,20 +69,34 @@ static void insert(int64_t *expert, float *best, int found, int top_k, int64_t e
     best[place] = score;
 }
 
+static inline __attribute__((always_inline)) void route(int64_t *expert, float *gate, const float *x, const matrix *w,
+                                                        int top_k, int rows, int D, int E) {
+    float score[TOKENS][LANES];
+    for (int e = 0; e < E; e += LANES) {
+        int n = E - e < LANES ? E - e : LANES;
+        if (w->in == 1) inputs_aside(score, x, w, rows, e, n, D);
+        else experts_aside(score, x, w, rows, e, n, D);
+        for (int r = 0; r < rows; r++)
+            for (int j = 0; j < n; j++)
+                insert(expert + r * top_k, gate + r * top_k, e + j < top_k ? e + j : top_k, top_k, e + j, score[r][j]);
+    }
+    for (int i = 0; i < rows * top_k; i++) {            // so far gate held the best scores
+        float small = expf(-fabsf(gate[i]));
+        gate[i] = (gate[i] >= 0 ? 1.0f : small) / (1.0f + small);
+    }
+}
+
 // x (N, D), w_router (D, E)  ->  out_expert and out_gate (N, top_k)
-void router(int64_t *out_expert, float *out_gate, const float *x, const matrix *w_router, int top_k, int N, int D, int E) {
-    #pragma omp parallel for if ((size_t) N * D * E > SMALL)
-    for (int n = 0; n < N; n++) {
-        int64_t *expert = out_expert + (size_t) n * top_k;
-        float *gate = out_gate + (size_t) n * top_k, score[LANES];      // first the best scores, in the end their gates
-        for (int e = 0; e < E; e += LANES) {
-            int some = E - e < LANES ? E - e : LANES;
-            scores16(score, x + (size_t) n * D, w_router, e, some, D);
-            for (int j = 0; j < some; j++) insert(expert, gate, e + j < top_k ? e + j : top_k, top_k, e + j, score[j]);
-        }
-        for (int i = 0; i < top_k; i++) {
-            float small = expf(-fabsf(gate[i]));
-            gate[i] = (gate[i] >= 0 ? 1.0f : small) / (1.0f + small);
-        }
+void router(int64_t *out_expert, float *out_gate, const float *x, const matrix *w_router, int top_k,
+            int N, int D, int E) {
+    #pragma omp parallel for if (N > TOKENS && (size_t) N * D * E > SMALL)
+    for (int n = 0; n < N; n += TOKENS) {
+        if (N - n >= TOKENS)
+            route(out_expert + (size_t) n * top_k, out_gate + (size_t) n * top_k, x + (size_t) n * D, w_router, top_k,
+                  TOKENS, D, E);
+        else
+            for (int r = n; r < N; r++)
+                route(out_expert + (size_t) r * top_k, out_gate + (size_t) r * top_k, x + (size_t) r * D, w_router,
+                      top_k, 1, D, E);
     }
 }

@@ -4,30 +4,32 @@
 #include <math.h>
 #include <stdlib.h>
 
-// A float's bits in an order in which they count up as the float does; NaN stands above all.
-static inline uint32_t ordered(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    if (x != x) return UINT32_MAX;
-    return bits & 0x80000000 ? ~bits : bits | 0x80000000;
+// The float at place `rank` when all floats stand in order, minus infinity and plus infinity at these two ranks.
+enum { LOWEST = 0x007fffff };
+static const uint32_t HIGHEST = 0xff800000;
+static inline float in_order(uint32_t rank) {
+    uint32_t bits = rank & 0x80000000 ? rank ^ 0x80000000 : ~rank;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
 }
 
-// The k-th largest of x (V), found digit by digit: count how often each leading byte occurs, walk down from the
-// largest to the byte that holds the k-th, and ask the same about the next byte of those that have it.
-static float kth_largest(const float *x, int k, int V) {
-    uint32_t found = 0, known = 0;
-    for (int shift = 24; shift >= 0; shift -= 8) {
-        int count[256] = {0}, byte = 255;
-        for (int i = 0; i < V; i++) {
-            uint32_t bits = ordered(x[i]);
-            if ((bits & known) == found) count[bits >> shift & 255]++;
-        }
-        for (; count[byte] < k; byte--) k -= count[byte];
-        found |= (uint32_t) byte << shift;
-        known |= (uint32_t) 255 << shift;
+// A level that k of x (V) reach, and fewer than k a higher one: the k-th largest, or between it and the next.  Halving
+// the floats that it may be takes at most 32 rounds of counting, and counting is what vectors are good at.  NaN
+// reaches any level; where k are NaN, everything stays.
+static float level_of_best(const float *x, int k, int V) {
+    int nans = 0, count = 0;
+    for (int i = 0; i < V; i++) nans += x[i] != x[i];
+    uint32_t low = LOWEST, high = nans < k ? HIGHEST + 1 : LOWEST + 1;
+    while (high - low > 1 && count != k) {
+        uint32_t middle = low + (high - low) / 2;
+        float level = in_order(middle);
+        count = 0;
+        for (int i = 0; i < V; i++) count += !(x[i] < level);
+        if (count >= k) low = middle;
+        else high = middle;
     }
-    for (int i = 0; ; i++)
-        if (ordered(x[i]) == found) return x[i];
+    return in_order(low);
 }
 
 // logits (N, V), k from 1 to V  ->  out (N, V)
@@ -35,7 +37,7 @@ void top_k(float *out, const float *logits, int k, int N, int V) {
     #pragma omp parallel for if ((size_t) N * V > SMALL)
     for (int n = 0; n < N; n++) {
         const float *x = logits + (size_t) n * V;
-        float worst = kth_largest(x, k, V);
+        float worst = level_of_best(x, k, V);
         for (int i = 0; i < V; i++) out[(size_t) n * V + i] = x[i] < worst ? -INFINITY : x[i];
     }
 }
@@ -108,15 +110,17 @@ void sample(int *out, const float *logits, double uniform, double temperature, i
     for (int i = 1; i < V; i++) best = logits[i] > best || isnan(logits[i]) ? logits[i] : best;
     *out = weight && heap ? V : -1;
     if (weight && heap && isfinite(best)) {
-        double worst = k < V ? ((double) kth_largest(logits, k, V) - best) / temperature : -INFINITY;
+        double worst = k < V ? ((double) level_of_best(logits, k, V) - best) / temperature : -INFINITY;
         #pragma omp parallel for if (V > SMALL)
         for (int i = 0; i < V; i++) {
             double score = ((double) logits[i] - best) / temperature;
             weight[i] = score < worst ? 0.0 : exp(score);
         }
-        for (int i = 0; i < V; i++) sum += weight[i];
-        for (int i = 0; i < V; i++) weight[i] /= sum;
-        if (p != INFINITY) keep_likeliest(weight, heap, p, V);
+        if (p != INFINITY) {
+            for (int i = 0; i < V; i++) sum += weight[i];
+            for (int i = 0; i < V; i++) weight[i] /= sum;
+            keep_likeliest(weight, heap, p, V);
+        }
         *out = draw(weight, uniform, V);
     }
     free(weight);

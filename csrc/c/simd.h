@@ -75,8 +75,29 @@ static inline float sum16(f32x16 v) {               // pairwise: short chains an
 static inline f32x16 choose(i32x16 mask, f32x16 a, f32x16 b) {
     return (f32x16) ((mask & (i32x16) a) | (~mask & (i32x16) b));
 }
-static inline f32x16 max_of(f32x16 a, f32x16 b) { return choose(a > b, a, b); }
-static inline f32x16 min_of(f32x16 a, f32x16 b) { return choose(a < b, a, b); }
+
+// Where a > b: -1, elsewhere 0.  In pieces as wide as the registers, because gcc compares what is wider one by one.
+static inline i32x16 above(f32x16 a, f32x16 b) {
+#if defined(__AVX512F__)
+    return a > b;
+#else
+#ifdef __AVX2__
+    typedef f32x8 piece;
+#else
+    typedef f32x4 piece;
+#endif
+    enum { PIECES = sizeof(f32x16) / sizeof(piece) };
+    piece x[PIECES], y[PIECES];
+    memcpy(x, &a, sizeof x);
+    memcpy(y, &b, sizeof y);
+    for (int i = 0; i < PIECES; i++) x[i] = (piece) (x[i] > y[i]);
+    i32x16 mask;
+    memcpy(&mask, x, sizeof mask);
+    return mask;
+#endif
+}
+static inline f32x16 max_of(f32x16 a, f32x16 b) { return choose(above(a, b), a, b); }
+static inline f32x16 min_of(f32x16 a, f32x16 b) { return choose(above(b, a), a, b); }
 
 static inline float max16(f32x16 v) {
     float m = v[0];
@@ -88,8 +109,7 @@ static inline float max16(f32x16 v) {
 // halves of n, so that results below the smallest normal float come out right; NaN stays NaN.
 static inline f32x16 exp16(f32x16 x) {
     const float log2e = 1.44269504f, ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f, round = 12582912.0f;
-    x = choose(x > 89.0f, all16(89.0f), x);         // e^89 is infinite already, e^-104 zero
-    x = choose(x < -104.0f, all16(-104.0f), x);
+    x = min_of(all16(89.0f), max_of(all16(-104.0f), x));        // e^89 is infinite already, e^-104 zero
     f32x16 n = (x * log2e + round) - round;
     f32x16 r = (x - n * ln2_high) - n * ln2_low;
     f32x16 p = 1.9875691500e-4f * r + 1.3981999507e-3f;

@@ -15,4 +15,4 @@ def adamw_step(w, g, m, v, step, lr, beta1=0.9, beta2=0.95, eps=1e-8, decay=0.1)
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * (g * g)
     pace = m / (1 - beta1 ** step) / (np.sqrt(v / (1 - beta2 ** step)) + eps)
-    return w - lr * decay * w - lr * pace, m, v
+    return (1 - lr * decay) * w - lr * pace, m, v
