@@ -9,6 +9,7 @@ import numpy as np
 
 from tinyscout import reference
 from tinyscout.kernels.arrays import KINDS, f32, floats, for_c, integers, matrix, past, readable, rows, shaped, whole
+from tinyscout.kernels.decode import Decoder, decodable
 from tinyscout.kernels.library import ffi, lib
 from tinyscout.reference import *  # noqa: F403  what is not below is the reference itself
 
@@ -221,3 +222,18 @@ def adamw_step(w, g, m, v, step, lr, beta1=0.9, beta2=0.95, eps=1e-8, decay=0.1)
     outs = [np.empty(w.shape, np.float32) for _ in range(3)]
     lib.adamw_step(*map(floats, outs), *map(floats, inputs), step, lr, beta1, beta2, eps, decay, w.size)
     return tuple(outs)
+
+
+def decode(x, w, config, cache):
+    """A token through all layers and the last norm at once, or None where C cannot: see tinyscout.text.text_model.
+
+    x (1, 1, D), w Text, config TextConfig, cache Cache  ->  (1, 1, D)
+    """
+    if cache is None or x.shape[:2] != (1, 1):
+        return None
+    decoder = cache.prepared
+    if decoder is None or not decoder.fits(w, config):
+        if not decodable(x, w, cache):
+            return None
+        decoder = cache.prepared = Decoder(w, config)
+    return rms_norm(decoder(x, cache), w.norm, config.norm_eps)
