@@ -1,9 +1,7 @@
 // Activations, equation (swiglu).
-#include "kernels.h"
 #include "simd.h"
 
 #include <math.h>
-#include <stddef.h>
 
 // gate and up (N, F)  ->  out (N, F)
 void swiglu(float *out, const float *gate, const float *up, int N, int F) {

@@ -1,6 +1,18 @@
 // Every C kernel, in the order of the walkthrough.  First out, then the inputs in the order of the Python
 // function, then the sizes in the order of the shapes.  Arrays are row-major float32; NULL where Python has None.
 
+// The forms of a stored number.  INT8 and INT4 come in the tiles of tinyscout/reference/quantize.py.
+enum { F32 = 0, BF16 = 1, F16 = 2, INT8 = 3, INT4 = 4 };
+
+// A matrix (I, O), or E of them, as a checkpoint holds it: nothing is converted before it is used.
+typedef struct {
+    const void *values, *scales;        // scales: NULL where the numbers are plain
+    int kind, scale_kind, group;        // group: inputs that share a scale
+    ptrdiff_t expert, in, out;          // plain numbers: how far it is to the next expert, input and output
+} matrix;
+
+int level(void);                        // which build of these kernels the processor can run: level.c
+
 // norm.c
 void rms_norm(float *out, const float *x, const float *weight, float eps, int N, int D);
 

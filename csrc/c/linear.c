@@ -1,10 +1,7 @@
 // A matrix product, equation (linear).
-#include "kernels.h"
 #include "simd.h"
 
-#include <stddef.h>
-
-enum { TILE = 4, LANES = 16 };
+enum { TILE = 4 };
 
 // `rows` rows of x against `columns` rows of w.  Each number loaded serves a whole row or column of products; every
 // product has 16 partial sums, which fill a vector register and keep the rounding error small.  Called with
@@ -29,7 +26,7 @@ static inline __attribute__((always_inline)) void tile(float *out, const float *
 }
 
 // All rows of x against up to 4 rows of w.
-EACH_SIMD static void column(float *out, const float *x, const float *w, const float *bias,
+static void column(float *out, const float *x, const float *w, const float *bias,
                              int columns, int N, int I, int O) {
     int n = 0;
     if (columns == TILE) {

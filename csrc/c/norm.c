@@ -1,9 +1,7 @@
 // Root-mean-square normalisation, equation (rms-norm).
-#include "kernels.h"
 #include "simd.h"
 
 #include <math.h>
-#include <stddef.h>
 
 // x (N, D), weight (D) or NULL  ->  out (N, D)
 void rms_norm(float *out, const float *x, const float *weight, float eps, int N, int D) {

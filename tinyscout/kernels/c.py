@@ -1,14 +1,8 @@
 """The reference, with these names replaced by C (csrc/c, through cffi)."""
-import os
-
 import numpy as np
 
-# OpenMP's idle threads spin by default.  NumPy's BLAS has threads of its own, which then wait for a core: on two
-# cores that costs 10 ms a call.  Read when the extension is first loaded, so it must be set before.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
 from tinyscout import reference
-from tinyscout._c import ffi, lib
+from tinyscout.kernels.library import ffi, lib
 from tinyscout.reference import *  # noqa: F403  what is not below is the reference itself
 
 

@@ -20,6 +20,7 @@ from tinyscout.reference.linear import embed, linear
 from tinyscout.reference.moe import experts, router
 from tinyscout.reference.norm import layer_norm, rms_norm
 from tinyscout.reference.patches import patchify, pixel_shuffle
+from tinyscout.reference.quantize import Quantized, QuantizedRows, dense, dequantize
 from tinyscout.reference.rope import apply_rope, rope_angles, rope_angles_2d, rope_frequencies
 from tinyscout.reference.sampling import sample, top_k, top_p
 
