@@ -3,40 +3,47 @@ import ctypes
 
 import numpy as np
 
-BATCH = 2048            # tokens that one call may bring
-AT_ONCE = 512           # of which so many go through the layers together
+BATCH = 2048                        # tokens that one call may bring
+FLOAT32, FLOAT16 = 0, 1             # ggml's numbers for the types of keys and values
 
 
-def quiet(llama_cpp):
-    """No messages of the library's own.  The callback must outlive every call, so the module keeps it."""
-    if not hasattr(quiet, "callback"):
-        quiet.callback = llama_cpp.llama_log_callback(lambda level, text, data: None)
-        llama_cpp.llama_log_set(quiet.callback, ctypes.c_void_p(0))
-        llama_cpp.llama_backend_init()
+def silence(lib):
+    """None of the library's own messages.  Its callback must outlive all calls, so this function keeps it."""
+    if not hasattr(silence, "callback"):
+        silence.callback = lib.llama_log_callback(lambda level, text, data: None)
+        lib.llama_log_set(silence.callback, ctypes.c_void_p(0))
+        lib.llama_backend_init()
 
 
 class Llama:
-    """llama.cpp on a GGUF file.  Its keys and values are float16, as they are unless one asks for something else."""
+    """llama.cpp on a GGUF file, with the settings that were fastest here.
 
-    def __init__(self, file, threads, longest, vocab_size, lib, flash=True, at_once=AT_ONCE, mmap=True, kv=1):
-        quiet(lib)
-        self.lib, self.vocab_size = lib, vocab_size
+    Its flash attention helps with a prompt and harms decoding behind a long one, so there are two contexts. Keys and
+    values are float16, its own choice.
+    """
+
+    def __init__(self, file, threads, longest, vocab_size, lib, kv=FLOAT16, closing=lambda: None):
+        silence(lib)
+        self.lib, self.vocab_size, self.closing = lib, vocab_size, closing
+        self.model, self.contexts = None, {}
         options = lib.llama_model_default_params()
-        options.n_gpu_layers, options.use_mmap = 0, mmap
+        options.n_gpu_layers = 0
         self.model = lib.llama_model_load_from_file(str(file).encode(), options)
         if not self.model:
             raise RuntimeError(f"llama.cpp cannot read {file}")
-        options = lib.llama_context_default_params()
-        options.n_ctx, options.n_batch, options.n_ubatch = longest, BATCH, at_once
-        options.n_threads = options.n_threads_batch = threads
-        options.type_k = options.type_v = kv
-        options.flash_attn_type = int(flash)
-        options.no_perf = True
-        self.context = lib.llama_init_from_model(self.model, options)
-        if not self.context:
-            raise RuntimeError(f"llama.cpp makes no context of {longest} tokens for {file}")
+        for what, flash in ("prefill", 1), ("decode", 0):
+            options = lib.llama_context_default_params()
+            options.n_ctx, options.n_batch = longest, BATCH
+            options.n_ubatch = BATCH if flash else 512      # tokens that go through the layers together
+            options.n_threads = options.n_threads_batch = threads
+            options.flash_attn_type, options.type_k, options.type_v, options.no_perf = flash, kv, kv, True
+            self.contexts[what] = lib.llama_init_from_model(self.model, options)
+            if not self.contexts[what]:
+                raise RuntimeError(f"llama.cpp makes no context of {longest} tokens for {file}")
+        self.context = self.contexts["prefill"]
 
-    def begin(self):
+    def begin(self, what):
+        self.context = self.contexts[what]
         self.lib.llama_memory_clear(self.lib.llama_get_memory(self.context), False)
 
     def read(self, tokens):
@@ -50,5 +57,8 @@ class Llama:
         return np.ctypeslib.as_array(scores, (self.vocab_size,)).copy()
 
     def close(self):
-        self.lib.llama_free(self.context)
+        for context in self.contexts.values():
+            self.lib.llama_free(context)
         self.lib.llama_model_free(self.model)
+        self.contexts, self.model = {}, None
+        self.closing()
