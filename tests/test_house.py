@@ -14,7 +14,7 @@ PACKAGE = ROOT / "tinyscout"
 
 FLOORS = [                      # each may import from its own floor and from those below
     {"config", "progress", "reference", "simulator", "machine"},
-    {"weights", "cache", "tokenizer", "vocabulary", "image", "hf", "quantize"},
+    {"weights", "cache", "tokenizer", "vocabulary", "image", "hf", "quantize", "budget"},
     {"text", "vision", "chat", "checkpoint", "kernels"},
     {"scout"},
     {"generate", "train", "laws"},
@@ -25,7 +25,8 @@ FLOOR = {part: n for n, floor in enumerate(FLOORS) for part in floor}
 THIRD_PARTY = {                 # beside numpy and rich, which every file may use
     "reference": set(), "laws": {"hypothesis", "PIL", "regex", "ml_dtypes"}, "tokenizer": {"regex"},
     "vocabulary": {"regex"}, "image": {"PIL"}, "checkpoint": {"ml_dtypes", "safetensors"},
-    "bench": {"torch", "transformers", "matplotlib", "safetensors", "ml_dtypes", "threadpoolctl"},
+    "bench": {"torch", "transformers", "matplotlib", "safetensors", "ml_dtypes", "threadpoolctl", "gguf",
+              "llama_cpp"},
     "cli": {"hypothesis", "PIL"},
 }
 STANDARD = {"numpy", "rich", "tinyscout", "cffi"}
