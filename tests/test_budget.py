@@ -102,12 +102,12 @@ def test_a_real_cache_holds_as_much():
 
 
 def test_the_command(capsys):
-    assert main("budget scout --context 10M --weights int4 --kv int8".split()) == 0
+    assert main(["budget", "scout", "--context", "10M", "--weights", "int4", "--kv", "int8"]) == 0
     said = capsys.readouterr().out
     for figure in ("10,485,760 tokens", "2.583 TFLOP", "32.28 GFLOP", "217.28 GB", "66.48 GB", "54.32 GB",
                    "H100 80 GB SXM", "here: ", "does not fit"):
         assert figure in said, figure
-    assert main("budget maverick --context 4096 --batch 4".split()) == 0
+    assert main(["budget", "maverick", "--context", "4096", "--batch", "4"]) == 0
     said = capsys.readouterr().out
     assert "together, of 4 texts" in said
     assert "What was said" not in said
@@ -117,8 +117,9 @@ def test_numbers_of_tokens():
     assert [tokens(text) for text in ("1", "8k", "128K", "10M")] == [1, 8192, 131_072, 10_485_760]
 
 
-@pytest.mark.parametrize("words", ["budget", "budget nowhere", "budget scout --context 1.5M", "budget scout --context 0",
-                                   "budget scout --context M", "budget scout --weights int3"])
+@pytest.mark.parametrize("words", ["budget", "budget nowhere", "budget scout --context 1.5M",
+                                   "budget scout --context 0", "budget scout --context M",
+                                   "budget scout --weights int3"])
 def test_bad_words_are_refused_in_one_line(words, capsys):
     assert main(words.split()) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1

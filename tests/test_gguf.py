@@ -19,6 +19,9 @@ SCALED = mini(vision=False, chunk=8192, temperature_floor=8192.0, layers=plan(4,
               dense_dim=96, top_k=2, rope_scaling=RopeScaling(original=16))
 
 
+TIED = replace(SCALED, text=replace(SCALED.text, tied=True))
+
+
 def scores(model, file, tokens, form="float32", pieces=1):
     """llama.cpp's scores after the last token; what is read in one piece goes through its flash attention."""
     write_gguf(file, model.weights, model.config, form)
@@ -30,7 +33,7 @@ def scores(model, file, tokens, form="float32", pieces=1):
     return found
 
 
-@pytest.mark.parametrize("config", [SIZES["small"], SCALED], ids=["small", "scaled"])
+@pytest.mark.parametrize("config", [SIZES["small"], SCALED, TIED], ids=["small", "scaled", "tied"])
 @pytest.mark.parametrize("pieces", [1, 7])
 def test_the_scores_are_ours(config, pieces, tmp_path):
     model = random_model(config)

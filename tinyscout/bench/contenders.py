@@ -127,14 +127,14 @@ def set_up(form, names, model, modules, threads, longest, directory=None):
 
 def llama(form, model, modules, threads, longest, directory):
     """llama.cpp with a GGUF file of these weights.  It maps the file, so the file goes when the contender goes."""
-    from tinyscout.bench.llama import Llama         # these two need packages that may be missing
-    from tinyscout.bench.to_gguf import write_gguf
+    from tinyscout.bench.llama import Llama
+    from tinyscout.bench.to_gguf import write_gguf  # which needs a package that may be missing
 
     scratch = tempfile.TemporaryDirectory(prefix="tinyscout-", dir=directory)
     try:
         file = Path(scratch.name) / f"{form}.gguf"
         write_gguf(file, model.weights, model.config, form)
-        return Llama(file, threads, longest, model.config.text.vocab_size, *modules, closing=scratch.cleanup)
+        return Llama(file, threads, longest, model.config.text.vocab_size, modules[0], closing=scratch.cleanup)
     except BaseException:
         scratch.cleanup()
         raise

@@ -1,5 +1,6 @@
 """llama.cpp as a contender, through the C interface that llama-cpp-python brings."""
 import ctypes
+from functools import cache
 
 import numpy as np
 
@@ -7,12 +8,13 @@ BATCH = 2048                        # tokens that one call may bring
 FLOAT32, FLOAT16 = 0, 1             # ggml's numbers for the types of keys and values
 
 
+@cache
 def silence(lib):
-    """None of the library's own messages.  Its callback must outlive all calls, so this function keeps it."""
-    if not hasattr(silence, "callback"):
-        silence.callback = lib.llama_log_callback(lambda level, text, data: None)
-        lib.llama_log_set(silence.callback, ctypes.c_void_p(0))
-        lib.llama_backend_init()
+    """None of the library's own messages.  The callback must outlive all calls, so the function's cache keeps it."""
+    callback = lib.llama_log_callback(lambda level, text, data: None)
+    lib.llama_log_set(callback, ctypes.c_void_p(0))
+    lib.llama_backend_init()
+    return callback
 
 
 class Llama:

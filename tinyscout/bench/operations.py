@@ -10,7 +10,7 @@ from rich.table import Table
 from tinyscout.bench.sizes import BYTES, GROUP
 from tinyscout.model import backend_ops
 from tinyscout.progress import track
-from tinyscout.reference import Quantized
+from tinyscout.reference.quantize import Quantized
 from tinyscout.weights import named
 
 SETTLE, LEAST = 0.02, 0.02          # seconds before a sample, and that a sample lasts at least
@@ -129,7 +129,7 @@ def contenders(case, backends):
             continue
         found[name] = function
         plain = all(isinstance(x, np.ndarray) and x.dtype == np.float32 for x in case.inputs)
-        versions = getattr(ops, "versions", dict)().get(case.operation, {}) if plain else {}
+        versions: dict = getattr(ops, "versions", dict)().get(case.operation, {}) if plain else {}
         found |= {f"{name} {version}": function for version, function in versions.items()}
     return found
 

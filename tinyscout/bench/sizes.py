@@ -1,6 +1,4 @@
 """The models that are measured, the forms of their weights, and what a token reads of them."""
-import importlib
-
 import ml_dtypes
 import numpy as np
 
@@ -31,8 +29,8 @@ def in_form(weights, form):
         return weights
     if form == "bfloat16":
         return tree_map(lambda array: array.astype(ml_dtypes.bfloat16), weights)
-    quantize = importlib.import_module("tinyscout.quantize")
-    return quantize.quantize_weights(weights, bits=int(form.removeprefix("int")), group=GROUP)
+    from tinyscout.quantize import quantize_weights
+    return quantize_weights(weights, bits=int(form.removeprefix("int")), group=GROUP)
 
 
 def bytes_per_token(weights, config):
