@@ -11,7 +11,6 @@ from tinyscout.bench.sizes import BYTES, GROUP
 from tinyscout.model import backend_ops
 from tinyscout.progress import track
 from tinyscout.reference.quantize import Quantized
-from tinyscout.weights import named
 
 SETTLE, LEAST = 0.02, 0.02          # seconds before a sample, and that a sample lasts at least
 
@@ -57,7 +56,7 @@ def matrix(rng, form, *shape):
 
 
 def nbytes(*inputs):
-    return sum(array.nbytes for _, array in named(inputs) if isinstance(array, np.ndarray))
+    return sum(array.nbytes for x in inputs for array in (x if isinstance(x, Quantized) else (x,)))
 
 
 def rows_of(rng, s):
