@@ -14,17 +14,18 @@ PACKAGE = ROOT / "tinyscout"
 
 FLOORS = [                      # each may import from its own floor and from those below
     {"config", "progress", "reference", "simulator", "machine"},
-    {"weights", "cache", "tokenizer", "vocabulary", "image", "hf", "quantize", "budget"},
+    {"weights", "cache", "tokenizer", "vocabulary", "image", "hf", "files", "names", "disk", "budget"},
     {"text", "vision", "chat", "checkpoint", "kernels"},
     {"scout"},
-    {"generate", "train", "laws"},
+    {"generate", "train", "laws", "quantize"},
     {"model"},
     {"bench", "cli", "__main__", "__init__"},
 ]
 FLOOR = {part: n for n, floor in enumerate(FLOORS) for part in floor}
 THIRD_PARTY = {                 # beside numpy and rich, which every file may use
     "reference": set(), "laws": {"hypothesis", "PIL", "regex", "ml_dtypes"}, "tokenizer": {"regex"},
-    "vocabulary": {"regex"}, "image": {"PIL"}, "checkpoint": {"ml_dtypes", "safetensors"},
+    "vocabulary": {"regex"}, "image": {"PIL"}, "checkpoint": {"ml_dtypes"}, "cache": {"ml_dtypes"},
+    "files": {"ml_dtypes", "safetensors"}, "quantize": {"ml_dtypes"},
     "bench": {"torch", "transformers", "matplotlib", "safetensors", "ml_dtypes", "threadpoolctl", "gguf",
               "llama_cpp"},
     "cli": {"hypothesis", "PIL"},

@@ -44,3 +44,25 @@ void linear_3(float *out, const float *x, const float *w, const float *bias, int
 // moe.c
 void experts(float *out, const float *x, const int64_t *expert, const float *gate, const matrix *w_gate,
              const matrix *w_up, const matrix *w_down, int N, int C, int D, int E, int F);
+
+// decode.c
+typedef struct {
+    const float *attention_norm, *feed_forward_norm;
+    matrix w_q, w_k, w_v, w_o, gate, up, down;          // gate, up, down: the shared expert, or a layer without experts
+    matrix w_router, w_gate, w_up, w_down;              // of the E experts
+    int E, F, rope, chunk;                              // E: 0 in a layer without experts; chunk: 0 in a global layer
+    past keys, values;                                  // the cache, with room for one more
+    int64_t first;                                      // position of its slot 0
+} layer;
+
+typedef struct {
+    layer *layers;
+    const float *norm;
+    int L, D, H, K, d, C, qk_norm;                      // C: experts that a token chooses
+    float eps;
+    float *scratch;                                     // decoder_floats(...) of them
+} decoder;
+
+int64_t decoder_floats(const decoder *m);
+int decode(float *out, const float *x, const decoder *m, int64_t position, const float *cos, const float *sin,
+           float temperature);

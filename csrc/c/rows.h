@@ -79,19 +79,22 @@ INLINE void rows_of_rows(float *out, const float *x, const matrix *w, ptrdiff_t 
 // Can this matrix be read along a run, or is it in bits?  (Any other layout is packed.)
 static inline int readable(const matrix *w) { return w->scales || w->in_ == 1 || w->out == 1; }
 
+// The outputs that thread `part` of `parts` computes: whole tiles, or whole vectors.
+static void share(const matrix *w, int O, int part, int parts, int *first, int *last) {
+    int unit = w->scales ? COLUMNS : LANES, units = (O + unit - 1) / unit;
+    *first = (int) ((long) units * part / parts) * unit;
+    *last = (int) ((long) units * (part + 1) / parts) * unit;
+    if (*last > O) *last = O;
+}
+
 // The share of thread `part` of `parts`:  x (N, I), also as bytes where w is in bits, w (I, O) of `expert`  ->  out (N, O)
 static void few_rows_part(float *out, const float *x, const few *bytes, const matrix *w, int expert,
                           int N, int I, int O, int part, int parts) {
-    if (w->scales) {
-        int tiles = O / COLUMNS;
-        few_product(out, bytes, w, expert, N, I, O, (int) ((long) tiles * part / parts), (int) ((long) tiles * (part + 1) / parts));
-        return;
-    }
+    int first, last;
+    share(w, O, part, parts, &first, &last);
     ptrdiff_t at = expert * w->expert;
-    int blocks = (O + LANES - 1) / LANES;           // a share begins with a whole vector
-    int first = (int) ((long) blocks * part / parts) * LANES, last = (int) ((long) blocks * (part + 1) / parts) * LANES;
-    if (last > O) last = O;
-    if (w->in_ == 1) {
+    if (w->scales) few_product(out, bytes, w, expert, N, I, O, first / COLUMNS, last / COLUMNS);
+    else if (w->in_ == 1) {
         if (w->kind == F32) rows_of_columns(out, x, w, at, N, I, O, first, last, F32);
         else if (w->kind == BF16) rows_of_columns(out, x, w, at, N, I, O, first, last, BF16);
         else rows_of_columns(out, x, w, at, N, I, O, first, last, F16);

@@ -26,6 +26,7 @@ VECTOR(float, LANES) vec;       // aligned(sizeof(type)): it may be loaded from 
 VECTOR(int32_t, LANES) ivec;
 VECTOR(uint32_t, LANES) uvec;
 VECTOR(uint16_t, LANES) hvec;
+VECTOR(int8_t, LANES) bvec;
 
 #define INLINE static inline __attribute__((always_inline))
 

@@ -20,6 +20,7 @@ from tinyscout.laws import (
     moe,
     norm,
     patches,
+    quantize,
     rope,
     sampling,
     text,
@@ -27,7 +28,7 @@ from tinyscout.laws import (
     vision,
 )
 
-COMPONENTS = (norm, rope, attention, activation, linear, moe, patches, fusion, sampling, text, vision)
+COMPONENTS = (norm, rope, attention, activation, linear, moe, quantize, patches, fusion, sampling, text, vision)
 MOVES = {"asarray", "asnumpy"}          # into and out of a backend's own arrays: nothing to compute
 
 

@@ -20,13 +20,21 @@ from tinyscout.reference.linear import embed, linear
 from tinyscout.reference.moe import experts, router
 from tinyscout.reference.norm import layer_norm, rms_norm
 from tinyscout.reference.patches import patchify, pixel_shuffle
-from tinyscout.reference.quantize import Quantized, QuantizedRows, dense, dequantize
+from tinyscout.reference.quantize import (  # noqa: F401  three operations, and what forms a weight has
+    Quantized,
+    QuantizedRows,
+    dense,
+    dequantize,
+    part,
+    quantize,
+    quantize_rows,
+)
 from tinyscout.reference.rope import apply_rope, rope_angles, rope_angles_2d, rope_frequencies
 from tinyscout.reference.sampling import sample, top_k, top_p
 
 __all__ = [
-    "apply_rope", "asarray", "asnumpy", "attention_temperature", "causal_mask", "chunked_mask", "embed", "experts",
-    "fuse", "gelu", "grouped_query_attention", "layer_norm", "linear", "patchify", "pixel_shuffle", "rms_norm",
-    "rope_angles", "rope_angles_2d", "rope_frequencies", "router", "sample", "sigmoid", "softmax", "swiglu",
-    "top_k", "top_p",
+    "apply_rope", "asarray", "asnumpy", "attention_temperature", "causal_mask", "chunked_mask", "dequantize", "embed",
+    "experts", "fuse", "gelu", "grouped_query_attention", "layer_norm", "linear", "patchify", "pixel_shuffle",
+    "quantize", "quantize_rows", "rms_norm", "rope_angles", "rope_angles_2d", "rope_frequencies", "router", "sample",
+    "sigmoid", "softmax", "swiglu", "top_k", "top_p",
 ]
