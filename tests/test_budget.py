@@ -1,6 +1,4 @@
 """The budget against figures worked out elsewhere, and its laws."""
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -8,7 +6,9 @@ from tinyscout import budget
 from tinyscout.cache import Cache
 from tinyscout.cli import main
 from tinyscout.cli.budget import tokens
-from tinyscout.config import MAVERICK, NAMED, SCOUT, mini
+from tinyscout.config import MAVERICK, NAMED, SCOUT, mini, plan
+from tinyscout.quantize import quantize_weights
+from tinyscout.reference import Quantized
 from tinyscout.scout import forward
 from tinyscout.weights import count, init
 
@@ -92,13 +92,31 @@ def test_one_card_holds_scout_and_a_quarter_of_a_million_tokens():
     assert budget.room(SCOUT, "bfloat16", "bfloat16", 80e9) == 0
 
 
-def test_a_real_cache_holds_as_much():
+@pytest.mark.parametrize("kv", list(budget.KV))
+def test_a_real_cache_holds_as_much(kv):
     """What was worked out, against the arrays of a cache that has just been filled."""
-    config = mini(vision=False)
-    config = replace(config, text=replace(config.text, chunk=64))
-    cache = Cache(config.text)
+    config = mini(vision=False, chunk=64, head_dim=32)
+    cache = Cache(config.text, kv)
     forward(np.arange(24), (), init(config), config, cache)
-    assert cache.nbytes == budget.kv_bytes(config, 24, "float32").total
+    assert cache.nbytes == budget.kv_bytes(config, 24, kv).total
+
+
+@pytest.mark.parametrize("form", ["int8", "int4"])
+def test_real_weights_are_as_large(form):
+    config = mini(vision=False, dim=64, hidden_dim=64, dense_dim=96, layers=plan(2, moe_every=2))
+    weights = quantize_weights(init(config), bits=int(form[3:]), group=32)
+    held = sum(sum(array.nbytes for array in w) for w in leaves(weights) if isinstance(w, Quantized))
+    sizes = budget.weight_bytes(config, form)
+    assert held == sum(sizes[part] for part in budget.MATRICES)
+
+
+def leaves(tree):
+    """Every array and quantized matrix of a tree of weights."""
+    if isinstance(tree, tuple | list) and not isinstance(tree, Quantized):
+        for branch in tree:
+            yield from leaves(branch)
+    else:
+        yield tree
 
 
 def test_the_command(capsys):

@@ -359,7 +359,7 @@ def test_a_bug_can_be_traced(saved, monkeypatch):
         main(["generate", "sea", "--model", "nowhere"])
 
 
-@pytest.mark.parametrize("command", [[], ["generate"], ["chat"], ["tokenize"], ["info"], ["budget"], ["check"], ["bench"]])
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_help_has_an_example(run, command):
     said = run(*command, "--help")
     assert said.code == 0

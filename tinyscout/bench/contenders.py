@@ -29,11 +29,10 @@ class Ours:
     """A backend of tinyscout, driven as `generate` drives it."""
 
     def __init__(self, model, kv="float32"):
-        self.model, self.cache = model, None
-        self.options = {} if kv == "float32" else {"kv": kv}
+        self.model, self.kv, self.cache = model, kv, None
 
     def begin(self, what):
-        self.cache = Cache(self.model.config.text, **self.options)
+        self.cache = Cache(self.model.config.text, self.kv)
 
     def read(self, tokens):
         """Take tokens in  ->  scores of the next one (V,)"""

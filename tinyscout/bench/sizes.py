@@ -3,6 +3,7 @@ import ml_dtypes
 import numpy as np
 
 from tinyscout.config import ScoutConfig, TextConfig, plan
+from tinyscout.quantize import quantize_weights
 from tinyscout.weights import count, named, tree_map
 
 BYTES = {"float32": 4, "bfloat16": 2, "int8": 1, "int4": 0.5}       # of a number, its scale aside
@@ -29,7 +30,6 @@ def in_form(weights, form):
         return weights
     if form == "bfloat16":
         return tree_map(lambda array: array.astype(ml_dtypes.bfloat16), weights)
-    from tinyscout.quantize import quantize_weights
     return quantize_weights(weights, bits=int(form.removeprefix("int")), group=GROUP)
 
 
