@@ -13,7 +13,7 @@ from PIL import Image
 
 import tinyscout
 from tinyscout import reference
-from tinyscout.cli import chat, generate, main, tokenize
+from tinyscout.cli import COMMANDS, chat, generate, main, tokenize
 from tinyscout.cli.info import ranges, short
 from tinyscout.config import mini
 from tinyscout.tokenizer import train
