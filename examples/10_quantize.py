@@ -12,15 +12,15 @@ from tinyscout.reference import dequantize, quantize
 # %%
 # A staircase
 # -----------
-# Thirty-two weights of one column share a step.  Four bits count from −8 to 7, so the stairs reach one step further
+# Weights from −1 to 1, in one column, share a step.  Four bits count from −8 to 7, so the stairs reach one step further
 # down than up: at the upper end the largest weight is cut off.
 
 # sphinx_gallery_capture_repr_block = ()
-w = np.tile(np.linspace(-1, 1, 512, dtype=np.float32)[:, None], (1, 16))
+w = np.tile(np.linspace(-1, 1, 8192, dtype=np.float32)[:, None], (1, 16))
 colours = plt.get_cmap("viridis")(np.linspace(0.1, 0.85, 3))
 figure, (stairs, error) = plt.subplots(1, 2, figsize=(9, 3))
 for bits, colour in [(8, colours[0]), (4, colours[2])]:
-    given = dequantize(quantize(w, bits, 512))[:, 0]
+    given = dequantize(quantize(w, bits, 8192))[:, 0]
     stairs.plot(w[:, 0], given, color=colour, linewidth=1.5, label=f"{bits} bits")
     error.plot(w[:, 0], given - w[:, 0], color=colour, linewidth=1.5)
 stairs.set(xlabel="weight", ylabel="what is stored for it")
@@ -43,7 +43,7 @@ for (name, weights), colour in zip(kinds.items(), colours, strict=False):
     off = [np.linalg.norm(dequantize(quantize(plain, 4, group)) - plain) / np.linalg.norm(plain) for group in groups]
     axis.plot([4 + 16 / group for group in groups], off, "o-", color=colour, label=name)
 for group in groups[:5]:
-    axis.annotate(f"{group}", (4 + 16 / group, 0), xycoords=("data", "axes fraction"), ha="center", va="bottom")
-axis.set(xlabel="bits a weight, scales of 16 bits included (numbers: the group)", ylabel="relative error")
+    axis.annotate(f"{group}", (4 + 16 / group, 0.02), ha="center")
+axis.set(ylim=0, xlabel="bits a weight, scales of 16 bits included (numbers: the group)", ylabel="relative error")
 axis.legend()
 plt.show()
