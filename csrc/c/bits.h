@@ -35,7 +35,7 @@ static inline void to_bytes(few *y, const float *x, int I, int first, int last) 
             most = max_of((vec) ((ivec) v & 0x7fffffff), most);
             check += v * 0.0f;
         }
-        float top = largest(most), inverse = top > 0.0f ? 127.0f / top : 0.0f;
+        float top = largest_lane(most), inverse = top > 0.0f ? 127.0f / top : 0.0f;
         ivec total = {0};
         for (int i = g * GROUP; i < (g + 1) * GROUP; i += LANES) {
             ivec whole = __builtin_convertvector(load(x + i) * inverse + 12582912.0f - 12582912.0f, ivec);
@@ -43,7 +43,7 @@ static inline void to_bytes(few *y, const float *x, int I, int first, int last) 
             total += whole;
         }
         for (int i = g * GROUP; i < (g + 1) * GROUP; i++) y->bytes[I + i / 8 * 8 + i % 2 * 4 + i % 8 / 2] = y->bytes[i];
-        y->scale[g] = top / 127.0f + sum(check);
+        y->scale[g] = top / 127.0f + sum_lanes(check);
         y->sum[g] = 0;
         for (int i = 0; i < LANES; i++) y->sum[g] += total[i];
     }

@@ -77,7 +77,7 @@ static void norm_row(float *out, const float *x, const float *weight, float eps,
     int i = 0;
     for (; i + LANES <= D; i += LANES) part += load(x + i) * load(x + i);
     for (; i < D; i++) squares += (double) x[i] * x[i];
-    float scale = (float) (1.0 / sqrt((squares + sum(part)) / D + eps));
+    float scale = (float) (1.0 / sqrt((squares + sum_lanes(part)) / D + eps));
     for (i = 0; i < D; i++) out[i] = x[i] * scale * (weight ? weight[i] : 1.0f);
 }
 

@@ -20,7 +20,7 @@ static void fetch(const matrix *w, ptrdiff_t at, int first, int last, int column
     int bytes = w->kind == F32 ? 4 : 2;
     for (int i = first; i < last; i++)
         for (int c = 0; c < columns * bytes; c += 64)
-            __builtin_prefetch((const char *) w->values + (at + i * w->in_) * bytes + c, 0, 2);
+            __builtin_prefetch((const char *) w->values + (at + i * w->in) * bytes + c, 0, 2);
 }
 
 // One stripe of up to WIDE columns for all rows.  Its weights are packed once, DEPTH inputs at a time, widened and in
@@ -33,7 +33,7 @@ static void stripe(float *out, const float *x, const matrix *w, ptrdiff_t at, co
     for (int i = 0; i < I; i += DEPTH) {
         int depth = I - i < DEPTH ? I - i : DEPTH, next = I - i - depth < DEPTH ? I - i - depth : DEPTH;
         for (int c = 0; c < columns; c += PANEL)
-            pack(packed[c / PANEL], w->values, w->kind, at + i * w->in_ + c * w->out, w->in_, w->out, depth, columns - c);
+            pack(packed[c / PANEL], w->values, w->kind, at + i * w->in + c * w->out, w->in, w->out, depth, columns - c);
         for (int c = 0; c < columns; c += PANEL) {
             if (w->out == 1)                        // rows that lie far apart: the machine does not guess the next
                 fetch(w, at, i + depth + next * c / columns, i + depth + next * (c + PANEL) / columns, columns);
@@ -50,6 +50,6 @@ void linear_packed(float *out, const float *x, const matrix *w, ptrdiff_t at, co
 }
 
 void linear_3(float *out, const float *x, const float *w, const float *bias, int N, int I, int O) {
-    matrix plain = {.values = w, .kind = F32, .in_ = O, .out = 1};
+    matrix plain = {.values = w, .kind = F32, .in = O, .out = 1};
     linear_packed(out, x, &plain, 0, bias, N, I, O);
 }
