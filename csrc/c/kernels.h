@@ -8,8 +8,15 @@ enum { F32 = 0, BF16 = 1, F16 = 2, INT8 = 3, INT4 = 4 };
 typedef struct {
     const void *values, *scales;        // scales: NULL where the numbers are plain
     int kind, scale_kind, group;        // group: inputs that share a scale
-    ptrdiff_t expert, in, out;          // plain numbers: how far it is to the next expert, input and output
+    ptrdiff_t expert, in_, out;         // plain numbers: how far it is to the next expert, input and output
 } matrix;
+
+// Keys or values (B, S, K, d) as a cache holds them.  INT8 and INT4 are rows of QuantizedRows with bfloat16 scales.
+typedef struct {
+    const void *values, *scales;
+    int kind, group;                    // group: channels that share a scale
+    ptrdiff_t batch;                    // how many positions lie between one sequence and the next
+} past;
 
 int level(void);                        // which build of these kernels the processor can run: level.c
 int set_threads(int count);             // how many threads they use from now on; how many it was: threads.c
@@ -20,6 +27,12 @@ void layer_norm(float *out, const float *x, const float *weight, const float *bi
 
 // rope.c
 void apply_rope(float *out, const float *x, const float *cos, const float *sin, int B, int T, int H, int d);
+
+// attention.c, after attention_1.c
+void grouped_query_attention(float *out, const float *q, const past *k, const past *v, int causal, int chunk,
+                             int64_t first, int B, int T, int S, int H, int K, int d);
+void grouped_query_attention_1(float *out, const float *q, const float *k, const float *v, int causal, int chunk,
+                               int64_t first, int B, int T, int S, int H, int K, int d);
 
 // softmax.c
 void softmax(float *out, const float *x, int N, int S);
@@ -32,12 +45,19 @@ void gelu(float *out, const float *x, int N, int D);
 // embed.c
 void embed(float *out, const int64_t *tokens, const matrix *embedding, int N, int D);
 
-// linear.c
-void linear(float *out, const float *x, const float *w, const float *bias, int N, int I, int O);
+// linear.c, after linear_1.c, linear_2.c and linear_3.c
+void linear(float *out, const float *x, const matrix *w, const float *bias, int N, int I, int O);
+void linear_1(float *out, const float *x, const float *w, const float *bias, int N, int I, int O);
+void linear_2(float *out, const float *x, const float *w, const float *bias, int N, int I, int O);
+void linear_3(float *out, const float *x, const float *w, const float *bias, int N, int I, int O);
 
 // router.c
 void router(int64_t *out_expert, float *out_gate, const float *x, const matrix *w_router, int top_k,
             int N, int D, int E);
+
+// moe.c
+void experts(float *out, const float *x, const int64_t *expert, const float *gate, const matrix *w_gate,
+             const matrix *w_up, const matrix *w_down, int N, int C, int D, int E, int F);
 
 // patches.c
 void patchify(float *out, const float *tiles, int patch, int B, int C, int R, int S);

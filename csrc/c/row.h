@@ -3,32 +3,32 @@
 
 #include "simd.h"
 
-static inline float row_max(const float *x, int n) {
+INLINE float row_max(const float *x, int n) {
     int whole = n - n % LANES;
-    f32x16 most = load_some(x + whole, n - whole, -__builtin_inff());
-    for (int i = 0; i < whole; i += LANES) most = max_of(most, load16(x + i));
-    return max16(most);                 // NaN may get lost, but not from the sum
+    vec most = load_some(x + whole, n - whole, -__builtin_inff());
+    for (int i = 0; i < whole; i += LANES) most = max_of(most, load(x + i));
+    return largest(most);                 // NaN may get lost, but not from the sum
 }
 
-// The sum of e^(x - middle), and each of them in out unless that is NULL.  Sixteen floats add up a block, which is too
+// The sum of e^(x - middle), and each of them in out unless that is NULL.  A vector adds up a block, which is too
 // short to drift, and a double the blocks: a vocabulary has 200,000 terms.
-static inline __attribute__((always_inline)) double row_exp(float *out, const float *x, float middle, int n) {
+INLINE double row_exp(float *out, const float *x, float middle, int n) {
     enum { BLOCK = 64 * LANES };
-    double sum = 0.0;
+    double total = 0.0;
     for (int start = 0; start < n; start += BLOCK) {
         int stop = n - start < BLOCK ? n : start + BLOCK, i = start;
-        f32x16 sums = {0};
+        vec sums = {0};
         for (; i + LANES <= stop; i += LANES) {
-            f32x16 e = exp16(load16(x + i) - middle);
-            if (out) store16(out + i, e);
+            vec e = exp_of(load(x + i) - middle);
+            if (out) store(out + i, e);
             sums += e;
         }
         if (i < stop) {                 // what is missing counts as minus infinity
-            f32x16 e = exp16(load_some(x + i, stop - i, -__builtin_inff()) - middle);
+            vec e = exp_of(load_some(x + i, stop - i, -__builtin_inff()) - middle);
             if (out) store_some(out + i, e, stop - i);
             sums += e;
         }
-        sum += sum16(sums);
+        total += sum(sums);
     }
-    return sum;
+    return total;
 }

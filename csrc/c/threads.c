@@ -1,17 +1,14 @@
 // How many threads the kernels use.
+#include "threads.h"
+
 #include "simd.h"
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 int set_threads(int count) {
-#ifdef _OPENMP
-    int before = omp_get_max_threads();
+    int before = most_threads();
+#if defined(_OPENMP)
     if (count > 0) omp_set_num_threads(count);
-    return before;
 #else
     (void) count;
-    return 1;
 #endif
+    return before;
 }

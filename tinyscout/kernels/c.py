@@ -8,10 +8,22 @@ import math
 import numpy as np
 
 from tinyscout import reference
+from tinyscout.kernels.arrays import (
+    attends,
+    f32,
+    fits,
+    floats,
+    for_c,
+    halves,
+    integers,
+    matrix,
+    past,
+    rows,
+    shaped,
+    whole,
+)
 from tinyscout.kernels.library import ffi, lib
 from tinyscout.reference import *  # noqa: F403  what is not below is the reference itself
-
-KINDS = {"float32": lib.F32, "bfloat16": lib.BF16, "float16": lib.F16}
 
 
 def set_threads(count):
@@ -20,51 +32,6 @@ def set_threads(count):
     count int  ->  int, how many it was before; 1 where the compiler had no OpenMP
     """
     return lib.set_threads(count)
-
-
-def floats(array):
-    """A C pointer to a row-major float32 array, or NULL for None."""
-    return ffi.NULL if array is None else ffi.from_buffer("float[]", array)
-
-
-def f32(*arrays):
-    """Each as row-major float32 where C may read it, copied only where it is not; None stays None."""
-    return [None if a is None else np.require(a, np.float32, ["C", "A"]) for a in arrays]
-
-
-def for_c(*arrays):
-    """Are they all float32, and none empty?"""
-    return all(isinstance(a, np.ndarray) and a.dtype == np.float32 and a.size > 0 and a.ndim > 0 for a in arrays)
-
-
-def shaped(array, *shape):
-    """Is it an array of that shape?  None in the shape stands for any length."""
-    return (isinstance(array, np.ndarray) and array.ndim == len(shape)
-            and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True)))
-
-
-def whole(k):
-    """Is it a whole number of one or more?"""
-    return isinstance(k, int | np.integer) and k >= 1
-
-
-def integers(array, limit):
-    """Are they integers below the limit?"""
-    return isinstance(array, np.ndarray) and array.dtype.kind in "iu" and array.size > 0 and array.max() < limit
-
-
-def rows(x):
-    """The sizes of x seen as a stack of rows: how many, and how long."""
-    return x.size // x.shape[-1], x.shape[-1]
-
-
-def in_place(w):
-    """A C `matrix` that reads w (I, O) where it lies, in its own type and order, and the array that has to stay alive."""
-    if w.dtype.name not in KINDS or not (w.dtype.isnative and w.flags.aligned):
-        [w] = f32(w)
-    values = ffi.cast("void *", w.__array_interface__["data"][0])
-    into, out = (stride // w.itemsize for stride in w.strides)
-    return ffi.new("matrix *", {"values": values, "kind": KINDS[w.dtype.name], "in": into, "out": out}), w
 
 
 def rms_norm(x, weight=None, eps=1e-5):
@@ -86,12 +53,24 @@ def layer_norm(x, weight, bias, eps=1e-5):
 
 
 def apply_rope(x, cos, sin):
-    fits = for_c(x) and x.ndim == 4 and x.shape[3] % 2 == 0
-    if not (fits and all(shaped(a, x.shape[1], x.shape[3] // 2) for a in (cos, sin))):
+    right = for_c(x) and x.ndim == 4 and x.shape[3] % 2 == 0
+    if not (right and all(shaped(a, x.shape[1], x.shape[3] // 2) for a in (cos, sin))):
         return reference.apply_rope(x, cos, sin)
     x, cos, sin = f32(x, cos, sin)
     out = np.empty_like(x)
     lib.apply_rope(floats(out), floats(x), floats(cos), floats(sin), *x.shape)
+    return out
+
+
+def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
+    if not (for_c(q) and q.ndim == 4 and attends(q, k, v) and (chunk is None or whole(chunk)) and first >= 0):
+        return reference.grouped_query_attention(q, k, v, causal, chunk, first)
+    q, = f32(q)
+    keys, values = past(k), past(v)
+    out = np.empty_like(q)
+    B, T, H, d = q.shape
+    lib.grouped_query_attention(floats(out), floats(q), keys[0], values[0], causal, chunk or 0, first, B, T,
+                                k.shape[1], H, k.shape[2], d)
     return out
 
 
@@ -132,11 +111,11 @@ def gelu(x):
 
 
 def embed(tokens, embedding, dtype="float32"):
-    fits = shaped(embedding, None, None) and embedding.dtype.name in KINDS and np.dtype(dtype) == np.float32
-    fits = fits and embedding.strides[1] == embedding.itemsize and embedding.shape[1] > 0
-    if not (fits and integers(tokens, len(embedding)) and tokens.min() >= 0):
+    right = shaped(embedding, None, None) and halves(embedding) and np.dtype(dtype) == np.float32
+    right = right and embedding.strides[1] == embedding.itemsize and embedding.size > 0
+    if not (right and integers(tokens, len(embedding)) and tokens.min() >= 0):
         return reference.embed(tokens, embedding, dtype)
-    table, embedding = in_place(embedding)
+    table, _alive = matrix(embedding)
     tokens = np.require(tokens, np.int64, ["C", "A"])
     out = np.empty((*tokens.shape, embedding.shape[1]), np.float32)
     lib.embed(floats(out), ffi.from_buffer("int64_t[]", tokens), table, tokens.size, embedding.shape[1])
@@ -144,39 +123,56 @@ def embed(tokens, embedding, dtype="float32"):
 
 
 def linear(x, w, bias=None):
-    fits = for_c(x) and shaped(w, x.shape[-1], None) and w.size
-    if not (fits and (bias is None or shaped(bias, w.shape[1]))):
+    if not (for_c(x) and fits(w, x.shape[-1], None) and (bias is None or shaped(bias, w.shape[1]))):
         return reference.linear(x, w, bias)
-    x, rows, bias = f32(x, w.T, bias)               # (O, I): how a checkpoint has it, so no copy there
-    out = np.empty((*x.shape[:-1], len(rows)), np.float32)
-    lib.linear(floats(out), floats(x), floats(rows), floats(bias), x.size // x.shape[-1], *rows.shape[::-1])
+    m, _alive = matrix(w)
+    x, bias = f32(x, bias)
+    out = np.empty((*x.shape[:-1], w.shape[-1]), np.float32)
+    lib.linear(floats(out), floats(x), m, floats(bias), x.size // x.shape[-1], *w.shape)
     return out
 
 
 def router(x, w_router, top_k=1):
-    if not (for_c(x) and x.ndim == 2 and shaped(w_router, x.shape[1], None) and w_router.size and whole(top_k)):
+    if not (for_c(x) and x.ndim == 2 and fits(w_router, x.shape[1], None) and whole(top_k)):
         return reference.router(x, w_router, top_k)
-    [x], (w, kept) = f32(x), in_place(w_router)
-    (N, D), E = x.shape, kept.shape[1]
+    m, _alive = matrix(w_router)
+    [x] = f32(x)
+    (N, D), E = x.shape, w_router.shape[1]
     expert, gate = (np.empty((N, min(top_k, E)), dtype) for dtype in (np.int64, np.float32))
-    lib.router(ffi.from_buffer("int64_t[]", expert), floats(gate), floats(x), w, gate.shape[1], N, D, E)
+    lib.router(ffi.from_buffer("int64_t[]", expert), floats(gate), floats(x), m, gate.shape[1], N, D, E)
     return expert, gate
+
+
+def experts(x, expert, gate, w_gate, w_up, w_down):
+    sizes = for_c(x, gate) and x.ndim == 2 and shaped(expert, len(x), None) and expert.shape == gate.shape
+    sizes = sizes and integers(expert, w_gate.shape[0]) and expert.min() >= 0
+    E, D, F = (len(w_gate), x.shape[1], w_gate.shape[-1]) if sizes else (0, 0, 0)
+    if not (sizes and fits(w_gate, E, D, F) and fits(w_up, E, D, F) and fits(w_down, E, F, D)):
+        return reference.experts(x, expert, gate, w_gate, w_up, w_down)
+    parts = [matrix(w) for w in (w_gate, w_up, w_down)]
+    x, gate = f32(x, gate)
+    expert = np.require(expert, np.int64, ["C", "A"])
+    out = np.empty_like(x)
+    lib.experts(floats(out), floats(x), ffi.from_buffer("int64_t[]", expert), floats(gate), *(m for m, _ in parts),
+                *expert.shape, D, E, F)
+    return out
 
 
 def patchify(tiles, patch):
     if not (for_c(tiles) and tiles.ndim == 4 and whole(patch) and all(n % patch == 0 for n in tiles.shape[2:])):
         return reference.patchify(tiles, patch)
     [tiles] = f32(tiles)
-    B, C, R, S = (*tiles.shape[:2], *(n // patch for n in tiles.shape[2:]))
+    (B, C, h, w), side = tiles.shape, int(patch)
+    R, S = h // side, w // side
     out = np.empty((B, R * S, C * patch * patch), np.float32)
     lib.patchify(floats(out), floats(tiles), patch, B, C, R, S)
     return out
 
 
 def pixel_shuffle(x, side):
-    fits = for_c(x) and x.ndim == 3 and whole(side)
-    n = math.isqrt(x.shape[1]) if fits else 0
-    if not (fits and n * n == x.shape[1] and n % side == 0):
+    right = for_c(x) and x.ndim == 3 and whole(side)
+    n = math.isqrt(x.shape[1]) if right else 0
+    if not (right and n * n == x.shape[1] and n % side == 0):
         return reference.pixel_shuffle(x, side)
     [x] = f32(x)
     out = np.empty((len(x), (n // side) ** 2, side * side * x.shape[2]), np.float32)
@@ -185,12 +181,13 @@ def pixel_shuffle(x, side):
 
 
 def fuse(x, places, features):
-    fits = for_c(x, features) and x.ndim == 2 and shaped(places, len(x)) and places.dtype == bool
-    if not (fits and features.shape == (np.count_nonzero(places), x.shape[1])):
+    right = for_c(x, features) and x.ndim == 2 and shaped(places, len(x)) and places.dtype == bool
+    if not (right and features.shape == (np.count_nonzero(places), x.shape[1])):
         return reference.fuse(x, places, features)
     x, features = f32(x, features)
     out = np.empty_like(x)
-    lib.fuse(floats(out), floats(x), ffi.from_buffer("uint8_t[]", np.ascontiguousarray(places)), floats(features), *x.shape)
+    marks = ffi.from_buffer("uint8_t[]", np.ascontiguousarray(places))
+    lib.fuse(floats(out), floats(x), marks, floats(features), *x.shape)
     return out
 
 
@@ -224,12 +221,13 @@ def sample(logits, uniform, temperature=1.0, k=None, p=None):
 
 
 def cross_entropy(logits, targets):
-    fits = for_c(logits) and logits.ndim == 2 and shaped(targets, len(logits)) and integers(targets, logits.shape[1])
-    if not (fits and targets.max() >= 0):
+    right = for_c(logits) and logits.ndim == 2 and shaped(targets, len(logits)) and integers(targets, logits.shape[1])
+    if not (right and targets.max() >= 0):
         return reference.cross_entropy(logits, targets)
     [logits], targets = f32(logits), np.require(targets, np.int64, ["C", "A"])
     losses = np.empty(len(logits))
-    lib.cross_entropy(ffi.from_buffer("double[]", losses), floats(logits), ffi.from_buffer("int64_t[]", targets), *logits.shape)
+    doubles, wanted = ffi.from_buffer("double[]", losses), ffi.from_buffer("int64_t[]", targets)
+    lib.cross_entropy(doubles, floats(logits), wanted, *logits.shape)
     return float(losses.sum() / np.count_nonzero(targets >= 0))
 
 
