@@ -118,7 +118,8 @@ def test_c_takes_the_references_arguments(name):
     assert outs
     assert HEADER[name][:len(outs)] == outs
     rest = HEADER[name][len(outs):]
-    python = [p for p in inspect.signature(getattr(reference, name)).parameters if p != "dtype"]
+    operation = getattr(reference, re.sub(r"_\d+$", "", name))          # linear_1 is an early version of linear
+    python = [p for p in inspect.signature(operation).parameters if p != "dtype"]
     assert rest[:len(python)] == python
     assert all(re.fullmatch(r"[A-Z]|d", size) for size in rest[len(python):])
 
