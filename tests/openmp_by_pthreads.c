@@ -49,7 +49,7 @@ static void region(team *t, unsigned count) {
     team *outer = mine;
     int outer_number = number;
     long outer_started = started;
-    t->size = outer ? 1 : count ? (int) count : threads;                // a region inside a region has one thread
+    t->size = outer && outer->size > 1 ? 1 : count ? (int) count : threads;                // a region inside a region has one thread
     pthread_barrier_init(&t->barrier, NULL, (unsigned) t->size);
     pthread_mutex_init(&t->lock, NULL);
     pthread_t *others = malloc(sizeof *others * (size_t) t->size);

@@ -14,17 +14,18 @@ PACKAGE = ROOT / "tinyscout"
 
 FLOORS = [                      # each may import from its own floor and from those below
     {"config", "progress", "reference", "simulator", "machine"},
-    {"weights", "cache", "tokenizer", "vocabulary", "image", "hf", "quantize"},
+    {"weights", "cache", "tokenizer", "vocabulary", "image", "hf", "files", "names", "disk"},
     {"text", "vision", "chat", "checkpoint", "kernels"},
     {"scout"},
-    {"generate", "train", "laws"},
+    {"generate", "train", "laws", "quantize"},
     {"model"},
     {"bench", "cli", "__main__", "__init__"},
 ]
 FLOOR = {part: n for n, floor in enumerate(FLOORS) for part in floor}
 THIRD_PARTY = {                 # beside numpy and rich, which every file may use
     "reference": set(), "laws": {"hypothesis", "PIL", "regex", "ml_dtypes"}, "tokenizer": {"regex"},
-    "vocabulary": {"regex"}, "image": {"PIL"}, "checkpoint": {"ml_dtypes", "safetensors"},
+    "vocabulary": {"regex"}, "image": {"PIL"}, "checkpoint": {"ml_dtypes"}, "cache": {"ml_dtypes"},
+    "files": {"ml_dtypes", "safetensors"}, "quantize": {"ml_dtypes"},
     "bench": {"torch", "transformers", "matplotlib", "safetensors", "ml_dtypes", "threadpoolctl"},
     "cli": {"hypothesis", "PIL"},
 }
@@ -118,8 +119,8 @@ def test_c_takes_the_references_arguments(name):
     assert outs
     assert HEADER[name][:len(outs)] == outs
     rest = HEADER[name][len(outs):]
-    operation = getattr(reference, re.sub(r"_\d+$", "", name))          # linear_1 is an early version of linear
-    python = [p for p in inspect.signature(operation).parameters if p != "dtype"]
+    plain = re.sub(r"_\d$", "", name)               # linear_1 is an earlier version of linear
+    python = [p for p in inspect.signature(getattr(reference, plain)).parameters if p != "dtype"]
     assert rest[:len(python)] == python
     assert all(re.fullmatch(r"[A-Z]|d", size) for size in rest[len(python):])
 

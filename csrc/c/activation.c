@@ -1,11 +1,11 @@
 // Activations, equations (sigmoid), (swiglu) and (gelu).
 #include "simd.h"
 
-// LANES numbers from p[i] on, of n; past the end 0 is read and nothing written.
-static inline vec read(const float *p, size_t i, size_t n) {
+// The numbers from p[i] on, of n; past the end 0 is read and nothing written.
+static inline vec read_at(const float *p, size_t i, size_t n) {
     return n - i >= LANES ? load(p + i) : load_some(p + i, (int) (n - i), 0.0f);
 }
-static inline void write(float *p, size_t i, size_t n, vec v) {
+static inline void write_at(float *p, size_t i, size_t n, vec v) {
     if (n - i >= LANES) store(p + i, v);
     else store_some(p + i, v, (int) (n - i));
 }
@@ -14,14 +14,14 @@ static inline vec absolute(vec x) { return (vec) ((ivec) x & 0x7fffffff); }
 
 static inline vec sigmoid_of(vec x) {
     vec e = exp_of(-absolute(x));                                     // never overflows
-    return choose(x < 0.0f, e, all(1.0f)) / (1.0f + e);
+    return choose(all(0.0f) > x, e, all(1.0f)) / (1.0f + e);
 }
 
 // x (N, D)  ->  out (N, D)
 void sigmoid(float *out, const float *x, int N, int D) {
     size_t n = (size_t) N * D;
     #pragma omp parallel for if (n > SMALL)
-    for (size_t i = 0; i < n; i += LANES) write(out, i, n, sigmoid_of(read(x, i, n)));
+    for (size_t i = 0; i < n; i += LANES) write_at(out, i, n, sigmoid_of(read_at(x, i, n)));
 }
 
 // gate and up (N, F)  ->  out (N, F)
@@ -29,8 +29,8 @@ void swiglu(float *out, const float *gate, const float *up, int N, int F) {
     size_t n = (size_t) N * F;
     #pragma omp parallel for if (n > SMALL)
     for (size_t i = 0; i < n; i += LANES) {
-        vec g = read(gate, i, n);
-        write(out, i, n, g * sigmoid_of(g) * read(up, i, n));
+        vec g = read_at(gate, i, n);
+        write_at(out, i, n, g * sigmoid_of(g) * read_at(up, i, n));
     }
 }
 
@@ -52,7 +52,7 @@ void gelu(float *out, const float *x, int N, int D) {
     size_t n = (size_t) N * D;
     #pragma omp parallel for if (n > SMALL)
     for (size_t i = 0; i < n; i += LANES) {
-        vec v = read(x, i, n), tail = tail_of(absolute(v));
-        write(out, i, n, v * choose(v < 0.0f, tail, 1.0f - tail));
+        vec v = read_at(x, i, n), tail = tail_of(absolute(v));
+        write_at(out, i, n, v * choose(all(0.0f) > v, tail, 1.0f - tail));
     }
 }

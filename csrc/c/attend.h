@@ -49,9 +49,8 @@ static inline void widen_rows(float *out, const past *k, int b, int s, int n, in
             for (; c + LANES <= d; c += LANES) store(out + c, from_bf16((const uint16_t *) k->values + at + c));
             for (; c < d; c++) out[c] = from_bf16_one(((const uint16_t *) k->values)[at + c]);
         } else {
-            const uint16_t *scales = (const uint16_t *) k->scales + at / k->group;
             for (int g = 0; g < d / k->group; g++) {
-                float scale = from_bf16_one(scales[g]), *y = out + g * k->group;
+                float scale = widened_one(k->scales, at / k->group + g, k->scale_kind), *y = out + g * k->group;
                 const int8_t *bytes = (const int8_t *) k->values + (k->kind == INT4 ? (at + g * k->group) / 2 : at + g * k->group);
                 if (k->kind == INT8) for (int c = 0; c < k->group; c++) y[c] = scale * bytes[c];
                 else for (int c = 0; c < k->group / 2; c++) {
@@ -73,13 +72,13 @@ static inline float soften(float *score, float *most, float *total, int seen) {
         store(score + c, x);
         top = max_of(x, top);
     }
-    float new_most = largest(top), before = *total == 0.0f ? 0.0f : exp_of(all(*most - new_most))[0];
+    float new_most = largest_lane(top), before = *total == 0.0f ? 0.0f : exp_of(all(*most - new_most))[0];
     for (int c = 0; c < KEYS; c += LANES) {
         vec weight = exp_of(load(score + c) - new_most);
         store(score + c, weight);
         sum_of_row += weight;
     }
-    *total = *total * before + sum(sum_of_row);
+    *total = *total * before + sum_lanes(sum_of_row);
     *most = new_most;
     return before;
 }

@@ -26,28 +26,26 @@ static inline few few_at(char *memory, int I) {
     return (few) {(int8_t *) memory + (size_t) I / GROUP * 8, (float *) memory, (int32_t *) memory + I / GROUP};
 }
 
-static inline void to_bytes(few *y, const float *x, int I, int first, int last) {       // groups first to last - 1
+// Groups first to last - 1 of x (I).
+static inline void to_bytes(few *y, const float *x, int I, int first, int last) {
     for (int g = first; g < last; g++) {
-        float most = 0.0f;
-        for (int i = 0; i < GROUP; i++) {
-            float a = fabsf(x[g * GROUP + i]);
-            most = a > most ? a : most;
+        vec most = {0}, check = {0};                // a NaN or an infinity must not become a number
+        for (int i = g * GROUP; i < (g + 1) * GROUP; i += LANES) {
+            vec v = load(x + i);
+            most = max_of((vec) ((ivec) v & 0x7fffffff), most);
+            check += v * 0.0f;
         }
-        float scale = most / 127.0f, inverse = most > 0.0f ? 127.0f / most : 0.0f;
-        int32_t total = 0;
-        int8_t *here = y->bytes + g * GROUP, *there = y->bytes + I + g * GROUP;
-        for (int i = 0; i < GROUP; i++) {
-            float scaled = x[g * GROUP + i] * inverse;
-            here[i] = (int8_t) (int32_t) (scaled + (scaled < 0 ? -0.5f : 0.5f));
+        float top = largest_lane(most), inverse = top > 0.0f ? 127.0f / top : 0.0f;
+        ivec total = {0};
+        for (int i = g * GROUP; i < (g + 1) * GROUP; i += LANES) {
+            ivec whole = __builtin_convertvector(load(x + i) * inverse + 12582912.0f - 12582912.0f, ivec);
+            *(bvec *) (y->bytes + i) = __builtin_convertvector(whole, bvec);
+            total += whole;
         }
-        for (int i = 0; i < GROUP; i++) {
-            total += here[i];
-            there[i / 8 * 8 + i % 2 * 4 + i % 8 / 2] = here[i];
-        }
-        float check = 0.0f;                         // a NaN or infinity must not become a number
-        for (int i = 0; i < GROUP; i++) check += x[g * GROUP + i] * 0.0f;
-        y->scale[g] = scale + check;
-        y->sum[g] = total;
+        for (int i = g * GROUP; i < (g + 1) * GROUP; i++) y->bytes[I + i / 8 * 8 + i % 2 * 4 + i % 8 / 2] = y->bytes[i];
+        y->scale[g] = top / 127.0f + sum_lanes(check);
+        y->sum[g] = 0;
+        for (int i = 0; i < LANES; i++) y->sum[g] += total[i];
     }
 }
 

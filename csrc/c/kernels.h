@@ -8,13 +8,13 @@ enum { F32 = 0, BF16 = 1, F16 = 2, INT8 = 3, INT4 = 4 };
 typedef struct {
     const void *values, *scales;        // scales: NULL where the numbers are plain
     int kind, scale_kind, group;        // group: inputs that share a scale
-    ptrdiff_t expert, in_, out;         // plain numbers: how far it is to the next expert, input and output
+    ptrdiff_t expert, in, out;          // plain numbers: how far it is to the next expert, input and output
 } matrix;
 
-// Keys or values (B, S, K, d) as a cache holds them.  INT8 and INT4 are rows of QuantizedRows with bfloat16 scales.
+// Keys or values (B, S, K, d) as a cache holds them.  INT8 and INT4 are rows of QuantizedRows.
 typedef struct {
     const void *values, *scales;
-    int kind, group;                    // group: channels that share a scale
+    int kind, scale_kind, group;        // group: channels that share a scale
     ptrdiff_t batch;                    // how many positions lie between one sequence and the next
 } past;
 
@@ -28,14 +28,14 @@ void layer_norm(float *out, const float *x, const float *weight, const float *bi
 // rope.c
 void apply_rope(float *out, const float *x, const float *cos, const float *sin, int B, int T, int H, int d);
 
+// softmax.c
+void softmax(float *out, const float *x, int N, int S);
+
 // attention.c, after attention_1.c
 void grouped_query_attention(float *out, const float *q, const past *k, const past *v, int causal, int chunk,
                              int64_t first, int B, int T, int S, int H, int K, int d);
 void grouped_query_attention_1(float *out, const float *q, const float *k, const float *v, int causal, int chunk,
                                int64_t first, int B, int T, int S, int H, int K, int d);
-
-// softmax.c
-void softmax(float *out, const float *x, int N, int S);
 
 // activation.c
 void sigmoid(float *out, const float *x, int N, int D);
@@ -78,3 +78,25 @@ void cross_entropy(double *out, const float *logits, const int64_t *targets, int
 void adamw_step(float *out_w, float *out_m, float *out_v, const float *w, const float *g, const float *m,
                 const float *v, double step, double lr, double beta1, double beta2, double eps, double decay,
                 int64_t N);
+
+// decode.c
+typedef struct {
+    const float *attention_norm, *feed_forward_norm;
+    matrix w_q, w_k, w_v, w_o, gate, up, down;          // gate, up, down: the shared expert, or a layer without experts
+    matrix w_router, w_gate, w_up, w_down;              // of the E experts
+    int E, F, rope, chunk;                              // E: 0 in a layer without experts; chunk: 0 in a global layer
+    past keys, values;                                  // the cache, with room for one more
+    int64_t first;                                      // position of its slot 0
+} layer;
+
+typedef struct {
+    layer *layers;
+    const float *norm;
+    int L, D, H, K, d, C, qk_norm;                      // C: experts that a token chooses
+    float eps;
+    float *scratch;                                     // decoder_floats(...) of them
+} decoder;
+
+int64_t decoder_floats(const decoder *m);
+int decode(float *out, const float *x, const decoder *m, int64_t position, const float *cos, const float *sin,
+           float temperature);

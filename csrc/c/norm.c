@@ -5,7 +5,7 @@
 
 // The sum of (x - middle)^power over a row, power 1 or 2.  One float would drift over 5120 terms, and one double would
 // wait for itself: 32 doubles side by side do neither.
-static inline __attribute__((always_inline)) double sum_of(const float *x, double middle, int power, int D) {
+INLINE double sum_of(const float *x, double middle, int power, int D) {
     enum { SUMS = 2 * LANES };
     double sums[SUMS] = {0}, sum = 0.0;
     int i = 0;

@@ -3,18 +3,18 @@
 
 #include "simd.h"
 
-INLINE float row_max(const float *x, int n) {
+static inline float row_max(const float *x, int n) {
     int whole = n - n % LANES;
     vec most = load_some(x + whole, n - whole, -__builtin_inff());
     for (int i = 0; i < whole; i += LANES) most = max_of(most, load(x + i));
-    return largest(most);                 // NaN may get lost, but not from the sum
+    return largest_lane(most);                 // NaN may get lost, but not from the sum
 }
 
-// The sum of e^(x - middle), and each of them in out unless that is NULL.  A vector adds up a block, which is too
+// The sum of e^(x - middle), and each of them in out unless that is NULL.  A vector of floats adds up a block, which is too
 // short to drift, and a double the blocks: a vocabulary has 200,000 terms.
 INLINE double row_exp(float *out, const float *x, float middle, int n) {
     enum { BLOCK = 64 * LANES };
-    double total = 0.0;
+    double sum = 0.0;
     for (int start = 0; start < n; start += BLOCK) {
         int stop = n - start < BLOCK ? n : start + BLOCK, i = start;
         vec sums = {0};
@@ -28,7 +28,7 @@ INLINE double row_exp(float *out, const float *x, float middle, int n) {
             if (out) store_some(out + i, e, stop - i);
             sums += e;
         }
-        total += sum(sums);
+        sum += sum_lanes(sums);
     }
-    return total;
+    return sum;
 }

@@ -22,13 +22,14 @@ INLINE void dots(float *out, const float *x, const void *values, ptrdiff_t at, p
         for (int r = 0; r < rows; r++)
             for (int c = 0; c < columns; c++) sums[r][c] += load(x + (size_t) r * I + i) * w[c];
     }
-    for (int r = 0; r < rows; r++) {
-        for (int c = 0; c < columns; c++) {
-            float y = sum(sums[r][c]);
-            for (int i = whole; i < I; i++) y += x[(size_t) r * I + i] * widened_one(values, at + c * step + i, kind);
-            out[(size_t) r * O + c] = y;
-        }
+    for (int c = 0; c < columns && whole < I; c++) {                // what is left, with zeros behind it
+        float rest[LANES] = {0};
+        for (int i = whole; i < I; i++) rest[i - whole] = widened_one(values, at + c * step + i, kind);
+        for (int r = 0; r < rows; r++)
+            sums[r][c] += load_some(x + (size_t) r * I + whole, I - whole, 0.0f) * load(rest);
     }
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < columns; c++) out[(size_t) r * O + c] = sum_lanes(sums[r][c]);
 }
 
 // Outputs first to last - 1, where each column of w is a run in memory, as a checkpoint stores a projection.
@@ -65,33 +66,36 @@ INLINE void rows_of_rows(float *out, const float *x, const matrix *w, ptrdiff_t 
                 for (; o + LANES <= last; o += LANES) {
                     vec a = {0}, b = {0};
                     for (int j = 0; j < AT_ONCE; j += 2) {
-                        a += x_n[j] * widened(w->values, at + (i + j) * w->in_ + o, kind);
-                        b += x_n[j + 1] * widened(w->values, at + (i + j + 1) * w->in_ + o, kind);
+                        a += x_n[j] * widened(w->values, at + (i + j) * w->in + o, kind);
+                        b += x_n[j + 1] * widened(w->values, at + (i + j + 1) * w->in + o, kind);
                     }
                     store(y + o, load(y + o) + (a + b));
                 }
             for (; o < last; o++)
-                for (int j = 0; j < rows; j++) y[o] += x_n[j] * widened_one(w->values, at + (i + j) * w->in_ + o, kind);
+                for (int j = 0; j < rows; j++) y[o] += x_n[j] * widened_one(w->values, at + (i + j) * w->in + o, kind);
         }
     }
 }
 
 // Can this matrix be read along a run, or is it in bits?  (Any other layout is packed.)
-static inline int readable(const matrix *w) { return w->scales || w->in_ == 1 || w->out == 1; }
+static inline int readable(const matrix *w) { return w->scales || w->in == 1 || w->out == 1; }
+
+// The outputs that thread `part` of `parts` computes: whole tiles, or whole vectors.
+static void share(const matrix *w, int O, int part, int parts, int *first, int *last) {
+    int unit = w->scales ? COLUMNS : LANES, units = (O + unit - 1) / unit;
+    *first = (int) ((long) units * part / parts) * unit;
+    *last = (int) ((long) units * (part + 1) / parts) * unit;
+    if (*last > O) *last = O;
+}
 
 // The share of thread `part` of `parts`:  x (N, I), also as bytes where w is in bits, w (I, O) of `expert`  ->  out (N, O)
 static void few_rows_part(float *out, const float *x, const few *bytes, const matrix *w, int expert,
                           int N, int I, int O, int part, int parts) {
-    if (w->scales) {
-        int tiles = O / COLUMNS;
-        few_product(out, bytes, w, expert, N, I, O, (int) ((long) tiles * part / parts), (int) ((long) tiles * (part + 1) / parts));
-        return;
-    }
+    int first, last;
+    share(w, O, part, parts, &first, &last);
     ptrdiff_t at = expert * w->expert;
-    int blocks = (O + LANES - 1) / LANES;           // a share begins with a whole vector
-    int first = (int) ((long) blocks * part / parts) * LANES, last = (int) ((long) blocks * (part + 1) / parts) * LANES;
-    if (last > O) last = O;
-    if (w->in_ == 1) {
+    if (w->scales) few_product(out, bytes, w, expert, N, I, O, first / COLUMNS, last / COLUMNS);
+    else if (w->in == 1) {
         if (w->kind == F32) rows_of_columns(out, x, w, at, N, I, O, first, last, F32);
         else if (w->kind == BF16) rows_of_columns(out, x, w, at, N, I, O, first, last, BF16);
         else rows_of_columns(out, x, w, at, N, I, O, first, last, F16);

@@ -26,6 +26,7 @@ VECTOR(float, LANES) vec;       // aligned(sizeof(type)): it may be loaded from 
 VECTOR(int32_t, LANES) ivec;
 VECTOR(uint32_t, LANES) uvec;
 VECTOR(uint16_t, LANES) hvec;
+VECTOR(int8_t, LANES) bvec;
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -46,14 +47,14 @@ INLINE vec choose(ivec mask, vec a, vec b) { return (vec) ((mask & (ivec) a) | (
 INLINE vec max_of(vec a, vec b) { return choose(a > b, a, b); }
 INLINE vec min_of(vec a, vec b) { return choose(a < b, a, b); }
 
-INLINE float sum(vec v) {                           // pairwise: short chains and small rounding errors
+INLINE float sum_lanes(vec v) {                           // pairwise: short chains and small rounding errors
     float x[LANES];
     memcpy(x, &v, sizeof x);
     for (int half = LANES / 2; half > 0; half /= 2)
         for (int i = 0; i < half; i++) x[i] += x[i + half];
     return x[0];
 }
-INLINE float largest(vec v) {
+INLINE float largest_lane(vec v) {
     float m = v[0];
     for (int i = 1; i < LANES; i++) m = v[i] > m ? v[i] : m;
     return m;

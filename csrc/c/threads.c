@@ -3,12 +3,11 @@
 
 #include "simd.h"
 
+// -> how many it was before
 int set_threads(int count) {
     int before = most_threads();
 #if defined(_OPENMP)
     if (count > 0) omp_set_num_threads(count);
-#else
-    (void) count;
 #endif
     return before;
 }

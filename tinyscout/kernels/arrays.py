@@ -1,8 +1,10 @@
-"""Arrays as C reads them, and whether it can: the border between Python and csrc/c."""
+"""How NumPy's arrays are handed to C: looked at first, and where they are as C wants them, in place."""
+import math
+
 import numpy as np
 
 from tinyscout.kernels.library import ffi, lib
-from tinyscout.reference.quantize import Quantized, QuantizedRows
+from tinyscout.reference import Quantized, QuantizedRows
 
 KINDS = {"float32": lib.F32, "bfloat16": lib.BF16, "float16": lib.F16, "int8": lib.INT8, "uint8": lib.INT4}
 
@@ -43,57 +45,41 @@ def rows(x):
     return x.size // x.shape[-1], x.shape[-1]
 
 
-def halves(w):
-    """Are they floats of at most four bytes, as a checkpoint has them?"""
-    return isinstance(w, np.ndarray) and w.dtype.name in ("float32", "bfloat16", "float16") and w.dtype.isnative
-
-
 def address(array):
     """Where an array's first number lies.  The caller keeps the array alive."""
     return ffi.cast("void *", array.__array_interface__["data"][0])
 
 
 def matrix(w):
-    """A weight (I, O) or (E, I, O), stored or quantized, as C reads it: in place  ->  struct, what must stay alive"""
-    m = ffi.new("matrix *")
+    """A C `matrix` that reads a weight (I, O) or (E, I, O) where it lies, in its own form, and what has to stay alive."""
     if isinstance(w, Quantized):
-        values, scales = np.ascontiguousarray(w.values), np.ascontiguousarray(w.scales)
-        m.kind, m.scale_kind, m.group = KINDS[values.dtype.name], KINDS[scales.dtype.name], w.group
-        m.values, m.scales = address(values), address(scales)
-        return m, (m, values, scales)
-    if not halves(w) or not w.flags.aligned or any(s % w.itemsize for s in w.strides):
-        w = w.astype(np.float32)
-    steps = [1 if n == 1 else s // w.itemsize for n, s in zip(w.shape, w.strides, strict=True)]    # of one: any step
-    m.kind, m.values, m.expert, m.out, m.in_ = KINDS[w.dtype.name], address(w), steps[0], steps[-1], steps[-2]
-    return m, (m, w)
+        values, scales = (np.require(a, requirements=["C", "A"]) for a in w)
+        return ffi.new("matrix *", {"values": address(values), "kind": KINDS[values.dtype.name], "group": w.group,
+                                    "scales": address(scales), "scale_kind": KINDS[scales.dtype.name]}), (values, scales)
+    if w.dtype.name not in KINDS or not (w.dtype.isnative and w.flags.aligned):
+        [w] = f32(w)
+    steps = [1 if n == 1 else step // w.itemsize for n, step in zip(w.shape, w.strides, strict=True)]  # of one: any step
+    return ffi.new("matrix *", {"values": address(w), "kind": KINDS[w.dtype.name], "expert": steps[0], "in": steps[-2],
+                                "out": steps[-1]}), w
 
 
 def past(k):
-    """Keys or values (B, S, K, d) of a cache as C reads them: in place  ->  struct, what must stay alive"""
-    p = ffi.new("past *")
-    parts = k if isinstance(k, QuantizedRows) else (k,)
-    values = parts[0]
-    row = values.shape[2] * values.shape[3] * values.itemsize
-    if values.dtype.name not in KINDS or values.strides[1:] != (row, row // values.shape[2], values.itemsize) \
-            or values.strides[0] % row or not values.flags.aligned:
-        parts = tuple(np.require(a if a.dtype.name in KINDS else a.astype(np.float32), None, ["C", "A"]) for a in parts)
-    p.kind, p.values, p.batch = KINDS[parts[0].dtype.name], address(parts[0]), parts[0].strides[0] // row
+    """A C `past` that reads keys or values (B, S, K, d) of a cache where they lie, and what has to stay alive."""
+    parts = tuple(k) if isinstance(k, QuantizedRows) else (k,)
+    row = [math.prod(a.shape[2:]) * a.itemsize for a in parts]
+    if parts[0].dtype.name not in KINDS or not all(
+            a.flags.aligned and a.dtype.isnative and a[:1, :1].flags.c_contiguous and a.strides[1] == r and a.strides[0] % r == 0
+            for a, r in zip(parts, row, strict=True)):
+        parts = tuple(np.require(a, a.dtype if a.dtype.name in KINDS else np.float32, ["C", "A"]) for a in parts)
+    made = {"values": address(parts[0]), "kind": KINDS[parts[0].dtype.name], "batch": parts[0].strides[0] // row[0]}
     if len(parts) == 2:
-        p.scales, p.group = address(parts[1]), values.shape[-1] * (2 if p.kind == lib.INT4 else 1) // parts[1].shape[-1]
-    return p, (p, parts)
+        made |= {"scales": address(parts[1]), "scale_kind": KINDS[parts[1].dtype.name], "group": k.group}
+    return ffi.new("past *", made), parts
 
 
-def fits(w, *shape):
-    """Is it a weight of that shape with something in it, stored or quantized?"""
-    right = len(w.shape) == len(shape) and all(n in (None, m) for n, m in zip(shape, w.shape, strict=True))
-    return right and (isinstance(w, Quantized) or (isinstance(w, np.ndarray) and w.size > 0))
-
-
-def attends(q, k, v):
-    """Can these queries read these keys and values?  QuantizedRows come from a cache, and are what it made them."""
-    if isinstance(k, QuantizedRows):
-        return True
-    B, T, H, d = q.shape
-    if not (shaped(k, B, None, None, d) and shaped(v, *k.shape) and k.size > 0 and H % k.shape[2] == 0):
-        return False
-    return all(a.dtype.name in ("float32", "bfloat16") and a.dtype.isnative for a in (k, v)) and k.shape[1] >= T
+def readable(w, *shape):
+    """Is it a weight of that shape, stored or quantized, which C can read?"""
+    if isinstance(w, Quantized):
+        fits = w.scales.dtype.name in ("float32", "bfloat16") and w.group in (32, 128)
+        return fits and len(w.shape) == len(shape) and all(n in (None, m) for n, m in zip(shape, w.shape, strict=True))
+    return shaped(w, *shape) and w.size > 0 and w.dtype.kind in "fV" and np.dtype(w.dtype) != np.float64

@@ -8,20 +8,7 @@ import math
 import numpy as np
 
 from tinyscout import reference
-from tinyscout.kernels.arrays import (
-    attends,
-    f32,
-    fits,
-    floats,
-    for_c,
-    halves,
-    integers,
-    matrix,
-    past,
-    rows,
-    shaped,
-    whole,
-)
+from tinyscout.kernels.arrays import KINDS, f32, floats, for_c, integers, matrix, past, readable, rows, shaped, whole
 from tinyscout.kernels.library import ffi, lib
 from tinyscout.reference import *  # noqa: F403  what is not below is the reference itself
 
@@ -53,24 +40,12 @@ def layer_norm(x, weight, bias, eps=1e-5):
 
 
 def apply_rope(x, cos, sin):
-    right = for_c(x) and x.ndim == 4 and x.shape[3] % 2 == 0
-    if not (right and all(shaped(a, x.shape[1], x.shape[3] // 2) for a in (cos, sin))):
+    fits = for_c(x) and x.ndim == 4 and x.shape[3] % 2 == 0
+    if not (fits and all(shaped(a, x.shape[1], x.shape[3] // 2) for a in (cos, sin))):
         return reference.apply_rope(x, cos, sin)
     x, cos, sin = f32(x, cos, sin)
     out = np.empty_like(x)
     lib.apply_rope(floats(out), floats(x), floats(cos), floats(sin), *x.shape)
-    return out
-
-
-def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
-    if not (for_c(q) and q.ndim == 4 and attends(q, k, v) and (chunk is None or whole(chunk)) and first >= 0):
-        return reference.grouped_query_attention(q, k, v, causal, chunk, first)
-    q, = f32(q)
-    keys, values = past(k), past(v)
-    out = np.empty_like(q)
-    B, T, H, d = q.shape
-    lib.grouped_query_attention(floats(out), floats(q), keys[0], values[0], causal, chunk or 0, first, B, T,
-                                k.shape[1], H, k.shape[2], d)
     return out
 
 
@@ -111,11 +86,11 @@ def gelu(x):
 
 
 def embed(tokens, embedding, dtype="float32"):
-    right = shaped(embedding, None, None) and halves(embedding) and np.dtype(dtype) == np.float32
-    right = right and embedding.strides[1] == embedding.itemsize and embedding.size > 0
-    if not (right and integers(tokens, len(embedding)) and tokens.min() >= 0):
+    fits = shaped(embedding, None, None) and embedding.dtype.name in KINDS and np.dtype(dtype) == np.float32
+    fits = fits and embedding.strides[1] == embedding.itemsize and embedding.shape[1] > 0
+    if not (fits and integers(tokens, len(embedding)) and tokens.min() >= 0):
         return reference.embed(tokens, embedding, dtype)
-    table, _alive = matrix(embedding)
+    table, kept = matrix(embedding)
     tokens = np.require(tokens, np.int64, ["C", "A"])
     out = np.empty((*tokens.shape, embedding.shape[1]), np.float32)
     lib.embed(floats(out), ffi.from_buffer("int64_t[]", tokens), table, tokens.size, embedding.shape[1])
@@ -123,38 +98,49 @@ def embed(tokens, embedding, dtype="float32"):
 
 
 def linear(x, w, bias=None):
-    if not (for_c(x) and fits(w, x.shape[-1], None) and (bias is None or shaped(bias, w.shape[1]))):
+    if not (for_c(x) and readable(w, x.shape[-1], None) and (bias is None or shaped(bias, w.shape[1]))):
         return reference.linear(x, w, bias)
-    m, _alive = matrix(w)
-    x, bias = f32(x, bias)
-    out = np.empty((*x.shape[:-1], w.shape[-1]), np.float32)
-    lib.linear(floats(out), floats(x), m, floats(bias), x.size // x.shape[-1], *w.shape)
+    (m, kept), (x, bias) = matrix(w), f32(x, bias)
+    out = np.empty((*x.shape[:-1], w.shape[1]), np.float32)
+    lib.linear(floats(out), floats(x), m, floats(bias), rows(x)[0], *w.shape)
+    return out
+
+
+def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
+    fits = for_c(q) and q.ndim == len(k.shape) == 4 and k.shape == v.shape and k.shape[::3] == q.shape[::3]
+    fits = fits and k.shape[2] > 0 and q.shape[2] % k.shape[2] == 0 and k.shape[1] >= q.shape[1] and type(k) is type(v)
+    if not (fits and (chunk is None or whole(chunk)) and first >= 0):
+        return reference.grouped_query_attention(q, k, v, causal, chunk, first)
+    [q], (keys, kept), (values, kept_too) = f32(q), past(k), past(v)
+    out = np.empty_like(q)
+    B, T, H, d = q.shape
+    lib.grouped_query_attention(floats(out), floats(q), keys, values, causal, chunk or 0, first, B, T, k.shape[1], H,
+                                k.shape[2], d)
     return out
 
 
 def router(x, w_router, top_k=1):
-    if not (for_c(x) and x.ndim == 2 and fits(w_router, x.shape[1], None) and whole(top_k)):
+    if not (for_c(x) and x.ndim == 2 and readable(w_router, x.shape[1], None) and whole(top_k)):
         return reference.router(x, w_router, top_k)
-    m, _alive = matrix(w_router)
-    [x] = f32(x)
+    [x], (w, kept) = f32(x), matrix(w_router)
     (N, D), E = x.shape, w_router.shape[1]
     expert, gate = (np.empty((N, min(top_k, E)), dtype) for dtype in (np.int64, np.float32))
-    lib.router(ffi.from_buffer("int64_t[]", expert), floats(gate), floats(x), m, gate.shape[1], N, D, E)
+    lib.router(ffi.from_buffer("int64_t[]", expert), floats(gate), floats(x), w, gate.shape[1], N, D, E)
     return expert, gate
 
 
 def experts(x, expert, gate, w_gate, w_up, w_down):
-    sizes = for_c(x, gate) and x.ndim == 2 and shaped(expert, len(x), None) and expert.shape == gate.shape
-    sizes = sizes and integers(expert, w_gate.shape[0]) and expert.min() >= 0
-    E, D, F = (len(w_gate), x.shape[1], w_gate.shape[-1]) if sizes else (0, 0, 0)
-    if not (sizes and fits(w_gate, E, D, F) and fits(w_up, E, D, F) and fits(w_down, E, F, D)):
+    fits = for_c(x, gate) and x.ndim == 2 and shaped(gate, len(x), None) and len(w_gate.shape) == 3
+    E, D, F = w_gate.shape if fits else (0, 0, 0)
+    fits = fits and D == x.shape[1] and all(readable(w, E, *shape) for w, shape in
+                                            [(w_gate, (D, F)), (w_up, (D, F)), (w_down, (F, D))])
+    if not (fits and expert.shape == gate.shape and integers(expert, E) and expert.min() >= 0):
         return reference.experts(x, expert, gate, w_gate, w_up, w_down)
-    parts = [matrix(w) for w in (w_gate, w_up, w_down)]
-    x, gate = f32(x, gate)
-    expert = np.require(expert, np.int64, ["C", "A"])
+    (gates, kept), (ups, kept_too), (downs, kept_three) = matrix(w_gate), matrix(w_up), matrix(w_down)
+    [x, gate], expert = f32(x, gate), np.require(expert, np.int64, ["C", "A"])
     out = np.empty_like(x)
-    lib.experts(floats(out), floats(x), ffi.from_buffer("int64_t[]", expert), floats(gate), *(m for m, _ in parts),
-                *expert.shape, D, E, F)
+    lib.experts(floats(out), floats(x), ffi.from_buffer("int64_t[]", expert), floats(gate), gates, ups, downs, *gate.shape,
+                D, E, F)
     return out
 
 
@@ -162,17 +148,16 @@ def patchify(tiles, patch):
     if not (for_c(tiles) and tiles.ndim == 4 and whole(patch) and all(n % patch == 0 for n in tiles.shape[2:])):
         return reference.patchify(tiles, patch)
     [tiles] = f32(tiles)
-    (B, C, h, w), side = tiles.shape, int(patch)
-    R, S = h // side, w // side
+    B, C, R, S = (*tiles.shape[:2], *(n // patch for n in tiles.shape[2:]))
     out = np.empty((B, R * S, C * patch * patch), np.float32)
     lib.patchify(floats(out), floats(tiles), patch, B, C, R, S)
     return out
 
 
 def pixel_shuffle(x, side):
-    right = for_c(x) and x.ndim == 3 and whole(side)
-    n = math.isqrt(x.shape[1]) if right else 0
-    if not (right and n * n == x.shape[1] and n % side == 0):
+    fits = for_c(x) and x.ndim == 3 and whole(side)
+    n = math.isqrt(x.shape[1]) if fits else 0
+    if not (fits and n * n == x.shape[1] and n % side == 0):
         return reference.pixel_shuffle(x, side)
     [x] = f32(x)
     out = np.empty((len(x), (n // side) ** 2, side * side * x.shape[2]), np.float32)
@@ -181,13 +166,12 @@ def pixel_shuffle(x, side):
 
 
 def fuse(x, places, features):
-    right = for_c(x, features) and x.ndim == 2 and shaped(places, len(x)) and places.dtype == bool
-    if not (right and features.shape == (np.count_nonzero(places), x.shape[1])):
+    fits = for_c(x, features) and x.ndim == 2 and shaped(places, len(x)) and places.dtype == bool
+    if not (fits and features.shape == (np.count_nonzero(places), x.shape[1])):
         return reference.fuse(x, places, features)
     x, features = f32(x, features)
     out = np.empty_like(x)
-    marks = ffi.from_buffer("uint8_t[]", np.ascontiguousarray(places))
-    lib.fuse(floats(out), floats(x), marks, floats(features), *x.shape)
+    lib.fuse(floats(out), floats(x), ffi.from_buffer("uint8_t[]", np.ascontiguousarray(places)), floats(features), *x.shape)
     return out
 
 
@@ -221,13 +205,12 @@ def sample(logits, uniform, temperature=1.0, k=None, p=None):
 
 
 def cross_entropy(logits, targets):
-    right = for_c(logits) and logits.ndim == 2 and shaped(targets, len(logits)) and integers(targets, logits.shape[1])
-    if not (right and targets.max() >= 0):
+    fits = for_c(logits) and logits.ndim == 2 and shaped(targets, len(logits)) and integers(targets, logits.shape[1])
+    if not (fits and targets.max() >= 0):
         return reference.cross_entropy(logits, targets)
     [logits], targets = f32(logits), np.require(targets, np.int64, ["C", "A"])
     losses = np.empty(len(logits))
-    doubles, wanted = ffi.from_buffer("double[]", losses), ffi.from_buffer("int64_t[]", targets)
-    lib.cross_entropy(doubles, floats(logits), wanted, *logits.shape)
+    lib.cross_entropy(ffi.from_buffer("double[]", losses), floats(logits), ffi.from_buffer("int64_t[]", targets), *logits.shape)
     return float(losses.sum() / np.count_nonzero(targets >= 0))
 
 

@@ -22,6 +22,7 @@ from tinyscout.laws import (
     moe,
     norm,
     patches,
+    quantize,
     rope,
     sampling,
     text,
@@ -29,7 +30,7 @@ from tinyscout.laws import (
     vision,
 )
 
-COMPONENTS = (norm, rope, attention, activation, linear, moe, patches, fusion, sampling, loss, adamw, text,
+COMPONENTS = (norm, rope, attention, activation, linear, moe, quantize, patches, fusion, sampling, loss, adamw, text,
               vision)
 MOVES = {"asarray", "asnumpy"}          # into and out of a backend's own arrays: nothing to compute
 

@@ -22,13 +22,21 @@ from tinyscout.reference.loss import cross_entropy
 from tinyscout.reference.moe import experts, router
 from tinyscout.reference.norm import layer_norm, rms_norm
 from tinyscout.reference.patches import patchify, pixel_shuffle
-from tinyscout.reference.quantize import Quantized, QuantizedRows, dense, dequantize
+from tinyscout.reference.quantize import (  # noqa: F401  three operations, and what forms a weight has
+    Quantized,
+    QuantizedRows,
+    dense,
+    dequantize,
+    part,
+    quantize,
+    quantize_rows,
+)
 from tinyscout.reference.rope import apply_rope, rope_angles, rope_angles_2d, rope_frequencies
 from tinyscout.reference.sampling import sample, top_k, top_p
 
 __all__ = [
     "adamw_step", "apply_rope", "asarray", "asnumpy", "attention_temperature", "causal_mask", "chunked_mask",
-    "cross_entropy", "embed", "experts", "fuse", "gelu", "grouped_query_attention", "layer_norm", "linear", "patchify",
-    "pixel_shuffle", "rms_norm", "rope_angles", "rope_angles_2d", "rope_frequencies", "router", "sample", "sigmoid",
-    "softmax", "swiglu", "top_k", "top_p",
+    "cross_entropy", "dequantize", "embed", "experts", "fuse", "gelu", "grouped_query_attention", "layer_norm",
+    "linear", "patchify", "pixel_shuffle", "quantize", "quantize_rows", "rms_norm", "rope_angles", "rope_angles_2d",
+    "rope_frequencies", "router", "sample", "sigmoid", "softmax", "swiglu", "top_k", "top_p",
 ]
