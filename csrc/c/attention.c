@@ -1,9 +1,9 @@
 // Attention, equation (gqa), with an online softmax (attend.h): a T x S matrix never stands in memory.
-#include "attend.h"
+#include "threads.h"
 
 #include <stdlib.h>
 
-#include "threads.h"
+#include "attend.h"
 
 // The queries t to t + n - 1 of one sequence, for all heads that read key head `head`.
 static void block(float *out, const float *q, const past *k, const past *v, reader *r, int causal, int low, int b, int t,
@@ -35,8 +35,10 @@ void grouped_query_attention(float *out, const float *q, const past *k, const pa
     if (lead > T) lead = T;
     int per_lead = (lead + most - 1) / most, per_chunk = chunk ? (chunk + most - 1) / most : 1;
     int blocks = per_lead + (lead < T ? (T - lead + chunk - 1) / chunk * per_chunk : 0);
+    taken cpus = {0};
     #pragma omp parallel if ((size_t) B * T * S * H * d > SMALL)
     {
+        spread(&cpus);
         float *memory = malloc(sizeof(float) * reader_floats(most * G, d));
         reader r = reader_at(memory, most * G, d);
         #pragma omp for schedule(dynamic) collapse(3)

@@ -83,19 +83,21 @@ INLINE int32_t quad(const int8_t *bytes) {
     return four;
 }
 
-enum { PARTS = COLUMNS / LANES, AHEAD = 2048 };     // vectors in a tile; bytes to fetch before they are needed
+enum { PARTS = COLUMNS / LANES, AT_MOST = LANES / 2 };      // vectors in a tile; rows of x whose sums fit in registers
+enum { AHEAD = 2048 };                  // bytes to fetch before they are needed
 
-// One tile of 16 columns for `rows` rows of x.  Called with constants, so that the loops unroll.
+// One tile of 16 columns for `rows` rows of x.  Called with constant rows and kind, so that the loops unroll.
 INLINE void few_tile(float *out, ptrdiff_t out_row, const few *x, const matrix *w, ptrdiff_t tile, int I,
-                     int rows, int kind, int group, int scale_kind) {
+                     int rows, int kind) {
     const char *values = (const char *) w->values + tile * COLUMNS * I / (kind == INT4 ? 2 : 1);
+    int group = w->group;
     ptrdiff_t scales = tile * COLUMNS * (I / group);
     int32_t offset = kind == INT4 ? OFFSET4 : OFFSET8;
-    vec total[8][PARTS] = {{{0}}};
+    vec total[AT_MOST][PARTS] = {{{0}}};
     for (int g = 0; g < I / group; g++) {
-        vec part[8][PARTS] = {{{0}}};
+        vec part[AT_MOST][PARTS] = {{{0}}};
         for (int h = g * group / GROUP; h < (g + 1) * group / GROUP; h++) {
-            ivec sum[8][PARTS];
+            ivec sum[AT_MOST][PARTS];
             for (int r = 0; r < rows; r++)
                 for (int p = 0; p < PARTS; p++) sum[r][p] = -offset * x[r].sum[h] - (ivec) {0};
             #pragma GCC unroll 8
@@ -122,7 +124,7 @@ INLINE void few_tile(float *out, ptrdiff_t out_row, const few *x, const matrix *
                 for (int p = 0; p < PARTS; p++) part[r][p] += __builtin_convertvector(sum[r][p], vec) * x[r].scale[h];
         }
         for (int p = 0; p < PARTS; p++) {
-            vec scale = widened(w->scales, scales + g * COLUMNS + p * LANES, scale_kind);
+            vec scale = widened(w->scales, scales + g * COLUMNS + p * LANES, w->scale_kind);
             for (int r = 0; r < rows; r++) total[r][p] += part[r][p] * scale;
         }
     }
@@ -131,28 +133,17 @@ INLINE void few_tile(float *out, ptrdiff_t out_row, const few *x, const matrix *
 }
 
 INLINE void few_rows(float *out, ptrdiff_t out_row, const few *x, const matrix *w, ptrdiff_t tile, int I,
-                     int rows, int kind, int group, int scale_kind) {
-    for (; rows >= 8; rows -= 8, out += 8 * out_row, x += 8)
-        few_tile(out, out_row, x, w, tile, I, 8, kind, group, scale_kind);
-    for (; rows >= 4; rows -= 4, out += 4 * out_row, x += 4)
-        few_tile(out, out_row, x, w, tile, I, 4, kind, group, scale_kind);
-    for (; rows >= 1; rows -= 1, out += out_row, x += 1)
-        few_tile(out, out_row, x, w, tile, I, 1, kind, group, scale_kind);
+                     int rows, int kind) {
+    for (; rows >= AT_MOST; rows -= AT_MOST, out += AT_MOST * out_row, x += AT_MOST)
+        few_tile(out, out_row, x, w, tile, I, AT_MOST, kind);
+    for (; rows >= 1; rows -= 1, out += out_row, x += 1) few_tile(out, out_row, x, w, tile, I, 1, kind);
 }
 
 // Tiles first to last - 1 of a matrix for N rows of x  ->  out (N, O).  `tile` counts over all experts.
 static void few_product(float *out, const few *x, const matrix *w, int expert, int N, int I, int O, int first, int last) {
     for (int t = first; t < last; t++) {
-        float *y = out + (size_t) t * COLUMNS;
         ptrdiff_t tile = (ptrdiff_t) expert * (O / COLUMNS) + t;
-        int wide = w->group == 128, half = w->scale_kind == BF16;
-        if (w->kind == INT4 && !wide && half) few_rows(y, O, x, w, tile, I, N, INT4, 32, BF16);
-        else if (w->kind == INT4 && !wide) few_rows(y, O, x, w, tile, I, N, INT4, 32, F32);
-        else if (w->kind == INT4 && half) few_rows(y, O, x, w, tile, I, N, INT4, 128, BF16);
-        else if (w->kind == INT4) few_rows(y, O, x, w, tile, I, N, INT4, 128, F32);
-        else if (!wide && half) few_rows(y, O, x, w, tile, I, N, INT8, 32, BF16);
-        else if (!wide) few_rows(y, O, x, w, tile, I, N, INT8, 32, F32);
-        else if (half) few_rows(y, O, x, w, tile, I, N, INT8, 128, BF16);
-        else few_rows(y, O, x, w, tile, I, N, INT8, 128, F32);
+        if (w->kind == INT4) few_rows(out + (size_t) t * COLUMNS, O, x, w, tile, I, N, INT4);
+        else few_rows(out + (size_t) t * COLUMNS, O, x, w, tile, I, N, INT8);
     }
 }

@@ -3,10 +3,9 @@
 // There is one parallel region for the whole token.  Every thread computes its share of the outputs of each matrix; what
 // is small (a norm, a gate, a row turned into bytes) each thread computes for itself, which is cheaper than to wait.
 // The rows that the threads write for each other lie in `shared`, and a barrier stands wherever one is complete.
-#include <stdlib.h>
+#include "barrier.h"
 
 #include "attend.h"
-#include "barrier.h"
 #include "rows.h"
 
 // What one thread needs for itself.
@@ -255,8 +254,10 @@ int decode(float *x, const decoder *m, int first, int last, int64_t position, co
     for (int p = 0; p < most; p++) all_own[p] = own_at(m->scratch + shared_floats(m) + (size_t) p * own_floats(m), m);
     s.x = x;
     barrier b = {0};
+    taken cpus = {0};
     #pragma omp parallel num_threads(most)
     {
+        spread(&cpus);
         int part = thread(), parts = threads();
         for (int i = first; i < last; i++) {
             attention_block(m, &m->layers[i], &s, all_own, position, cos, sin, temperature, &b, part, parts);

@@ -1,10 +1,10 @@
 // A matrix product with weights in any form, equation (linear): what is fastest depends on the rows of x.
-#include "linear.h"
+#include "threads.h"
 
 #include <stdlib.h>
 
+#include "linear.h"
 #include "rows.h"
-#include "threads.h"
 
 enum { AT_ONCE = 64 };      // rows of x that pass a tile of few bits while it is in the nearest cache
 
@@ -12,8 +12,10 @@ enum { AT_ONCE = 64 };      // rows of x that pass a tile of few bits while it i
 static void product_of_bits(float *out, const float *x, const matrix *w, int expert, int N, int I, int O) {
     char *memory = malloc(few_bytes(I) * (size_t) N);
     few *bytes = malloc(sizeof(few) * (size_t) N);
+    taken cpus = {0};
     #pragma omp parallel if ((size_t) N * I * O > SMALL)
     {
+        spread(&cpus);
         #pragma omp for
         for (int n = 0; n < N; n++) {
             bytes[n] = few_at(memory + few_bytes(I) * (size_t) n, I);
@@ -36,8 +38,12 @@ void product(float *out, const float *x, const matrix *w, int expert, const floa
     }
     if (w->scales) product_of_bits(out, x, w, expert, N, I, O);
     else {
+        taken cpus = {0};
         #pragma omp parallel if ((size_t) N * I * O > SMALL)
-        few_rows_part(out, x, NULL, w, expert, N, I, O, thread(), threads());
+        {
+            spread(&cpus);
+            few_rows_part(out, x, NULL, w, expert, N, I, O, thread(), threads());
+        }
     }
     for (int n = 0; bias && n < N; n++)
         for (int o = 0; o < O; o++) out[(size_t) n * O + o] += bias[o];

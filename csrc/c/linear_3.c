@@ -1,4 +1,7 @@
 // A matrix product in packed tiles, equation (linear): what a register tile needs lies together before it is needed.
+#include "threads.h"
+
+#include "linear.h"
 #include "tile.h"
 
 // out (N, columns) += x (N, depth) * panel, where the panel may be wider than what is left of out.
@@ -44,9 +47,14 @@ static void stripe(float *out, const float *x, const matrix *w, ptrdiff_t at, co
 
 // x (N, I), w (I, O) of plain numbers in any layout from element `at` on, bias (O) or NULL  ->  out (N, O)
 void linear_packed(float *out, const float *x, const matrix *w, ptrdiff_t at, const float *bias, int N, int I, int O) {
-    #pragma omp parallel for schedule(dynamic) if ((size_t) N * I * O > SMALL)
-    for (int o = 0; o < O; o += WIDE)
-        stripe(out + o, x, w, at + o * w->out, bias ? bias + o : NULL, N, I, O, O - o < WIDE ? O - o : WIDE);
+    taken cpus = {0};
+    #pragma omp parallel if ((size_t) N * I * O > SMALL)
+    {
+        spread(&cpus);
+        #pragma omp for schedule(dynamic)
+        for (int o = 0; o < O; o += WIDE)
+            stripe(out + o, x, w, at + o * w->out, bias ? bias + o : NULL, N, I, O, O - o < WIDE ? O - o : WIDE);
+    }
 }
 
 void linear_3(float *out, const float *x, const float *w, const float *bias, int N, int I, int O) {
