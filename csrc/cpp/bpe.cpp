@@ -122,12 +122,12 @@ public:
     }
 
     py::bytes operator()(const py::object &ids) const {
-        const auto items = py::reinterpret_steal<py::object>(PySequence_Fast(ids.ptr(), "ids are a sequence of integers"));
+        const auto items = py::reinterpret_steal<py::object>(PySequence_Fast(ids.ptr(), "ids come in a row"));
         if (!items) throw py::error_already_set();
         size_t room = 4 * size_t(PySequence_Fast_GET_SIZE(items.ptr())) + Spelling::READABLE, size = 0;
         Growing bytes(room);
         for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(items.ptr()); i++) {
-            const std::string_view token = spelled(py::reinterpret_borrow<py::object>(PySequence_Fast_GET_ITEM(items.ptr(), i)));
+            const std::string_view token = spelled(PySequence_Fast_GET_ITEM(items.ptr(), i));
             if (room - size < std::max(token.size(), Spelling::READABLE)) bytes.resize(room += room / 2 + token.size());
             // a copy of fixed length is a few instructions; what comes too much is written over
             const size_t n = token.size() <= Spelling::READABLE ? Spelling::READABLE : token.size();
@@ -154,12 +154,13 @@ private:
     };
 
     // What one id spells.  KeyError where it is none, of whatever type.
-    std::string_view spelled(const py::object &item) const {     // held: its __index__ may change the list
+    std::string_view spelled(py::handle borrowed) const {
+        const auto item = py::reinterpret_borrow<py::object>(borrowed);     // its __index__ may change the list
         const auto number = py::reinterpret_steal<py::object>(PyNumber_Index(item.ptr()));
         const long long id = number ? PyLong_AsLongLong(number.ptr()) : -1;
         const auto token = id < 0 || id > 0x7FFFFFFF ? std::nullopt : spelling.find(int(id));
         if (token) return *token;
-        PyErr_SetObject(PyExc_KeyError, item.ptr());
+        PyErr_SetObject(PyExc_KeyError, py::make_tuple(item).ptr());
         throw py::error_already_set();
     }
 
