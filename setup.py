@@ -3,6 +3,7 @@
 Everything else about the package stands in pyproject.toml.  A machine without a compiler still gets a
 working package: the NumPy column and the Python tokenizer need neither extension.
 """
+import runpy
 import tempfile
 from glob import glob
 from pathlib import Path
@@ -10,6 +11,9 @@ from pathlib import Path
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, ExecError, LinkError
+
+ROOT = Path(__file__).resolve().parent
+C_BUILDERS = runpy.run_path(str(ROOT / "csrc/c/build.py"))["BUILDERS"] if (ROOT / "csrc").is_dir() else {}
 
 OPENMP_PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
 
@@ -42,7 +46,7 @@ class BuildExtensions(build_ext):
 
 setup(
     packages=find_packages(include=["tinyscout", "tinyscout.*"]),
-    cffi_modules=["csrc/c/build.py:ffibuilder"],
+    cffi_modules=[f"csrc/c/build.py:{name}" for name in C_BUILDERS],
     ext_modules=[
         Extension(
             "tinyscout._bpe",

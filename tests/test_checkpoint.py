@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 import tinyscout
-from tinyscout.checkpoint import foreign_name, load_config, load_weights, map_file, map_tensors, save_checkpoint
+from tinyscout.checkpoint import load_config, load_weights, save_checkpoint
 from tinyscout.config import mini, plan
+from tinyscout.files import map_file, map_tensors
 from tinyscout.hf import to_hf
+from tinyscout.names import foreign_name
 from tinyscout.weights import hollow, init, named, tree_map, turned
 
 CONFIG = mini(layers=plan(4, moe_every=2))

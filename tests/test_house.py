@@ -14,17 +14,18 @@ PACKAGE = ROOT / "tinyscout"
 
 FLOORS = [                      # each may import from its own floor and from those below
     {"config", "progress", "reference", "simulator", "machine"},
-    {"weights", "cache", "tokenizer", "vocabulary", "image", "hf", "quantize"},
+    {"weights", "cache", "tokenizer", "vocabulary", "image", "hf", "files", "names", "disk"},
     {"text", "vision", "chat", "checkpoint", "kernels"},
     {"scout"},
-    {"generate", "train", "laws"},
+    {"generate", "train", "laws", "quantize"},
     {"model"},
     {"bench", "cli", "__main__", "__init__"},
 ]
 FLOOR = {part: n for n, floor in enumerate(FLOORS) for part in floor}
 THIRD_PARTY = {                 # beside numpy and rich, which every file may use
     "reference": set(), "laws": {"hypothesis", "PIL", "regex", "ml_dtypes"}, "tokenizer": {"regex"},
-    "vocabulary": {"regex"}, "image": {"PIL"}, "checkpoint": {"ml_dtypes", "safetensors"},
+    "vocabulary": {"regex"}, "image": {"PIL"}, "checkpoint": {"ml_dtypes"}, "cache": {"ml_dtypes"},
+    "files": {"ml_dtypes", "safetensors"}, "quantize": {"ml_dtypes"},
     "bench": {"torch", "transformers", "matplotlib", "safetensors", "ml_dtypes", "threadpoolctl"},
     "cli": {"hypothesis", "PIL"},
 }
@@ -110,10 +111,16 @@ HEADER = prototypes((ROOT / "csrc" / "c" / "kernels.h").read_text()) if (ROOT / 
 
 @pytest.mark.parametrize("name", HEADER)
 def test_c_takes_the_references_arguments(name):
-    """First out, then the inputs in Python's order, then the sizes as axis letters."""
-    first, *rest = HEADER[name]
-    python = list(inspect.signature(getattr(reference, name)).parameters)
-    assert first == "out"
+    """First out (or out_w, out_m: one for each result), then the inputs in Python's order, then the sizes as letters.
+
+    A dtype is no input there: C has it in its types.
+    """
+    outs = [p for p in HEADER[name] if re.fullmatch(r"out|out_\w+", p)]
+    assert outs
+    assert HEADER[name][:len(outs)] == outs
+    rest = HEADER[name][len(outs):]
+    plain = re.sub(r"_\d$", "", name)               # linear_1 is an earlier version of linear
+    python = [p for p in inspect.signature(getattr(reference, plain)).parameters if p != "dtype"]
     assert rest[:len(python)] == python
     assert all(re.fullmatch(r"[A-Z]|d", size) for size in rest[len(python):])
 

@@ -2,33 +2,60 @@
 from contextlib import contextmanager
 from typing import Any
 
+import ml_dtypes
 import numpy as np
+
+from tinyscout.reference import QuantizedRows, part, quantize_rows
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+BITS = {"int8": 8, "int4": 4}
+KV = ("float32", "bfloat16", *BITS)
 
 
 class LayerCache:
-    """One layer's keys and values, at consecutive positions from `first` on, in buffers with room to grow."""
+    """One layer's keys and values, at consecutive positions from `first` on, in buffers with room to grow.
 
-    def __init__(self, chunk=None):
+    kv is how they are kept: "float32" (as they are computed), "bfloat16", or "int8" or "int4" as QuantizedRows.
+    """
+
+    def __init__(self, chunk=None, kv="float32"):
         self.chunk = chunk
+        self.kv = kv
         self.first = 0                              # position of slot 0
-        self.keys: Any = None                       # (B, capacity, K, d)
+        self.keys: Any = None                       # (B, capacity, K, d), an array or QuantizedRows
         self.values: Any = None
 
     def extend(self, length, k, v):
         """Put new keys and values behind the `length` tokens there are.
 
-        k and v (B, T, K, d)  ->  keys, values (B, S, K, d) and the position of the first of them
+        k and v (B, T, K, d)  ->  keys, values (B, S, K, d) in the form they are kept in, and the position of the first
+        """
+        B, T, K, d = k.shape
+        self.make_room(length, T, B, K, d, k.dtype)
+        new, seen = np.s_[:, length - self.first:length - self.first + T], np.s_[:, :length - self.first + T]
+        for kept, x in (self.keys, k), (self.values, v):
+            for old, coming in zip(_leaves(kept), _leaves(self.encoded(x)), strict=True):
+                old[new] = coming
+        return part(self.keys, seen), part(self.values, seen), self.first
+
+    def make_room(self, length, T, B, K, d, dtype=np.float32):
+        """Make sure that `keys` and `values` can take T tokens more behind the `length` there are.
+
+        What is computed in place is then written to slots length - first and on.  dtype: what "float32" keeps
         """
         held = length - self.first
-        stop = held + k.shape[1]
+        stop = held + T
         if self.keys is None:
-            self.keys, self.values = np.empty_like(k), np.empty_like(v)
+            self.keys, self.values = (self.encoded(np.empty((B, 0, K, d), dtype)) for _ in range(2))
         if stop > self.keys.shape[1]:
             room = max(stop, 2 * held if self.chunk is None else min(2 * held, self.chunk))
             self.keys, self.values = (_moved(a, 0, held, room) for a in (self.keys, self.values))
-        self.keys[:, held:stop] = k
-        self.values[:, held:stop] = v
-        return self.keys[:, :stop], self.values[:, :stop], self.first
+
+    def encoded(self, x):
+        """Keys or values (B, T, K, d) as they are kept."""
+        if self.kv in BITS:
+            return quantize_rows(x, BITS[self.kv], BFLOAT16)
+        return x if self.kv == "float32" else x.astype(BFLOAT16)
 
     def trim(self, length):
         """Forget what no later token can see: the chunks before the one that position `length` lies in."""
@@ -44,21 +71,35 @@ class LayerCache:
 
 def _moved(old, low, high, room):
     """Slots low to high of a buffer (B, capacity, K, d), at the start of a new one with `room` slots."""
+    if isinstance(old, QuantizedRows):
+        return QuantizedRows(*(_moved(leaf, low, high, room) for leaf in old))
     new = np.empty_like(old, shape=(old.shape[0], room, *old.shape[2:]))
     new[:, :high - low] = old[:, low:high]
     return new
+
+
+def _leaves(buffer):
+    """The arrays that a buffer is made of."""
+    return buffer if isinstance(buffer, QuantizedRows) else (buffer,)
 
 
 class Cache:
     """What a model remembers between calls.
 
     `length` counts the tokens that are in.  `features` are image vectors whose patch tokens are still to come.
+    kv of KV is how keys and values are kept.  int8 and int4 are for the global layers, whose memory grows without
+    end; chunked layers then have bfloat16.  Raises ValueError for what is not in KV, or heads that cannot be cut.
     """
 
-    def __init__(self, config):
+    def __init__(self, config, kv="float32"):
+        if kv not in KV:
+            raise ValueError(f"keys and values cannot be kept as {kv!r}: choose from {', '.join(KV)}")
+        if kv in BITS:
+            quantize_rows(np.zeros((1, config.head_dim), np.float32), BITS[kv])         # refuses what it cannot cut
         self.length = 0
         self.features = None                        # (N, D) or None
-        self.layers = [LayerCache(config.chunk if layer.chunked else None) for layer in config.layers]
+        self.layers = [LayerCache(config.chunk, "bfloat16" if kv in BITS else kv) if layer.chunked
+                       else LayerCache(None, kv) for layer in config.layers]
 
     def advance(self, T):
         """T more tokens are in: every layer has taken them."""

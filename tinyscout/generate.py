@@ -11,8 +11,8 @@ from tinyscout.text import text_model
 PREFILL = 512           # tokens of the prompt at once: bounds memory, and the cache makes the result the same
 
 
-def generate(tokens, images, w, config, ops=reference, *, cache=None, max_new_tokens=256, temperature=0.6, top_p=0.9,
-             top_k=None, seed=None, stop_ids=None):
+def generate(tokens, images, w, config, ops=reference, *, cache=None, kv="float32", max_new_tokens=256,
+             temperature=0.6, top_p=0.9, top_k=None, seed=None, stop_ids=None):
     """Continue a prompt.  The arguments are checked now, the tokens made as they are asked for.
 
     tokens (T,) int, images (tiles, C, h, w) each, w Scout, config ScoutConfig  ->  iterator of int
@@ -20,11 +20,12 @@ def generate(tokens, images, w, config, ops=reference, *, cache=None, max_new_to
     temperature 0 is greedy; top_p in (0, 1] and top_k as in the reference; the same seed gives the same tokens.
     Ends after max_new_tokens or with a stop token (the config's unless given), which is yielded too.
     With a cache the prompt continues what the cache holds; the last token yielded is not in it yet.
+    Without one, kv is how the new one keeps keys and values: see `Cache`.
     Raises ValueError.
     """
     tokens, images = scout.checked_tokens(tokens, config), scout.checked_images(images, config)
     _check_sampling(max_new_tokens, temperature, top_p, top_k, seed)
-    cache = Cache(config.text) if cache is None else cache
+    cache = Cache(config.text, kv) if cache is None else cache
     scout.check_counts(tokens, images, config, 0 if cache.features is None else len(cache.features))
     stop = set(config.stop_ids if stop_ids is None else stop_ids)
     rng = np.random.default_rng(seed)

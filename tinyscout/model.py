@@ -43,9 +43,12 @@ class Model:
     tokenizer: Tokenizer | None
     ops: Any
 
-    def new_cache(self):
-        """An empty memory, to be handed to `logits` or `generate` call after call."""
-        return Cache(self.config.text)
+    def new_cache(self, kv="float32"):
+        """An empty memory, to be handed to `logits` or `generate` call after call.
+
+        kv "float32", "bfloat16", "int8" or "int4": how keys and values are kept, the last two in the global layers
+        """
+        return Cache(self.config.text, kv)
 
     def logits(self, tokens, images=(), cache=None):
         """Scores of the next token at every token.
@@ -61,7 +64,8 @@ class Model:
     def generate(self, tokens, images=(), **options):
         """Token ids that continue the prompt, one by one: see `tinyscout.generate.generate` for the options.
 
-        max_new_tokens=256, temperature=0.6, top_p=0.9, top_k=None, seed=None, stop_ids=None, cache=None
+        max_new_tokens=256, temperature=0.6, top_p=0.9, top_k=None, seed=None, stop_ids=None, cache=None,
+        kv="float32"
         """
         return generate(tokens, images, self.weights, self.config, self.ops, **options)
 

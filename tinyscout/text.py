@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyscout import reference
+from tinyscout.disk import reading_ahead
+from tinyscout.progress import steps
 from tinyscout.weights import MoE
 
 
@@ -87,7 +89,8 @@ def text_model(x, w, config, cache=None, ops=reference):
     """
     T = x.shape[1]
     where = places(0 if cache is None else cache.length, T, config, x, ops)
-    for n, (layer, weights) in enumerate(zip(config.layers, w.blocks, strict=True)):
+    blocks = zip(config.layers, reading_ahead(w.blocks), strict=True)
+    for n, (layer, weights) in enumerate(steps(blocks, "layers", len(w.blocks))):
         x = block(x, weights, layer, where, config, None if cache is None else cache.layers[n], ops)
     if cache is not None:
         cache.advance(T)

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinyscout.reference import Quantized
+
 Array = Any
 
 
@@ -158,8 +160,8 @@ def turned(path, array):
 
 
 def named(tree, path=""):
-    """Every array of a tree of weights with its path, as weights.build names it."""
-    if isinstance(tree, tuple | list):
+    """Every array of a tree of weights with its path, as weights.build names it.  A Quantized is one of them."""
+    if isinstance(tree, tuple | list) and not isinstance(tree, Quantized):
         keys = tree._fields if hasattr(tree, "_fields") else range(len(tree))
         for key, branch in zip(keys, tree, strict=True):
             yield from named(branch, f"{path}.{key}" if path else str(key))
@@ -177,12 +179,24 @@ def check_shapes(weights, config):
 
 
 def tree_map(f, *trees):
-    """Apply f to the arrays that stand at the same place in each tree; None stays None."""
+    """Apply f to the arrays, or Quantized, that stand at the same place in each tree; None stays None."""
     first = trees[0]
-    if isinstance(first, tuple | list):
+    if isinstance(first, tuple | list) and not isinstance(first, Quantized):
         mapped = [tree_map(f, *branches) for branches in zip(*trees, strict=True)]
         return type(first)(*mapped) if hasattr(first, "_fields") else mapped
     return None if first is None else f(*trees)
+
+
+def shapes(config):
+    """{path: shape} of every weight that a config calls for; a tied output matrix is not among them."""
+    found = {}
+
+    def leaf(path, shape):
+        found[path] = shape
+        return np.broadcast_to(np.float32(0), shape)
+
+    build(config, leaf)
+    return found
 
 
 def hollow(config):
@@ -228,16 +242,11 @@ def count(config):
 
     config ScoutConfig  ->  Counts
     """
-    sizes = {}
-
-    def leaf(path, shape):
-        sizes[path] = math.prod(shape)
-        return np.broadcast_to(np.float32(0), shape)
+    sizes = {path: math.prod(shape) for path, shape in shapes(config).items()}
 
     def total(part):
         return sum(size for path, size in sizes.items() if part in path)
 
-    build(config, leaf)
     text, vision, projector, routed = total("text."), total("vision."), total("w_projector"), total(".experts.")
     active = text - routed + routed * config.text.top_k // config.text.n_experts
     return Counts(text, vision, projector, text + vision + projector, routed, active)

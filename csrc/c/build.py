@@ -1,19 +1,40 @@
-"""cffi's builder: kernels.h is the only list of what Python may call in C."""
+"""cffi's builders: kernels.h is the only list of what Python may call in C, compiled once for each level of processor.
+
+The kernels are the same; wider registers and newer instructions make the difference.  tinyscout.kernels.library
+takes the highest level that the processor it runs on has, so one wheel is fast everywhere.
+"""
+import platform
+import sys
 from pathlib import Path
 
 from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+FLAGS = ["-O3", "-std=gnu11", "-g0", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
+X86 = {         # in the order of level() in level.c
+    "v3": ["-march=x86-64-v3"],                                             # AVX2
+    "v4": ["-march=x86-64-v4", "-mavx512vnni"],                             # AVX-512 with products of bytes
+    "v4_bf16": ["-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16"],        # and with products of bfloat16
+}
 
-ffibuilder = FFI()
-ffibuilder.cdef((HERE / "kernels.h").read_text())
-ffibuilder.set_source(
-    "tinyscout._c",
-    '#include "kernels.h"',
-    sources=[str(path.relative_to(ROOT)) for path in sorted(HERE.glob("*.c"))],
-    depends=["csrc/c/kernels.h"],
-    include_dirs=["csrc/c"],
-    extra_compile_args=["-O3", "-std=gnu11", "-g0"],
-    libraries=["m"],
-)
+
+def builder(name, *more):
+    ffi = FFI()
+    ffi.cdef((HERE / "kernels.h").read_text())
+    ffi.set_source(
+        f"tinyscout.{name}",
+        '#include "simd.h"',
+        sources=[str(path.relative_to(ROOT)) for path in sorted(HERE.glob("*.c"))],
+        depends=[str(path.relative_to(ROOT)) for path in sorted(HERE.glob("*.h"))],
+        include_dirs=["csrc/c"],
+        extra_compile_args=[*FLAGS, *more],
+        libraries=["m"],
+    )
+    return ffi
+
+
+BUILDERS = {"_c": builder("_c")}
+if platform.machine() in ("x86_64", "AMD64") and sys.platform == "linux":
+    BUILDERS |= {f"_c_{level}": builder(f"_c_{level}", *flags) for level, flags in X86.items()}
+globals().update(BUILDERS)      # cffi asks for a builder by the name of a global

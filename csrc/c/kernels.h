@@ -1,14 +1,102 @@
 // Every C kernel, in the order of the walkthrough.  First out, then the inputs in the order of the Python
 // function, then the sizes in the order of the shapes.  Arrays are row-major float32; NULL where Python has None.
 
+// The forms of a stored number.  INT8 and INT4 come in the tiles of tinyscout/reference/quantize.py.
+enum { F32 = 0, BF16 = 1, F16 = 2, INT8 = 3, INT4 = 4 };
+
+// A matrix (I, O), or E of them, as a checkpoint holds it: nothing is converted before it is used.
+typedef struct {
+    const void *values, *scales;        // scales: NULL where the numbers are plain
+    int kind, scale_kind, group;        // group: inputs that share a scale
+    ptrdiff_t expert, in, out;          // plain numbers: how far it is to the next expert, input and output
+} matrix;
+
+// Keys or values (B, S, K, d) as a cache holds them.  INT8 and INT4 are rows of QuantizedRows.
+typedef struct {
+    const void *values, *scales;
+    int kind, scale_kind, group;        // group: channels that share a scale
+    ptrdiff_t batch;                    // how many positions lie between one sequence and the next
+} past;
+
+int level(void);                        // which build of these kernels the processor can run: level.c
+int set_threads(int count);             // how many threads they use from now on; how many it was: threads.c
+
 // norm.c
 void rms_norm(float *out, const float *x, const float *weight, float eps, int N, int D);
+void layer_norm(float *out, const float *x, const float *weight, const float *bias, float eps, int N, int D);
 
 // rope.c
 void apply_rope(float *out, const float *x, const float *cos, const float *sin, int B, int T, int H, int d);
 
-// activation.c
-void swiglu(float *out, const float *gate, const float *up, int N, int F);
+// softmax.c
+void softmax(float *out, const float *x, int N, int S);
 
-// linear.c
-void linear(float *out, const float *x, const float *w, const float *bias, int N, int I, int O);
+// attention.c, after attention_1.c
+void grouped_query_attention(float *out, const float *q, const past *k, const past *v, int causal, int chunk,
+                             int64_t first, int B, int T, int S, int H, int K, int d);
+void grouped_query_attention_1(float *out, const float *q, const float *k, const float *v, int causal, int chunk,
+                               int64_t first, int B, int T, int S, int H, int K, int d);
+
+// activation.c
+void sigmoid(float *out, const float *x, int N, int D);
+void swiglu(float *out, const float *gate, const float *up, int N, int F);
+void gelu(float *out, const float *x, int N, int D);
+
+// embed.c
+void embed(float *out, const int64_t *tokens, const matrix *embedding, int N, int D);
+
+// linear.c, after linear_1.c, linear_2.c and linear_3.c
+void linear(float *out, const float *x, const matrix *w, const float *bias, int N, int I, int O);
+void linear_1(float *out, const float *x, const float *w, const float *bias, int N, int I, int O);
+void linear_2(float *out, const float *x, const float *w, const float *bias, int N, int I, int O);
+void linear_3(float *out, const float *x, const float *w, const float *bias, int N, int I, int O);
+
+// router.c
+void router(int64_t *out_expert, float *out_gate, const float *x, const matrix *w_router, int top_k,
+            int N, int D, int E);
+
+// moe.c
+void experts(float *out, const float *x, const int64_t *expert, const float *gate, const matrix *w_gate,
+             const matrix *w_up, const matrix *w_down, int N, int C, int D, int E, int F);
+
+// patches.c
+void patchify(float *out, const float *tiles, int patch, int B, int C, int R, int S);
+void pixel_shuffle(float *out, const float *x, int side, int B, int R, int D);
+
+// fusion.c
+void fuse(float *out, const float *x, const uint8_t *places, const float *features, int T, int D);
+
+// sampling.c
+void top_k(float *out, const float *logits, int k, int N, int V);
+void top_p(float *out, const float *probabilities, double p, int N, int V);
+void sample(int *out, const float *logits, double uniform, double temperature, int k, double p, int V);
+
+// loss.c
+void cross_entropy(double *out, const float *logits, const int64_t *targets, int N, int V);
+
+// adamw.c
+void adamw_step(float *out_w, float *out_m, float *out_v, const float *w, const float *g, const float *m,
+                const float *v, double step, double lr, double beta1, double beta2, double eps, double decay,
+                int64_t N);
+
+// decode.c
+typedef struct {
+    const float *attention_norm, *feed_forward_norm;
+    matrix w_q, w_k, w_v, w_o, gate, up, down;          // gate, up, down: the shared expert, or a layer without experts
+    matrix w_router, w_gate, w_up, w_down;              // of the E experts
+    int E, F, rope, chunk;                              // E: 0 in a layer without experts; chunk: 0 in a global layer
+    past keys, values;                                  // the cache, with room for one more
+    int64_t first;                                      // position of its slot 0
+} layer;
+
+typedef struct {
+    layer *layers;
+    const float *norm;
+    int L, D, H, K, d, C, qk_norm;                      // C: experts that a token chooses
+    float eps;
+    float *scratch;                                     // decoder_floats(...) of them
+} decoder;
+
+int64_t decoder_floats(const decoder *m);
+int decode(float *out, const float *x, const decoder *m, int64_t position, const float *cos, const float *sin,
+           float temperature);

@@ -1,50 +1,49 @@
-// A matrix product, equation (linear).
-#include "kernels.h"
-#include "simd.h"
+// A matrix product with weights in any form, equation (linear): what is fastest depends on the rows of x.
+#include "linear.h"
 
-#include <stddef.h>
+#include <stdlib.h>
 
-enum { TILE = 4, LANES = 16 };
+#include "rows.h"
+#include "threads.h"
 
-// `rows` rows of x against `columns` rows of w.  Each number loaded serves a whole row or column of products; every
-// product has 16 partial sums, which fill a vector register and keep the rounding error small.  Called with
-// constants only, so that the compiler unrolls the loops and keeps `sums` in registers.
-static inline __attribute__((always_inline)) void tile(float *out, const float *x, const float *w, const float *bias,
-                                                       int rows, int columns, int I, int O) {
-    float sums[TILE][TILE][LANES] = {{{0}}};
-    int whole = I - I % LANES;
-    for (int i = 0; i < whole; i += LANES)
-        for (int r = 0; r < rows; r++)
-            for (int c = 0; c < columns; c++)
-                for (int l = 0; l < LANES; l++)
-                    sums[r][c][l] += x[(size_t) r * I + i + l] * w[(size_t) c * I + i + l];
-    for (int r = 0; r < rows; r++) {
-        for (int c = 0; c < columns; c++) {
-            float sum = bias ? bias[c] : 0.0f;
-            for (int i = whole; i < I; i++) sum += x[(size_t) r * I + i] * w[(size_t) c * I + i];
-            for (int l = 0; l < LANES; l++) sum += sums[r][c][l];
-            out[(size_t) r * O + c] = sum;
+enum { AT_ONCE = 64 };      // rows of x that pass a tile of few bits while it is in the nearest cache
+
+// Weights in bits: all of x becomes bytes, then tiles of columns go to the threads.
+static void product_of_bits(float *out, const float *x, const matrix *w, int expert, int N, int I, int O) {
+    char *memory = malloc(few_bytes(I) * (size_t) N);
+    few *bytes = malloc(sizeof(few) * (size_t) N);
+    #pragma omp parallel if ((size_t) N * I * O > SMALL)
+    {
+        #pragma omp for
+        for (int n = 0; n < N; n++) {
+            bytes[n] = few_at(memory + few_bytes(I) * (size_t) n, I);
+            to_bytes(&bytes[n], x + (size_t) n * I, I, 0, I / GROUP);
         }
+        #pragma omp for schedule(dynamic)
+        for (int tile = 0; tile < O / COLUMNS; tile += 4)
+            for (int n = 0; n < N; n += AT_ONCE)
+                few_product(out + (size_t) n * O, bytes + n, w, expert, N - n < AT_ONCE ? N - n : AT_ONCE, I, O,
+                            tile, O / COLUMNS < tile + 4 ? O / COLUMNS : tile + 4);
     }
+    free(bytes);
+    free(memory);
 }
 
-// All rows of x against up to 4 rows of w.
-EACH_SIMD static void column(float *out, const float *x, const float *w, const float *bias,
-                             int columns, int N, int I, int O) {
-    int n = 0;
-    if (columns == TILE) {
-        for (; n + TILE <= N; n += TILE) tile(out + (size_t) n * O, x + (size_t) n * I, w, bias, TILE, TILE, I, O);
-        for (; n < N; n++) tile(out + (size_t) n * O, x + (size_t) n * I, w, bias, 1, TILE, I, O);
+void product(float *out, const float *x, const matrix *w, int expert, const float *bias, int N, int I, int O) {
+    if (!w->scales && (N >= FEW || !readable(w))) {
+        linear_packed(out, x, w, expert * w->expert, bias, N, I, O);
+        return;
     }
-    for (; n < N; n++)
-        for (int c = 0; c < columns; c++)
-            tile(out + (size_t) n * O + c, x + (size_t) n * I, w + (size_t) c * I, bias ? bias + c : NULL, 1, 1, I, O);
+    if (w->scales) product_of_bits(out, x, w, expert, N, I, O);
+    else {
+        #pragma omp parallel if ((size_t) N * I * O > SMALL)
+        few_rows_part(out, x, NULL, w, expert, N, I, O, thread(), threads());
+    }
+    for (int n = 0; bias && n < N; n++)
+        for (int o = 0; o < O; o++) out[(size_t) n * O + o] += bias[o];
 }
 
-// x (N, I), w (O, I) as a checkpoint stores it, bias (O) or NULL  ->  out (N, O)
-void linear(float *out, const float *x, const float *w, const float *bias, int N, int I, int O) {
-    #pragma omp parallel for if ((size_t) N * I * O > SMALL)
-    for (int o = 0; o < O; o += TILE) {
-        column(out + o, x, w + (size_t) o * I, bias ? bias + o : NULL, O - o < TILE ? O - o : TILE, N, I, O);
-    }
+// x (N, I), w (I, O) in any form, bias (O) or NULL  ->  out (N, O)
+void linear(float *out, const float *x, const matrix *w, const float *bias, int N, int I, int O) {
+    product(out, x, w, 0, bias, N, I, O);
 }

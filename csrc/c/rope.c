@@ -1,8 +1,5 @@
 // Rotary position embedding, equation (rope).
-#include "kernels.h"
 #include "simd.h"
-
-#include <stddef.h>
 
 // x (B, T, H, d), cos and sin (T, d/2)  ->  out (B, T, H, d)
 void apply_rope(float *out, const float *x, const float *cos, const float *sin, int B, int T, int H, int d) {

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import tinyscout
-from tinyscout.checkpoint import load_config, load_weights, map_tensors, save_checkpoint
+from tinyscout.checkpoint import load_config, load_weights, save_checkpoint
 from tinyscout.config import RopeScaling, mini, plan
+from tinyscout.files import map_tensors
 from tinyscout.weights import init, named, tree_map
 
 torch = pytest.importorskip("torch", reason="torch is not installed")

@@ -11,9 +11,10 @@ import warnings
 from rich.console import Console
 
 import tinyscout
+from tinyscout.cache import KV
 from tinyscout.model import BACKENDS
 
-COMMANDS = ("generate", "chat", "tokenize", "info", "check", "bench")       # tinyscout/cli/<name>.py each
+COMMANDS = ("generate", "chat", "tokenize", "info", "quantize", "check", "bench")       # tinyscout/cli/<name>.py each
 BAD_INPUT = (ValueError, OSError, RuntimeError, MemoryError, ImportError)
 
 
@@ -69,6 +70,8 @@ def model_arguments(sub):
     sub.add_argument("--backend", default="numpy", choices=list(BACKENDS), help="who computes (%(default)s)")
     sub.add_argument("--dtype", choices=["float32", "bfloat16", "float16"],
                      help="convert the weights first (default: as in the files); float32 is the largest and fastest")
+    sub.add_argument("--kv", default="float32", choices=KV,
+                     help="how keys and values are kept; int8 and int4 in the global layers only (%(default)s)")
     sub.add_argument("--max-tokens", type=above_zero, default=256, metavar="N", help="at most N tokens (%(default)s)")
     sub.add_argument("--temperature", type=float, default=0.6, metavar="T", help="0 is greedy (%(default)s)")
     sub.add_argument("--top-p", type=float, default=0.9, metavar="P", help="(%(default)s)")
@@ -86,9 +89,9 @@ def opened(args):
 
 
 def sampling(args):
-    """What the arguments say of how tokens are drawn, as `Model.generate` takes it."""
+    """What the arguments say of how tokens are drawn and the past is kept, as `Model.generate` takes it."""
     return {"max_new_tokens": args.max_tokens, "temperature": args.temperature, "top_p": args.top_p,
-            "top_k": args.top_k, "seed": args.seed}
+            "top_k": args.top_k, "seed": args.seed, "kv": args.kv}
 
 
 def above_zero(text):

@@ -36,9 +36,12 @@ class Conversation:
 
     def reset(self):
         """Forget everything but the manner, which is said again."""
-        self.cache, self.turns = self.model.new_cache(), 0
+        self.cache, self.turns = self.new_cache(), 0
         self.said, self.shown, self.unread, self.unseen, self.last = [], [], [], [], None
         self.pictures, self.system = [], self.manner
+
+    def new_cache(self):
+        return self.model.new_cache(self.options.get("kv", "float32"))
 
     def behave(self, text):
         """A system message, to go before the next one of the user."""
@@ -74,7 +77,7 @@ class Conversation:
             if reply:
                 self.keep(prompt, reply)
             else:                                       # the cache may hold a part of it: all is to be read again
-                self.cache, self.unread, self.unseen = self.model.new_cache(), list(self.said), list(self.shown)
+                self.cache, self.unread, self.unseen = self.new_cache(), list(self.said), list(self.shown)
 
     def encode(self, text):
         """The new messages as a Prompt.  Changes nothing, and raises ValueError where there is nothing to say."""

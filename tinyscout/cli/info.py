@@ -1,21 +1,23 @@
 """Say what a model is made of, without reading its weights."""
 from pathlib import Path
 
-import numpy as np
 from rich.table import Table
 
-from tinyscout.checkpoint import foreign_name, load_config, map_tensors, to_ours
+from tinyscout.checkpoint import Found, load_config
 from tinyscout.cli import terminal
 from tinyscout.config import NAMED
-from tinyscout.weights import build, count
+from tinyscout.reference.quantize import ROW_GROUP
+from tinyscout.weights import count, shapes
 
 EXAMPLE = """\
 examples:
   tinyscout info scout
   tinyscout info path/to/checkpoint/        exit code 1 where a tensor is missing"""
 
+FORMS = {"uint8": "int4"}                            # two to a byte
 CONTEXTS = {"8K": 8192, "128K": 131_072, "1M": 1_048_576, "10M": 10_485_760}
 BYTES = {"bfloat16": 2, "float32": 4}
+SHORT = {"int4": 0.5, "int8": 1}                    # and a scale of two bytes for every group; in global layers only
 
 
 def arguments(sub):
@@ -37,8 +39,8 @@ def run(args):
 
 
 def tensors(directory):
-    """{name: array not yet read}; empty where only the config is there."""
-    return map_tensors(directory) if any(directory.glob("*.safetensors*")) else {}
+    """What the files hold, not yet read; None where only the config is there."""
+    return Found(directory) if any(directory.glob("*.safetensors*")) else None
 
 
 def table(title, *columns):
@@ -100,29 +102,33 @@ def ranges(numbers):
 def parameters(config, held):
     """How many there are, and their bytes: in the files' own types where there are files, or in bfloat16."""
     counts = count(config)
-    kinds = ", ".join(sorted({str(array.dtype) for array in held.values()})) if held else "bfloat16"
+    arrays = held.tensors.values() if held else ()
+    kinds = ", ".join(sorted({FORMS.get(str(array.dtype), str(array.dtype)) for array in arrays})) or "bfloat16"
     made = table("\nParameters", "", "", "")
     rows = {"text": counts.text, "vision": counts.vision, "projector": counts.projector, "total": counts.total,
             "routed experts": counts.routed, "active, of the text": counts.active}
     for name, value in rows.items():
         if value:
             made.add_row(name, f"{value:,}", short(value, ""))
-    nbytes = sum(array.nbytes for array in held.values()) if held else 2 * counts.total
+    nbytes = sum(array.nbytes for array in arrays) if held else 2 * counts.total
     made.add_row(f"bytes in {kinds}", f"{nbytes:,}", short(nbytes, "B"))
     return made
 
 
 def memory(c):
     """What the tokens so far cost: keys and values, of which a chunked layer keeps one chunk at most."""
-    made = table("\nCache of keys and values", "tokens", *BYTES)
+    scale = 2 / min(ROW_GROUP, c.head_dim)
+    kinds = {name: (size + scale, 2) for name, size in SHORT.items()}
+    kinds |= {name: (size, size) for name, size in BYTES.items()}
+    made = table("\nCache of keys and values", "tokens", *kinds)
     whole, local = (sum(layer.chunked is kind for layer in c.layers) for kind in (False, True))
 
-    def nbytes(tokens, size):
-        return (whole * tokens + local * min(tokens, c.chunk)) * 2 * c.n_kv_heads * c.head_dim * size
+    def nbytes(tokens, far, near):
+        return round((whole * tokens * far + local * min(tokens, c.chunk) * near) * 2 * c.n_kv_heads * c.head_dim)
 
     for name, tokens in {"1": 1, **CONTEXTS}.items():
-        made.add_row(name, *(short(nbytes(tokens, size), "B") for size in BYTES.values()))
-    more = (short(nbytes(2 * c.chunk + 1, size) - nbytes(2 * c.chunk, size), "B") for size in BYTES.values())
+        made.add_row(name, *(short(nbytes(tokens, *size), "B") for size in kinds.values()))
+    more = (short(nbytes(2 * c.chunk + 1, *size) - nbytes(2 * c.chunk, *size), "B") for size in kinds.values())
     made.add_row(f"each beyond {c.chunk:,}", *more)
     return made
 
@@ -142,21 +148,13 @@ def files(directory, config, held):
         made.add_row(file.name, short(file.stat().st_size, "B"))
     if not held:
         return [made, "\nNo weights here: of the model there is only the config."], 1
-    multimodal = any(name.startswith("language_model.") for name in held)
-    wrong, known = [], set()
-
-    def leaf(path, shape):
-        name = foreign_name(path, multimodal)
-        known.add(name)
-        if name not in held:
-            wrong.append(f"missing: {name}")
-        elif to_ours(path, held[name]).shape != shape:
-            wrong.append(f"wrong shape {held[name].shape}: {name}, as {path} {shape}")
-        return np.broadcast_to(np.float32(0), shape)
-
-    build(config, leaf)
-    extra = sorted(set(held) - known - {foreign_name("text.output", multimodal)})
-    wrong = list(dict.fromkeys(wrong))
+    wrong = []
+    for path, shape in shapes(config).items():
+        try:
+            held.weight(path, shape)
+        except ValueError as error:
+            wrong.append(str(error).removeprefix(f"{directory}: "))
+    known, extra, wrong = held.used & set(held.tensors), held.unused, list(dict.fromkeys(wrong))
     verdict = (f"\n{len(known):,} tensors that the config calls for: "
                f"{f'{len(wrong):,} are not as they should be' if wrong else 'all there'}.")
     lines = [verdict, *wrong[:5], *([f"and {len(wrong) - 5:,} more"] if len(wrong) > 5 else [])]

@@ -1,43 +1,47 @@
-"""The reference, with these names replaced by C (csrc/c, through cffi)."""
-import os
+"""The reference, with these names replaced by C (csrc/c, through cffi).
+
+What a kernel was not made for is left to the reference, which computes it or says what is wrong: other types than
+float32, arrays without elements, shapes that do not fit.  So C never reads beyond an array's end.
+"""
+import math
 
 import numpy as np
 
-# OpenMP's idle threads spin by default.  NumPy's BLAS has threads of its own, which then wait for a core: on two
-# cores that costs 10 ms a call.  Read when the extension is first loaded, so it must be set before.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
 from tinyscout import reference
-from tinyscout._c import ffi, lib
+from tinyscout.kernels.arrays import KINDS, f32, floats, for_c, integers, matrix, past, readable, rows, shaped, whole
+from tinyscout.kernels.library import ffi, lib
 from tinyscout.reference import *  # noqa: F403  what is not below is the reference itself
 
 
-def floats(array):
-    """A C pointer to a row-major float32 array, or NULL for None."""
-    return ffi.NULL if array is None else ffi.from_buffer("float[]", array)
+def set_threads(count):
+    """How many threads the kernels use from now on.
 
-
-def f32(*arrays):
-    """Each as row-major float32, copied only where it is not; None stays None."""
-    return [None if a is None else np.ascontiguousarray(a, dtype=np.float32) for a in arrays]
-
-
-def for_c(x):
-    """The kernels compute in float32.  float64 and arrays without elements are left to the reference."""
-    return x.dtype == np.float32 and x.size > 0
+    count int  ->  int, how many it was before; 1 where the compiler had no OpenMP
+    """
+    return lib.set_threads(count)
 
 
 def rms_norm(x, weight=None, eps=1e-5):
-    if not for_c(x):
+    if not (for_c(x) and (weight is None or shaped(weight, x.shape[-1]))):
         return reference.rms_norm(x, weight, eps)
     x, weight = f32(x, weight)
     out = np.empty_like(x)
-    lib.rms_norm(floats(out), floats(x), floats(weight), eps, x.size // x.shape[-1], x.shape[-1])
+    lib.rms_norm(floats(out), floats(x), floats(weight), eps, *rows(x))
+    return out
+
+
+def layer_norm(x, weight, bias, eps=1e-5):
+    if not (for_c(x) and shaped(weight, x.shape[-1]) and shaped(bias, x.shape[-1])):
+        return reference.layer_norm(x, weight, bias, eps)
+    x, weight, bias = f32(x, weight, bias)
+    out = np.empty_like(x)
+    lib.layer_norm(floats(out), floats(x), floats(weight), floats(bias), eps, *rows(x))
     return out
 
 
 def apply_rope(x, cos, sin):
-    if not for_c(x):
+    fits = for_c(x) and x.ndim == 4 and x.shape[3] % 2 == 0
+    if not (fits and all(shaped(a, x.shape[1], x.shape[3] // 2) for a in (cos, sin))):
         return reference.apply_rope(x, cos, sin)
     x, cos, sin = f32(x, cos, sin)
     out = np.empty_like(x)
@@ -45,19 +49,175 @@ def apply_rope(x, cos, sin):
     return out
 
 
+def softmax(x):
+    if not for_c(x):
+        return reference.softmax(x)
+    [x] = f32(x)
+    out = np.empty_like(x)
+    lib.softmax(floats(out), floats(x), *rows(x))
+    return out
+
+
+def sigmoid(x):
+    if not for_c(x):
+        return reference.sigmoid(x)
+    [x] = f32(x)
+    out = np.empty_like(x)
+    lib.sigmoid(floats(out), floats(x), *rows(x))
+    return out
+
+
 def swiglu(gate, up):
-    if not for_c(gate):
+    if not (for_c(gate, up) and gate.shape == up.shape):
         return reference.swiglu(gate, up)
     gate, up = f32(gate, up)
     out = np.empty_like(gate)
-    lib.swiglu(floats(out), floats(gate), floats(up), gate.size // gate.shape[-1], gate.shape[-1])
+    lib.swiglu(floats(out), floats(gate), floats(up), *rows(gate))
+    return out
+
+
+def gelu(x):
+    if not for_c(x):
+        return reference.gelu(x)
+    [x] = f32(x)
+    out = np.empty_like(x)
+    lib.gelu(floats(out), floats(x), *rows(x))
+    return out
+
+
+def embed(tokens, embedding, dtype="float32"):
+    fits = shaped(embedding, None, None) and embedding.dtype.name in KINDS and np.dtype(dtype) == np.float32
+    fits = fits and embedding.strides[1] == embedding.itemsize and embedding.shape[1] > 0
+    if not (fits and integers(tokens, len(embedding)) and tokens.min() >= 0):
+        return reference.embed(tokens, embedding, dtype)
+    table, kept = matrix(embedding)
+    tokens = np.require(tokens, np.int64, ["C", "A"])
+    out = np.empty((*tokens.shape, embedding.shape[1]), np.float32)
+    lib.embed(floats(out), ffi.from_buffer("int64_t[]", tokens), table, tokens.size, embedding.shape[1])
     return out
 
 
 def linear(x, w, bias=None):
-    if not for_c(x):
+    if not (for_c(x) and readable(w, x.shape[-1], None) and (bias is None or shaped(bias, w.shape[1]))):
         return reference.linear(x, w, bias)
-    x, rows, bias = f32(x, w.T, bias)               # (O, I): how a checkpoint has it, so no copy there
-    out = np.empty((*x.shape[:-1], len(rows)), np.float32)
-    lib.linear(floats(out), floats(x), floats(rows), floats(bias), x.size // x.shape[-1], *rows.shape[::-1])
+    (m, kept), (x, bias) = matrix(w), f32(x, bias)
+    out = np.empty((*x.shape[:-1], w.shape[1]), np.float32)
+    lib.linear(floats(out), floats(x), m, floats(bias), rows(x)[0], *w.shape)
     return out
+
+
+def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
+    fits = for_c(q) and q.ndim == len(k.shape) == 4 and k.shape == v.shape and k.shape[::3] == q.shape[::3]
+    fits = fits and k.shape[2] > 0 and q.shape[2] % k.shape[2] == 0 and k.shape[1] >= q.shape[1] and type(k) is type(v)
+    if not (fits and (chunk is None or whole(chunk)) and first >= 0):
+        return reference.grouped_query_attention(q, k, v, causal, chunk, first)
+    [q], (keys, kept), (values, kept_too) = f32(q), past(k), past(v)
+    out = np.empty_like(q)
+    B, T, H, d = q.shape
+    lib.grouped_query_attention(floats(out), floats(q), keys, values, causal, chunk or 0, first, B, T, k.shape[1], H,
+                                k.shape[2], d)
+    return out
+
+
+def router(x, w_router, top_k=1):
+    if not (for_c(x) and x.ndim == 2 and readable(w_router, x.shape[1], None) and whole(top_k)):
+        return reference.router(x, w_router, top_k)
+    [x], (w, kept) = f32(x), matrix(w_router)
+    (N, D), E = x.shape, w_router.shape[1]
+    expert, gate = (np.empty((N, min(top_k, E)), dtype) for dtype in (np.int64, np.float32))
+    lib.router(ffi.from_buffer("int64_t[]", expert), floats(gate), floats(x), w, gate.shape[1], N, D, E)
+    return expert, gate
+
+
+def experts(x, expert, gate, w_gate, w_up, w_down):
+    fits = for_c(x, gate) and x.ndim == 2 and shaped(gate, len(x), None) and len(w_gate.shape) == 3
+    E, D, F = w_gate.shape if fits else (0, 0, 0)
+    fits = fits and D == x.shape[1] and all(readable(w, E, *shape) for w, shape in
+                                            [(w_gate, (D, F)), (w_up, (D, F)), (w_down, (F, D))])
+    if not (fits and expert.shape == gate.shape and integers(expert, E) and expert.min() >= 0):
+        return reference.experts(x, expert, gate, w_gate, w_up, w_down)
+    (gates, kept), (ups, kept_too), (downs, kept_three) = matrix(w_gate), matrix(w_up), matrix(w_down)
+    [x, gate], expert = f32(x, gate), np.require(expert, np.int64, ["C", "A"])
+    out = np.empty_like(x)
+    lib.experts(floats(out), floats(x), ffi.from_buffer("int64_t[]", expert), floats(gate), gates, ups, downs, *gate.shape,
+                D, E, F)
+    return out
+
+
+def patchify(tiles, patch):
+    if not (for_c(tiles) and tiles.ndim == 4 and whole(patch) and all(n % patch == 0 for n in tiles.shape[2:])):
+        return reference.patchify(tiles, patch)
+    [tiles] = f32(tiles)
+    B, C, R, S = (*tiles.shape[:2], *(n // patch for n in tiles.shape[2:]))
+    out = np.empty((B, R * S, C * patch * patch), np.float32)
+    lib.patchify(floats(out), floats(tiles), patch, B, C, R, S)
+    return out
+
+
+def pixel_shuffle(x, side):
+    fits = for_c(x) and x.ndim == 3 and whole(side)
+    n = math.isqrt(x.shape[1]) if fits else 0
+    if not (fits and n * n == x.shape[1] and n % side == 0):
+        return reference.pixel_shuffle(x, side)
+    [x] = f32(x)
+    out = np.empty((len(x), (n // side) ** 2, side * side * x.shape[2]), np.float32)
+    lib.pixel_shuffle(floats(out), floats(x), side, len(x), n // side, x.shape[2])
+    return out
+
+
+def fuse(x, places, features):
+    fits = for_c(x, features) and x.ndim == 2 and shaped(places, len(x)) and places.dtype == bool
+    if not (fits and features.shape == (np.count_nonzero(places), x.shape[1])):
+        return reference.fuse(x, places, features)
+    x, features = f32(x, features)
+    out = np.empty_like(x)
+    lib.fuse(floats(out), floats(x), ffi.from_buffer("uint8_t[]", np.ascontiguousarray(places)), floats(features), *x.shape)
+    return out
+
+
+def top_k(logits, k):
+    if not (for_c(logits) and whole(k)):
+        return reference.top_k(logits, k)
+    [logits] = f32(logits)
+    out = np.empty_like(logits)
+    lib.top_k(floats(out), floats(logits), min(k, logits.shape[-1]), *rows(logits))
+    return out
+
+
+def top_p(probabilities, p):
+    if not for_c(probabilities):
+        return reference.top_p(probabilities, p)
+    [probabilities] = f32(probabilities)
+    out = np.empty_like(probabilities)
+    lib.top_p(floats(out), floats(probabilities), p, *rows(probabilities))
+    return out
+
+
+def sample(logits, uniform, temperature=1.0, k=None, p=None):
+    if not (for_c(logits) and logits.ndim == 1 and 0 < temperature < math.inf and (k is None or whole(k))):
+        return reference.sample(logits, uniform, temperature, k, p)
+    [logits], V = f32(logits), len(logits)
+    token = ffi.new("int *")
+    lib.sample(token, floats(logits), uniform, temperature, min(k or V, V), math.inf if p is None else p, V)
+    if token[0] < 0:
+        raise MemoryError(f"no memory to draw one of {V} tokens")
+    return token[0]
+
+
+def cross_entropy(logits, targets):
+    fits = for_c(logits) and logits.ndim == 2 and shaped(targets, len(logits)) and integers(targets, logits.shape[1])
+    if not (fits and targets.max() >= 0):
+        return reference.cross_entropy(logits, targets)
+    [logits], targets = f32(logits), np.require(targets, np.int64, ["C", "A"])
+    losses = np.empty(len(logits))
+    lib.cross_entropy(ffi.from_buffer("double[]", losses), floats(logits), ffi.from_buffer("int64_t[]", targets), *logits.shape)
+    return float(losses.sum() / np.count_nonzero(targets >= 0))
+
+
+def adamw_step(w, g, m, v, step, lr, beta1=0.9, beta2=0.95, eps=1e-8, decay=0.1):
+    if not (for_c(w, g, m, v) and w.shape == g.shape == m.shape == v.shape and step >= 1):
+        return reference.adamw_step(w, g, m, v, step, lr, beta1, beta2, eps, decay)
+    inputs = f32(w, g, m, v)
+    outs = [np.empty(w.shape, np.float32) for _ in range(3)]
+    lib.adamw_step(*map(floats, outs), *map(floats, inputs), step, lr, beta1, beta2, eps, decay, w.size)
+    return tuple(outs)

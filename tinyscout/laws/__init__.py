@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 from tinyscout import reference
 from tinyscout.laws import (
     activation,
+    adamw,
     attention,
     fusion,
     linear,
+    loss,
     moe,
     norm,
     patches,
+    quantize,
     rope,
     sampling,
     text,
@@ -27,7 +30,8 @@ from tinyscout.laws import (
     vision,
 )
 
-COMPONENTS = (norm, rope, attention, activation, linear, moe, patches, fusion, sampling, text, vision)
+COMPONENTS = (norm, rope, attention, activation, linear, moe, quantize, patches, fusion, sampling, loss, adamw, text,
+              vision)
 MOVES = {"asarray", "asnumpy"}          # into and out of a backend's own arrays: nothing to compute
 
 

@@ -3,7 +3,10 @@ import math
 
 import numpy as np
 
+from tinyscout.reference.quantize import dense, part
+
 SCORES_AT_ONCE = 1 << 22    # bounds the memory of one block of queries: 16 MB of float32
+KEYS_AT_ONCE = 1 << 12      # a cache in few bits is made plain numbers that many tokens at a time
 
 
 def causal_mask(queries, keys):
@@ -43,24 +46,30 @@ def softmax(x):
 def attend(q, k, v, mask):
     """One block of queries against the keys it may see, equation (gqa).
 
-    q (B, T, H, d), k and v (B, S, K, d), mask (T, S) bool or None  ->  (B, T, H, d)
+    q (B, T, H, d), k and v (B, S, K, d) in any form, mask (T, S) bool or None  ->  (B, T, H, d)
     """
     B, T, H, d = q.shape
-    K = k.shape[2]
-    q = q.reshape(B, T, K, H // K, d).transpose(0, 2, 3, 1, 4)          # (B, K, G, T, d)
-    k, v = k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)             # (B, K, d, S) and (B, K, S, d)
-    scores = q.reshape(B, K, -1, d) @ k                                 # (B, K, G*T, S): G heads share a key
+    K, S = k.shape[2], k.shape[1]
+    q = q.reshape(B, T, K, H // K, d).transpose(0, 2, 3, 1, 4).reshape(B, K, -1, d)         # G heads share a key
+    pieces = [np.s_[:, n:n + KEYS_AT_ONCE] for n in range(0, S, KEYS_AT_ONCE)]
+    scores = np.empty((*q.shape[:3], S), q.dtype)                       # (B, K, G*T, S)
+    for piece in pieces:
+        keys = dense(part(k, piece), q.dtype).transpose(0, 2, 3, 1)     # (B, K, d, up to KEYS_AT_ONCE)
+        np.matmul(q, keys, out=scores[..., piece[1]])
     scores *= 1 / math.sqrt(d)
     if mask is not None:
         np.copyto(scores.reshape(B, K, H // K, T, -1), -np.inf, where=~mask)
-    y = softmax(scores) @ v                                             # (B, K, G*T, d)
+    weights = softmax(scores)
+    y = np.zeros_like(q)                                                # (B, K, G*T, d)
+    for piece in pieces:
+        y += weights[..., piece[1]] @ dense(part(v, piece), q.dtype).transpose(0, 2, 1, 3)
     return y.reshape(B, K, H // K, T, d).transpose(0, 3, 1, 2, 4).reshape(B, T, H, d)
 
 
 def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
     """Softmax attention in which G = H/K query heads share each key and value head, equation (gqa).
 
-    q (B, T, H, d), k and v (B, S, K, d)  ->  (B, T, H, d)
+    q (B, T, H, d), k and v (B, S, K, d) in any form  ->  (B, T, H, d)
 
     The keys stand at S consecutive positions from `first` on, and the queries at the last T of them.
     causal: a query sees no later key.  chunk: nor one of another chunk of that many tokens.
@@ -82,6 +91,7 @@ def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
             rows = min(rows, chunk - positions[start] % chunk)          # a block ends with its chunk
         queries, keys = positions[start:start + rows], positions[low:start + rows]
         mask = causal_mask(queries, keys) if chunk is None else chunked_mask(queries, keys, chunk)
-        y[:, at:at + rows] = attend(q[:, at:at + rows], k[:, low:start + rows], v[:, low:start + rows], mask)
+        seen = np.s_[:, low:start + rows]
+        y[:, at:at + rows] = attend(q[:, at:at + rows], part(k, seen), part(v, seen), mask)
         at += rows
     return y

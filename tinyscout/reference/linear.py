@@ -1,4 +1,5 @@
 """Matrices: the embedding table that starts the model and the products that fill it."""
+from tinyscout.reference.quantize import dense
 
 
 def embed(tokens, embedding, dtype="float32"):
@@ -12,7 +13,7 @@ def embed(tokens, embedding, dtype="float32"):
 def linear(x, w, bias=None):
     """y = x w + b, equation (linear).
 
-    x (..., I), w (I, O), bias (O,) or None  ->  (..., O) in x's dtype
+    x (..., I), w (I, O) in any form, bias (O,) or None  ->  (..., O) in x's dtype
     """
-    y = x @ w.astype(x.dtype, copy=False)
+    y = x @ dense(w, x.dtype)
     return y if bias is None else y + bias.astype(x.dtype, copy=False)

@@ -3,6 +3,7 @@ import numpy as np
 
 from tinyscout.reference.activation import sigmoid, swiglu
 from tinyscout.reference.linear import linear
+from tinyscout.reference.quantize import part
 
 
 def router(x, w_router, top_k=1):
@@ -21,7 +22,7 @@ def router(x, w_router, top_k=1):
 def experts(x, expert, gate, w_gate, w_up, w_down):
     """Each token, *scaled by its gate*, through its own experts' SwiGLU; the results summed, equation (experts).
 
-    x (N, D), expert and gate (N, k), w_gate and w_up (E, D, F), w_down (E, F, D)  ->  (N, D)
+    x (N, D), expert and gate (N, k), w_gate and w_up (E, D, F), w_down (E, F, D) in any form  ->  (N, D)
 
     Only experts that somebody chose are touched, each once, with all of its tokens.
     """
@@ -29,5 +30,5 @@ def experts(x, expert, gate, w_gate, w_up, w_down):
     for e in np.unique(expert):
         token, choice = np.nonzero(expert == e)
         mine = x[token] * gate[token, choice][:, None]                      # the gate scales the input
-        y[token] += linear(swiglu(linear(mine, w_gate[e]), linear(mine, w_up[e])), w_down[e])
+        y[token] += linear(swiglu(linear(mine, part(w_gate, e)), linear(mine, part(w_up, e))), part(w_down, e))
     return y

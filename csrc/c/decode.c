@@ -1,0 +1,269 @@
+// One token through all layers: tinyscout/text.py once more, without a way back to Python between the operations.
+//
+// There is one parallel region for the whole token.  Every thread computes its share of the outputs of each matrix; what
+// is small (a norm, a gate, a row turned into bytes) each thread computes for itself, which is cheaper than to wait.
+// The rows that the threads write for each other lie in `shared`, and a barrier stands wherever one is complete.
+#include <stdlib.h>
+
+#include "attend.h"
+#include "barrier.h"
+#include "rows.h"
+
+// What one thread needs for itself.
+typedef struct {
+    float *row;                 // the input of the next product
+    few bytes;                  // and in bytes
+    float *total, *most, *sum;  // attention: (K, G) and (K, G, wide(d)), for the other threads to read
+    reader *heads;              // one for each key head, sharing scratch
+} own;
+
+typedef struct {
+    float *x, *q, *k, *v, *scores, *gate, *up, *y;      // gate and up: (1 + C, F): the shared expert's, then the chosen ones'
+} shared;
+
+static int widest(const decoder *m) {
+    int most = m->D > m->H * m->d ? m->D : m->H * m->d;
+    for (int i = 0; i < m->L; i++) most = m->layers[i].F > most ? m->layers[i].F : most;
+    return most;
+}
+static int most_experts(const decoder *m) {
+    int most = 1;
+    for (int i = 0; i < m->L; i++) most = m->layers[i].E > most ? m->layers[i].E : most;
+    return most;
+}
+
+static size_t own_floats(const decoder *m) {
+    int I = widest(m), G = m->H / m->K;
+    size_t floats = (size_t) I + few_bytes(I) / 4 + (size_t) m->H * (2 + wide(m->d)) + (size_t) m->K * sizeof(reader) / 4 +
+                    (size_t) m->K * reader_floats(G, m->d) + 64;
+    return floats / 16 * 16;                        // pointers stand in it too
+}
+static size_t shared_floats(const decoder *m) {
+    size_t floats = 2 * (size_t) m->D + (size_t) (m->H + 2 * m->K) * m->d + most_experts(m) +
+                    2 * (size_t) (1 + m->C) * widest(m) + 64;
+    return floats / 16 * 16;
+}
+int64_t decoder_floats(const decoder *m) {
+    return (int64_t) (shared_floats(m) + (size_t) most_threads() * own_floats(m));
+}
+
+static own own_at(float *memory, const decoder *m) {
+    int I = widest(m), G = m->H / m->K;
+    own o = {.heads = (reader *) (void *) memory};
+    memory += (size_t) m->K * sizeof(reader) / 4;
+    for (int k = 0; k < m->K; k++, memory += reader_floats(G, m->d)) o.heads[k] = reader_at(memory, G, m->d);
+    o.row = memory;
+    o.total = o.row + I;
+    o.most = o.total + m->H;
+    o.sum = o.most + m->H;
+    o.bytes = few_at((char *) (o.sum + (size_t) m->H * wide(m->d)), I);
+    return o;
+}
+static shared shared_at(float *memory, const decoder *m) {
+    shared s = {.x = memory};
+    s.q = s.x + m->D;
+    s.k = s.q + (size_t) m->H * m->d;
+    s.v = s.k + (size_t) m->K * m->d;
+    s.scores = s.v + (size_t) m->K * m->d;
+    s.gate = s.scores + most_experts(m);
+    s.up = s.gate + (size_t) (1 + m->C) * widest(m);
+    s.y = s.up + (size_t) (1 + m->C) * widest(m);
+    return s;
+}
+
+static void norm_row(float *out, const float *x, const float *weight, float eps, int D) {
+    double squares = 0.0;
+    vec part = {0};
+    int i = 0;
+    for (; i + LANES <= D; i += LANES) part += load(x + i) * load(x + i);
+    for (; i < D; i++) squares += (double) x[i] * x[i];
+    float scale = (float) (1.0 / sqrt((squares + sum_lanes(part)) / D + eps));
+    for (i = 0; i < D; i++) out[i] = x[i] * scale * (weight ? weight[i] : 1.0f);
+}
+
+// The row in bytes too, where a matrix is in bits.
+static void ready(own *o, int I, int in_bits) {
+    if (in_bits) to_bytes(&o->bytes, o->row, I, 0, I / GROUP);
+}
+
+static void gated(float *out, const float *gate, const float *up, int n) {
+    for (int i = 0; i < n; i += LANES) {
+        int some = n - i < LANES ? n - i : LANES;
+        vec g = load_some(gate + i, some, 0.0f);
+        store_some(out + i, g / (1.0f + exp_of(-g)) * load_some(up + i, some, 0.0f), some);
+    }
+}
+
+// Turn, normalise or sharpen one head, as tinyscout.text.attention does.
+static void place(float *head, const decoder *m, const layer *l, const float *cos, const float *sin, float temperature) {
+    for (int i = 0; i < m->d / 2 && l->rope; i++) {
+        float even = head[2 * i], odd = head[2 * i + 1];
+        head[2 * i] = even * cos[i] - odd * sin[i];
+        head[2 * i + 1] = even * sin[i] + odd * cos[i];
+    }
+    if (l->rope && m->qk_norm) norm_row(head, head, NULL, m->eps, m->d);
+    for (int i = 0; i < m->d && !l->rope; i++) head[i] *= temperature;
+}
+
+// One group of a key or value as integers and a scale, exactly as quantize_rows makes them (reference/quantize.py).
+static void keep_group(const past *k, const float *x, ptrdiff_t at) {
+    float most = 1e-6f;
+    for (int i = 0; i < k->group; i++) most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
+    float exact = most / (k->kind == INT4 ? 8.0f : 127.0f);
+    uint16_t half = to_bf16_one(exact);
+    if (from_bf16_one(half) < exact) half++;        // up, so that the largest number stays within reach
+    float scale = from_bf16_one(half);
+    ((uint16_t *) k->scales)[at / k->group] = half;
+    for (int i = 0; i < k->group; i++) {
+        float whole = rintf(x[i] / scale);
+        if (k->kind == INT8) {
+            ((int8_t *) k->values)[at + i] = (int8_t) (whole > 127 ? 127 : whole < -127 ? -127 : (int) whole);
+            continue;
+        }
+        int four = (whole > 7 ? 7 : whole < -8 ? -8 : (int) whole) & 15;
+        uint8_t *pair = (uint8_t *) k->values + (at + i) / 2;
+        *pair = (uint8_t) ((at + i) % 2 ? (*pair & 15) | four << 4 : four);
+    }
+}
+
+// One head's key or value, put into the cache at `slot` in the cache's form.
+static void keep(const past *k, const float *row, int64_t slot, int head, int K, int d) {
+    ptrdiff_t at = ((ptrdiff_t) slot * K + head) * d;
+    if (k->kind == F32) memcpy((float *) k->values + at, row, sizeof(float) * (size_t) d);
+    else if (k->kind == BF16) for (int i = 0; i < d; i++) ((uint16_t *) k->values)[at + i] = to_bf16_one(row[i]);
+    else for (int g = 0; g < d / k->group; g++) keep_group(k, row + g * k->group, at + (ptrdiff_t) g * k->group);
+}
+
+// Every key head's queries over this thread's share of the keys.
+static void read_past(own *o, const shared *s, const decoder *m, const layer *l, int64_t position, int part, int parts) {
+    int G = m->H / m->K, stop = (int) (position - l->first) + 1;
+    int64_t chunk_low = l->chunk ? position / l->chunk * l->chunk - l->first : 0;
+    int low = chunk_low > 0 ? (int) chunk_low : 0, tiles = (stop - low + KEYS - 1) / KEYS;
+    float root = 1.0f / sqrtf((float) m->d);
+    for (int k = 0; k < m->K; k++) {
+        for (int i = 0; i < G * m->d; i++) o->heads[k].q[i] = s->q[(size_t) k * G * m->d + i] * root;
+        for (int g = 0; g < G; g++) o->heads[k].seen[g] = stop;
+        reader_begins(&o->heads[k], G, m->d);
+    }
+    for (int t = (int) ((long) tiles * part / parts); t < (int) ((long) tiles * (part + 1) / parts); t++)
+        for (int k = 0; k < m->K; k++) {
+            int from = low + t * KEYS, to = from + KEYS < stop ? from + KEYS : stop;
+            read_keys(&o->heads[k], G, &l->keys, &l->values, 0, from, to, k, m->K, m->d);
+        }
+    for (int k = 0; k < m->K; k++) {
+        memcpy(o->total + k * G, o->heads[k].total, sizeof(float) * (size_t) G);
+        memcpy(o->most + k * G, o->heads[k].most, sizeof(float) * (size_t) G);
+        memcpy(o->sum + (size_t) k * G * wide(m->d), o->heads[k].sum, sizeof(float) * (size_t) G * wide(m->d));
+    }
+}
+
+// What all threads have read, as one  ->  row (H, d)
+static void combine(float *row, const own *all_own, const decoder *m, int parts) {
+    for (int h = 0; h < m->H; h++) {
+        float most = -INFINITY, total = 0.0f;
+        for (int p = 0; p < parts; p++) most = all_own[p].most[h] > most ? all_own[p].most[h] : most;
+        for (int i = 0; i < m->d; i++) row[(size_t) h * m->d + i] = 0.0f;
+        for (int p = 0; p < parts; p++) {
+            if (all_own[p].total[h] == 0.0f) continue;              // it had no keys to read
+            float weight = expf(all_own[p].most[h] - most);
+            total += weight * all_own[p].total[h];
+            for (int i = 0; i < m->d; i++)
+                row[(size_t) h * m->d + i] += weight * all_own[p].sum[(size_t) h * wide(m->d) + i];
+        }
+        for (int i = 0; i < m->d; i++) row[(size_t) h * m->d + i] /= total;
+    }
+}
+
+// The c-th best of E scores; of equals the lower expert, as in router.
+static int choice(const float *scores, int E, int c, const int *before) {
+    int best = -1;
+    for (int e = 0; e < E; e++) {
+        int taken = 0;
+        for (int i = 0; i < c; i++) taken |= before[i] == e;
+        if (!taken && (best < 0 || scores[e] > scores[best])) best = e;
+    }
+    return best;
+}
+
+// Add this thread's share of a product to x.
+static void add_part(float *x, float *y, const own *o, const matrix *w, int expert, int I, int D, int part, int parts) {
+    few_rows_part(y, o->row, &o->bytes, w, expert, 1, I, D, part, parts);
+    int first, last;
+    share(w, D, part, parts, &first, &last);
+    for (int i = first; i < last; i++) x[i] += y[i];
+}
+
+static void attention_block(const decoder *m, const layer *l, shared *s, own *all_own, int64_t position, const float *cos,
+                            const float *sin, float temperature, barrier *b, int part, int parts) {
+    own *o = &all_own[part];
+    norm_row(o->row, s->x, l->attention_norm, m->eps, m->D);
+    ready(o, m->D, l->w_q.scales || l->w_k.scales || l->w_v.scales);
+    few_rows_part(s->q, o->row, &o->bytes, &l->w_q, 0, 1, m->D, m->H * m->d, part, parts);
+    few_rows_part(s->k, o->row, &o->bytes, &l->w_k, 0, 1, m->D, m->K * m->d, part, parts);
+    few_rows_part(s->v, o->row, &o->bytes, &l->w_v, 0, 1, m->D, m->K * m->d, part, parts);
+    wait_for_all(b, parts);
+    for (int h = m->H * part / parts; h < m->H * (part + 1) / parts; h++)
+        place(s->q + (size_t) h * m->d, m, l, cos, sin, temperature);
+    for (int k = m->K * part / parts; k < m->K * (part + 1) / parts; k++) {
+        place(s->k + (size_t) k * m->d, m, l, cos, sin, 1.0f);      // only the query is sharpened
+        keep(&l->keys, s->k + (size_t) k * m->d, position - l->first, k, m->K, m->d);
+        keep(&l->values, s->v + (size_t) k * m->d, position - l->first, k, m->K, m->d);
+    }
+    wait_for_all(b, parts);
+    read_past(o, s, m, l, position, part, parts);
+    wait_for_all(b, parts);
+    combine(o->row, all_own, m, parts);
+    ready(o, m->H * m->d, l->w_o.scales != NULL);
+    add_part(s->x, s->y, o, &l->w_o, 0, m->H * m->d, m->D, part, parts);
+    wait_for_all(b, parts);
+}
+
+static void feed_forward_block(const decoder *m, const layer *l, shared *s, own *o, barrier *b, int part, int parts) {
+    int chosen[m->C], D = m->D, F = l->F;
+    norm_row(o->row, s->x, l->feed_forward_norm, m->eps, D);
+    ready(o, D, l->gate.scales || l->up.scales);
+    few_rows_part(s->gate, o->row, &o->bytes, &l->gate, 0, 1, D, F, part, parts);
+    few_rows_part(s->up, o->row, &o->bytes, &l->up, 0, 1, D, F, part, parts);
+    if (l->E) few_rows_part(s->scores, o->row, &o->bytes, &l->w_router, 0, 1, D, l->E, part, parts);
+    wait_for_all(b, parts);
+    for (int c = 0; c < m->C && l->E; c++) {
+        chosen[c] = choice(s->scores, l->E, c, chosen);
+        norm_row(o->row, s->x, l->feed_forward_norm, m->eps, D);
+        for (int i = 0; i < D; i++) o->row[i] *= 1.0f / (1.0f + expf(-s->scores[chosen[c]]));
+        ready(o, D, l->w_gate.scales || l->w_up.scales);
+        few_rows_part(s->gate + (size_t) (1 + c) * F, o->row, &o->bytes, &l->w_gate, chosen[c], 1, D, F, part, parts);
+        few_rows_part(s->up + (size_t) (1 + c) * F, o->row, &o->bytes, &l->w_up, chosen[c], 1, D, F, part, parts);
+    }
+    if (l->E) wait_for_all(b, parts);
+    gated(o->row, s->gate, s->up, F);
+    ready(o, F, l->down.scales != NULL);
+    add_part(s->x, s->y, o, &l->down, 0, F, D, part, parts);
+    for (int c = 0; c < m->C && l->E; c++) {
+        gated(o->row, s->gate + (size_t) (1 + c) * F, s->up + (size_t) (1 + c) * F, F);
+        ready(o, F, l->w_down.scales != NULL);
+        add_part(s->x, s->y, o, &l->w_down, chosen[c], F, D, part, parts);
+    }
+    wait_for_all(b, parts);
+}
+
+// x (D): the token's vector, position: where it stands, cos and sin (d/2), temperature: of a global layer's query
+// ->  out (D), its hidden state after the last norm; its keys and values are in the cache then
+int decode(float *out, const float *x, const decoder *m, int64_t position, const float *cos, const float *sin,
+           float temperature) {
+    int most = most_threads();
+    own all_own[most];
+    shared s = shared_at(m->scratch, m);
+    for (int p = 0; p < most; p++) all_own[p] = own_at(m->scratch + shared_floats(m) + (size_t) p * own_floats(m), m);
+    memcpy(s.x, x, sizeof(float) * (size_t) m->D);
+    barrier b = {0};
+    #pragma omp parallel num_threads(most)
+    {
+        int part = thread(), parts = threads();
+        for (int i = 0; i < m->L; i++) {
+            attention_block(m, &m->layers[i], &s, all_own, position, cos, sin, temperature, &b, part, parts);
+            feed_forward_block(m, &m->layers[i], &s, &all_own[part], &b, part, parts);
+        }
+    }
+    norm_row(out, s.x, m->norm, m->eps, m->D);
+    return 0;
+}

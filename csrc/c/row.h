@@ -1,0 +1,34 @@
+// What softmax and the loss both ask of a row: its largest number and the sum of the exponentials.
+#pragma once
+
+#include "simd.h"
+
+static inline float row_max(const float *x, int n) {
+    int whole = n - n % LANES;
+    vec most = load_some(x + whole, n - whole, -__builtin_inff());
+    for (int i = 0; i < whole; i += LANES) most = max_of(most, load(x + i));
+    return largest_lane(most);                 // NaN may get lost, but not from the sum
+}
+
+// The sum of e^(x - middle), and each of them in out unless that is NULL.  A vector of floats adds up a block, which is too
+// short to drift, and a double the blocks: a vocabulary has 200,000 terms.
+INLINE double row_exp(float *out, const float *x, float middle, int n) {
+    enum { BLOCK = 64 * LANES };
+    double sum = 0.0;
+    for (int start = 0; start < n; start += BLOCK) {
+        int stop = n - start < BLOCK ? n : start + BLOCK, i = start;
+        vec sums = {0};
+        for (; i + LANES <= stop; i += LANES) {
+            vec e = exp_of(load(x + i) - middle);
+            if (out) store(out + i, e);
+            sums += e;
+        }
+        if (i < stop) {                 // what is missing counts as minus infinity
+            vec e = exp_of(load_some(x + i, stop - i, -__builtin_inff()) - middle);
+            if (out) store_some(out + i, e, stop - i);
+            sums += e;
+        }
+        sum += sum_lanes(sums);
+    }
+    return sum;
+}

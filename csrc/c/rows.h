@@ -1,0 +1,107 @@
+// Few rows of x against a matrix of any form: every weight is read once, so memory sets the pace (decoding).
+//
+// Called by every thread of a parallel region with its share: outputs are cut, never sums, so the result does not
+// depend on the number of threads.
+#pragma once
+
+#include "bits.h"
+
+enum { FEW = 12 };          // from this many rows on, plain numbers are packed (linear_3.c)
+
+// `columns` columns of w, each a run of I numbers in memory, against `rows` rows of x.
+INLINE void dots(float *out, const float *x, const void *values, ptrdiff_t at, ptrdiff_t step,
+                 int rows, int columns, int I, int O, int kind) {
+    vec sums[4][4] = {{{0}}};
+    int whole = I - I % LANES;
+    for (int i = 0; i < whole; i += LANES) {
+        vec w[4];
+        for (int c = 0; c < columns; c++) {
+            __builtin_prefetch((const char *) values + (at + c * step + i) * (kind == F32 ? 4 : 2) + 1024);
+            w[c] = widened(values, at + c * step + i, kind);
+        }
+        for (int r = 0; r < rows; r++)
+            for (int c = 0; c < columns; c++) sums[r][c] += load(x + (size_t) r * I + i) * w[c];
+    }
+    for (int c = 0; c < columns && whole < I; c++) {                // what is left, with zeros behind it
+        float rest[LANES] = {0};
+        for (int i = whole; i < I; i++) rest[i - whole] = widened_one(values, at + c * step + i, kind);
+        for (int r = 0; r < rows; r++)
+            sums[r][c] += load_some(x + (size_t) r * I + whole, I - whole, 0.0f) * load(rest);
+    }
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < columns; c++) out[(size_t) r * O + c] = sum_lanes(sums[r][c]);
+}
+
+// Outputs first to last - 1, where each column of w is a run in memory, as a checkpoint stores a projection.
+INLINE void rows_of_columns(float *out, const float *x, const matrix *w, ptrdiff_t at, int N, int I, int O,
+                            int first, int last, int kind) {
+    for (int o = first; o < last; o += 4) {
+        ptrdiff_t here = at + o * w->out;
+        for (int n = 0; n < N; n += 4) {
+            float *y = out + (size_t) n * O + o;
+            const float *x_n = x + (size_t) n * I;
+            if (last - o >= 4 && N - n >= 4) dots(y, x_n, w->values, here, w->out, 4, 4, I, O, kind);
+            else for (int r = n; r < N && r < n + 4; r++, y += O, x_n += I) {
+                if (last - o >= 4) dots(y, x_n, w->values, here, w->out, 1, 4, I, O, kind);
+                else for (int c = 0; c < last - o; c++)
+                    dots(y + c, x_n, w->values, here + c * w->out, w->out, 1, 1, I, O, kind);
+            }
+        }
+    }
+}
+
+// The same where each row of w is a run in memory, as a checkpoint stores experts: eight rows at a time are added to
+// the outputs, which stay in the nearest cache.
+INLINE void rows_of_rows(float *out, const float *x, const matrix *w, ptrdiff_t at, int N, int I, int O,
+                         int first, int last, int kind) {
+    enum { AT_ONCE = 8 };
+    for (int n = 0; n < N; n++) memset(out + (size_t) n * O + first, 0, sizeof(float) * (size_t) (last - first));
+    for (int i = 0; i < I; i += AT_ONCE) {
+        int rows = I - i < AT_ONCE ? I - i : AT_ONCE;
+        for (int n = 0; n < N; n++) {
+            float *y = out + (size_t) n * O;
+            const float *x_n = x + (size_t) n * I + i;
+            int o = first;
+            if (rows == AT_ONCE)
+                for (; o + LANES <= last; o += LANES) {
+                    vec a = {0}, b = {0};
+                    for (int j = 0; j < AT_ONCE; j += 2) {
+                        a += x_n[j] * widened(w->values, at + (i + j) * w->in + o, kind);
+                        b += x_n[j + 1] * widened(w->values, at + (i + j + 1) * w->in + o, kind);
+                    }
+                    store(y + o, load(y + o) + (a + b));
+                }
+            for (; o < last; o++)
+                for (int j = 0; j < rows; j++) y[o] += x_n[j] * widened_one(w->values, at + (i + j) * w->in + o, kind);
+        }
+    }
+}
+
+// Can this matrix be read along a run, or is it in bits?  (Any other layout is packed.)
+static inline int readable(const matrix *w) { return w->scales || w->in == 1 || w->out == 1; }
+
+// The outputs that thread `part` of `parts` computes: whole tiles, or whole vectors.
+static void share(const matrix *w, int O, int part, int parts, int *first, int *last) {
+    int unit = w->scales ? COLUMNS : LANES, units = (O + unit - 1) / unit;
+    *first = (int) ((long) units * part / parts) * unit;
+    *last = (int) ((long) units * (part + 1) / parts) * unit;
+    if (*last > O) *last = O;
+}
+
+// The share of thread `part` of `parts`:  x (N, I), also as bytes where w is in bits, w (I, O) of `expert`  ->  out (N, O)
+static void few_rows_part(float *out, const float *x, const few *bytes, const matrix *w, int expert,
+                          int N, int I, int O, int part, int parts) {
+    int first, last;
+    share(w, O, part, parts, &first, &last);
+    ptrdiff_t at = expert * w->expert;
+    if (w->scales) few_product(out, bytes, w, expert, N, I, O, first / COLUMNS, last / COLUMNS);
+    else if (w->in == 1) {
+        if (w->kind == F32) rows_of_columns(out, x, w, at, N, I, O, first, last, F32);
+        else if (w->kind == BF16) rows_of_columns(out, x, w, at, N, I, O, first, last, BF16);
+        else rows_of_columns(out, x, w, at, N, I, O, first, last, F16);
+    } else {
+        if (w->kind == F32) rows_of_rows(out, x, w, at, N, I, O, first, last, F32);
+        else if (w->kind == BF16) rows_of_rows(out, x, w, at, N, I, O, first, last, BF16);
+        else rows_of_rows(out, x, w, at, N, I, O, first, last, F16);
+    }
+}

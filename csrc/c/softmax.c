@@ -1,0 +1,12 @@
+// Softmax, equation (softmax).
+#include "row.h"
+
+// x (N, S)  ->  out (N, S)
+void softmax(float *out, const float *x, int N, int S) {
+    #pragma omp parallel for if ((size_t) N * S > SMALL)
+    for (int n = 0; n < N; n++) {
+        const float *x_n = x + (size_t) n * S;
+        float *out_n = out + (size_t) n * S, total = (float) row_exp(out_n, x_n, row_max(x_n, S), S);
+        for (int i = 0; i < S; i++) out_n[i] /= total;
+    }
+}

@@ -1,0 +1,13 @@
+// How many threads the kernels use.
+#include "threads.h"
+
+#include "simd.h"
+
+// -> how many it was before
+int set_threads(int count) {
+    int before = most_threads();
+#if defined(_OPENMP)
+    if (count > 0) omp_set_num_threads(count);
+#endif
+    return before;
+}

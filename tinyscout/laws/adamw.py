@@ -1,0 +1,64 @@
+"""What must hold for a step of AdamW."""
+import numpy as np
+from hypothesis import strategies as st
+
+from tinyscout import reference
+from tinyscout.laws.draw import few, generators, lengths, normal
+from tinyscout.laws.universal import EPS, close, confirmed
+
+steps = st.sampled_from([1, 2, 10, 100_000])
+rates = st.sampled_from([1e-2, 3e-4])
+
+
+@st.composite
+def adamw_step_inputs(draw):
+    """Means as gradients of some size leave them: v is at least the square of m, or a step could be of any length."""
+    rng, shape, size = draw(generators()), (draw(few), draw(lengths)), draw(st.sampled_from([1.0, 1e-3, 1e2]))
+    m = normal(rng, *shape, size=size / 3)
+    v = m * m + np.square(normal(rng, *shape, size=size))
+    return (normal(rng, *shape), normal(rng, *shape, size=size), m, v, draw(steps), draw(rates),
+            draw(st.sampled_from([0.9, 0.8])), draw(st.sampled_from([0.95, 0.999])), draw(st.sampled_from([1e-8, 1e-2])),
+            draw(st.sampled_from([0.0, 0.1])))
+
+
+def a_step_is_its_definition(ops, w, g, m, v, step, lr, beta1, beta2, eps, decay):
+    """First the weights shrink, then they move: in the order of torch.optim.AdamW."""
+    def by_definition(w, g, m, v, *_):
+        w = w * (1 - lr * decay)
+        m, v = m + (1 - beta1) * (g - m), v + (1 - beta2) * (g * g - v)
+        return w - lr / (1 - beta1 ** step) * m / (np.sqrt(v) / np.sqrt(1 - beta2 ** step) + eps)
+    args = w, g, m, v, step, lr, beta1, beta2, eps, decay
+    close(ops.adamw_step(*args)[0], confirmed(lambda *args: reference.adamw_step(*args)[0], by_definition, *args))
+
+
+def the_first_step_is_as_long_as_the_rate(ops, w, g, m, v, step, lr, beta1, beta2, eps, decay):
+    """From zeros, corrected, the means are the gradient and its square: their quotient is its sign."""
+    nothing, g = np.zeros_like(w), np.where(np.abs(g) < 1e-6, np.float32(1), g)
+    moved, _, _ = ops.adamw_step(nothing, g, nothing, nothing, 1, lr, beta1, beta2, 0.0, decay)
+    np.testing.assert_allclose(moved, -lr * np.sign(g), rtol=16 * EPS)
+
+
+def decay_is_apart_from_the_gradient(ops, w, g, m, v, step, lr, beta1, beta2, eps, decay):
+    """Without a gradient, now and before, weights shrink by their share; the means never see the decay."""
+    nothing = np.zeros_like(w)
+    shrunk, *means = ops.adamw_step(w, nothing, nothing, nothing, step, lr, beta1, beta2, 1e-8, 0.5)
+    np.testing.assert_allclose(shrunk, (1 - 0.5 * lr) * w, rtol=2 * EPS)
+    assert not any(mean.any() for mean in means)
+    with_decay, without = (ops.adamw_step(w, g, m, v, step, lr, beta1, beta2, eps, d)[1:] for d in (0.5, 0.0))
+    np.testing.assert_array_equal(with_decay, without)
+
+
+def the_size_of_the_gradients_does_not_matter(ops, w, g, m, v, step, lr, beta1, beta2, eps, decay):
+    """With eps 0, all gradients four times as large make the same step."""
+    moved, _, _ = ops.adamw_step(w, g, m, v, step, lr, beta1, beta2, 0.0, decay)
+    again, _, _ = ops.adamw_step(w, 4 * g, 4 * m, 16 * v, step, lr, beta1, beta2, 0.0, decay)
+    np.testing.assert_allclose(again, moved, rtol=2 * EPS, atol=4 * EPS * lr)
+
+
+INPUTS = {"adamw_step": adamw_step_inputs()}
+LAWS = {
+    a_step_is_its_definition: adamw_step_inputs(),
+    the_first_step_is_as_long_as_the_rate: adamw_step_inputs(),
+    decay_is_apart_from_the_gradient: adamw_step_inputs(),
+    the_size_of_the_gradients_does_not_matter: adamw_step_inputs(),
+}

@@ -1,0 +1,54 @@
+"""What must hold for the loss."""
+import math
+
+import numpy as np
+from hypothesis import strategies as st
+
+from tinyscout import reference
+from tinyscout.laws.draw import few, generators, lengths, normal
+from tinyscout.laws.universal import close, confirmed, judged
+
+
+@st.composite
+def cross_entropy_inputs(draw):
+    """Some targets are negative, but never all; logits of 1e3 must not overflow."""
+    rng, N, V = draw(generators()), draw(few), draw(lengths)
+    targets = rng.integers(0, V, N)
+    targets[1:][rng.random(N - 1) < draw(st.sampled_from([0.0, 0.5]))] = draw(st.sampled_from([-1, -100]))
+    return normal(rng, N, V, size=draw(st.sampled_from([1.0, 1e-3, 1e3]))), targets
+
+
+def the_loss_is_the_mean_surprise(ops, logits, targets):
+    """Minus the log of softmax at the target, row by row, and their mean."""
+    def by_definition(logits, targets):
+        rows = [-math.log(reference.softmax(row.astype(np.float64))[t]) for row, t in zip(logits, targets, strict=True)
+                if t >= 0]
+        return sum(rows) / len(rows)
+    args = (logits / max(1, np.abs(logits).max() / 5)).astype(np.float32), targets      # or 1 - p rounds to 0
+    close(ops.cross_entropy(*args), confirmed(reference.cross_entropy, by_definition, *args))
+
+
+def a_shift_of_a_row_does_not_matter_to_the_loss(ops, logits, targets):
+    """Whole numbers, so that adding one does not round."""
+    whole = np.round(logits)
+    close(ops.cross_entropy(whole + np.float32(64), targets), judged(reference.cross_entropy, whole, targets))
+
+
+def knowing_nothing_costs_the_log_of_the_vocabulary(ops, logits, targets):
+    np.testing.assert_allclose(ops.cross_entropy(np.zeros_like(logits), targets), math.log(logits.shape[1]), rtol=1e-6,
+                               atol=1e-7)
+
+
+def ignored_rows_may_hold_anything(ops, logits, targets):
+    other = logits.copy()
+    other[targets < 0] = np.nan
+    assert ops.cross_entropy(other, targets) == ops.cross_entropy(logits, targets)
+
+
+INPUTS = {"cross_entropy": cross_entropy_inputs()}
+LAWS = {
+    the_loss_is_the_mean_surprise: cross_entropy_inputs(),
+    a_shift_of_a_row_does_not_matter_to_the_loss: cross_entropy_inputs(),
+    knowing_nothing_costs_the_log_of_the_vocabulary: cross_entropy_inputs(),
+    ignored_rows_may_hold_anything: cross_entropy_inputs(),
+}

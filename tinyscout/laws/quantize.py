@@ -1,0 +1,207 @@
+"""What must hold for few bits: how far rounding may go, and how far a product of rounded numbers."""
+import math
+
+import ml_dtypes
+import numpy as np
+from hypothesis import strategies as st
+
+from tinyscout import reference
+from tinyscout.laws.draw import counts, generators, normal, sizes
+from tinyscout.laws.universal import EPS, judged
+from tinyscout.reference import Quantized, dequantize, quantize, quantize_rows
+
+LARGEST = {4: 8, 8: 127}
+ACTIVATIONS = 32        # inputs of a product that a kernel may round together, to 8 bits
+HALF = 0.5 + 256 * EPS  # of a step: division in float32 may put a number that lies between two on either side
+STEEPEST = 1.1          # the slope of silu is nowhere above 1.0998
+
+bits = st.sampled_from([4, 8])
+scale_dtypes = st.sampled_from([np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16)])
+
+
+def spread(rng, *shape):
+    """Normal numbers whose size varies from column to column, and some zeros."""
+    w = normal(rng, *shape) * 10 ** rng.uniform(-4, 2, (*shape[:-2], 1, shape[-1])).astype(np.float32)
+    w[rng.random(shape) < 0.05] = 0
+    return w
+
+
+@st.composite
+def matrix_inputs(draw):
+    rng, group = draw(generators()), draw(st.sampled_from([32, 128]))
+    I, O = group * draw(st.sampled_from([1, 2, 3, 9])), draw(st.sampled_from([16, 32, 272]))
+    E = draw(st.sampled_from([(), (), (1,), (3,)]))
+    w = spread(rng, *E, I, O)
+    if draw(st.booleans()):
+        w[..., :group, :2] = 0                                          # groups of zeros alone
+    return np.asfortranarray(w) if draw(st.booleans()) else w, draw(bits), group, draw(scale_dtypes)
+
+
+@st.composite
+def row_inputs(draw):
+    d = draw(st.sampled_from([2, 8, 32, 64, 128]))
+    lead = draw(st.sampled_from([(1, 1, 1), (2, 33, 3), (1, 5, 2)]))
+    return normal(draw(generators()), *lead, d, size=draw(sizes)), draw(bits), draw(scale_dtypes)
+
+
+@st.composite
+def quantized_inputs(draw):
+    if draw(st.booleans()):
+        return (quantize(*draw(matrix_inputs())),)
+    return (quantize_rows(*draw(row_inputs())),)
+
+
+@st.composite
+def product_inputs(draw):
+    """Tokens, of which some channels are far larger than the others, and a quantized matrix."""
+    w = quantize(*draw(matrix_inputs().filter(lambda args: args[0].ndim == 2)))
+    rng, lead = draw(generators()), draw(st.sampled_from([(1,), (3,), (33,), (2, 3)]))
+    x = normal(rng, *lead, w.shape[0], size=draw(sizes))
+    x[..., rng.integers(0, w.shape[0], 3)] *= 50
+    return x, w, normal(rng, w.shape[1]) if draw(st.booleans()) else None
+
+
+@st.composite
+def expert_inputs(draw):
+    rng, N, E = draw(generators()), draw(counts), draw(st.integers(1, 4))
+    group, form = draw(st.sampled_from([32, 128])), draw(st.tuples(bits, st.just(None), scale_dtypes))
+    D, F, k = group * draw(st.integers(1, 2)), group * draw(st.integers(1, 3)), draw(st.integers(1, E))
+    expert = rng.permuted(np.tile(np.arange(E), (N, 1)), axis=1)[:, :k]
+    gate = rng.uniform(0.01, 1, (N, k)).astype(np.float32)
+    weights = [quantize(normal(rng, E, I, O, size=I ** -0.5), form[0], group, form[2])
+               for I, O in [(D, F), (D, F), (F, D)]]
+    return normal(rng, N, D), expert, gate, *weights
+
+
+@st.composite
+def memory_inputs(draw):
+    """Queries, and keys and values in few bits."""
+    rng, T, past = draw(generators()), draw(st.sampled_from([1, 3, 33])), draw(st.sampled_from([0, 1, 64]))
+    K, G, d = draw(st.integers(1, 3)), draw(st.integers(1, 5)), draw(st.sampled_from([2, 8, 32, 64]))
+    k, v = normal(rng, 1, past + T, K, d), normal(rng, 1, past + T, K, d)
+    chunk, first = draw(st.sampled_from([None, 16])), draw(st.sampled_from([0, 5]))
+    return normal(rng, 1, T, K * G, d), k, v, chunk, first, draw(bits), draw(scale_dtypes)
+
+
+def within(given, truth, slack):
+    """given is no further from the truth than float32 and what was allowed for rounding, element by element."""
+    value = truth.value
+    own = max(float(np.abs(y - value).max(initial=0)) for y in truth.yardsticks)
+    bound = slack + 2 * own + 4 * EPS * np.abs(value).max(initial=0)
+    over = np.abs(np.asarray(given, np.float64) - value) - bound
+    assert np.isfinite(over).all(), "not finite: an element that was never written, or an overflow"
+    assert (over <= 0).all(), f"off by {over.max():.3g} more than equation (activations) allows"
+
+
+def activation_bound(x, w):
+    """How far a product may be off whose input is rounded to 8 bits, each 32 of it together, equation (activations).
+
+    x (..., I), w Quantized (I, O)  ->  (..., O) float64: half a step of every input, times the weight it meets
+    """
+    groups = np.abs(x.astype(np.float64)).reshape(*x.shape[:-1], -1, ACTIVATIONS)
+    steps = np.repeat(groups.max(-1) / 127, ACTIVATIONS, axis=-1)
+    return HALF * steps @ np.abs(dequantize(w, np.float64))
+
+
+def expert_bound(x, w_gate, w_up, w_down):
+    """The same through a whole expert: what gate and up are off moves the hidden numbers, and these the result.
+
+    x (N, D) float64 already scaled, the weights of one expert Quantized  ->  (N, D)
+    """
+    gate, up = reference.linear(x, w_gate), reference.linear(x, w_up)
+    off_gate, off_up = activation_bound(x, w_gate), activation_bound(x, w_up)
+    open_, hidden = np.abs(gate * reference.sigmoid(gate)), np.abs(reference.swiglu(gate, up))
+    off = (open_ + STEEPEST * off_gate) * off_up + STEEPEST * off_gate * np.abs(up)
+    return off @ np.abs(dequantize(w_down, np.float64)) + activation_bound(hidden + off, w_down)
+
+
+def ones(w):
+    """The same with every integer one: its numbers are the scales, each where it applies."""
+    return Quantized(np.full_like(w.values, 1 if w.bits == 8 else 0x11), w.scales)
+
+
+def lost(plain, integers_times_scales, steps, bits):
+    """Half a step at most; with 4 bits, whose largest is 7, a positive extreme may lose a whole one."""
+    wrong = np.abs(integers_times_scales - plain)
+    saturated = (bits == 4) & (plain > 7.5 * steps)
+    assert (wrong <= np.where(saturated, 1 + 16 * EPS, HALF) * steps).all()
+
+
+def a_weight_is_off_by_half_a_step(ops, w, bits, group, scale_dtype):
+    """Every number, and so every number is in its place, equation (rounding)."""
+    q = ops.quantize(w, bits, group, scale_dtype)
+    assert (q.shape, q.bits, q.group, q.scales.dtype) == (w.shape, bits, group, scale_dtype)
+    steps = dequantize(ones(q), np.float64)
+    lost(w.astype(np.float64), dequantize(q, np.float64), steps, bits)
+    largest = np.abs(w).reshape(*w.shape[:-2], -1, group, w.shape[-1]).max(-2)
+    least = np.maximum(largest, np.float32(1e-6)) / np.float64(LARGEST[bits])
+    assert (steps[..., ::group, :] >= least * (1 - EPS)).all(), "a scale too small for the largest of its group"
+    assert (steps[..., ::group, :] <= least * (1 + (EPS if scale_dtype == np.float32 else 2 ** -7))).all()
+
+
+def a_key_is_off_by_half_a_step(ops, x, bits, scale_dtype):
+    q = ops.quantize_rows(x, bits, scale_dtype)
+    steps = np.repeat(q.scales.astype(np.float64), q.group, axis=-1)
+    lost(x.astype(np.float64), dequantize(q, np.float64), steps, bits)
+
+
+def what_is_on_the_grid_comes_back(ops, w, bits, group, scale_dtype):
+    """Numbers that are whole steps are kept, integers and scales bit for bit; so quantizing twice is quantizing once.
+
+    The lowest integer is among them: where a positive extreme was cut off, a second time would cut again.
+    """
+    integers = np.random.default_rng(0).integers(-LARGEST[bits] + (bits == 8), LARGEST[bits], w.shape)
+    integers[..., ::group, :] = -LARGEST[bits]
+    steps = quantize(w, bits, group, ml_dtypes.bfloat16)                # seven bits of mantissa: products stay exact
+    grid = (integers * dequantize(ones(steps))).astype(np.float32)
+    once = ops.quantize(grid, bits, group, scale_dtype)
+    np.testing.assert_array_equal(ops.dequantize(once, np.float32), grid)
+    twice = ops.quantize(ops.dequantize(once, np.float32), bits, group, scale_dtype)
+    for a, b in zip(once, twice, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def a_product_takes_integers_and_scales(ops, x, w, bias):
+    """The product with the numbers that they stand for; a kernel may round the input to 8 bits as well."""
+    y = ops.linear(x, w, bias)
+    assert y.dtype == np.float32
+    within(y, judged(reference.linear, x, w, bias), activation_bound(x, w))
+    np.testing.assert_array_equal(reference.linear(x, w, bias), reference.linear(x, dequantize(w), bias))
+
+
+def experts_take_integers_and_scales(ops, x, expert, gate, w_gate, w_up, w_down):
+    weights = w_gate, w_up, w_down
+    slack = np.zeros(x.shape)
+    for n, choice in np.ndindex(expert.shape):
+        mine = (x[n] * gate[n, choice]).astype(np.float64)
+        slack[n] += expert_bound(mine[None], *(reference.part(w, expert[n, choice]) for w in weights))[0]
+    within(ops.experts(x, expert, gate, *weights), judged(reference.experts, x, expert, gate, *weights), slack)
+
+
+def attention_takes_integers_and_scales(ops, q, k, v, chunk, first, bits, scale_dtype):
+    """Attention to the numbers that they stand for."""
+    stored = [quantize_rows(a, bits, scale_dtype) for a in (k, v)]
+    args = q, *stored, True, chunk, first
+    within(ops.grouped_query_attention(*args), judged(reference.grouped_query_attention, *args), 0.0)
+
+
+def few_bits_of_memory_change_little(ops, q, k, v, chunk, first, bits, scale_dtype):
+    """A score moves by what its key is off, a weight by the factor that makes of it, equation (attention-loss)."""
+    keys, values = (quantize_rows(a, bits, scale_dtype) for a in (k, v))
+    off_k, off_v = (np.abs(dequantize(w, np.float64) - a).max() for w, a in [(keys, k), (values, v)])
+    score = off_k * np.abs(q.astype(np.float64)).sum(-1, keepdims=True) / math.sqrt(q.shape[-1])
+    slack = np.expm1(2 * score) * np.abs(v).max() + off_v
+    truth = judged(reference.grouped_query_attention, q, k, v, True, chunk, first)
+    within(ops.grouped_query_attention(q, keys, values, True, chunk, first), truth, slack)
+
+
+INPUTS = {"quantize": matrix_inputs(), "quantize_rows": row_inputs(), "dequantize": quantized_inputs()}
+LAWS = {
+    a_weight_is_off_by_half_a_step: matrix_inputs(),
+    a_key_is_off_by_half_a_step: row_inputs(),
+    what_is_on_the_grid_comes_back: matrix_inputs(),
+    a_product_takes_integers_and_scales: product_inputs(),
+    experts_take_integers_and_scales: expert_inputs(),
+    attention_takes_integers_and_scales: memory_inputs(),
+    few_bits_of_memory_change_little: memory_inputs(),
+}

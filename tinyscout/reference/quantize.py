@@ -1,0 +1,159 @@
+"""Few bits: numbers as small integers, and for every group of them one scale."""
+from typing import Any, NamedTuple
+
+import numpy as np
+
+COLUMNS, QUAD = 16, 4       # a tile's columns, one per lane of a vector register; inputs that lie side by side in it
+ROW_GROUP = 32              # channels of a key or value that share a scale
+LEVELS = {4: 8, 8: 127}     # into how many steps the largest number of a group is cut
+FLOOR = 1e-6                # and what a largest number counts as at least, so that a group of zeros has a scale
+
+
+class Quantized(NamedTuple):
+    """A matrix (I, O), or E of them, as integers and scales, equation (quantized).
+
+    values (..., O/16, I/4, 16, 4) int8, or (..., O/16, I/8, 16, 4) uint8 with two 4-bit integers in each
+    scales (..., O/16, I/group, 16)
+
+    A tile of 16 columns lies together, and four (or eight) inputs of a column side by side in it: one load then
+    feeds 16 products.  The group, 32 or 128 inputs, and the bits, 8 or 4, follow from the shapes.
+    """
+
+    values: Any
+    scales: Any
+
+    @property
+    def bits(self):
+        return 4 if self.values.dtype == np.uint8 else 8
+
+    @property
+    def shape(self):
+        *E, tiles, quads, _, _ = self.values.shape
+        return (*E, quads * QUAD * 8 // self.bits, tiles * COLUMNS)
+
+    @property
+    def group(self):
+        return self.shape[-2] // self.scales.shape[-2]
+
+    @property
+    def nbytes(self):
+        return self.values.nbytes + self.scales.nbytes
+
+
+class QuantizedRows(NamedTuple):
+    """Keys or values (..., d) as integers and scales, each row on its own, equation (quantized).
+
+    values (..., d) int8, or (..., d/2) uint8 with two 4-bit integers in each; scales (..., d/group), group min(32, d)
+    """
+
+    values: Any
+    scales: Any
+
+    @property
+    def bits(self):
+        return 4 if self.values.dtype == np.uint8 else 8
+
+    @property
+    def shape(self):
+        return (*self.values.shape[:-1], self.values.shape[-1] * 8 // self.bits)
+
+    @property
+    def group(self):
+        return self.shape[-1] // self.scales.shape[-1]
+
+    @property
+    def nbytes(self):
+        return self.values.nbytes + self.scales.nbytes
+
+
+def rounded(x, bits, scale_dtype):
+    """Integers and the scale of each group, which lies along the last axis, equation (rounding).
+
+    x (..., group)  ->  integers (..., group) int8, scales (..., 1) in `scale_dtype`.  Raises ValueError.
+
+    A scale that its type cannot hold is rounded up, so that the largest number of its group stays within reach.
+    """
+    x = x.astype(np.float32, copy=False)
+    levels, least = LEVELS[bits], np.float32(FLOOR)
+    exact = np.maximum(np.abs(x).max(-1, keepdims=True), least) / np.float32(levels)
+    if not np.isfinite(exact).all():
+        raise ValueError("only finite numbers can be quantized")
+    scales = exact.astype(scale_dtype)
+    steps = scales.view(f"u{scales.itemsize}")
+    steps += scales.astype(np.float32) < exact              # of positive floats the next has the next bit pattern
+    low, high = (-8, 7) if bits == 4 else (-127, 127)
+    return np.clip(np.rint(x / scales.astype(np.float32)), low, high).astype(np.int8), scales
+
+
+def quantize(w, bits=4, group=32, scale_dtype=np.float32):
+    """A matrix in few bits: every `group` inputs of a column share a scale, equation (quantized).
+
+    w (I, O) or (E, I, O), bits 4 or 8, group of inputs, scale_dtype of floats  ->  Quantized
+
+    With 4 bits and float32 scales for 128 these are Meta's own integers and scales, bit for bit.
+    Raises ValueError where O is no multiple of 16 or I none of the group, and for numbers that are not finite.
+    """
+    *E, I, O = w.shape
+    if bits not in LEVELS or group % 8 or O % COLUMNS or I % group:
+        raise ValueError(f"a matrix of {I} x {O} cannot be cut into tiles of {COLUMNS} columns and groups of {group} "
+                         f"inputs of {bits} bits")
+    tiles = np.moveaxis(w.reshape(*E, I, O // COLUMNS, COLUMNS), -3, -1)                # (..., O/16, 16, I)
+    integers, scales = rounded(tiles.reshape(*tiles.shape[:-1], I // group, group), bits, scale_dtype)
+    values = packed(integers.reshape(tiles.shape)) if bits == 4 else integers
+    values = values.reshape(*E, O // COLUMNS, COLUMNS, -1, QUAD).swapaxes(-3, -2)
+    return Quantized(np.ascontiguousarray(values), np.ascontiguousarray(scales[..., 0].swapaxes(-1, -2)))
+
+
+def quantize_rows(x, bits=8, scale_dtype=np.float32):
+    """Keys or values in few bits: every min(32, d) channels share a scale, equation (quantized).
+
+    x (..., d), bits 4 or 8, scale_dtype of floats  ->  QuantizedRows.  Raises ValueError.
+    """
+    d = x.shape[-1]
+    group = min(ROW_GROUP, d)
+    if bits not in LEVELS or d % group or (bits == 4 and d % 2):
+        raise ValueError(f"rows of {d} channels cannot be cut into groups of {group} numbers of {bits} bits")
+    integers, scales = rounded(x.reshape(*x.shape[:-1], d // group, group), bits, scale_dtype)
+    integers = integers.reshape(x.shape)
+    return QuantizedRows(packed(integers) if bits == 4 else integers, scales[..., 0])
+
+
+def packed(integers):
+    """Two 4-bit integers to a byte, the first in the low half.
+
+    integers (..., n) int8 from -8 to 7  ->  (..., n/2) uint8
+    """
+    pair = integers.view(np.uint8)
+    return pair[..., 0::2] & 15 | pair[..., 1::2] << 4
+
+
+def nibbles(values):
+    """Two 4-bit integers of each byte, the low half first.
+
+    values (..., n) uint8  ->  (..., 2 * n) int8 from -8 to 7
+    """
+    pair = np.stack([values << 4, values], axis=-1).view(np.int8) >> 4          # the shift back repeats the sign
+    return pair.reshape(*values.shape[:-1], -1)
+
+
+def dequantize(w, dtype=np.float32):
+    """The numbers that a quantized matrix or rows stand for: integer times scale, equation (quantized).
+
+    w Quantized (..., I, O) or QuantizedRows (..., d)  ->  array of the same shape in `dtype`
+    """
+    integers = nibbles(w.values) if w.values.dtype == np.uint8 else w.values
+    if isinstance(w, Quantized):                    # out of the tiles: (..., O/16, I/q, 16, q) -> (..., I, O)
+        integers = np.moveaxis(integers, -4, -2).swapaxes(-1, -3).reshape(w.shape)
+        scales = np.moveaxis(w.scales, -3, -2).reshape(*w.shape[:-2], -1, w.shape[-1])
+        return integers * np.repeat(scales.astype(dtype), w.group, axis=-2)
+    return integers * np.repeat(w.scales.astype(dtype), w.group, axis=-1)
+
+
+def dense(w, dtype):
+    """Any form of a weight as plain numbers in `dtype`: a stored array is widened, a quantized one multiplied out."""
+    return dequantize(w, dtype) if isinstance(w, Quantized | QuantizedRows) else w.astype(dtype, copy=False)
+
+
+def part(w, index):
+    """A part of any form of a weight, along its leading axes: expert e of (E, I, O), or the keys of a few tokens."""
+    return type(w)(*(a[index] for a in w)) if isinstance(w, Quantized | QuantizedRows) else w[index]
