@@ -140,7 +140,7 @@ def try_all(name, examples):
 
 @pytest.mark.parametrize("name", REPLACED)
 def test_bad_input(name):
-    command = [sys.executable, "-c", f"import test_bad_input; test_bad_input.try_all({name!r}, 20)"]
+    command = [sys.executable, "-c", f"import test_bad_input; test_bad_input.try_all({name!r}, 8)"]
     here = Path(__file__).parent, Path(tinyscout.__file__).parents[1]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, here))},
                           capture_output=True, text=True, timeout=600)

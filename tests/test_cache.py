@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyscout import reference, scout
-from tinyscout.cache import Cache, LayerCache
+from tinyscout.cache import KV, Cache, LayerCache
 from tinyscout.config import Layer, mini, plan
 from tinyscout.text import text_model
 from tinyscout.weights import init, tree_map
@@ -221,3 +221,79 @@ def test_all_or_nothing():
     with cache.all_or_nothing():
         cache.advance(5)
     assert cache.length == 8
+
+
+@pytest.mark.parametrize("kv", KV)
+@pytest.mark.parametrize("chunk", [None, 4])
+def test_a_layer_keeps_what_it_was_given_in_its_form(kv, chunk):
+    """Whatever the pieces, the same as encoding everything at once."""
+    rng = np.random.default_rng(0)
+    k, v = rng.standard_normal((2, 1, 30, 2, 16)).astype(np.float32)
+    layer, length = LayerCache(chunk, kv), 0
+    for T in (1, 2, 1, 7, 1, 1, 5, 12):
+        keys, values, first = layer.extend(length, k[:, length:length + T], v[:, length:length + T])
+        length += T
+        for kept, plain in (keys, k), (values, v):
+            expected = layer.encoded(plain[:, first:length])
+            for mine, theirs in zip(leaves(kept), leaves(expected), strict=True):
+                np.testing.assert_array_equal(mine, theirs)
+                assert mine.base is not None, "a view of the buffer, not a copy"
+        layer.trim(length)
+    assert layer.nbytes() == sum(leaf.nbytes for buffer in (layer.keys, layer.values) for leaf in leaves(buffer))
+
+
+def leaves(buffer):
+    return buffer if isinstance(buffer, tuple) else (buffer,)
+
+
+def test_bytes_of_every_form():
+    """Per token, key head and 32 channels of a global layer: 32 floats, or integers and a scale of two bytes."""
+    config = mini(vision=False, head_dim=32).text
+    for kv, of_global, of_chunked in [("float32", 128, 128), ("bfloat16", 64, 64), ("int8", 34, 64), ("int4", 18, 64)]:
+        cache = Cache(config, kv)
+        for layer in cache.layers:
+            layer.make_room(0, 8, 1, config.n_kv_heads, config.head_dim)
+        found = [layer.nbytes() // (2 * 8 * config.n_kv_heads) for layer in cache.layers]
+        assert found == [of_chunked] * 3 + [of_global]
+        assert cache.nbytes == sum(layer.nbytes() for layer in cache.layers)
+
+
+@pytest.mark.parametrize("kv", KV)
+def test_room_is_made_rarely_and_kept(kv):
+    """Buffers double; in between the same memory is handed out, so that a kernel may write into it."""
+    layer, seen = LayerCache(None, kv), []
+    for n in range(100):
+        layer.make_room(n, 1, 1, 2, 32)
+        where = [leaf.ctypes.data for buffer in (layer.keys, layer.values) for leaf in leaves(buffer)]
+        if not seen or seen[-1] != where:
+            seen.append(where)
+        assert layer.keys.shape[1] > n
+        assert all(leaf.flags.c_contiguous for leaf in leaves(layer.keys))
+    assert len(seen) <= 9
+
+
+@pytest.mark.parametrize("kv", ["bfloat16", "int8", "int4"])
+def test_cuts_do_not_matter_in_any_form(kv):
+    """What is kept is rounded; it is rounded alike however the tokens came."""
+    config = mini(vision=False).text
+    weights = init(mini(vision=False)).text
+    x = np.random.default_rng(0).standard_normal((1, 30, config.dim)).astype(np.float32)
+    ends = []
+    for edges in ([0, 30], [0, 7, 8, 20, 30], range(31)):
+        cache = Cache(config, kv)
+        for a, b in pairwise(edges):
+            with cache.all_or_nothing():
+                y = text_model(x[:, a:b], weights, config, cache)
+        ends.append(y[0, -1])
+    exact = text_model(x, weights, config)[0, -1]
+    off = np.abs(ends[0] - exact).max()
+    assert off > 0
+    for end in ends[1:]:
+        assert np.abs(end - ends[0]).max() <= off / 2       # a key on the edge of two integers may fall to either
+
+
+def test_a_form_that_there_is_not():
+    with pytest.raises(ValueError, match="cannot be kept as 'int2': choose from float32, bfloat16, int8, int4"):
+        Cache(CONFIG.text, "int2")
+    with pytest.raises(ValueError, match="rows of 48 channels cannot be cut"):
+        Cache(mini(head_dim=48).text, "int8")

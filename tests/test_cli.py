@@ -13,7 +13,7 @@ from PIL import Image
 
 import tinyscout
 from tinyscout import reference
-from tinyscout.cli import chat, generate, main, tokenize
+from tinyscout.cli import COMMANDS, chat, generate, main, tokenize
 from tinyscout.cli.info import ranges, short
 from tinyscout.config import mini
 from tinyscout.tokenizer import train
@@ -332,7 +332,7 @@ def test_check_takes_a_kernel_that_crashes_as_broken(run, tmp_path):
     "tokenize sea --model HERE/config.json", "info nowhere", "info EMPTY", "check nowhere.py", "check EMPTY",
     "check HERE/config.json", "check BAD.py", "check SAME.py", "check SAME.py --only dance",
     "bench --backends abacus", "bench --quick --prefill", "bench --out EMPTY/no/where.json --quick",
-    "bench --prefill 9000 --peer none", "dance", ""])
+    "bench --prefill 9000 --peers none", "dance", ""])
 def test_bad_input_is_one_line_and_code_2(run, saved, tmp_path, words):
     (tmp_path / "BAD.py").write_text("def (\n")
     (tmp_path / "SAME.py").write_text("from tinyscout.reference import *\n")
@@ -359,7 +359,7 @@ def test_a_bug_can_be_traced(saved, monkeypatch):
         main(["generate", "sea", "--model", "nowhere"])
 
 
-@pytest.mark.parametrize("command", [[], ["generate"], ["chat"], ["tokenize"], ["info"], ["check"], ["bench"]])
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_help_has_an_example(run, command):
     said = run(*command, "--help")
     assert said.code == 0

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "tinyscout"
 
 FLOORS = [                      # each may import from its own floor and from those below
     {"config", "progress", "reference", "simulator", "machine"},
-    {"weights", "cache", "tokenizer", "vocabulary", "image", "hf", "files", "names", "disk"},
+    {"weights", "cache", "tokenizer", "vocabulary", "image", "hf", "files", "names", "disk", "budget"},
     {"text", "vision", "chat", "checkpoint", "kernels"},
     {"scout"},
     {"generate", "train", "laws", "quantize"},
@@ -26,7 +26,8 @@ THIRD_PARTY = {                 # beside numpy and rich, which every file may us
     "reference": set(), "laws": {"hypothesis", "PIL", "regex", "ml_dtypes"}, "tokenizer": {"regex"},
     "vocabulary": {"regex"}, "image": {"PIL"}, "checkpoint": {"ml_dtypes"}, "cache": {"ml_dtypes"},
     "files": {"ml_dtypes", "safetensors"}, "quantize": {"ml_dtypes"},
-    "bench": {"torch", "transformers", "matplotlib", "safetensors", "ml_dtypes", "threadpoolctl"},
+    "bench": {"torch", "transformers", "matplotlib", "safetensors", "ml_dtypes", "threadpoolctl", "gguf",
+              "llama_cpp"},
     "cli": {"hypothesis", "PIL"},
 }
 STANDARD = {"numpy", "rich", "tinyscout", "cffi"}

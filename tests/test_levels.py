@@ -20,7 +20,8 @@ LEVELS = library.LEVELS[:library.module.lib.level() + 1]
 @pytest.mark.parametrize("level", LEVELS)
 def test_every_level_obeys_the_laws(level, monkeypatch):
     monkeypatch.setenv("TINYSCOUT_C", level)
-    done = subprocess.run([sys.executable, "-c", CHECK.format(level=level)], capture_output=True, text=True, timeout=600)
+    command = [sys.executable, "-c", CHECK.format(level=level)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
 
 

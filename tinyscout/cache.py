@@ -98,6 +98,7 @@ class Cache:
             quantize_rows(np.zeros((1, config.head_dim), np.float32), BITS[kv])         # refuses what it cannot cut
         self.length = 0
         self.features = None                        # (N, D) or None
+        self.prepared = None                        # what a backend found out about a model and this cache
         self.layers = [LayerCache(config.chunk, "bfloat16" if kv in BITS else kv) if layer.chunked
                        else LayerCache(None, kv) for layer in config.layers]
 

@@ -39,7 +39,7 @@ static size_t own_floats(const decoder *m) {
     return floats / 16 * 16;                        // pointers stand in it too
 }
 static size_t shared_floats(const decoder *m) {
-    size_t floats = 2 * (size_t) m->D + (size_t) (m->H + 2 * m->K) * m->d + most_experts(m) +
+    size_t floats = (size_t) m->D + (size_t) (m->H + 2 * m->K) * m->d + most_experts(m) +
                     2 * (size_t) (1 + m->C) * widest(m) + 64;
     return floats / 16 * 16;
 }
@@ -60,8 +60,7 @@ static own own_at(float *memory, const decoder *m) {
     return o;
 }
 static shared shared_at(float *memory, const decoder *m) {
-    shared s = {.x = memory};
-    s.q = s.x + m->D;
+    shared s = {.q = memory};
     s.k = s.q + (size_t) m->H * m->d;
     s.v = s.k + (size_t) m->K * m->d;
     s.scores = s.v + (size_t) m->K * m->d;
@@ -246,24 +245,23 @@ static void feed_forward_block(const decoder *m, const layer *l, shared *s, own 
     wait_for_all(b, parts);
 }
 
-// x (D): the token's vector, position: where it stands, cos and sin (d/2), temperature: of a global layer's query
-// ->  out (D), its hidden state after the last norm; its keys and values are in the cache then
-int decode(float *out, const float *x, const decoder *m, int64_t position, const float *cos, const float *sin,
+// x (D): a token's vector on its way, position: where it stands, first and last: the layers that it passes now, cos and
+// sin (d/2), temperature: of a global layer's query.  Its keys and values are in the cache of these layers then.
+int decode(float *x, const decoder *m, int first, int last, int64_t position, const float *cos, const float *sin,
            float temperature) {
     int most = most_threads();
     own all_own[most];
     shared s = shared_at(m->scratch, m);
     for (int p = 0; p < most; p++) all_own[p] = own_at(m->scratch + shared_floats(m) + (size_t) p * own_floats(m), m);
-    memcpy(s.x, x, sizeof(float) * (size_t) m->D);
+    s.x = x;
     barrier b = {0};
     #pragma omp parallel num_threads(most)
     {
         int part = thread(), parts = threads();
-        for (int i = 0; i < m->L; i++) {
+        for (int i = first; i < last; i++) {
             attention_block(m, &m->layers[i], &s, all_own, position, cos, sin, temperature, &b, part, parts);
             feed_forward_block(m, &m->layers[i], &s, &all_own[part], &b, part, parts);
         }
     }
-    norm_row(out, s.x, m->norm, m->eps, m->D);
     return 0;
 }

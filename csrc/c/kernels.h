@@ -91,12 +91,11 @@ typedef struct {
 
 typedef struct {
     layer *layers;
-    const float *norm;
     int L, D, H, K, d, C, qk_norm;                      // C: experts that a token chooses
     float eps;
     float *scratch;                                     // decoder_floats(...) of them
 } decoder;
 
 int64_t decoder_floats(const decoder *m);
-int decode(float *out, const float *x, const decoder *m, int64_t position, const float *cos, const float *sin,
+int decode(float *x, const decoder *m, int first, int last, int64_t position, const float *cos, const float *sin,
            float temperature);

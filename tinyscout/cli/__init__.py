@@ -7,14 +7,17 @@ import importlib
 import os
 import sys
 import warnings
+from pathlib import Path
 
 from rich.console import Console
 
 import tinyscout
 from tinyscout.cache import KV
+from tinyscout.checkpoint import load_config
+from tinyscout.config import NAMED
 from tinyscout.model import BACKENDS
 
-COMMANDS = ("generate", "chat", "tokenize", "info", "quantize", "check", "bench")       # tinyscout/cli/<name>.py each
+COMMANDS = ("generate", "chat", "tokenize", "info", "budget", "quantize", "check", "bench")     # cli/<name>.py each
 BAD_INPUT = (ValueError, OSError, RuntimeError, MemoryError, ImportError)
 
 
@@ -86,6 +89,19 @@ def opened(args):
     if model.tokenizer is None:
         raise FileNotFoundError(f"{args.model} holds no tokenizer.json and no tokenizer.model")
     return model
+
+
+def config_of(name):
+    """The config that a directory or one of the known names stands for  ->  ScoutConfig, the directory or None
+
+    Raises FileNotFoundError or ValueError.
+    """
+    if name in NAMED:
+        return NAMED[name], None
+    directory = Path(name).expanduser()
+    if not directory.is_dir():
+        raise FileNotFoundError(f"{name} is neither a directory nor one of {', '.join(NAMED)}")
+    return load_config(directory), directory
 
 
 def sampling(args):

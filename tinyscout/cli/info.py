@@ -1,10 +1,8 @@
 """Say what a model is made of, without reading its weights."""
-from pathlib import Path
-
 from rich.table import Table
 
-from tinyscout.checkpoint import Found, load_config
-from tinyscout.cli import terminal
+from tinyscout.checkpoint import Found
+from tinyscout.cli import config_of, terminal
 from tinyscout.config import NAMED
 from tinyscout.reference.quantize import ROW_GROUP
 from tinyscout.weights import count, shapes
@@ -25,10 +23,7 @@ def arguments(sub):
 
 
 def run(args):
-    directory = None if args.model in NAMED else Path(args.model).expanduser()
-    if directory and not directory.is_dir():
-        raise FileNotFoundError(f"{args.model} is neither a directory nor one of {', '.join(NAMED)}")
-    config = load_config(directory) if directory else NAMED[args.model]
+    config, directory = config_of(args.model)
     held = tensors(directory) if directory else None
     parts = [sizes(config), layers(config.text), parameters(config, held), memory(config.text)]
     lines, code = files(directory, config, held) if directory else ([], 0)

@@ -7,6 +7,7 @@ from tinyscout.kernels.library import ffi, lib
 from tinyscout.reference import Quantized, QuantizedRows
 
 KINDS = {"float32": lib.F32, "bfloat16": lib.BF16, "float16": lib.F16, "int8": lib.INT8, "uint8": lib.INT4}
+FLOATS = ("float32", "bfloat16", "float16")       # of plain numbers, where bytes would be bits of a group
 
 
 def floats(array):
@@ -56,7 +57,7 @@ def matrix(w):
         values, scales = (np.require(a, requirements=["C", "A"]) for a in w)
         return ffi.new("matrix *", {"values": address(values), "kind": KINDS[values.dtype.name], "group": w.group,
                                     "scales": address(scales), "scale_kind": KINDS[scales.dtype.name]}), (values, scales)
-    if w.dtype.name not in KINDS or not (w.dtype.isnative and w.flags.aligned):
+    if w.dtype.name not in FLOATS or not (w.dtype.isnative and w.flags.aligned):
         [w] = f32(w)
     steps = [1 if n == 1 else step // w.itemsize for n, step in zip(w.shape, w.strides, strict=True)]  # of one: any step
     return ffi.new("matrix *", {"values": address(w), "kind": KINDS[w.dtype.name], "expert": steps[0], "in": steps[-2],
@@ -67,10 +68,11 @@ def past(k):
     """A C `past` that reads keys or values (B, S, K, d) of a cache where they lie, and what has to stay alive."""
     parts = tuple(k) if isinstance(k, QuantizedRows) else (k,)
     row = [math.prod(a.shape[2:]) * a.itemsize for a in parts]
-    if parts[0].dtype.name not in KINDS or not all(
+    known = KINDS if len(parts) == 2 else ("float32", "bfloat16")       # a cache never holds float16
+    if parts[0].dtype.name not in known or not all(
             a.flags.aligned and a.dtype.isnative and a[:1, :1].flags.c_contiguous and a.strides[1] == r and a.strides[0] % r == 0
             for a, r in zip(parts, row, strict=True)):
-        parts = tuple(np.require(a, a.dtype if a.dtype.name in KINDS else np.float32, ["C", "A"]) for a in parts)
+        parts = tuple(np.require(a, a.dtype if a.dtype.name in known else np.float32, ["C", "A"]) for a in parts)
     made = {"values": address(parts[0]), "kind": KINDS[parts[0].dtype.name], "batch": parts[0].strides[0] // row[0]}
     if len(parts) == 2:
         made |= {"scales": address(parts[1]), "scale_kind": KINDS[parts[1].dtype.name], "group": k.group}

@@ -8,7 +8,8 @@ import math
 import numpy as np
 
 from tinyscout import reference
-from tinyscout.kernels.arrays import KINDS, f32, floats, for_c, integers, matrix, past, readable, rows, shaped, whole
+from tinyscout.kernels.arrays import FLOATS, f32, floats, for_c, integers, matrix, past, readable, rows, shaped, whole
+from tinyscout.kernels.decode import Decoder, decodable
 from tinyscout.kernels.library import ffi, lib
 from tinyscout.reference import *  # noqa: F403  what is not below is the reference itself
 
@@ -86,7 +87,7 @@ def gelu(x):
 
 
 def embed(tokens, embedding, dtype="float32"):
-    fits = shaped(embedding, None, None) and embedding.dtype.name in KINDS and np.dtype(dtype) == np.float32
+    fits = shaped(embedding, None, None) and embedding.dtype.name in FLOATS and np.dtype(dtype) == np.float32
     fits = fits and embedding.strides[1] == embedding.itemsize and embedding.shape[1] > 0
     if not (fits and integers(tokens, len(embedding)) and tokens.min() >= 0):
         return reference.embed(tokens, embedding, dtype)
@@ -134,7 +135,7 @@ def experts(x, expert, gate, w_gate, w_up, w_down):
     E, D, F = w_gate.shape if fits else (0, 0, 0)
     fits = fits and D == x.shape[1] and all(readable(w, E, *shape) for w, shape in
                                             [(w_gate, (D, F)), (w_up, (D, F)), (w_down, (F, D))])
-    if not (fits and expert.shape == gate.shape and integers(expert, E) and expert.min() >= 0):
+    if not (fits and shaped(expert, *gate.shape) and integers(expert, E) and expert.min() >= 0):
         return reference.experts(x, expert, gate, w_gate, w_up, w_down)
     (gates, kept), (ups, kept_too), (downs, kept_three) = matrix(w_gate), matrix(w_up), matrix(w_down)
     [x, gate], expert = f32(x, gate), np.require(expert, np.int64, ["C", "A"])
@@ -221,3 +222,18 @@ def adamw_step(w, g, m, v, step, lr, beta1=0.9, beta2=0.95, eps=1e-8, decay=0.1)
     outs = [np.empty(w.shape, np.float32) for _ in range(3)]
     lib.adamw_step(*map(floats, outs), *map(floats, inputs), step, lr, beta1, beta2, eps, decay, w.size)
     return tuple(outs)
+
+
+def decode(x, w, config, cache):
+    """A token through all layers and the last norm at once, or None where C cannot: see tinyscout.text.text_model.
+
+    x (1, 1, D), w Text, config TextConfig, cache Cache  ->  (1, 1, D)
+    """
+    if cache is None or x.shape[:2] != (1, 1):
+        return None
+    decoder = cache.prepared
+    if decoder is None or not decoder.fits(w, config):
+        if not decodable(x, w, cache):
+            return None
+        decoder = cache.prepared = Decoder(w, config)
+    return rms_norm(decoder(x, cache), w.norm, config.norm_eps)

@@ -17,8 +17,8 @@ def adamw_step_inputs(draw):
     m = normal(rng, *shape, size=size / 3)
     v = m * m + np.square(normal(rng, *shape, size=size))
     return (normal(rng, *shape), normal(rng, *shape, size=size), m, v, draw(steps), draw(rates),
-            draw(st.sampled_from([0.9, 0.8])), draw(st.sampled_from([0.95, 0.999])), draw(st.sampled_from([1e-8, 1e-2])),
-            draw(st.sampled_from([0.0, 0.1])))
+            draw(st.sampled_from([0.9, 0.8])), draw(st.sampled_from([0.95, 0.999])),
+            draw(st.sampled_from([1e-8, 1e-2])), draw(st.sampled_from([0.0, 0.1])))
 
 
 def a_step_is_its_definition(ops, w, g, m, v, step, lr, beta1, beta2, eps, decay):

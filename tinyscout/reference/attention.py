@@ -79,7 +79,7 @@ def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
     if not causal:
         return attend(q, k, v, None)
     positions = first + np.arange(S)
-    most = SCORES_AT_ONCE // (q.shape[0] * H)
+    most = SCORES_AT_ONCE // max(1, q.shape[0] * H)
     y = np.empty_like(q)
     at = 0
     while at < T:

@@ -1,0 +1,111 @@
+"""The same weights as a GGUF file, the format that llama.cpp reads: its names, its layouts, its types."""
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+from tinyscout import reference
+from tinyscout.config import plan
+from tinyscout.progress import track
+from tinyscout.weights import named, turned
+
+TYPES = {"float32": gguf.GGMLQuantizationType.F32, "bfloat16": gguf.GGMLQuantizationType.BF16,
+         "int8": gguf.GGMLQuantizationType.Q8_0, "int4": gguf.GGMLQuantizationType.Q4_0}
+NAMES = {       # of a block, ours: theirs
+    "attention_norm": "attn_norm", "feed_forward_norm": "ffn_norm",
+    **{f"attention.w_{x}": f"attn_{'output' if x == 'o' else x}" for x in "qkvo"},
+    "feed_forward.w_router": "ffn_gate_inp",
+    **{f"feed_forward{part}.w_{x}": f"ffn_{x}{end}" for x in ("gate", "up", "down")
+       for part, end in [("", ""), (".shared", "_shexp"), (".experts", "_exps")]},
+}
+OUTSIDE = {"embedding": "token_embd", "norm": "output_norm", "output": "output"}
+
+
+def gguf_name(path):
+    """text.blocks.3.attention.w_q  ->  blk.3.attn_q.weight"""
+    inner = path.removeprefix("text.")
+    if not inner.startswith("blocks."):
+        return f"{OUTSIDE[inner]}.weight"
+    _, n, rest = inner.split(".", 2)
+    return f"blk.{n}.{NAMES[rest]}.weight"
+
+
+def as_theirs(path, array):
+    """Every matrix (out, in), also an expert's, where ours are (in, out): llama.cpp reads a matrix row by row."""
+    return array.swapaxes(1, 2) if array.ndim == 3 else turned(path, array)
+
+
+def type_of(path, shape, form):
+    """Vectors and the router stay float32, as llama.cpp wants them; all else gets the form's type."""
+    return TYPES["float32" if len(shape) == 1 or path.endswith("w_router") else form]
+
+
+def check(c):
+    """llama.cpp's Llama 4 has some of its sizes built in.  Raises ValueError for a TextConfig with others."""
+    step = next((n for n, layer in enumerate(c.layers, 1) if layer.moe), 0)
+    fixed = {
+        "a chunk of 8192": c.chunk == 8192, "every fourth layer global": bool(step) and c.layers == plan(
+            len(c.layers), 4, step),
+        "the usual temperature": (c.temperature, c.temperature_floor, c.temperature_scale) == (True, 8192.0, 0.1),
+        "a norm of queries and keys unless it has 128 experts": c.qk_norm == (c.n_experts != 128)}
+    if missing := [name for name, held in fixed.items() if not held]:
+        raise ValueError(f"llama.cpp's Llama 4 has {' and '.join(missing)}, this config has not")
+    return step
+
+
+def describe(writer, c, step):
+    """The sizes, under the names that GGUF has for them."""
+    writer.add_context_length(c.max_positions)
+    writer.add_embedding_length(c.dim)
+    writer.add_block_count(len(c.layers))
+    writer.add_feed_forward_length(c.dense_dim)
+    writer.add_expert_feed_forward_length(c.hidden_dim)
+    writer.add_expert_count(c.n_experts)
+    writer.add_expert_used_count(c.top_k)
+    writer.add_interleave_moe_layer_step(step)
+    writer.add_head_count(c.n_heads)
+    writer.add_head_count_kv(c.n_kv_heads)
+    writer.add_key_length(c.head_dim)
+    writer.add_value_length(c.head_dim)
+    writer.add_layer_norm_rms_eps(c.norm_eps)
+    writer.add_rope_freq_base(c.rope_theta)
+    writer.add_rope_dimension_count(c.head_dim)
+    writer.add_vocab_size(c.vocab_size)
+    writer.add_tokenizer_model("none")          # ids go in and scores come out
+
+
+def tensors(weights, config):
+    """(their name, our path, array in their layout) of every tensor of the text model."""
+    c = config.text
+    if c.rope_scaling is not None:              # by how much each frequency is slowed down
+        plain = reference.rope_frequencies(c.head_dim, c.rope_theta)
+        factors = plain / reference.rope_frequencies(c.head_dim, c.rope_theta, c.rope_scaling)
+        yield "rope_freqs.weight", "", factors.astype(np.float32)
+    for path, array in named(weights.text, "text"):
+        if not (c.tied and path == "text.output"):
+            yield gguf_name(path), path, as_theirs(path, array)
+
+
+def write_gguf(file, weights, config, form="float32"):
+    """Write the text model as GGUF.
+
+    file path, weights Scout of floats, config ScoutConfig, form one of TYPES: "int8" is Q8_0, "int4" is Q4_0,
+    each in groups of 32 inputs, and every matrix is in it but the router's.  One tensor is in memory at a time.
+    Raises ValueError for a model that llama.cpp cannot express, and OSError.
+    """
+    step = check(config.text)
+    made = list(tensors(weights, config))
+    writer = gguf.GGUFWriter(Path(file), "llama4")
+    describe(writer, config.text, step)
+    for name, path, array in made:
+        kind = type_of(path, array.shape, form)
+        shape = gguf.quant_shape_to_byte_shape(array.shape, kind)
+        writer.add_tensor_info(name, shape, np.dtype(np.uint8), int(np.prod(shape)), kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for _, path, array in track(made, f"Writing {form} for llama.cpp"):
+        kind = type_of(path, array.shape, form)
+        rows = np.ascontiguousarray(array, np.float32)
+        writer.write_tensor_data(gguf.quantize(rows, kind).view(np.uint8))
+    writer.close()
