@@ -4,7 +4,6 @@ Everybody has the same vocabulary and the same text.  The contenders take turns,
 a disturbance meets them all.  Texts are made here from the interpreter's own library and from a seed: nothing is
 downloaded, and every machine with the same Python measures the same bytes.
 """
-import datetime
 import os
 import sysconfig
 import time
@@ -17,8 +16,6 @@ from statistics import median
 import numpy as np
 from rich.table import Table
 
-import tinyscout
-from tinyscout.machine import commit, machine
 from tinyscout.progress import track
 from tinyscout.tokenizer import LLAMA4_PATTERN, Tokenizer, train
 
@@ -95,16 +92,14 @@ def measure(megabytes=100, repeats=3, with_peer=True):
     """Run the benchmark.
 
     megabytes of each text (10**6 bytes of UTF-8), repeats int, with_peer: beside tiktoken and tokenizers
-    ->  a dict that json can write: what ran where, every sample in seconds, and whether the ids were the same.
+    ->  a dict that json can write: who was there, every sample in seconds, and whether the ids were the same.
     Without a peer a note says so.  Raises ValueError for sizes that are not positive.
     """
     if not megabytes > 0 or repeats < 1:
         raise ValueError("megabytes and repeats must be positive")
     size = int(megabytes * 1e6)
-    report: dict = {
-        "tinyscout": tinyscout.__version__, "date": datetime.datetime.now().isoformat(timespec="seconds"),
-        "commit": commit(), "machine": machine(), "megabytes": megabytes, "repeats": repeats,
-        "peers": {}, "samples": [], "agreement": [], "notes": []}
+    report: dict = {"megabytes": megabytes, "repeats": repeats, "peers": {}, "samples": [], "agreement": [],
+                    "notes": []}
     peers = find_peers(report) if with_peer else {}
     contenders: dict = {}
     jobs = training(contenders, peers, min(size, int(LEARNED_FROM * 1e6)), report)
@@ -112,7 +107,7 @@ def measure(megabytes=100, repeats=3, with_peer=True):
         jobs += coding(contenders, name, make, size, report)
     for job in track(jobs, "Measuring"):
         job()
-    report["summary"] = summary(report)
+    report["summary"] = speeds(report["samples"])
     return report
 
 
@@ -222,13 +217,13 @@ def count(texts):
     return sum(len(text.encode()) for text in texts)
 
 
-def summary(report):
+def speeds(samples):
     """Megabytes of text a second: median, slowest, fastest; and how many times the peer's median."""
     rows = []
-    for sample in report["samples"]:
-        speeds = [sample["bytes"] / 1e6 / seconds for seconds in sample["seconds"]]
-        rows.append({"name": sample["name"], "what": sample["what"], "at": sample["at"], "median": median(speeds),
-                     "slowest": min(speeds), "fastest": max(speeds)})
+    for sample in samples:
+        rates = [sample["bytes"] / 1e6 / seconds for seconds in sample["seconds"]]
+        rows.append({"name": sample["name"], "what": sample["what"], "at": sample["at"], "median": median(rates),
+                     "slowest": min(rates), "fastest": max(rates)})
     theirs = {(row["what"], row["at"]): row["median"] for row in rows if row["name"] != OURS}
     for row in rows:
         if row["name"] == OURS and (row["what"], row["at"]) in theirs:
