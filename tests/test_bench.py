@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
-from tinyscout.bench import contenders, models, operations
+from tinyscout.bench import contenders, models, operations, tokenizer
 from tinyscout.bench.sizes import SIZES, bytes_per_position, bytes_per_token, in_form
 from tinyscout.cli import bench, main
 from tinyscout.machine import better
@@ -134,6 +135,24 @@ def test_numbered_versions_are_measured_too(monkeypatch):
     x = np.ones((2, 2), np.float32)
     case = operations.Case("linear float32", "", "linear", (x, x), 1, 1)
     assert list(operations.contenders(case, ["c"])) == ["c", "c linear_1"]
+
+
+def test_tokenizer_is_measured_on_every_text(capsys):
+    report = json.loads(json.dumps(tokenizer.measure(0.1, repeats=2, with_peer=False)))
+    rows = {(row["what"], row["at"]): row for row in report["summary"]}
+    assert set(rows) == {("train", "code and languages"),
+                         *((what, text) for what in ("encode", "decode", "decode_bytes") for text in tokenizer.TEXTS)}
+    assert all(0 < row["slowest"] <= row["median"] <= row["fastest"] for row in rows.values())
+    assert all(row["same ids, and the text comes back"] for row in report["agreement"])
+    tokenizer.show(report, Console())
+    assert "long words" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("make", tokenizer.TEXTS.values(), ids=tokenizer.TEXTS)
+def test_texts_are_the_same_every_time_and_of_their_size(make):
+    first, again = (make(100_000, np.random.default_rng(1)) for _ in range(2))
+    assert first == again
+    assert 99_990 <= len(first.encode()) <= 100_000
 
 
 def test_of_two_measurements_the_better_counts():

@@ -3,11 +3,13 @@ import base64
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 
@@ -317,6 +319,40 @@ def test_more_pieces_than_the_cache_holds(trained):
     text = "".join(f" {chr(0x4E00 + n % 331)}{chr(0x5000 + n // 331)}" for n in range(150_000))
     assert trained.encode(text) == slow.encode(text)
     assert trained.encode(text[:999]) == slow.encode(text[:999])
+
+
+@each_merger
+def test_pieces_of_every_length(trained, merger):
+    """Alone, in front of more text, met again, and beside their twins with zeros behind: none is taken for another."""
+    spaced = Tokenizer(trained.tokens, trained.pairs[:, :2].tolist(), pattern=r"[a-z\0]+| +", ops=merger)
+    words = [("thecatonamat" * 8)[:n] + "\0" * zeros for n in range(1, 70) for zeros in (0, 1, 2)]
+    for text in [*words, *words, " ".join(words), " ".join(words[::-1])]:
+        expected = [bpe for piece in re.findall(r"[a-z\0]+| +", text) for bpe in by_hand(piece, trained)]
+        assert spaced.encode(text) == expected
+    trained.encode("a")
+    for text in words:          # the pattern of Llama 4 ends a word at a zero
+        assert trained.encode(text) == [*by_hand(text.rstrip("\0"), trained), *[0] * text.count("\0")]
+
+
+def by_hand(piece, tokenizer):
+    pairs = {(left, right): (rank, merged) for left, right, rank, merged in tokenizer.pairs.tolist()}
+    return reference.byte_pair_merge([tokenizer.tokens[bytes([byte])] for byte in piece.encode()], pairs)
+
+
+@each_merger
+def test_decoding(merger):
+    """Ids with gaps, tokens of every length, and every kind of whole number in every kind of row."""
+    tokens = BYTES | {bytes(range(65, 65 + n)): 2**31 - 1 - 1000 * n for n in range(2, 60)} | {b"zz": 256, b"yy": 512}
+    tokenizer = Tokenizer(tokens, ops=merger)
+    ids = list(tokens.values())
+    expected = b"".join(tokens)
+    for row in ids, tuple(ids), iter(ids), np.array(ids), list(np.array(ids)), dict.fromkeys(ids):
+        assert tokenizer.decode_bytes(row) == expected
+    assert tokenizer.decode_bytes(ids[::-1] * 50) == b"".join([*tokens][::-1]) * 50
+    assert tokenizer.pieces(ids) == list(tokens)
+    for wrong in (-1, 257, 2**31 - 1, 2**31, 2**64, -2**64, "a", None, 0.5):
+        with pytest.raises(ValueError, match="is not in the vocabulary"):
+            tokenizer.decode([65, wrong, 66])
 
 
 def test_many_threads(trained):

@@ -51,6 +51,7 @@ class Tokenizer:
         self.split = splitter(pattern, ops)
         self._encode = ops.Encoder(self.pairs, [self.tokens[bytes([byte])] for byte in range(256)],
                                    self.tokens if self.whole else {}, self.split)
+        self._decode = ops.Decoder(self.bytes_of)
         self._names = regex.compile(r"\L<names>", names=list(self.special))     # of two that match, the longer
 
     def encode(self, text, special=False):
@@ -76,14 +77,17 @@ class Tokenizer:
 
     def pieces(self, ids):
         """What each id spells, list of bytes.  Raises ValueError for an id that is not in the vocabulary."""
-        try:
-            return list(map(self.bytes_of.__getitem__, ids))
-        except KeyError as error:
-            raise ValueError(f"token id {error.args[0]} is not in the vocabulary of {self.vocab_size}") from None
+        return [self.decode_bytes([id]) for id in ids]
 
     def decode_bytes(self, ids):
-        """The bytes that ids spell.  A token may end in the middle of a character: this need not be UTF-8."""
-        return b"".join(self.pieces(ids))
+        """The bytes that ids spell.  A token may end in the middle of a character: this need not be UTF-8.
+
+        Raises ValueError for an id that is not in the vocabulary.
+        """
+        try:
+            return self._decode(ids)
+        except KeyError as error:
+            raise ValueError(f"token id {error.args[0]} is not in the vocabulary of {self.vocab_size}") from None
 
     def decode(self, ids, errors="replace"):
         """The text that ids spell.  Broken UTF-8 becomes U+FFFD, or a ValueError with errors="strict"."""

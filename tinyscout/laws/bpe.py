@@ -1,7 +1,7 @@
 """What must hold for the tokenizer, whoever merges.
 
 LAWS maps every law to the strategy that draws its arguments: `law(ops, *drawn)` must not raise, where ops is a
-module with byte_pair_merge, learn and Encoder: tinyscout.reference.bpe, or the C++ extension tinyscout._bpe.
+module with byte_pair_merge, learn, Encoder and Decoder: tinyscout.reference.bpe, or the C++ extension tinyscout._bpe.
 """
 from collections import Counter
 from itertools import chain, count, islice, pairwise

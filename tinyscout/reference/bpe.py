@@ -71,6 +71,20 @@ class Encoder:
         return ids
 
 
+class Decoder:
+    """Ids to the bytes they spell, end to end.  The C++ class of the same name answers alike.
+
+    bytes_of  {id: bytes}
+    """
+
+    def __init__(self, bytes_of):
+        self.bytes_of = bytes_of
+
+    def __call__(self, ids):
+        """The bytes of `ids`, an iterable of int.  Raises KeyError for what is no id."""
+        return b"".join([self.bytes_of[id] for id in ids])
+
+
 class Pairs:
     """How often every adjacent pair stands in the text, where, and which is the most frequent."""
 
