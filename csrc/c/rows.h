@@ -8,7 +8,7 @@
 
 #include "bits.h"
 
-enum { FEW = 12 };          // from this many rows on, plain numbers are packed (linear_3.c)
+enum { FEW = 5 };          // from this many rows on, plain numbers are packed (linear_3.c)
 
 // `columns` columns of w, each a run of I numbers in memory, against `rows` rows of x.
 INLINE void dots(float *out, const float *x, const void *values, ptrdiff_t at, ptrdiff_t step,
