@@ -132,7 +132,7 @@ INLINE void few_tile(float *out, ptrdiff_t out_row, const few *x, const matrix *
         for (int p = 0; p < PARTS; p++) store(out + r * out_row + p * LANES, total[r][p]);
 }
 
-INLINE void few_rows(float *out, ptrdiff_t out_row, const few *x, const matrix *w, ptrdiff_t tile, int I,
+INLINE void rows_of_tile(float *out, ptrdiff_t out_row, const few *x, const matrix *w, ptrdiff_t tile, int I,
                      int rows, int kind) {
     for (; rows >= AT_MOST; rows -= AT_MOST, out += AT_MOST * out_row, x += AT_MOST)
         few_tile(out, out_row, x, w, tile, I, AT_MOST, kind);
@@ -143,7 +143,7 @@ INLINE void few_rows(float *out, ptrdiff_t out_row, const few *x, const matrix *
 static void few_product(float *out, const few *x, const matrix *w, int expert, int N, int I, int O, int first, int last) {
     for (int t = first; t < last; t++) {
         ptrdiff_t tile = (ptrdiff_t) expert * (O / COLUMNS) + t;
-        if (w->kind == INT4) few_rows(out + (size_t) t * COLUMNS, O, x, w, tile, I, N, INT4);
-        else few_rows(out + (size_t) t * COLUMNS, O, x, w, tile, I, N, INT8);
+        if (w->kind == INT4) rows_of_tile(out + (size_t) t * COLUMNS, O, x, w, tile, I, N, INT4);
+        else rows_of_tile(out + (size_t) t * COLUMNS, O, x, w, tile, I, N, INT8);
     }
 }

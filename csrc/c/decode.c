@@ -10,13 +10,14 @@
 
 // What one thread needs for itself.
 typedef struct {
-    float *row;                 // the input of the next product
-    few bytes;                  // and in bytes
+    float *row;                 // (1 + C, widest): inputs of the next products
+    few *bytes;                 // (1 + C): the same in bytes
     float *total, *most, *sum;  // attention: (K, G) and (K, G, wide(d)), for the other threads to read
     reader *heads;              // one for each key head, sharing scratch
 } own;
 
 typedef struct {
+    atomic_int *next;                                   // of each product of each layer: the outputs to be taken next
     float *x, *q, *k, *v, *scores, *gate, *up, *y;      // gate and up: (1 + C, F): the shared expert's, then the chosen ones'
 } shared;
 
@@ -31,14 +32,18 @@ static int most_experts(const decoder *m) {
     return most;
 }
 
+// Products of a layer whose outputs are taken in turn: q k v o, router, gate, up, two for each chosen expert, all downs.
+static size_t products(const decoder *m) { return 8 + 2 * (size_t) m->C; }
+
 static size_t own_floats(const decoder *m) {
-    int I = widest(m), G = m->H / m->K;
-    size_t floats = (size_t) I + few_bytes(I) / 4 + (size_t) m->H * (2 + wide(m->d)) + (size_t) m->K * sizeof(reader) / 4 +
+    size_t I = widest(m);
+    int G = m->H / m->K;
+    size_t floats = (1 + m->C) * (I + few_bytes((int) I) / 4 + sizeof(few) / 4) + (size_t) m->H * (2 + wide(m->d)) + (size_t) m->K * sizeof(reader) / 4 +
                     (size_t) m->K * reader_floats(G, m->d) + 64;
     return floats / 16 * 16;                        // pointers stand in it too
 }
 static size_t shared_floats(const decoder *m) {
-    size_t floats = (size_t) m->D + (size_t) (m->H + 2 * m->K) * m->d + most_experts(m) +
+    size_t floats = m->L * products(m) + (size_t) m->D + (size_t) (m->H + 2 * m->K) * m->d + most_experts(m) +
                     2 * (size_t) (1 + m->C) * widest(m) + 64;
     return floats / 16 * 16;
 }
@@ -47,19 +52,23 @@ int64_t decoder_floats(const decoder *m) {
 }
 
 static own own_at(float *memory, const decoder *m) {
-    int I = widest(m), G = m->H / m->K;
+    size_t I = widest(m);
+    int G = m->H / m->K;
     own o = {.heads = (reader *) (void *) memory};
     memory += (size_t) m->K * sizeof(reader) / 4;
+    o.bytes = (few *) (void *) memory;
+    memory += (1 + m->C) * sizeof(few) / 4;
     for (int k = 0; k < m->K; k++, memory += reader_floats(G, m->d)) o.heads[k] = reader_at(memory, G, m->d);
     o.row = memory;
-    o.total = o.row + I;
+    o.total = o.row + (1 + m->C) * I;
     o.most = o.total + m->H;
     o.sum = o.most + m->H;
-    o.bytes = few_at((char *) (o.sum + (size_t) m->H * wide(m->d)), I);
+    for (int c = 0; c <= m->C; c++)
+        o.bytes[c] = few_at((char *) (o.sum + (size_t) m->H * wide(m->d)) + few_bytes((int) I) * (size_t) c, (int) I);
     return o;
 }
 static shared shared_at(float *memory, const decoder *m) {
-    shared s = {.q = memory};
+    shared s = {.next = (atomic_int *) (void *) memory, .q = memory + (size_t) m->L * products(m)};
     s.k = s.q + (size_t) m->H * m->d;
     s.v = s.k + (size_t) m->K * m->d;
     s.scores = s.v + (size_t) m->K * m->d;
@@ -79,9 +88,11 @@ static void norm_row(float *out, const float *x, const float *weight, float eps,
     for (i = 0; i < D; i++) out[i] = x[i] * scale * (weight ? weight[i] : 1.0f);
 }
 
-// The row in bytes too, where a matrix is in bits.
-static void ready(own *o, int I, int in_bits) {
-    if (in_bits) to_bytes(&o->bytes, o->row, I, 0, I / GROUP);
+// The c-th row in bytes too, where a matrix is in bits.  few_at is for the widest row: a shorter one begins there too.
+static void ready(own *o, const decoder *m, int c, int I, int in_bits) {
+    if (!in_bits) return;
+    o->bytes[c] = few_at((char *) o->bytes[c].scale, I);
+    to_bytes(&o->bytes[c], o->row + (size_t) c * widest(m), I, 0, I / GROUP);
 }
 
 static void gated(float *out, const float *gate, const float *up, int n) {
@@ -132,22 +143,41 @@ static void keep(const past *k, const float *row, int64_t slot, int head, int K,
     else for (int g = 0; g < d / k->group; g++) keep_group(k, row + g * k->group, at + (ptrdiff_t) g * k->group);
 }
 
-// Every key head's queries over this thread's share of the keys.
-static void read_past(own *o, const shared *s, const decoder *m, const layer *l, int64_t position, int part, int parts) {
-    int G = m->H / m->K, stop = (int) (position - l->first) + 1;
+// The keys that thread `part` of `parts` reads: whole tiles of those that the token may see.
+static void keys_of(const layer *l, int64_t position, int part, int parts, int *from, int *to) {
+    int stop = (int) (position - l->first) + 1;
     int64_t chunk_low = l->chunk ? position / l->chunk * l->chunk - l->first : 0;
     int low = chunk_low > 0 ? (int) chunk_low : 0, tiles = (stop - low + KEYS - 1) / KEYS;
+    *from = low + (int) ((long) tiles * part / parts) * KEYS;
+    *to = low + (int) ((long) tiles * (part + 1) / parts) * KEYS;
+    if (*to > stop) *to = stop;
+}
+
+// Asks for the keys and values from `from` on, a tile for all heads, so that they come while something else is computed.
+static void fetch_tile(const decoder *m, const layer *l, int from, int to) {
+    if (to - from > KEYS) to = from + KEYS;
+    for (const past *k = &l->keys; from < to; k = &l->values) {
+        size_t bytes = (size_t) m->K * m->d * (k->kind == F32 ? 8 : k->kind == INT8 ? 2 : k->kind == INT4 ? 1 : 4) / 2;
+        for (size_t i = from * bytes; i < to * bytes; i += 64) __builtin_prefetch((const char *) k->values + i, 0, 2);
+        if (k == &l->values) break;
+    }
+}
+
+// Every key head's queries over this thread's share of the keys.
+static void read_past(own *o, const shared *s, const decoder *m, const layer *l, int64_t position, int part, int parts) {
+    int G = m->H / m->K, stop = (int) (position - l->first) + 1, from, to;
+    keys_of(l, position, part, parts, &from, &to);
     float root = 1.0f / sqrtf((float) m->d);
     for (int k = 0; k < m->K; k++) {
         for (int i = 0; i < G * m->d; i++) o->heads[k].q[i] = s->q[(size_t) k * G * m->d + i] * root;
         for (int g = 0; g < G; g++) o->heads[k].seen[g] = stop;
         reader_begins(&o->heads[k], G, m->d);
     }
-    for (int t = (int) ((long) tiles * part / parts); t < (int) ((long) tiles * (part + 1) / parts); t++)
-        for (int k = 0; k < m->K; k++) {
-            int from = low + t * KEYS, to = from + KEYS < stop ? from + KEYS : stop;
-            read_keys(&o->heads[k], G, &l->keys, &l->values, 0, from, to, k, m->K, m->d);
-        }
+    for (; from < to; from += KEYS) {
+        fetch_tile(m, l, from + KEYS, to);
+        for (int k = 0; k < m->K; k++)
+            read_keys(&o->heads[k], G, &l->keys, &l->values, 0, from, from + KEYS < to ? from + KEYS : to, k, m->K, m->d);
+    }
     for (int k = 0; k < m->K; k++) {
         memcpy(o->total + k * G, o->heads[k].total, sizeof(float) * (size_t) G);
         memcpy(o->most + k * G, o->heads[k].most, sizeof(float) * (size_t) G);
@@ -183,22 +213,23 @@ static int choice(const float *scores, int E, int c, const int *before) {
     return best;
 }
 
-// Add this thread's share of a product to x.
-static void add_part(float *x, float *y, const own *o, const matrix *w, int expert, int I, int D, int part, int parts) {
-    few_rows_part(y, o->row, &o->bytes, w, expert, 1, I, D, part, parts);
-    int first, last;
-    share(w, D, part, parts, &first, &last);
-    for (int i = first; i < last; i++) x[i] += y[i];
+// Some outputs of a product, as long as there are any.
+static void multiply(float *out, const own *o, const matrix *w, int expert, int I, int O, atomic_int *next) {
+    for (int first, last; take(next, w, I, O, &first, &last);)
+        few_rows(out, o->row, o->bytes, w, expert, 1, I, O, first, last);
 }
 
 static void attention_block(const decoder *m, const layer *l, shared *s, own *all_own, int64_t position, const float *cos,
-                            const float *sin, float temperature, barrier *b, int part, int parts) {
+                            const float *sin, float temperature, atomic_int *next, barrier *b, int part, int parts) {
     own *o = &all_own[part];
     norm_row(o->row, s->x, l->attention_norm, m->eps, m->D);
-    ready(o, m->D, l->w_q.scales || l->w_k.scales || l->w_v.scales);
-    few_rows_part(s->q, o->row, &o->bytes, &l->w_q, 0, 1, m->D, m->H * m->d, part, parts);
-    few_rows_part(s->k, o->row, &o->bytes, &l->w_k, 0, 1, m->D, m->K * m->d, part, parts);
-    few_rows_part(s->v, o->row, &o->bytes, &l->w_v, 0, 1, m->D, m->K * m->d, part, parts);
+    ready(o, m, 0, m->D, l->w_q.scales || l->w_k.scales || l->w_v.scales);
+    int from, to;
+    keys_of(l, position, part, parts, &from, &to);
+    fetch_tile(m, l, from, to);
+    multiply(s->q, o, &l->w_q, 0, m->D, m->H * m->d, next++);
+    multiply(s->k, o, &l->w_k, 0, m->D, m->K * m->d, next++);
+    multiply(s->v, o, &l->w_v, 0, m->D, m->K * m->d, next++);
     wait_for_all(b, parts);
     for (int h = m->H * part / parts; h < m->H * (part + 1) / parts; h++)
         place(s->q + (size_t) h * m->d, m, l, cos, sin, temperature);
@@ -211,36 +242,42 @@ static void attention_block(const decoder *m, const layer *l, shared *s, own *al
     read_past(o, s, m, l, position, part, parts);
     wait_for_all(b, parts);
     combine(o->row, all_own, m, parts);
-    ready(o, m->H * m->d, l->w_o.scales != NULL);
-    add_part(s->x, s->y, o, &l->w_o, 0, m->H * m->d, m->D, part, parts);
+    ready(o, m, 0, m->H * m->d, l->w_o.scales != NULL);
+    for (int first, last; take(next, &l->w_o, m->H * m->d, m->D, &first, &last);) {
+        few_rows(s->y, o->row, o->bytes, &l->w_o, 0, 1, m->H * m->d, m->D, first, last);
+        for (int i = first; i < last; i++) s->x[i] += s->y[i];
+    }
     wait_for_all(b, parts);
 }
 
-static void feed_forward_block(const decoder *m, const layer *l, shared *s, own *o, barrier *b, int part, int parts) {
+static void feed_forward_block(const decoder *m, const layer *l, shared *s, own *o, atomic_int *next, barrier *b, int parts) {
     int chosen[m->C], D = m->D, F = l->F;
     norm_row(o->row, s->x, l->feed_forward_norm, m->eps, D);
-    ready(o, D, l->gate.scales || l->up.scales);
-    few_rows_part(s->gate, o->row, &o->bytes, &l->gate, 0, 1, D, F, part, parts);
-    few_rows_part(s->up, o->row, &o->bytes, &l->up, 0, 1, D, F, part, parts);
-    if (l->E) few_rows_part(s->scores, o->row, &o->bytes, &l->w_router, 0, 1, D, l->E, part, parts);
+    ready(o, m, 0, D, l->gate.scales || l->up.scales);
+    if (l->E) multiply(s->scores, o, &l->w_router, 0, D, l->E, next++);
+    multiply(s->gate, o, &l->gate, 0, D, F, next++);
+    multiply(s->up, o, &l->up, 0, D, F, next++);
     wait_for_all(b, parts);
     for (int c = 0; c < m->C && l->E; c++) {
         chosen[c] = choice(s->scores, l->E, c, chosen);
         norm_row(o->row, s->x, l->feed_forward_norm, m->eps, D);
         for (int i = 0; i < D; i++) o->row[i] *= 1.0f / (1.0f + expf(-s->scores[chosen[c]]));
-        ready(o, D, l->w_gate.scales || l->w_up.scales);
-        few_rows_part(s->gate + (size_t) (1 + c) * F, o->row, &o->bytes, &l->w_gate, chosen[c], 1, D, F, part, parts);
-        few_rows_part(s->up + (size_t) (1 + c) * F, o->row, &o->bytes, &l->w_up, chosen[c], 1, D, F, part, parts);
+        ready(o, m, 0, D, l->w_gate.scales || l->w_up.scales);
+        multiply(s->gate + (size_t) (1 + c) * F, o, &l->w_gate, chosen[c], D, F, next++);
+        multiply(s->up + (size_t) (1 + c) * F, o, &l->w_up, chosen[c], D, F, next++);
     }
     if (l->E) wait_for_all(b, parts);
-    gated(o->row, s->gate, s->up, F);
-    ready(o, F, l->down.scales != NULL);
-    add_part(s->x, s->y, o, &l->down, 0, F, D, part, parts);
-    for (int c = 0; c < m->C && l->E; c++) {
-        gated(o->row, s->gate + (size_t) (1 + c) * F, s->up + (size_t) (1 + c) * F, F);
-        ready(o, F, l->w_down.scales != NULL);
-        add_part(s->x, s->y, o, &l->w_down, chosen[c], F, D, part, parts);
+    int ways = l->E ? 1 + m->C : 1;                 // the shared expert, then the chosen ones
+    for (int c = 0; c < ways; c++) {
+        gated(o->row + (size_t) c * widest(m), s->gate + (size_t) c * F, s->up + (size_t) c * F, F);
+        ready(o, m, c, F, (c ? &l->w_down : &l->down)->scales != NULL);
     }
+    for (int first, last; take(next, &l->down, F, D, &first, &last);)
+        for (int c = 0; c < ways; c++) {
+            few_rows(s->y, o->row + (size_t) c * widest(m), &o->bytes[c], c ? &l->w_down : &l->down, c ? chosen[c - 1] : 0,
+                     1, F, D, first, last);
+            for (int i = first; i < last; i++) s->x[i] += s->y[i];
+        }
     wait_for_all(b, parts);
 }
 
@@ -253,6 +290,7 @@ int decode(float *x, const decoder *m, int first, int last, int64_t position, co
     shared s = shared_at(m->scratch, m);
     for (int p = 0; p < most; p++) all_own[p] = own_at(m->scratch + shared_floats(m) + (size_t) p * own_floats(m), m);
     s.x = x;
+    for (size_t i = 0; i < m->L * products(m); i++) atomic_init(&s.next[i], 0);
     barrier b = {0};
     taken cpus = {0};
     #pragma omp parallel num_threads(most)
@@ -260,8 +298,9 @@ int decode(float *x, const decoder *m, int first, int last, int64_t position, co
         spread(&cpus);
         int part = thread(), parts = threads();
         for (int i = first; i < last; i++) {
-            attention_block(m, &m->layers[i], &s, all_own, position, cos, sin, temperature, &b, part, parts);
-            feed_forward_block(m, &m->layers[i], &s, &all_own[part], &b, part, parts);
+            atomic_int *next = s.next + (size_t) i * products(m);
+            attention_block(m, &m->layers[i], &s, all_own, position, cos, sin, temperature, next, &b, part, parts);
+            feed_forward_block(m, &m->layers[i], &s, &all_own[part], next + 4, &b, parts);
         }
     }
     return 0;

@@ -39,10 +39,12 @@ void product(float *out, const float *x, const matrix *w, int expert, const floa
     if (w->scales) product_of_bits(out, x, w, expert, N, I, O);
     else {
         taken cpus = {0};
+        atomic_int next = 0;
         #pragma omp parallel if ((size_t) N * I * O > SMALL)
         {
             spread(&cpus);
-            few_rows_part(out, x, NULL, w, expert, N, I, O, thread(), threads());
+            for (int first, last; take(&next, w, I, O, &first, &last);)
+                few_rows(out, x, NULL, w, expert, N, I, O, first, last);
         }
     }
     for (int n = 0; bias && n < N; n++)

@@ -1,8 +1,10 @@
 // Few rows of x against a matrix of any form: every weight is read once, so memory sets the pace (decoding).
 //
-// Called by every thread of a parallel region with its share: outputs are cut, never sums, so the result does not
-// depend on the number of threads.
+// The threads of a parallel region take outputs in turn: sums are never cut, so the result does not depend on the
+// number of threads.
 #pragma once
+
+#include <stdatomic.h>
 
 #include "bits.h"
 
@@ -80,19 +82,9 @@ INLINE void rows_of_rows(float *out, const float *x, const matrix *w, ptrdiff_t 
 // Can this matrix be read along a run, or is it in bits?  (Any other layout is packed.)
 static inline int readable(const matrix *w) { return w->scales || w->in == 1 || w->out == 1; }
 
-// The outputs that thread `part` of `parts` computes: whole tiles, or whole vectors.
-static void share(const matrix *w, int O, int part, int parts, int *first, int *last) {
-    int unit = w->scales ? COLUMNS : LANES, units = (O + unit - 1) / unit;
-    *first = (int) ((long) units * part / parts) * unit;
-    *last = (int) ((long) units * (part + 1) / parts) * unit;
-    if (*last > O) *last = O;
-}
-
-// The share of thread `part` of `parts`:  x (N, I), also as bytes where w is in bits, w (I, O) of `expert`  ->  out (N, O)
-static void few_rows_part(float *out, const float *x, const few *bytes, const matrix *w, int expert,
-                          int N, int I, int O, int part, int parts) {
-    int first, last;
-    share(w, O, part, parts, &first, &last);
+// Outputs first to last - 1:  x (N, I), also as bytes where w is in bits, w (I, O) of `expert`  ->  out (N, O)
+static void few_rows(float *out, const float *x, const few *bytes, const matrix *w, int expert,
+                     int N, int I, int O, int first, int last) {
     ptrdiff_t at = expert * w->expert;
     if (w->scales) few_product(out, bytes, w, expert, N, I, O, first / COLUMNS, last / COLUMNS);
     else if (w->in == 1) {
@@ -104,4 +96,16 @@ static void few_rows_part(float *out, const float *x, const few *bytes, const ma
         else if (w->kind == BF16) rows_of_rows(out, x, w, at, N, I, O, first, last, BF16);
         else rows_of_rows(out, x, w, at, N, I, O, first, last, F16);
     }
+}
+
+// The next outputs that no thread has taken yet, first to last - 1; false when there are none.  A share is about 64 KB
+// of weights: a thread that is held up does not hold up the others for long.
+static int take(atomic_int *next, const matrix *w, int I, int O, int *first, int *last) {
+    int bits = w->kind == F32 ? 32 : w->kind == INT8 ? 8 : w->kind == INT4 ? 4 : 16;
+    int share = (int) ((64l << 13) / ((long) I * bits));
+    if (!w->scales && w->in != 1 && share < 512) share = 512;       // runs along a row should be long
+    share = share / 16 * 16 + 16;                   // whole tiles and vectors
+    *first = atomic_fetch_add_explicit(next, 1, memory_order_relaxed) * share;
+    *last = O - *first < share ? O : *first + share;
+    return *first < O;
 }
