@@ -27,8 +27,8 @@ def plt(monkeypatch):
 @pytest.fixture
 def little_memory(monkeypatch):
     """A machine of 2 GB, on which an example with a large model chooses a smaller one."""
-    plain = os.sysconf
-    monkeypatch.setattr(os, "sysconf", lambda name: 2 ** 31 // plain("SC_PAGE_SIZE") if "PAGES" in str(name) else plain(name))
+    plain, pages = os.sysconf, 2 ** 31 // os.sysconf("SC_PAGE_SIZE")
+    monkeypatch.setattr(os, "sysconf", lambda name: pages if name == "SC_PHYS_PAGES" else plain(name))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -8,8 +8,9 @@ from tinyscout import laws, reference
 from tinyscout.bench import operations
 
 c = pytest.importorskip("tinyscout.kernels.c")
-VERSIONS = {name: (operation, function) for operation, found in c.versions().items() for name, function in found.items()}
-HELD = [(name, case) for name, (operation, _) in VERSIONS.items() for case in laws.CASES if operation in case.operations]
+VERSIONS = {name: (operation, kernel) for operation, found in c.versions().items() for name, kernel in found.items()}
+HELD = [(name, case) for name, (operation, _) in VERSIONS.items() for case in laws.CASES
+        if operation in case.operations]
 
 
 def overlay(operation, function):
