@@ -6,26 +6,30 @@
 #include "linear.h"
 #include "rows.h"
 
-enum { AT_ONCE = 64 };      // rows of x that pass a tile of few bits while it is in the nearest cache
+enum { AT_ONCE = 64, PIECE = 1024 };       // rows of x that pass a tile of few bits together; that are in bytes together
 
-// Weights in bits: all of x becomes bytes, then tiles of columns go to the threads.
+// Weights in bits: rows of x become bytes, then tiles of columns go to the threads.
 static void product_of_bits(float *out, const float *x, const matrix *w, int expert, int N, int I, int O) {
-    char *memory = malloc(few_bytes(I) * (size_t) N);
-    few *bytes = malloc(sizeof(few) * (size_t) N);
+    int rows = N < PIECE ? N : PIECE;
+    char *memory = malloc(few_bytes(I) * (size_t) rows);
+    few *bytes = malloc(sizeof(few) * (size_t) rows);
     taken cpus = {0};
     #pragma omp parallel if ((size_t) N * I * O > SMALL)
     {
         spread(&cpus);
-        #pragma omp for
-        for (int n = 0; n < N; n++) {
-            bytes[n] = few_at(memory + few_bytes(I) * (size_t) n, I);
-            to_bytes(&bytes[n], x + (size_t) n * I, I, 0, I / GROUP);
+        for (int n = 0; n < N; n += PIECE) {
+            int some = N - n < PIECE ? N - n : PIECE;
+            #pragma omp for
+            for (int r = 0; r < some; r++) {
+                bytes[r] = few_at(memory + few_bytes(I) * (size_t) r, I);
+                to_bytes(&bytes[r], x + (size_t) (n + r) * I, I, 0, I / GROUP);
+            }
+            #pragma omp for schedule(dynamic)
+            for (int tile = 0; tile < O / COLUMNS; tile += 4)
+                for (int r = 0; r < some; r += AT_ONCE)
+                    few_product(out + (size_t) (n + r) * O, bytes + r, w, expert, some - r < AT_ONCE ? some - r : AT_ONCE,
+                                I, O, tile, O / COLUMNS < tile + 4 ? O / COLUMNS : tile + 4);
         }
-        #pragma omp for schedule(dynamic)
-        for (int tile = 0; tile < O / COLUMNS; tile += 4)
-            for (int n = 0; n < N; n += AT_ONCE)
-                few_product(out + (size_t) n * O, bytes + n, w, expert, N - n < AT_ONCE ? N - n : AT_ONCE, I, O,
-                            tile, O / COLUMNS < tile + 4 ? O / COLUMNS : tile + 4);
     }
     free(bytes);
     free(memory);

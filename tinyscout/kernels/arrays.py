@@ -1,5 +1,6 @@
 """How NumPy's arrays are handed to C: looked at first, and where they are as C wants them, in place."""
 import math
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -51,32 +52,45 @@ def address(array):
     return ffi.cast("void *", array.__array_interface__["data"][0])
 
 
+alive: WeakKeyDictionary = WeakKeyDictionary()      # {struct: the arrays it points into}
+
+
 def matrix(w):
-    """A C `matrix` that reads a weight (I, O) or (E, I, O) where it lies, in its own form, and what has to stay alive."""
+    """A C `matrix` that reads a weight (I, O) or (E, I, O) where it lies, in its own form."""
     if isinstance(w, Quantized):
-        values, scales = (np.require(a, requirements=["C", "A"]) for a in w)
-        return ffi.new("matrix *", {"values": address(values), "kind": KINDS[values.dtype.name], "group": w.group,
-                                    "scales": address(scales), "scale_kind": KINDS[scales.dtype.name]}), (values, scales)
-    if w.dtype.name not in FLOATS or not (w.dtype.isnative and w.flags.aligned):
-        [w] = f32(w)
-    steps = [1 if n == 1 else step // w.itemsize for n, step in zip(w.shape, w.strides, strict=True)]  # of one: any step
-    return ffi.new("matrix *", {"values": address(w), "kind": KINDS[w.dtype.name], "expert": steps[0], "in": steps[-2],
-                                "out": steps[-1]}), w
+        values, scales = kept = tuple(np.require(a, requirements=["C", "A"]) for a in w)
+        made = ffi.new("matrix *", {"values": address(values), "kind": KINDS[values.dtype.name], "group": w.group,
+                                    "scales": address(scales), "scale_kind": KINDS[scales.dtype.name]})
+    else:
+        [kept] = [w] if w.dtype.name in FLOATS and w.dtype.isnative and w.flags.aligned else f32(w)
+        steps = [1 if n == 1 else step // kept.itemsize for n, step in zip(kept.shape, kept.strides, strict=True)]
+        made = ffi.new("matrix *", {"values": address(kept), "kind": KINDS[kept.dtype.name], "expert": steps[0],
+                                    "in": steps[-2], "out": steps[-1]})         # a step along one number may be any
+    alive[made] = kept
+    return made
 
 
 def past(k):
-    """A C `past` that reads keys or values (B, S, K, d) of a cache where they lie, and what has to stay alive."""
+    """A C `past` that reads keys or values (B, S, K, d) of a cache where they lie."""
     parts = tuple(k) if isinstance(k, QuantizedRows) else (k,)
-    row = [math.prod(a.shape[2:]) * a.itemsize for a in parts]
-    known = KINDS if len(parts) == 2 else ("float32", "bfloat16")       # a cache never holds float16
-    if parts[0].dtype.name not in known or not all(
-            a.flags.aligned and a.dtype.isnative and a[:1, :1].flags.c_contiguous and a.strides[1] == r and a.strides[0] % r == 0
-            for a, r in zip(parts, row, strict=True)):
-        parts = tuple(np.require(a, a.dtype if a.dtype.name in known else np.float32, ["C", "A"]) for a in parts)
-    made = {"values": address(parts[0]), "kind": KINDS[parts[0].dtype.name], "batch": parts[0].strides[0] // row[0]}
+    if not all(_in_rows(a) for a in parts):
+        kinds = [a.dtype if a.dtype.name in KINDS and a.dtype != np.float16 else np.float32 for a in parts]
+        parts = tuple(np.require(a, kind, ["C", "A"]) for a, kind in zip(parts, kinds, strict=True))
+    values = parts[0]
+    made = {"values": address(values), "kind": KINDS[values.dtype.name],
+            "batch": values.strides[0] // (math.prod(values.shape[2:]) * values.itemsize)}
     if len(parts) == 2:
         made |= {"scales": address(parts[1]), "scale_kind": KINDS[parts[1].dtype.name], "group": k.group}
-    return ffi.new("past *", made), parts
+    struct = ffi.new("past *", made)
+    alive[struct] = parts
+    return struct
+
+
+def _in_rows(a):
+    """Does each position follow the one before, and each sequence begin a whole number of positions later?"""
+    row = math.prod(a.shape[2:]) * a.itemsize
+    return (a.dtype.name in KINDS and a.dtype != np.float16 and a.dtype.isnative and a.flags.aligned
+            and a[:1, :1].flags.c_contiguous and a.strides[1] == row and a.strides[0] % row == 0)
 
 
 def readable(w, *shape):

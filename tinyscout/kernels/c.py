@@ -92,7 +92,7 @@ def embed(tokens, embedding, dtype="float32"):
     fits = fits and embedding.strides[1] == embedding.itemsize and embedding.shape[1] > 0
     if not (fits and integers(tokens, len(embedding)) and tokens.min() >= 0):
         return reference.embed(tokens, embedding, dtype)
-    table, kept = matrix(embedding)
+    table = matrix(embedding)
     tokens = np.require(tokens, np.int64, ["C", "A"])
     out = np.empty((*tokens.shape, embedding.shape[1]), np.float32)
     lib.embed(floats(out), ffi.from_buffer("int64_t[]", tokens), table, tokens.size, embedding.shape[1])
@@ -102,7 +102,7 @@ def embed(tokens, embedding, dtype="float32"):
 def linear(x, w, bias=None):
     if not (for_c(x) and readable(w, x.shape[-1], None) and (bias is None or shaped(bias, w.shape[1]))):
         return reference.linear(x, w, bias)
-    (m, kept), (x, bias) = matrix(w), f32(x, bias)
+    m, (x, bias) = matrix(w), f32(x, bias)
     out = np.empty((*x.shape[:-1], w.shape[1]), np.float32)
     lib.linear(floats(out), floats(x), m, floats(bias), rows(x)[0], *w.shape)
     return out
@@ -113,7 +113,7 @@ def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
     fits = fits and k.shape[2] > 0 and q.shape[2] % k.shape[2] == 0 and k.shape[1] >= q.shape[1] and type(k) is type(v)
     if not (fits and (chunk is None or whole(chunk)) and first >= 0):
         return reference.grouped_query_attention(q, k, v, causal, chunk, first)
-    [q], (keys, kept), (values, kept_too) = f32(q), past(k), past(v)
+    [q], keys, values = f32(q), past(k), past(v)
     out = np.empty_like(q)
     B, T, H, d = q.shape
     lib.grouped_query_attention(floats(out), floats(q), keys, values, causal, chunk or 0, first, B, T, k.shape[1], H,
@@ -124,7 +124,7 @@ def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
 def router(x, w_router, top_k=1):
     if not (for_c(x) and x.ndim == 2 and readable(w_router, x.shape[1], None) and whole(top_k)):
         return reference.router(x, w_router, top_k)
-    [x], (w, kept) = f32(x), matrix(w_router)
+    [x], w = f32(x), matrix(w_router)
     (N, D), E = x.shape, w_router.shape[1]
     expert, gate = (np.empty((N, min(top_k, E)), dtype) for dtype in (np.int64, np.float32))
     lib.router(ffi.from_buffer("int64_t[]", expert), floats(gate), floats(x), w, gate.shape[1], N, D, E)
@@ -134,15 +134,14 @@ def router(x, w_router, top_k=1):
 def experts(x, expert, gate, w_gate, w_up, w_down):
     fits = for_c(x, gate) and x.ndim == 2 and shaped(gate, len(x), None) and len(w_gate.shape) == 3
     E, D, F = w_gate.shape if fits else (0, 0, 0)
-    fits = fits and D == x.shape[1] and all(readable(w, E, *shape) for w, shape in
-                                            [(w_gate, (D, F)), (w_up, (D, F)), (w_down, (F, D))])
+    fits = fits and x.shape[1] == D and readable(w_down, E, F, D) and all(readable(w, E, D, F) for w in (w_gate, w_up))
     if not (fits and shaped(expert, *gate.shape) and integers(expert, E) and expert.min() >= 0):
         return reference.experts(x, expert, gate, w_gate, w_up, w_down)
-    (gates, kept), (ups, kept_too), (downs, kept_three) = matrix(w_gate), matrix(w_up), matrix(w_down)
+    gates, ups, downs = matrix(w_gate), matrix(w_up), matrix(w_down)
     [x, gate], expert = f32(x, gate), np.require(expert, np.int64, ["C", "A"])
     out = np.empty_like(x)
-    lib.experts(floats(out), floats(x), ffi.from_buffer("int64_t[]", expert), floats(gate), gates, ups, downs, *gate.shape,
-                D, E, F)
+    lib.experts(floats(out), floats(x), ffi.from_buffer("int64_t[]", expert), floats(gate), gates, ups, downs,
+                *gate.shape, D, E, F)
     return out
 
 
@@ -150,7 +149,7 @@ def patchify(tiles, patch):
     if not (for_c(tiles) and tiles.ndim == 4 and whole(patch) and all(n % patch == 0 for n in tiles.shape[2:])):
         return reference.patchify(tiles, patch)
     [tiles] = f32(tiles)
-    B, C, R, S = (*tiles.shape[:2], *(n // patch for n in tiles.shape[2:]))
+    (B, C), R, S = tiles.shape[:2], tiles.shape[2] // patch, tiles.shape[3] // patch
     out = np.empty((B, R * S, C * patch * patch), np.float32)
     lib.patchify(floats(out), floats(tiles), patch, B, C, R, S)
     return out
@@ -172,8 +171,9 @@ def fuse(x, places, features):
     if not (fits and features.shape == (np.count_nonzero(places), x.shape[1])):
         return reference.fuse(x, places, features)
     x, features = f32(x, features)
+    places = ffi.from_buffer("uint8_t[]", np.ascontiguousarray(places))
     out = np.empty_like(x)
-    lib.fuse(floats(out), floats(x), ffi.from_buffer("uint8_t[]", np.ascontiguousarray(places)), floats(features), *x.shape)
+    lib.fuse(floats(out), floats(x), places, floats(features), *x.shape)
     return out
 
 
@@ -212,7 +212,8 @@ def cross_entropy(logits, targets):
         return reference.cross_entropy(logits, targets)
     [logits], targets = f32(logits), np.require(targets, np.int64, ["C", "A"])
     losses = np.empty(len(logits))
-    lib.cross_entropy(ffi.from_buffer("double[]", losses), floats(logits), ffi.from_buffer("int64_t[]", targets), *logits.shape)
+    lib.cross_entropy(ffi.from_buffer("double[]", losses), floats(logits), ffi.from_buffer("int64_t[]", targets),
+                      *logits.shape)
     return float(losses.sum() / np.count_nonzero(targets >= 0))
 
 

@@ -1,4 +1,4 @@
-"""One token through all layers in one call of C: what csrc/c/decode.c wants to know, found out once and kept in the cache."""
+"""One token through all layers in one call of C: what csrc/c/decode.c wants to know, kept in the cache."""
 from time import perf_counter
 
 import numpy as np
@@ -38,8 +38,8 @@ class Decoder:
         return floats(weight)
 
     def matrix(self, w):
-        struct, kept = matrix(w)
-        self.alive.append(kept)
+        struct = matrix(w)
+        self.alive.append(struct)
         return struct[0]
 
     def layer(self, block, plan):
@@ -62,7 +62,7 @@ class Decoder:
             layer.make_room(cache.length, 1, 1, c.n_kv_heads, c.head_dim)
             keys, values, first = self.buffers[n]
             if not (keys is layer.keys and values is layer.values and first == layer.first):
-                self.layers[n].keys, self.layers[n].values = past(layer.keys)[0][0], past(layer.values)[0][0]
+                self.layers[n].keys, self.layers[n].values = past(layer.keys)[0], past(layer.values)[0]
                 self.layers[n].first = layer.first
                 self.buffers[n] = layer.keys, layer.values, layer.first
 
@@ -89,7 +89,8 @@ def decodable(x, w, cache):
     """Is it one token in float32, and every weight in a form that C reads in place?"""
     if cache is None or x.shape[:2] != (1, 1) or x.dtype != np.float32:
         return False
-    if any(layer.keys is not None and layer.kv == "float32" and layer.keys.dtype != np.float32 for layer in cache.layers):
+    if any(layer.kv == "float32" and layer.keys is not None and layer.keys.dtype != np.float32
+           for layer in cache.layers):
         return False
     return all(_in_place(a) for _, a in named(w.blocks))
 
