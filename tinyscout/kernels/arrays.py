@@ -74,7 +74,8 @@ def past(k):
     """A C `past` that reads keys or values (B, S, K, d) of a cache where they lie."""
     parts = tuple(k) if isinstance(k, QuantizedRows) else (k,)
     if not all(_in_rows(a) for a in parts):
-        kinds = [a.dtype if a.dtype.name in KINDS and a.dtype != np.float16 else np.float32 for a in parts]
+        kinds = [a.dtype.newbyteorder("=") if a.dtype.name in KINDS and a.dtype != np.float16 else np.float32
+                 for a in parts]
         parts = tuple(np.require(a, kind, ["C", "A"]) for a, kind in zip(parts, kinds, strict=True))
     values = parts[0]
     made = {"values": address(values), "kind": KINDS[values.dtype.name],
