@@ -9,7 +9,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from tinyscout.config import SCOUT
-from tinyscout.reference import attention_temperature, causal_mask, chunked_mask
+from tinyscout.kernels import c
+from tinyscout.reference import attention_temperature, causal_mask, chunked_mask, grouped_query_attention
 
 # %%
 # Masks
@@ -61,3 +62,9 @@ axes[1].legend()
 for axis in axes:
     axis.grid(True)
 plt.show()
+
+# %%
+# NumPy makes a row of scores for every query.  C sees 64 keys at a time and never holds them all; the same comes out.
+q, k, v = np.random.default_rng(0).standard_normal((3, 1, 500, 2, 64), dtype=np.float32)
+gap = np.abs(c.grouped_query_attention(q, k, v) - grouped_query_attention(q, k, v)).max()
+print(f"500 tokens: C and NumPy are {gap:.0e} apart at most")

@@ -1,69 +1,68 @@
 """
-Where the parameters are
-========================
+One layer at full size
+======================
 
-Scout and Maverick at their real size, without a single weight: a configuration is enough to count what a model is made
-of, and what it must remember.
+A layer of Scout as wide as it really is, 2.2 billion random weights in four bits, on the machine that made this page:
+the time of a token, the bytes it reads, and the roof above both.
 """
+import os
+from dataclasses import replace
+from itertools import cycle
+
 import matplotlib.pyplot as plt
+import ml_dtypes
 import numpy as np
 
-from tinyscout.config import MAVERICK, SCOUT
-from tinyscout.weights import count
+from tinyscout.cache import Cache
+from tinyscout.config import SCOUT, ScoutConfig
+from tinyscout.kernels import c
+from tinyscout.machine import best, limits
+from tinyscout.reference import Quantized, dequantize, linear, part
+from tinyscout.text import text_model
+from tinyscout.weights import build, named
+
+t = replace(SCOUT.text, layers=SCOUT.text.layers[:1], vocab_size=16)
+if os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < 6e9:
+    print("Less than 6 GB of memory: every width is an eighth of Scout's.")
+    t = replace(t, dim=640, n_heads=5, n_kv_heads=1, hidden_dim=1024)
+rng = np.random.default_rng(0)
 
 # %%
-# Two models, one cost per token
-# ------------------------------
-# Maverick has nearly four times the parameters.  What works on a token is the same to within a tenth of a per cent,
-# because a token visits one routed expert per layer however many stand beside it.
-
-models = {"Scout": SCOUT, "Maverick": MAVERICK}
-print(f"{'':10}" + "".join(f"{name:>18}" for name in models))
-for part in ("text", "vision", "projector", "total", "routed", "active"):
-    print(f"{part:10}" + "".join(f"{getattr(count(config), part):18,}" for config in models.values()))
-
-# %%
-# Nearly everything is an expert
-# ------------------------------
-
-def parts(config):
-    """Parameters by what they do."""
-    t, n = config.text, count(config)
-    shared = sum(layer.moe for layer in t.layers) * 3 * t.dim * t.hidden_dim
-    dense = sum(not layer.moe for layer in t.layers) * 3 * t.dim * t.dense_dim
-    vocabulary = 2 * t.vocab_size * t.dim               # one table to read with, one to write with
-    rest = n.text - n.routed - shared - dense - vocabulary
-    return {"routed experts": n.routed, "shared experts": shared, "dense layers": dense, "vocabulary": vocabulary,
-            "attention, norms, routers": rest, "vision and projector": n.vision + n.projector}
+# The integers and scales are drawn as they would stand in a file; no larger weights exist at any time.
 
 
-figure, axis = plt.subplots(figsize=(7.5, 2.8))
-left = np.zeros(2)
-for n, part in enumerate(parts(SCOUT)):
-    sizes = [parts(config)[part] for config in models.values()]
-    axis.barh(list(models), sizes, left=left, color=plt.cm.viridis(0.12 + 0.16 * n), label=part, height=0.55)
-    left += sizes
-axis.invert_yaxis()
-axis.set_xlabel("parameters")
-axis.xaxis.set_major_formatter(lambda x, _: f"{x / 1e9:.0f}B")
-axis.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.45, 1.0), fontsize="small")
-plt.show()
+def leaf(path, shape):
+    *E, I, O = (1, *shape)[-max(2, len(shape)):]
+    if min(I, O) <= 16:                                                     # norms and the router stay plain
+        return (np.ones(shape) if I == 1 else rng.standard_normal(shape) * I ** -0.5).astype(np.float32)
+    values = np.frombuffer(rng.bytes(int(np.prod(shape)) // 2), np.uint8).reshape(*E, O // 16, I // 8, 16, 4)
+    return Quantized(values, np.full((*E, O // 16, I // 32, 16), I ** -0.5 / 4.6, ml_dtypes.bfloat16))
+
+
+w = build(ScoutConfig(t, None, bos_id=0, stop_ids=(1,), pad_id=2), leaf).text
+read = sum(a.nbytes / (t.n_experts if ".experts." in path else 1) for path, a in named(w.blocks[0]))
+cache, machine, n = Cache(t), limits(), len(SCOUT.text.layers)
+tokens = cycle(rng.standard_normal((64, 1, 1, t.dim), dtype=np.float32))        # each chooses its expert
+seconds, bandwidth = best(lambda: text_model(next(tokens), w, t, cache, c), 1), machine["read bytes per second"]
+print(f"a token takes {1e3 * seconds:.2f} ms and reads {read / 1e6:.0f} MB: {read / seconds / 1e9:.1f} GB a second, "
+      f"where plain reading reaches {bandwidth / 1e9:.1f}")
+print(f"{n} such layers: {1 / (n * seconds):.1f} tokens a second, {bandwidth / (n * read):.1f} if it only had to read")
 
 # %%
-# What ten million tokens leave behind
-# ------------------------------------
-# Keys and values in bfloat16.  Three layers of four forget a chunk when it ends; if all were global, the cache
-# would be four times as large.  The dotted line is one 80 GB card, weights not counted.
+# Under the roof
+# --------------
+# One matrix and 1 to 256 rows at once.  Few rows slide along the slope, where memory decides; many meet the flat part,
+# the best that was seen in float32.  Four bits start further right, and products of bytes have a roof of their own.
 
-t = SCOUT.text
-slot = 2 * t.n_kv_heads * t.head_dim * 2                # bytes that a token leaves in a layer
-tokens = np.geomspace(256, t.max_positions, 200)
-irope = sum(slot * (np.minimum(tokens, t.chunk) if layer.chunked else tokens) for layer in t.layers)
-figure, axis = plt.subplots(figsize=(7.5, 4))
-axis.loglog(tokens, slot * len(t.layers) * tokens / 1e9, color=plt.cm.viridis(0.6), label="every layer global")
-axis.loglog(tokens, irope / 1e9, color=plt.cm.viridis(0.28), label="Scout: one layer in four", linewidth=2.5)
-axis.axhline(80, linestyle=":", color="tab:red")
-axis.set(xlabel="tokens of context", ylabel="cache, GB")
-axis.grid(True)
-axis.legend()
+few = [part(w.blocks[0].feed_forward.experts.w_gate, e) for e in range(16)]     # together more than a cache holds
+plain, (I, O), peak = [dequantize(few[0])], few[0].shape, machine["operations per second"] / 1e9
+plt.figure(figsize=(7.5, 3.6))
+for name, f, matrices in ("int4, C", c.linear, few), ("float32, C", c.linear, plain), ("float32, NumPy", linear, plain):
+    rows, turn = {N: np.ones((N, I), np.float32) for N in (1, 2, 4, 8, 16, 64, 256)}, cycle(matrices)
+    rate = [2e-9 * N * I * O / best(lambda x=x, f=f, turn=turn: f(x, next(turn)), 0.1) for N, x in rows.items()]
+    plt.loglog([2 * N * I * O / (matrices[0].nbytes + 4 * N * (I + O)) for N in rows], rate, "o-", label=name)
+    peak = max(peak, *rate) if matrices is plain else peak
+plt.plot([0.3, peak / bandwidth * 1e9, 400], [0.3 * bandwidth / 1e9, peak, peak], color="0.5")
+plt.gca().set(xlabel="operations per byte", ylabel="GFLOP/s")
+plt.legend()
 plt.show()

@@ -1,4 +1,5 @@
 """Each example runs by itself, shows something, and is short enough to read in one go."""
+import os
 import runpy
 from pathlib import Path
 
@@ -23,8 +24,15 @@ def plt(monkeypatch):
     matplotlib.use(backend)
 
 
+@pytest.fixture
+def little_memory(monkeypatch):
+    """A machine of 2 GB, on which an example with a large model chooses a smaller one."""
+    plain, pages = os.sysconf, 2 ** 31 // os.sysconf("SC_PAGE_SIZE")
+    monkeypatch.setattr(os, "sysconf", lambda name: pages if name == "SC_PHYS_PAGES" else plain(name))
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_runs_and_shows_something(path, plt, capsys, monkeypatch, tmp_path):
+def test_an_example_runs_and_shows_something(path, plt, little_memory, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(path), run_name="__main__")
     drawn = [axes for number in plt.get_fignums() for axes in plt.figure(number).axes if axes.has_data()]

@@ -7,12 +7,11 @@ enum { ROWS = LANES == 16 ? 8 : 6, PANEL = 2 * LANES };     // two thirds of the
 enum { DEPTH = 256, WIDE = 128 };   // a packed stripe: WIDE columns of DEPTH inputs, 128 KB, in the second-level cache
 
 // out (rows, PANEL) += x (rows, depth) * panel (depth, PANEL).  Every number of the panel serves all rows, every number
-// of x a whole row of the panel.  Called with constant rows, so that the loops unroll and `sum` is registers.
+// of x a whole row of the panel.  Called with constant rows, so that the loops unroll and `sum` is registers.  They
+// begin at zero and are added to out in the end: sums of sums do not drift as one long sum would.
 INLINE void tile_of(float *out, ptrdiff_t out_row, const float *x, ptrdiff_t x_row, const float *panel,
                     int rows, int depth) {
-    vec sum[ROWS][PANEL / LANES];
-    for (int r = 0; r < rows; r++)
-        for (int c = 0; c < PANEL / LANES; c++) sum[r][c] = load(out + r * out_row + c * LANES);
+    vec sum[ROWS][PANEL / LANES] = {{{0}}};
     for (int k = 0; k < depth; k++) {
         const float *b = panel + (size_t) k * PANEL;
         #pragma GCC unroll 8
@@ -22,7 +21,10 @@ INLINE void tile_of(float *out, ptrdiff_t out_row, const float *x, ptrdiff_t x_r
         }
     }
     for (int r = 0; r < rows; r++)
-        for (int c = 0; c < PANEL / LANES; c++) store(out + r * out_row + c * LANES, sum[r][c]);
+        for (int c = 0; c < PANEL / LANES; c++) {
+            float *y = out + r * out_row + c * LANES;
+            store(y, load(y) + sum[r][c]);
+        }
 }
 
 // The same for any number of rows.

@@ -72,7 +72,7 @@ def model_arguments(sub):
     sub.add_argument("--model", required=True, metavar="DIR", help="checkpoint directory in Hugging Face's layout")
     sub.add_argument("--backend", default="numpy", choices=list(BACKENDS), help="who computes (%(default)s)")
     sub.add_argument("--dtype", choices=["float32", "bfloat16", "float16"],
-                     help="convert the weights first (default: as in the files); float32 is the largest and fastest")
+                     help="convert the weights first (default: as in the files); NumPy is fastest with float32")
     sub.add_argument("--kv", default="float32", choices=KV,
                      help="how keys and values are kept; int8 and int4 in the global layers only (%(default)s)")
     sub.add_argument("--max-tokens", type=above_zero, default=256, metavar="N", help="at most N tokens (%(default)s)")

@@ -11,6 +11,7 @@ from tinyscout import reference
 from tinyscout.kernels.arrays import FLOATS, f32, floats, for_c, integers, matrix, past, readable, rows, shaped, whole
 from tinyscout.kernels.decode import Decoder, decodable
 from tinyscout.kernels.library import ffi, lib
+from tinyscout.kernels.versions import versions as versions
 from tinyscout.reference import *  # noqa: F403  what is not below is the reference itself
 
 

@@ -18,6 +18,14 @@ def linear_inputs(draw):
 
 
 @st.composite
+def long_inputs(draw):
+    """A prompt's rows with as many inputs as Scout has channels, all of one sign: nothing cancels, so a drift shows."""
+    rng, I, O = draw(generators()), 5120, draw(st.sampled_from([1, 31, 65]))
+    w = normal(rng, O, I).T if draw(st.booleans()) else normal(rng, I, O)
+    return np.abs(normal(rng, draw(st.sampled_from([16, 33])), I)), np.abs(w)
+
+
+@st.composite
 def embed_inputs(draw):
     rng, V = draw(generators()), draw(lengths)
     return rng.integers(0, V, draw(lengths)), normal(rng, V, draw(few))
@@ -29,6 +37,11 @@ def a_product_is_its_definition(ops, x, w, bias):
         return (x[..., :, None] * w).sum(-2) + (0 if bias is None else bias)
     some = x.reshape(-1, x.shape[-1])[:2]
     close(ops.linear(some, w, bias), confirmed(reference.linear, by_definition, some, w, bias))
+
+
+def a_long_sum_does_not_drift(ops, x, w):
+    """5120 additions to one float lose more than rounding has to."""
+    close(ops.linear(x, w), judged(reference.linear, x, w))
 
 
 def the_identity_changes_nothing(ops, x, w, bias):
@@ -55,6 +68,7 @@ def embedding_is_a_product_with_one_hot_rows(ops, tokens, embedding):
 INPUTS = {"linear": linear_inputs(), "embed": embed_inputs()}
 LAWS = {
     a_product_is_its_definition: linear_inputs(),
+    a_long_sum_does_not_drift: long_inputs(),
     the_identity_changes_nothing: linear_inputs(),
     memory_order_does_not_matter: linear_inputs(),
     half_precision_weights_are_widened: linear_inputs(),

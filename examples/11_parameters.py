@@ -1,0 +1,69 @@
+"""
+Where the parameters are
+========================
+
+Scout and Maverick at their real size, without a single weight: a configuration is enough to count what a model is made
+of, and what it must remember.
+"""
+import matplotlib.pyplot as plt
+import numpy as np
+
+from tinyscout.config import MAVERICK, SCOUT
+from tinyscout.weights import count
+
+# %%
+# Two models, one cost per token
+# ------------------------------
+# Maverick has nearly four times the parameters.  What works on a token is the same to within a tenth of a per cent,
+# because a token visits one routed expert per layer however many stand beside it.
+
+models = {"Scout": SCOUT, "Maverick": MAVERICK}
+print(f"{'':10}" + "".join(f"{name:>18}" for name in models))
+for part in ("text", "vision", "projector", "total", "routed", "active"):
+    print(f"{part:10}" + "".join(f"{getattr(count(config), part):18,}" for config in models.values()))
+
+# %%
+# Nearly everything is an expert
+# ------------------------------
+
+def parts(config):
+    """Parameters by what they do."""
+    t, n = config.text, count(config)
+    shared = sum(layer.moe for layer in t.layers) * 3 * t.dim * t.hidden_dim
+    dense = sum(not layer.moe for layer in t.layers) * 3 * t.dim * t.dense_dim
+    vocabulary = 2 * t.vocab_size * t.dim               # one table to read with, one to write with
+    rest = n.text - n.routed - shared - dense - vocabulary
+    return {"routed experts": n.routed, "shared experts": shared, "dense layers": dense, "vocabulary": vocabulary,
+            "attention, norms, routers": rest, "vision and projector": n.vision + n.projector}
+
+
+figure, axis = plt.subplots(figsize=(7.5, 2.8))
+left = np.zeros(2)
+for n, part in enumerate(parts(SCOUT)):
+    sizes = [parts(config)[part] for config in models.values()]
+    axis.barh(list(models), sizes, left=left, color=plt.cm.viridis(0.12 + 0.16 * n), label=part, height=0.55)
+    left += sizes
+axis.invert_yaxis()
+axis.set_xlabel("parameters")
+axis.xaxis.set_major_formatter(lambda x, _: f"{x / 1e9:.0f}B")
+axis.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.45, 1.0), fontsize="small")
+plt.show()
+
+# %%
+# What ten million tokens leave behind
+# ------------------------------------
+# Keys and values in bfloat16.  Three layers of four forget a chunk when it ends; if all were global, the cache
+# would be four times as large.  The dotted line is one 80 GB card, weights not counted.
+
+t = SCOUT.text
+slot = 2 * t.n_kv_heads * t.head_dim * 2                # bytes that a token leaves in a layer
+tokens = np.geomspace(256, t.max_positions, 200)
+irope = sum(slot * (np.minimum(tokens, t.chunk) if layer.chunked else tokens) for layer in t.layers)
+figure, axis = plt.subplots(figsize=(7.5, 4))
+axis.loglog(tokens, slot * len(t.layers) * tokens / 1e9, color=plt.cm.viridis(0.6), label="every layer global")
+axis.loglog(tokens, irope / 1e9, color=plt.cm.viridis(0.28), label="Scout: one layer in four", linewidth=2.5)
+axis.axhline(80, linestyle=":", color="tab:red")
+axis.set(xlabel="tokens of context", ylabel="cache, GB")
+axis.grid(True)
+axis.legend()
+plt.show()
