@@ -52,11 +52,11 @@ INLINE void rows_of_columns(float *out, const float *x, const matrix *w, ptrdiff
     }
 }
 
-// The same where each row of w is a run in memory, as a checkpoint stores experts: eight rows at a time are added to
-// the outputs, which stay in the nearest cache.
+// The same where each row of w is a run in memory, as a checkpoint stores experts: sixteen rows at a time are added to
+// the outputs, which stay in the nearest cache.  Four sums of four keep the chain short, and the error small.
 INLINE void rows_of_rows(float *out, const float *x, const matrix *w, ptrdiff_t at, int N, int I, int O,
                          int first, int last, int kind) {
-    enum { AT_ONCE = 8 };
+    enum { AT_ONCE = 16 };
     for (int n = 0; n < N; n++) memset(out + (size_t) n * O + first, 0, sizeof(float) * (size_t) (last - first));
     for (int i = 0; i < I; i += AT_ONCE) {
         int rows = I - i < AT_ONCE ? I - i : AT_ONCE;
@@ -64,17 +64,18 @@ INLINE void rows_of_rows(float *out, const float *x, const matrix *w, ptrdiff_t 
             float *y = out + (size_t) n * O;
             const float *x_n = x + (size_t) n * I + i;
             int o = first;
-            if (rows == AT_ONCE)
-                for (; o + LANES <= last; o += LANES) {
-                    vec a = {0}, b = {0};
-                    for (int j = 0; j < AT_ONCE; j += 2) {
-                        a += x_n[j] * widened(w->values, at + (i + j) * w->in + o, kind);
-                        b += x_n[j + 1] * widened(w->values, at + (i + j + 1) * w->in + o, kind);
-                    }
-                    store(y + o, load(y + o) + (a + b));
-                }
-            for (; o < last; o++)
-                for (int j = 0; j < rows; j++) y[o] += x_n[j] * widened_one(w->values, at + (i + j) * w->in + o, kind);
+            for (; rows == AT_ONCE && o + LANES <= last; o += LANES) {
+                vec part[4] = {{0}};
+                for (int j = 0; j < AT_ONCE; j += 4)
+                    for (int p = 0; p < 4; p++)
+                        part[p] += x_n[j + p] * widened(w->values, at + (i + j + p) * w->in + o, kind);
+                store(y + o, load(y + o) + ((part[0] + part[1]) + (part[2] + part[3])));
+            }
+            for (; o < last; o++) {
+                float part = 0.0f;
+                for (int j = 0; j < rows; j++) part += x_n[j] * widened_one(w->values, at + (i + j) * w->in + o, kind);
+                y[o] += part;
+            }
         }
     }
 }

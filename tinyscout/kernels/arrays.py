@@ -72,15 +72,16 @@ def matrix(w):
 
 def past(k):
     """A C `past` that reads keys or values (B, S, K, d) of a cache where they lie."""
-    parts = tuple(k) if isinstance(k, QuantizedRows) else (k,)
+    plain = not isinstance(k, QuantizedRows)
+    parts = (k,) if plain else tuple(k)
+    if plain and k.dtype.name not in ("float32", "bfloat16"):
+        parts = tuple(f32(k))
     if not all(_in_rows(a) for a in parts):
-        kinds = [a.dtype.newbyteorder("=") if a.dtype.name in KINDS and a.dtype != np.float16 else np.float32
-                 for a in parts]
-        parts = tuple(np.require(a, kind, ["C", "A"]) for a, kind in zip(parts, kinds, strict=True))
+        parts = tuple(np.require(a, a.dtype.newbyteorder("="), ["C", "A"]) for a in parts)
     values = parts[0]
     made = {"values": address(values), "kind": KINDS[values.dtype.name],
             "batch": values.strides[0] // (math.prod(values.shape[2:]) * values.itemsize)}
-    if len(parts) == 2:
+    if not plain:
         made |= {"scales": address(parts[1]), "scale_kind": KINDS[parts[1].dtype.name], "group": k.group}
     struct = ffi.new("past *", made)
     alive[struct] = parts
@@ -90,8 +91,8 @@ def past(k):
 def _in_rows(a):
     """Does each position follow the one before, and each sequence begin a whole number of positions later?"""
     row = math.prod(a.shape[2:]) * a.itemsize
-    return (a.dtype.name in KINDS and a.dtype != np.float16 and a.dtype.isnative and a.flags.aligned
-            and a[:1, :1].flags.c_contiguous and a.strides[1] == row and a.strides[0] % row == 0)
+    return (a.dtype.isnative and a.flags.aligned and a[:1, :1].flags.c_contiguous
+            and a.strides[1] == row and a.strides[0] % row == 0)
 
 
 def readable(w, *shape):

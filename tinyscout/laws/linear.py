@@ -19,10 +19,10 @@ def linear_inputs(draw):
 
 @st.composite
 def long_inputs(draw):
-    """A prompt's rows with as many inputs as Scout has channels, all of one sign: nothing cancels, so a drift shows."""
+    """Few rows or many with as many inputs as Scout has channels, of one sign: nothing cancels, so a drift shows."""
     rng, I, O = draw(generators()), 5120, draw(st.sampled_from([1, 31, 65]))
     w = normal(rng, O, I).T if draw(st.booleans()) else normal(rng, I, O)
-    return np.abs(normal(rng, draw(st.sampled_from([16, 33])), I)), np.abs(w)
+    return np.abs(normal(rng, draw(st.sampled_from([1, 3, 16, 33])), I)), np.abs(w)
 
 
 @st.composite
