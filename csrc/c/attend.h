@@ -91,7 +91,7 @@ static inline void read_keys(reader *r, int rows, const past *k, const past *v, 
         memset(r->score, 0, sizeof(float) * (size_t) rows * KEYS);
         for (int c = 0; c < KEYS; c += PANEL) {
             pack(r->packed, r->plain, F32, (ptrdiff_t) c * d, 1, d, d, KEYS - c);
-            tile(r->score + c, KEYS, r->q, d, r->packed, rows, d);
+            tile(r->score + c, KEYS, r->q, d, r->packed, rows, d, NULL);
         }
         for (int i = 0; i < rows; i++) {
             float before = soften(r->score + (size_t) i * KEYS, &r->most[i], &r->total[i], r->seen[i] - s);
@@ -102,7 +102,7 @@ static inline void read_keys(reader *r, int rows, const past *k, const past *v, 
         widen_rows(r->plain, v, b, s, n, head, K, d);
         for (int c = 0; c < d; c += PANEL) {
             pack(r->packed, r->plain, F32, c, d, 1, KEYS, d - c);
-            tile(r->sum + c, wide(d), r->score, KEYS, r->packed, rows, KEYS);
+            tile(r->sum + c, wide(d), r->score, KEYS, r->packed, rows, KEYS, NULL);
         }
     }
 }

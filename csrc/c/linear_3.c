@@ -5,25 +5,18 @@
 #include "tile.h"
 
 // out (N, columns) += x (N, depth) * panel, where the panel may be wider than what is left of out.
-static void panel_of(float *out, const float *x, const float *panel, int N, int I, int O, int columns, int depth) {
+static void panel_of(float *out, const float *x, const float *panel, int N, int I, int O, int columns, int depth,
+                     ahead *soon) {
     if (columns >= PANEL) {
-        tile(out, O, x, I, panel, N, depth);
+        tile(out, O, x, I, panel, N, depth, soon);
         return;
     }
     for (int n = 0; n < N; n++, out += O, x += I) {
         float edge[PANEL] = {0};
         memcpy(edge, out, sizeof(float) * (size_t) columns);
-        tile(edge, PANEL, x, I, panel, 1, depth);
+        tile(edge, PANEL, x, I, panel, 1, depth, soon);
         memcpy(out, edge, sizeof(float) * (size_t) columns);
     }
-}
-
-// Asks for the rows first to last - 1 of a stripe, so that they come from memory while something else is computed.
-static void fetch(const matrix *w, ptrdiff_t at, int first, int last, int columns) {
-    int bytes = w->kind == F32 ? 4 : 2;
-    for (int i = first; i < last; i++)
-        for (int c = 0; c < columns * bytes; c += 64)
-            __builtin_prefetch((const char *) w->values + (at + i * w->in) * bytes + c, 0, 2);
 }
 
 // One stripe of up to WIDE columns for all rows.  Its weights are packed once, DEPTH inputs at a time, widened and in
@@ -34,14 +27,14 @@ static void stripe(float *out, const float *x, const matrix *w, ptrdiff_t at, co
     for (int n = 0; n < N; n++)
         for (int c = 0; c < columns; c++) out[(size_t) n * O + c] = bias ? bias[c] : 0.0f;
     for (int i = 0; i < I; i += DEPTH) {
-        int depth = I - i < DEPTH ? I - i : DEPTH, next = I - i - depth < DEPTH ? I - i - depth : DEPTH;
+        int depth = I - i < DEPTH ? I - i : DEPTH, bytes = w->kind == F32 ? 4 : 2;
         for (int c = 0; c < columns; c += PANEL)
             pack(packed[c / PANEL], w->values, w->kind, at + i * w->in + c * w->out, w->in, w->out, depth, columns - c);
-        for (int c = 0; c < columns; c += PANEL) {
-            if (w->out == 1)                        // rows that lie far apart: the machine does not guess the next
-                fetch(w, at, i + depth + next * c / columns, i + depth + next * (c + PANEL) / columns, columns);
-            panel_of(out + c, x + i, packed[c / PANEL], N, I, O, columns - c, depth);
-        }
+        // Rows that lie far apart: the machine does not guess the next ones by itself.
+        int far = w->out == 1 && i + 2 * DEPTH <= I;
+        ahead soon = {(const char *) w->values + (at + (i + DEPTH) * w->in) * bytes, w->in * bytes, far * columns * bytes / 64};
+        for (int c = 0; c < columns; c += PANEL)
+            panel_of(out + c, x + i, packed[c / PANEL], N, I, O, columns - c, depth, &soon);
     }
 }
 

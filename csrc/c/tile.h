@@ -6,14 +6,26 @@
 enum { ROWS = LANES == 16 ? 8 : 6, PANEL = 2 * LANES };     // two thirds of the registers, or half of 32, hold sums
 enum { DEPTH = 256, WIDE = 128 };   // a packed stripe: WIDE columns of DEPTH inputs, 128 KB, in the second-level cache
 
+// Memory that will be needed soon, and is asked for a line at a time while something else is computed.
+typedef struct {
+    const char *next;           // the next line of the first row
+    ptrdiff_t row;              // bytes from one row to the next
+    int lines;                  // lines that are still to come of each row
+} ahead;
+
 // out (rows, PANEL) += x (rows, depth) * panel (depth, PANEL).  Every number of the panel serves all rows, every number
 // of x a whole row of the panel.  Called with constant rows, so that the loops unroll and `sum` is registers.  They
 // begin at zero and are added to out in the end: sums of sums do not drift as one long sum would.
 INLINE void tile_of(float *out, ptrdiff_t out_row, const float *x, ptrdiff_t x_row, const float *panel,
-                    int rows, int depth) {
+                    int rows, int depth, ahead *soon) {
+    int any = soon && soon->lines-- > 0;
+    const char *line = any ? soon->next : (const char *) panel;         // this costs next to nothing
+    ptrdiff_t step = any ? soon->row : 0;
+    if (any) soon->next += 64;
     vec sum[ROWS][PANEL / LANES] = {{{0}}};
     for (int k = 0; k < depth; k++) {
         const float *b = panel + (size_t) k * PANEL;
+        __builtin_prefetch(line + k * step, 0, 2);
         #pragma GCC unroll 8
         for (int r = 0; r < rows; r++) {
             #pragma GCC unroll 2
@@ -29,14 +41,14 @@ INLINE void tile_of(float *out, ptrdiff_t out_row, const float *x, ptrdiff_t x_r
 
 // The same for any number of rows.
 static inline void tile(float *out, ptrdiff_t out_row, const float *x, ptrdiff_t x_row, const float *panel,
-                        int rows, int depth) {
+                        int rows, int depth, ahead *soon) {
     for (; rows >= ROWS; rows -= ROWS, out += ROWS * out_row, x += ROWS * x_row)
-        tile_of(out, out_row, x, x_row, panel, ROWS, depth);
+        tile_of(out, out_row, x, x_row, panel, ROWS, depth, soon);
     for (int some = 4; some > 0; some /= 2) {
         if (!(rows & some)) continue;
-        if (some == 4) tile_of(out, out_row, x, x_row, panel, 4, depth);
-        if (some == 2) tile_of(out, out_row, x, x_row, panel, 2, depth);
-        if (some == 1) tile_of(out, out_row, x, x_row, panel, 1, depth);
+        if (some == 4) tile_of(out, out_row, x, x_row, panel, 4, depth, soon);
+        if (some == 2) tile_of(out, out_row, x, x_row, panel, 2, depth, soon);
+        if (some == 1) tile_of(out, out_row, x, x_row, panel, 1, depth, soon);
         out += some * out_row, x += some * x_row;
     }
 }
