@@ -78,16 +78,6 @@ static shared shared_at(float *memory, const decoder *m) {
     return s;
 }
 
-static void norm_row(float *out, const float *x, const float *weight, float eps, int D) {
-    double squares = 0.0;
-    vec part = {0};
-    int i = 0;
-    for (; i + LANES <= D; i += LANES) part += load(x + i) * load(x + i);
-    for (; i < D; i++) squares += (double) x[i] * x[i];
-    float scale = (float) (1.0 / sqrt((squares + sum_lanes(part)) / D + eps));
-    for (i = 0; i < D; i++) out[i] = x[i] * scale * (weight ? weight[i] : 1.0f);
-}
-
 // The c-th row in bytes too, where a matrix is in bits.  few_at is for the widest row: a shorter one begins there too.
 static void ready(own *o, const decoder *m, int c, int I, int in_bits) {
     if (!in_bits) return;
@@ -95,23 +85,12 @@ static void ready(own *o, const decoder *m, int c, int I, int in_bits) {
     to_bytes(&o->bytes[c], o->row + (size_t) c * widest(m), I, 0, I / GROUP);
 }
 
-static void gated(float *out, const float *gate, const float *up, int n) {
-    for (int i = 0; i < n; i += LANES) {
-        int some = n - i < LANES ? n - i : LANES;
-        vec g = load_some(gate + i, some, 0.0f);
-        store_some(out + i, g / (1.0f + exp_of(-g)) * load_some(up + i, some, 0.0f), some);
-    }
-}
-
-// Turn, normalise or sharpen one head, as tinyscout.text.attention does.
-static void place(float *head, const decoder *m, const layer *l, const float *cos, const float *sin, float temperature) {
-    for (int i = 0; i < m->d / 2 && l->rope; i++) {
-        float even = head[2 * i], odd = head[2 * i + 1];
-        head[2 * i] = even * cos[i] - odd * sin[i];
-        head[2 * i + 1] = even * sin[i] + odd * cos[i];
-    }
-    if (l->rope && m->qk_norm) norm_row(head, head, NULL, m->eps, m->d);
-    for (int i = 0; i < m->d && !l->rope; i++) head[i] *= temperature;
+// Turn and normalise, or sharpen, some heads, as tinyscout.text.attention does.
+static void place(float *x, int heads, const decoder *m, const layer *l, const float *cos, const float *sin,
+                  float temperature) {
+    if (l->rope) apply_rope(x, x, cos, sin, 1, 1, heads, m->d);
+    if (l->rope && m->qk_norm) rms_norm(x, x, NULL, m->eps, heads, m->d);
+    for (int i = 0; i < heads * m->d && !l->rope; i++) x[i] *= temperature;
 }
 
 // One group of a key or value as integers and a scale, exactly as quantize_rows makes them (reference/quantize.py).
@@ -222,7 +201,7 @@ static void multiply(float *out, const own *o, const matrix *w, int expert, int 
 static void attention_block(const decoder *m, const layer *l, shared *s, own *all_own, int64_t position, const float *cos,
                             const float *sin, float temperature, atomic_int *next, barrier *b, int part, int parts) {
     own *o = &all_own[part];
-    norm_row(o->row, s->x, l->attention_norm, m->eps, m->D);
+    rms_norm(o->row, s->x, l->attention_norm, m->eps, 1, m->D);
     ready(o, m, 0, m->D, l->w_q.scales || l->w_k.scales || l->w_v.scales);
     int from, to;
     keys_of(l, position, part, parts, &from, &to);
@@ -231,10 +210,10 @@ static void attention_block(const decoder *m, const layer *l, shared *s, own *al
     multiply(s->k, o, &l->w_k, 0, m->D, m->K * m->d, next++);
     multiply(s->v, o, &l->w_v, 0, m->D, m->K * m->d, next++);
     wait_for_all(b, parts);
-    for (int h = m->H * part / parts; h < m->H * (part + 1) / parts; h++)
-        place(s->q + (size_t) h * m->d, m, l, cos, sin, temperature);
-    for (int k = m->K * part / parts; k < m->K * (part + 1) / parts; k++) {
-        place(s->k + (size_t) k * m->d, m, l, cos, sin, 1.0f);      // only the query is sharpened
+    int h = m->H * part / parts, h_end = m->H * (part + 1) / parts, k = m->K * part / parts, k_end = m->K * (part + 1) / parts;
+    place(s->q + (size_t) h * m->d, h_end - h, m, l, cos, sin, temperature);
+    place(s->k + (size_t) k * m->d, k_end - k, m, l, cos, sin, 1.0f);       // only the query is sharpened
+    for (; k < k_end; k++) {
         keep(&l->keys, s->k + (size_t) k * m->d, position - l->first, k, m->K, m->d);
         keep(&l->values, s->v + (size_t) k * m->d, position - l->first, k, m->K, m->d);
     }
@@ -252,7 +231,7 @@ static void attention_block(const decoder *m, const layer *l, shared *s, own *al
 
 static void feed_forward_block(const decoder *m, const layer *l, shared *s, own *o, atomic_int *next, barrier *b, int parts) {
     int chosen[m->C], D = m->D, F = l->F;
-    norm_row(o->row, s->x, l->feed_forward_norm, m->eps, D);
+    rms_norm(o->row, s->x, l->feed_forward_norm, m->eps, 1, D);
     ready(o, m, 0, D, l->gate.scales || l->up.scales);
     if (l->E) multiply(s->scores, o, &l->w_router, 0, D, l->E, next++);
     multiply(s->gate, o, &l->gate, 0, D, F, next++);
@@ -260,7 +239,7 @@ static void feed_forward_block(const decoder *m, const layer *l, shared *s, own 
     wait_for_all(b, parts);
     for (int c = 0; c < m->C && l->E; c++) {
         chosen[c] = choice(s->scores, l->E, c, chosen);
-        norm_row(o->row, s->x, l->feed_forward_norm, m->eps, D);
+        rms_norm(o->row, s->x, l->feed_forward_norm, m->eps, 1, D);
         for (int i = 0; i < D; i++) o->row[i] *= 1.0f / (1.0f + expf(-s->scores[chosen[c]]));
         ready(o, m, 0, D, l->w_gate.scales || l->w_up.scales);
         multiply(s->gate + (size_t) (1 + c) * F, o, &l->w_gate, chosen[c], D, F, next++);
@@ -269,7 +248,7 @@ static void feed_forward_block(const decoder *m, const layer *l, shared *s, own 
     if (l->E) wait_for_all(b, parts);
     int ways = l->E ? 1 + m->C : 1;                 // the shared expert, then the chosen ones
     for (int c = 0; c < ways; c++) {
-        gated(o->row + (size_t) c * widest(m), s->gate + (size_t) c * F, s->up + (size_t) c * F, F);
+        swiglu(o->row + (size_t) c * widest(m), s->gate + (size_t) c * F, s->up + (size_t) c * F, 1, F);
         ready(o, m, c, F, (c ? &l->w_down : &l->down)->scales != NULL);
     }
     for (int first, last; take(next, &l->down, F, D, &first, &last);)

@@ -1,20 +1,9 @@
 // Mixture of experts, equation (experts): tokens sorted by expert, one product for each expert that has work.
-#include <math.h>
 #include <stdlib.h>
 
 #include "linear.h"
 
 enum { AT_ONCE = 512 };     // rows of one expert at a time: bounds the memory of its hidden numbers
-
-// gate and up (n) side by side  ->  gate
-static void open_gates(float *gate, const float *up, size_t n) {
-    #pragma omp parallel for if (n > SMALL)
-    for (size_t i = 0; i < n; i += LANES) {
-        int some = n - i < LANES ? (int) (n - i) : LANES;
-        vec g = load_some(gate + i, some, 0.0f), u = load_some(up + i, some, 0.0f);
-        store_some(gate + i, g / (1.0f + exp_of(-g)) * u, some);
-    }
-}
 
 // x (N, D), expert and gate (N, C), w_gate and w_up (E, D, F), w_down (E, F, D)  ->  out (N, D)
 void experts(float *out, const float *x, const int64_t *expert, const float *gate, const matrix *w_gate,
@@ -41,7 +30,7 @@ void experts(float *out, const float *x, const int64_t *expert, const float *gat
                     mine[(size_t) r * D + d] = x[(size_t) (order[at + r] / C) * D + d] * gate[order[at + r]];
             product(opened, mine, w_gate, e, NULL, rows, D, F);
             product(up, mine, w_up, e, NULL, rows, D, F);
-            open_gates(opened, up, (size_t) rows * F);
+            swiglu(opened, opened, up, rows, F);
             product(y, opened, w_down, e, NULL, rows, F, D);
             for (int r = 0; r < rows; r++)
                 for (int d = 0; d < D; d++) out[(size_t) (order[at + r] / C) * D + d] += y[(size_t) r * D + d];

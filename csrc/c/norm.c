@@ -19,12 +19,12 @@ INLINE double sum_of(const float *x, double middle, int power, int D) {
     return sum;
 }
 
-// x (N, D), weight (D) or NULL  ->  out (N, D)
-void rms_norm(float *restrict out, const float *x, const float *weight, float eps, int N, int D) {
+// x (N, D), weight (D) or NULL  ->  out (N, D), which may be x
+void rms_norm(float *out, const float *x, const float *weight, float eps, int N, int D) {
     #pragma omp parallel for if ((size_t) N * D > SMALL)
     for (int n = 0; n < N; n++) {
         const float *x_n = x + (size_t) n * D;
-        float *restrict out_n = out + (size_t) n * D;
+        float *out_n = out + (size_t) n * D;
         float scale = (float) (1.0 / sqrt(sum_of(x_n, 0.0, 2, D) / D + eps));
         if (weight)
             for (int i = 0; i < D; i++) out_n[i] = x_n[i] * scale * weight[i];
