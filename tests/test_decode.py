@@ -10,6 +10,7 @@ from tinyscout.cache import KV, Cache
 from tinyscout.config import mini, plan
 from tinyscout.model import random_model
 from tinyscout.quantize import quantize_weights
+from tinyscout.text import text_model
 from tinyscout.weights import tree_map
 
 c = pytest.importorskip("tinyscout.kernels.c", reason="the C extension is not built")
@@ -119,3 +120,16 @@ def test_what_c_cannot_read_goes_op_by_op(weights):
     assert cache.prepared is None
     expected, _ = read(weights, "float32", c)
     assert np.abs(scores - expected).max() < 1e-4
+
+
+def test_a_chunk_that_has_ended_is_not_seen_though_it_is_still_there(weights):
+    """`text_model` by itself forgets nothing: the old chunk's keys stand before those that the token may read."""
+    fast, slow = Cache(CONFIG.text), Cache(CONFIG.text)
+    for cache, ops in (fast, c), (slow, BY_OPERATION):
+        x = scout.embed(TOKENS[:75], (), weights, CONFIG, ops=ops)
+        text_model(x[None], weights.text, CONFIG.text, cache, ops)
+    x = scout.embed(TOKENS[75:76], (), weights, CONFIG)[None]
+    one, other = (text_model(x, weights.text, CONFIG.text, *both) for both in [(fast, c), (slow, BY_OPERATION)])
+    assert fast.layers[0].first == 0
+    assert fast.prepared is not None
+    assert np.abs(one - other).max() < 1e-5 * np.abs(other).max()
