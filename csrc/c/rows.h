@@ -49,7 +49,7 @@ INLINE void rows_of_columns(float *out, const float *x, const matrix *w, ptrdiff
 // the outputs, which stay in the nearest cache.  Four sums of four keep the chain short, and the error small.
 INLINE void rows_of_rows(float *out, const float *x, const matrix *w, ptrdiff_t at, int N, int I, int O,
                          int first, int last, int kind) {
-    enum { AT_ONCE = 8 };
+    enum { AT_ONCE = 16 };
     for (int n = 0; n < N; n++) memset(out + (size_t) n * O + first, 0, sizeof(float) * (size_t) (last - first));
     for (int i = 0; i < I; i += AT_ONCE) {
         int rows = I - i < AT_ONCE ? I - i : AT_ONCE;

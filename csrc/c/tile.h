@@ -4,7 +4,7 @@
 #include "simd.h"
 
 enum { ROWS = LANES == 16 ? 8 : 6, PANEL = 2 * LANES };     // two thirds of the registers, or half of 32, hold sums
-enum { DEPTH = 256, WIDE = 128 };   // a packed stripe: WIDE columns of DEPTH inputs, 128 KB, in the second-level cache
+enum { DEPTH = 128, WIDE = 256 };   // a packed stripe: WIDE columns of DEPTH inputs, 128 KB, in the second-level cache
 
 // Memory that will be needed soon, and is asked for a line at a time while something else is computed.
 typedef struct {
