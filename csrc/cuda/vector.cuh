@@ -1,0 +1,10 @@
+// Four numbers at a time: a warp then asks for 512 bytes at once, where the rows are long and aligned enough.
+#pragma once
+
+template <int V> struct __align__(4 * V) Floats { float at[V]; };      // V 4, or 1 where 4 do not fit
+
+template <int V> __device__ Floats<V> load(const float *p, size_t i) { return ((const Floats<V> *) p)[i]; }
+template <int V> __device__ void store(float *p, size_t i, Floats<V> v) { ((Floats<V> *) p)[i] = v; }
+
+// May rows of D numbers be read as float4?  Only where each begins at a multiple of 16 bytes.
+template <typename... P> __device__ bool fours(int D, P... p) { return D % 4 == 0 && ((... | (size_t) p) % 16) == 0; }
