@@ -4,6 +4,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from tinyscout.kernels.guards import FLOATS
 from tinyscout.kernels.library import ffi, lib
 from tinyscout.reference import Quantized, QuantizedRows
 

@@ -10,9 +10,10 @@ def find_gpu():
         return None
     try:
         import cupy
-        return cupy if cupy.cuda.runtime.getDeviceCount() else None
     except ImportError:
         return None
+    try:
+        return cupy if cupy.cuda.runtime.getDeviceCount() else None
     except cupy.cuda.runtime.CUDARuntimeError:      # CuPy without a driver, or a driver without a GPU
         return None
 
@@ -31,17 +32,21 @@ def asnumpy(a):
     return np.asarray(a) if cupy is None else cupy.asnumpy(a)
 
 
+def typed(dtype, *arrays):
+    """Each as a kernel reads it: there, row-major and of that type, copied only where it is not; None stays None."""
+    return [None if a is None else xp.ascontiguousarray(a.astype(dtype, copy=False)) for a in arrays]
+
+
 def f32(*arrays):
-    """Each as row-major float32 where kernels can read it; None stays None."""
-    return [None if a is None else xp.ascontiguousarray(a.astype(np.float32, copy=False)) for a in arrays]
+    return typed(np.float32, *arrays)
 
 
-def empty(shape, dtype=np.float32):
-    """Room for a result."""
+def empty(*shape, dtype=np.float32):
+    """Room for a result there."""
     return xp.empty(shape, dtype)
 
 
 def beside(x, *results):
     """Results where x is: who hands over NumPy arrays gets NumPy arrays back.  One alone comes as it is."""
-    here = [asnumpy(a) if isinstance(x, np.ndarray) else a for a in results]
-    return here[0] if len(here) == 1 else tuple(here)
+    here = tuple(asnumpy(a) if isinstance(x, np.ndarray) else a for a in results)
+    return here[0] if len(here) == 1 else here

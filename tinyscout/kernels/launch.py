@@ -77,7 +77,7 @@ class Kernel:
 
 
 def parameters(ptx, name):
-    """The types of a kernel's parameters, a pointer being an integer.  Raises ValueError for a kernel that is not there."""
+    """The types of a kernel's parameters, a pointer being an integer.  Raises ValueError for no such kernel."""
     found = re.search(rf"\.entry {name}\(([^)]*)\)", ptx)
     if found is None:
         raise ValueError(f"there is no kernel {name}: is it extern \"C\" __global__?")
