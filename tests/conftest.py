@@ -4,12 +4,13 @@ import importlib.util
 
 import pytest
 
-BACKENDS = ["tinyscout.reference", "tinyscout.kernels.c"]
+BACKENDS = ["tinyscout.reference", "tinyscout.kernels.c", "tinyscout.kernels.cuda"]
+EXAMPLES = {"tinyscout.kernels.cuda": 15}       # the simulator takes milliseconds where C takes microseconds
 
 
 def pytest_addoption(parser):
     parser.addoption("--ops", help="path of a module that overlays tinyscout.reference: your own kernels")
-    parser.addoption("--examples", type=int, default=50, help="how many inputs each law is tried on (default 50)")
+    parser.addoption("--examples", type=int, help="how many inputs each law is tried on (default 50; CUDA 15)")
 
 
 def load(path):
@@ -28,4 +29,5 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture
 def examples(request):
-    return request.config.getoption("--examples")
+    ops = request.getfixturevalue("ops") if "ops" in request.fixturenames else None
+    return request.config.getoption("--examples") or EXAMPLES.get(getattr(ops, "__name__", None), 50)
