@@ -8,7 +8,7 @@
 
 #include "bf16.cuh"
 
-enum { THREADS = 128, COLUMNS = 16 };
+enum { BIT_THREADS = 128, COLUMNS = 16 };
 
 __device__ inline float4 four(const float *p) { return *(const float4 *) p; }
 __device__ inline float4 four(const bf16 *p) {
@@ -48,7 +48,7 @@ __device__ void columns(float *out, const float *x, const unsigned char *values,
     scales += (long long) blockIdx.x * COLUMNS * (I / group) + own;
     float total[ROWS][4] = {};
     #pragma unroll 4
-    for (int at = threadIdx.x; at < I / EACH * 4; at += THREADS) {
+    for (int at = threadIdx.x; at < I / EACH * 4; at += BIT_THREADS) {
         int i = at / 4 * EACH;
         uint4 w = __ldg(bytes + at);
         float4 scale = four(scales + i / group * COLUMNS);
@@ -66,7 +66,7 @@ __device__ void columns(float *out, const float *x, const unsigned char *values,
             total[r][2] += scale.z * dot<BITS>(w.z, of_x), total[r][3] += scale.w * dot<BITS>(w.w, of_x);
         }
     }
-    __shared__ float part[THREADS / 32][ROWS][COLUMNS];
+    __shared__ float part[BIT_THREADS / 32][ROWS][COLUMNS];
     #pragma unroll
     for (int r = 0; r < ROWS; r++)
         #pragma unroll
@@ -78,6 +78,6 @@ __device__ void columns(float *out, const float *x, const unsigned char *values,
     int r = threadIdx.x / COLUMNS, c = threadIdx.x % COLUMNS, o = blockIdx.x * COLUMNS + c;
     if (r >= rows) return;
     float sum = 0.0f;
-    for (int warp = 0; warp < THREADS / 32; warp++) sum += part[warp][r][c];
+    for (int warp = 0; warp < BIT_THREADS / 32; warp++) sum += part[warp][r][c];
     out[(size_t) r * O + o] = sum * gate + (bias ? bias[o] : 0.0f);
 }

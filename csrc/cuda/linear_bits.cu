@@ -3,7 +3,7 @@
 
 // x (N, I), w (I, O) as values and scales, bias (O) or null  ->  out (N, O), ROWS rows of it at a time
 #define KIND(NAME, BITS, ROWS, Scale) \
-extern "C" __global__ __launch_bounds__(THREADS) \
+extern "C" __global__ __launch_bounds__(BIT_THREADS) \
 void linear_##NAME(float *out, const float *x, const unsigned char *values, const Scale *scales, const float *bias, \
                    int N, int I, int O, int group) { \
     int n = blockIdx.y * ROWS; \
