@@ -9,11 +9,11 @@ void linear_##NAME(float *out, const float *x, const unsigned char *values, cons
     int n = blockIdx.y * ROWS; \
     columns<BITS, ROWS>(out + (size_t) n * O, x + (size_t) n * I, values, scales, bias, 1.0f, min(ROWS, N - n), I, O, group); \
 }
-KIND(int8, 8, 1, float)
-KIND(int4, 4, 1, float)
-KIND(int8_bf16, 8, 1, bf16)
-KIND(int4_bf16, 4, 1, bf16)
-KIND(int8_rows, 8, 4, float)
-KIND(int4_rows, 4, 4, float)
-KIND(int8_rows_bf16, 8, 4, bf16)
-KIND(int4_rows_bf16, 4, 4, bf16)
+KIND(row_int8, 8, 1, float)
+KIND(row_int4, 4, 1, float)
+KIND(row_int8_bf16, 8, 1, bf16)
+KIND(row_int4_bf16, 4, 1, bf16)
+KIND(rows_int8, 8, 4, float)
+KIND(rows_int4, 4, 4, float)
+KIND(rows_int8_bf16, 8, 4, bf16)
+KIND(rows_int4_bf16, 4, 4, bf16)
