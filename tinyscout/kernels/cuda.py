@@ -8,12 +8,17 @@ import math
 import numpy as np
 
 from tinyscout import reference
+from tinyscout.kernels import cuda_matrix
 from tinyscout.kernels.device import asarray as asarray
 from tinyscout.kernels.device import asnumpy as asnumpy
 from tinyscout.kernels.device import beside, empty, f32, typed
 from tinyscout.kernels.guards import for_kernels, integers, rows, shaped, whole
 from tinyscout.kernels.launch import Launch, ceil_div, kernel
 from tinyscout.reference import *  # noqa: F403  what is not below is the reference itself
+
+linear = cuda_matrix.linear                                     # the products have a file of their own
+grouped_query_attention = cuda_matrix.grouped_query_attention
+experts = cuda_matrix.experts
 
 WARP, BLOCK, LARGEST = 32, 256, 1024        # threads
 
