@@ -35,22 +35,12 @@ def ceil_div(n, size):
     return -(-n // size)
 
 
-def sources():
-    """The directory of the .cu files: csrc/cuda of a checkout, or the copy that was installed.
-
-    Raises FileNotFoundError.
-    """
-    places = [Path(__file__).with_name("csrc"), *(p / "csrc/cuda" for p in Path(__file__).parents)]
-    for place in places:
-        if place.is_dir():
-            return place
-    raise FileNotFoundError("the CUDA kernels are missing: there is no csrc/cuda beside or above " + __file__)
-
-
 @cache
 def kernel(file, name):
     """A kernel of csrc/cuda, compiled when it is first asked for: a function of a Launch and the kernel's arguments."""
-    return Kernel(sources() / file, name)
+    if nvrtc.SOURCES is None:
+        raise FileNotFoundError(f"the CUDA kernels are missing: there is no csrc/cuda above {__file__}")
+    return Kernel(nvrtc.SOURCES / file, name)
 
 
 class Kernel:

@@ -55,7 +55,7 @@ def what_stays_has_p_and_no_less_would(ops, probabilities, p):
 
 def a_sweep_of_draws_has_the_right_shares(ops, logits, uniform, temperature, k, p):
     """Drawing with 0, 1/n, 2/n, ... gives every token its probability, to within one draw."""
-    n = 200
+    n = 50
     drawn = [ops.sample(logits, (i + uniform) / n, temperature, k, p) for i in range(n)]
     times = np.bincount(drawn, minlength=len(logits)) / n
     if temperature == 0:
