@@ -9,6 +9,8 @@ from tinyscout.simulator.operands import KINDS, RAW, WIDE, elementwise, halves, 
 from tinyscout.simulator.ptx import Fault
 
 TABLE: dict = {}
+DIRECTIONS = {"rm": lambda x: np.full(x.shape, -np.inf), "rp": lambda x: np.full(x.shape, np.inf),
+              "rz": lambda x: np.where(x > 0, -np.inf, np.inf)}         # where a number that is cut off may move to
 SMALLEST = np.finfo(np.float32).tiny
 
 
@@ -21,11 +23,13 @@ def instruction(opcode, signature="T T T", words=""):
     def enter(function):
         def build(line):
             rest = set(line.words) - {*opcode.split("."), *words.split(), "ftz", "sat"}
+            rest -= {*DIRECTIONS} if opcode in ("add", "mul", "fma") and line.kind == "f32" else set()
             if rest:
                 raise unknown(line)
             known = {"T": line.kind, "W": WIDE.get(line.kind)}
             kinds = [known.get(kind, kind) for kind in signature.split()]
-            compute = flushed(function) if "ftz" in line.words and line.kind == "f32" else function
+            compute = directed(opcode, line, function)
+            compute = flushed(compute) if "ftz" in line.words and line.kind == "f32" else compute
             return elementwise(line, saturated(compute, line) if "sat" in line.words else compute, *kinds)
         TABLE[opcode] = build
         return function
@@ -42,6 +46,27 @@ def builder(opcode):
 
 def unknown(line):
     return Fault(f"{line.place}: the simulator does not know the PTX instruction {line}")
+
+
+def directed(opcode, line, function):
+    """.rm, .rp and .rz: float32 rounded down, up, or toward zero."""
+    direction = next((DIRECTIONS[word] for word in line.words if word in DIRECTIONS), None)
+    if direction is None:
+        return function
+
+    def rounded(x, y, z=np.float64(0)):
+        x, y, z = (np.asarray(number, np.float64) for number in (x, y, z))
+        product = x if opcode == "add" else x * y                      # exact in float64
+        z = y if opcode == "add" else z
+        total = product + z
+        back = total - product
+        rest = (product - (total - back)) + (z - back)                  # what the sum has lost
+        near = total.astype(np.float32)
+        toward = np.where(np.isfinite(total), direction(total), near).astype(np.float32)
+        passed = np.where(toward < near, (near > total) | ((near == total) & (rest < 0)),
+                          (near < total) | ((near == total) & (rest > 0)))
+        return np.where(passed & np.isfinite(total), np.nextafter(near, toward), near)[()]
+    return rounded
 
 
 def saturated(function, line):
@@ -327,6 +352,13 @@ def bfind(x):
     """The place of the first bit that is set, or that is no sign; all ones where there is none."""
     x = np.where(x < 0, ~x, x) if x.dtype.kind == "i" else x
     return (length(x.view(RAW[x.itemsize])) - 1).astype(np.int32).view(np.uint32)
+
+
+@instruction("bfind.shiftamt", "u32 T")
+def bfind_shift(x):
+    """By how many places that bit would have to move to be the first."""
+    found = bfind(x)
+    return np.where(found == 0xffffffff, found, np.uint32(8 * x.itemsize - 1) - found)[()]
 
 
 @instruction("brev", "T T")
