@@ -8,7 +8,7 @@ import numpy as np
 from tinyscout import reference
 from tinyscout.kernels.cuda_matrix import HEAD, TILE, attention_1_launch, attention_2_launch, form, heads_fit, stored
 from tinyscout.kernels.device import asnumpy, beside, empty, f32
-from tinyscout.kernels.guards import for_kernels, is_array, rows, shaped
+from tinyscout.kernels.guards import for_kernels, is_array, readable, rows, shaped
 from tinyscout.kernels.launch import Launch, ceil_div, kernel
 
 LARGE = 128                     # rows and columns that a block of linear_3.cu owns, and rows of attention_3.cu
@@ -42,10 +42,11 @@ def linear_3_launch(N, O):
 def linear_by(name, launch):
     """`linear` as one of the float32 kernels computes it, equation (linear)."""
     def linear(x, w, bias=None):
-        fits = for_kernels(x) and for_kernels(w) and shaped(w, x.shape[-1], None)
+        fits = for_kernels(x) and is_array(w) and readable(w, x.shape[-1], None)
         if not (fits and (bias is None or shaped(bias, w.shape[1]))):
             return reference.linear(x, w, bias)
-        (N, I), O, (_, [values], steps) = rows(x), w.shape[1], form(w)
+        (N, I), O = rows(x), w.shape[1]
+        _, [values], steps = form(w.astype(np.float32, order="K", copy=False))
         [x_, bias], out = f32(x, bias), empty(*x.shape[:-1], O)
         kernel(f"{name}.cu", name)(launch(N, O), out, x_, values, bias, N, I, O, *steps)
         return beside(x, out)
