@@ -8,10 +8,11 @@ import math
 import numpy as np
 
 from tinyscout import reference
-from tinyscout.kernels import cuda_matrix
+from tinyscout.kernels import cuda_matrix, nvrtc
 from tinyscout.kernels.device import asarray as asarray
 from tinyscout.kernels.device import asnumpy as asnumpy
 from tinyscout.kernels.device import beside, empty, f32, typed
+from tinyscout.kernels.device import note as note
 from tinyscout.kernels.guards import for_kernels, integers, rows, shaped, whole
 from tinyscout.kernels.launch import Launch, ceil_div, kernel
 from tinyscout.reference import *  # noqa: F403  what is not below is the reference itself
@@ -21,6 +22,7 @@ grouped_query_attention = cuda_matrix.grouped_query_attention
 experts = cuda_matrix.experts
 
 WARP, BLOCK, LARGEST = 32, 256, 1024        # threads
+nvrtc.wheel()                               # without the compiler this says, in one line, what to install
 
 
 def row_launch(N, D, most=BLOCK):

@@ -20,6 +20,7 @@ def find_gpu():
 
 cupy = find_gpu()
 xp = np if cupy is None else cupy                   # what makes arrays there
+note = "no GPU here: the simulator runs the kernels, which is for tiny models" if cupy is None else None
 
 
 def asarray(a):
