@@ -10,7 +10,6 @@ if importlib.util.find_spec("nvidia") is None:
     pytest.skip("CUDA kernels need NVIDIA's compiler: pip install 'tinyscout[cuda]'", allow_module_level=True)
 
 from tinyscout.kernels import nvrtc
-from tinyscout.kernels.launch import sources
 
 PLACE = Path(__file__).parents[1] / "docs/benchmarks"
 if not PLACE.exists():
@@ -27,7 +26,7 @@ REGISTERS = {"attention_1": 48, "attention_2": 176, "attention_3": 255, "attenti
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_90a"])
 @pytest.mark.parametrize("file", REGISTERS)
 def test_registers_suffice(file, arch):
-    for name, (registers, spilled) in nvrtc.report(sources() / f"{file}.cu", arch).items():
+    for name, (registers, spilled) in nvrtc.report(nvrtc.SOURCES / f"{file}.cu", arch).items():
         assert spilled == 0, f"{name} keeps {spilled} bytes in memory that belong into registers"
         assert registers <= REGISTERS[file], f"{name} needs {registers} registers"
 

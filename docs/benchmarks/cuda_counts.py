@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyscout.kernels import cuda_matrix, cuda_versions, nvrtc
-from tinyscout.kernels.launch import checked, kernel, sources
+from tinyscout.kernels.launch import checked, kernel
 from tinyscout.simulator import Profile, run
 
 FILE = Path(__file__).with_name("cuda-counts.json")
@@ -52,7 +52,7 @@ def total(lines):
 
 def largest(file):
     """The registers that the hungriest kernel of a file needs for each thread."""
-    return max(registers for registers, _ in nvrtc.report(sources() / file, "sm_90").values())
+    return max(registers for registers, _ in nvrtc.report(nvrtc.SOURCES / file, "sm_90").values())
 
 
 if __name__ == "__main__":
