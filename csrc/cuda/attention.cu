@@ -71,6 +71,7 @@ __device__ void part(float *out, const float *q, const Number *k, const Number *
             }
         }
     }
+    // What this block has found.
     #pragma unroll
     for (int r = 0; r < ROWS; r++)
         if (r < count && channel < d) out[(place(r) * gridDim.x + blockIdx.x) * (d + 2) + channel] = sum[r];

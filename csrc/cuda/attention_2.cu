@@ -70,6 +70,7 @@ __device__ void attend(float *out, const float *q, const Number *k, const Number
                 for (int j = 0; j < 4; j++) score[r][j] += dot(of_q, of_k[j]);
             }
         }
+        // Scores become weights; eight threads share a row.
         #pragma unroll
         for (int r = 0; r < 4; r++) {
             float top = most[r];

@@ -3,7 +3,7 @@
 #include "weight.cuh"
 
 template <class Weight>
-__device__ void product(float *out, const float *x, Weight w, const float *bias, int N, int I, int O) {
+__device__ void linear(float *out, const float *x, Weight w, const float *bias, int N, int I, int O) {
     int n = blockIdx.y * TILE, o = blockIdx.x * TILE;
     float sum[4][4] = {};
     multiply(sum, I, w.along_inputs(), [&](int r, int i) { return n + r < N ? x[(size_t) (n + r) * I + i] : 0.0f; },
@@ -20,11 +20,11 @@ __device__ void product(float *out, const float *x, Weight w, const float *bias,
 // x (N, I), w (I, O) with `in` and `across` from one input and one output to the next, bias (O) or null  ->  out (N, O)
 extern "C" __global__ __launch_bounds__(THREADS)
 void linear_2(float *out, const float *x, const float *w, const float *bias, int N, int I, int O, long long in, long long across) {
-    product(out, x, Plain<float> {w, in, across}, bias, N, I, O);
+    linear(out, x, Plain<float> {w, in, across}, bias, N, I, O);
 }
 extern "C" __global__ __launch_bounds__(THREADS)
 void linear_2_bf16(float *out, const float *x, const bf16 *w, const float *bias, int N, int I, int O, long long in, long long across) {
-    product(out, x, Plain<bf16> {w, in, across}, bias, N, I, O);
+    linear(out, x, Plain<bf16> {w, in, across}, bias, N, I, O);
 }
 
 // w in few bits: each number is widened as it enters shared memory, and serves 64 rows.
@@ -32,7 +32,7 @@ void linear_2_bf16(float *out, const float *x, const bf16 *w, const float *bias,
 extern "C" __global__ __launch_bounds__(THREADS) \
 void linear_2_int##NAME(float *out, const float *x, const unsigned char *values, const Scale *scales, const float *bias, \
                         int N, int I, int O, int group) { \
-    product(out, x, Few<BITS, Scale> {values, scales, group, I}, bias, N, I, O); \
+    linear(out, x, Few<BITS, Scale> {values, scales, group, I}, bias, N, I, O); \
 }
 BITS_AND_SCALE(8, 8, float)
 BITS_AND_SCALE(8, 8_bf16, bf16)

@@ -49,7 +49,7 @@ def linear_launch(N, O, kind, along):
     if "int" in kind:
         name, each = ("linear_row", 1) if N == 1 else ("linear_rows", 4)
         return "linear_bits.cu", name, Launch((O // 16, ceil_div(N, each)), (128,))
-    return "linear_rows.cu", "linear_rows", Launch((ceil_div(O, 8 if along else 32), ceil_div(N, 4)), (256,))
+    return "linear.cu", "linear_rows", Launch((ceil_div(O, 8 if along else 32), ceil_div(N, 4)), (256,))
 
 
 def linear(x, w, bias=None):
