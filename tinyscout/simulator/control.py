@@ -1,9 +1,10 @@
 """Instructions that decide what comes next: branches, barriers, the end; and which step belongs to an instruction."""
 import numpy as np
 
-from tinyscout.simulator import arithmetic, memory, warp
+from tinyscout.simulator import arithmetic, bits, choices, memory, table, warp
 from tinyscout.simulator.operands import reader
 
+PER_THREAD = (arithmetic, bits, choices)       # these have entered their instructions into table.TABLE
 STOP = -1                       # no step of this group comes next: another one's turn
 
 
@@ -15,10 +16,10 @@ def decode(line, kernel):
     if line.name in ("bra", "brx"):
         return (branch if line.name == "bra" else switch)(line, kernel)
     for key in (*(f"{line.name}.{word}" for word in line.words), line.name):
-        for table in (TABLE, warp.TABLE, memory.TABLE, arithmetic.TABLE):
-            if key in table:
-                return guarded(table[key](line), line)
-    raise arithmetic.unknown(line)
+        for known in (TABLE, warp.TABLE, memory.TABLE, table.TABLE):
+            if key in known:
+                return guarded(known[key](line), line)
+    raise table.unknown(line)
 
 
 def guarded(step, line):
@@ -64,7 +65,8 @@ def branch(line, kernel):
 
 def switch(line, kernel):
     """brx.idx: to one of several labels."""
-    targets, read = [kernel.labels[label] for label in kernel.labels[line.operands[-1]]], reader(line.operands[0], "u32")
+    targets = [kernel.labels[label] for label in kernel.labels[line.operands[-1]]]
+    read = reader(line.operands[0], "u32")
 
     def step(m):
         which = np.broadcast_to(read(m), m.every.shape)
@@ -101,7 +103,7 @@ def nothing(line):
 
 
 def barrier(line):
-    """bar.sync: wait for all threads of the block, or for as many as the second operand says; bar.arrive: do not wait."""
+    """bar.sync: wait for all threads of the block, or for as many as are asked for; bar.arrive: do not wait."""
     words = [word for word in line.words if word not in ("sync", "arrive", "aligned", "cta", "red")]
     reduces = "red" in line.words
     operands = line.operands[1:] if reduces else line.operands

@@ -48,6 +48,8 @@ class Program:
         self.flow = Flow(self.kernel)
         self.steps = [decode(line, self.kernel) for line in self.kernel.instructions]
         self.ends = [line.name in ("ret", "exit") and not line.guard for line in self.kernel.instructions] + [True]
+        self.zeros = [np.zeros((), KINDS[kind])[()] for kind in self.kernel.registers]
+        self.addresses = {mask.bit_length() - 1 for mask in self.flow.pointers if mask.bit_count() == 1}
         everywhere = (1 << len(self.kernel.parameters)) - 1
         self.changed = 0                                # arguments whose arrays may be written, as bits
         self.widths, self.floats = {}, {}               # {argument: bytes of accesses}, {argument: of floats}
@@ -99,12 +101,9 @@ class Program:
         wanted = KINDS.get(kind)
         if argument.dtype.itemsize != SIZES[kind] or (argument.dtype.kind == "f") != (wanted.kind == "f"):
             return f"is {argument.dtype}, but the parameter is {kind}"
-        if self.is_address(n) and argument != 0:
+        if n in self.addresses and argument != 0:
             return "is a number, but the kernel uses it as an address"
         return None
-
-    def is_address(self, n):
-        return any(mask == 1 << n for mask in self.flow.pointers)
 
     def shared_bytes(self, shared):
         return -(-self.kernel.sizes["shared"] // 16) * 16 + shared
@@ -142,7 +141,7 @@ def lay_out(m, arguments, shared, unwritten):
                       shadow=shadow)
     size = -(-kernel.sizes["local"] // 16) * 16
     m.local = Region(f"local memory ({size} bytes)", LOCAL, np.full(m.size * size, 255, np.uint8), size, m.every * size)
-    m.regions = sorted(regions, key=lambda region: region.start) + [m.shared, m.local]
+    m.regions = [*sorted(regions, key=lambda region: region.start), m.shared, m.local]
     m.starts = np.array([region.start for region in m.regions])
     m.special["smem"] = np.uint32(m.program.shared_bytes(0))
     m.found = {}

@@ -5,7 +5,6 @@ Threads that a branch parts go on as groups; the group at the lowest instruction
 import numpy as np
 
 from tinyscout.simulator.control import STOP
-from tinyscout.simulator.operands import KINDS
 from tinyscout.simulator.ptx import Fault
 from tinyscout.simulator.races import Clock
 from tinyscout.simulator.warp import Copies
@@ -50,7 +49,7 @@ class Machine:
         self.every = np.arange(self.size)
         self.living = self.every % self.padded < threads
         self.alive = threads * self.blocks
-        self.registers = [np.zeros((), KINDS[kind])[()] for kind in program.kernel.registers]
+        self.registers = list(program.zeros)
         self.groups, self.kept, self.level = [Group(self.living.copy())], frozenset(), 0
         self.clock, self.copies, self.arrivals = Clock(self.blocks, self.padded), Copies(self.size), {}
         self.special = special(grid, block, self.every, self.padded)
@@ -73,7 +72,8 @@ class Machine:
                     break
                 else:
                     if limit < 0:
-                        self.fault(self.program.kernel.instructions[at], self.first(), "runs and runs: is this loop endless?")
+                        self.fault(self.program.kernel.instructions[at], self.first(),
+                                   "runs and runs: is this loop endless?")
                     at, until = to, self.next_stop(to)
             else:
                 self.part([(self.group, at)])
@@ -172,6 +172,8 @@ class Machine:
         if self.group.count:
             self.clock.block_barrier(self.blocks_of(self.group.mask))
             self.level = self.clock.now if self.group.count == self.alive else None
+            if self.level is not None:
+                self.shared.shadow.forget()
         return self.group.count > 0
 
     def in_step(self):
@@ -234,10 +236,10 @@ class Machine:
 
     def deadlock(self):
         """Everybody waits."""
-        told = [f"{group.count} threads, the first {self.thread(np.flatnonzero(group.mask)[0])}, at {self.line(group).place}"
-                for group in self.groups]
-        self.fault(self.line(self.groups[0]), np.flatnonzero(self.groups[0].mask)[0],
-                   f"deadlock: nobody can go on; {self.line(self.groups[0])} waits, {'; '.join(told)}")
+        first = [np.flatnonzero(group.mask)[0] for group in self.groups]
+        told = [f"{group.count} threads, the first {self.thread(thread)}, wait at {self.line(group).place}"
+                for group, thread in zip(self.groups, first, strict=True)]
+        self.fault(self.line(self.groups[0]), first[0], f"deadlock: nobody can go on: {'; '.join(told)}")
 
 
 def axes(number, sizes):

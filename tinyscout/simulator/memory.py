@@ -1,15 +1,15 @@
 """Memory: arrays at addresses, shared memory of every block, local memory of every thread; loads, stores, atomics."""
 import numpy as np
 
-from tinyscout.simulator.arithmetic import unknown
 from tinyscout.simulator.operands import KINDS, RAW, SHORT, converted, reader
 from tinyscout.simulator.ptx import SIZES, Address, Register
+from tinyscout.simulator.table import unknown
 
 FIRST, APART = 1 << 32, 1 << 12             # where arrays begin, and the least room between two
 SHARED, LOCAL = 1 << 60, 1 << 61            # the addresses of shared and local memory among all others
 SPACES = ("global", "shared", "local", "const")
-PLAIN = {"volatile", "relaxed", "acquire", "release", "acq_rel", "weak", "nc", "gpu", "cta", "sys", "ca", "cg", "cs", "lu",
-         "cv", "wb", "wt", "v2", "v4", "to", *SPACES}
+PLAIN = {"volatile", "relaxed", "acquire", "release", "acq_rel", "weak", "nc", "gpu", "cta", "sys", "ca", "cg", "cs",
+         "lu", "cv", "wb", "wt", "v2", "v4", "to", *SPACES}       # words that change nothing here
 
 
 class Region:

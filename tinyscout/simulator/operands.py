@@ -50,7 +50,7 @@ def number(operand, kind):
     dtype = KINDS[kind]
     if operand.kind:
         value = np.array(operand.bits, "u4" if operand.kind == "f32" else "u8").view(KINDS[operand.kind])[()]
-        return value if value.dtype == dtype else value.view(RAW[value.itemsize]).astype(RAW[dtype.itemsize]).view(dtype)
+        return converted(value if value.dtype == dtype else value.view(RAW[value.itemsize]), dtype)
     if kind == "pred":
         return np.bool_(operand.bits)
     raw = RAW[dtype.itemsize]
@@ -61,7 +61,7 @@ def converted(value, dtype):
     """The same bits in a type of as many bytes; cut off for fewer, filled with the sign for more."""
     if value.dtype == dtype:
         return value
-    if value.dtype == bool or dtype == bool:
+    if "b" in (value.dtype.kind, dtype.kind):
         return value.astype(dtype)
     if value.itemsize < dtype.itemsize:
         filled = value if value.dtype.kind in "iu" else value.view(RAW[value.itemsize])

@@ -1,8 +1,8 @@
 """Who wrote and who read each place of a memory, and since when: races, and reads of what nobody has written.
 
-Two accesses to one place by different threads, at least one of them a write, are a race unless something orders them: a
-barrier that both threads' warps pass in between, or, within a warp, __syncwarp.  Blocks are never ordered.  Atomics do not
-race with atomics.
+Two accesses to one place by different threads, at least one of them a write, are a race unless something orders them:
+a barrier that both threads' warps pass in between, or, within a warp, __syncwarp.  Blocks are never ordered.
+Atomics do not race with atomics.
 """
 import numpy as np
 
@@ -82,10 +82,6 @@ class Record:
         lost = self.low[at] != me
         return lost if lost.any() else None
 
-    def forget(self):
-        """Every thread is in step: what came before can race with nothing."""
-        self.pending = []
-
 
 class Shadow:
     """The records of one memory, in grains of as many bytes as its smallest access has."""
@@ -121,6 +117,10 @@ class Shadow:
                                            "in the same instruction")
         else:
             (self.reads if how == "reads" else self.atomics).add(at, me, now)
+
+    def forget(self):
+        """Every thread is in step: who reads before can race with nobody."""
+        self.reads.pending = []
 
     def missing(self, m, line, at, me, missing):
         """Some places were never written by a store; by an atomic is as good."""

@@ -1,10 +1,12 @@
 """Instructions in which the 32 lanes of a warp work together: shuffles, votes, matrices; and asynchronous copies."""
+from functools import cache
+
 import numpy as np
 
-from tinyscout.simulator.arithmetic import unknown
 from tinyscout.simulator.memory import Access
 from tinyscout.simulator.operands import KINDS, from_bf16, reader
 from tinyscout.simulator.ptx import Number
+from tinyscout.simulator.table import unknown
 
 LANE = np.arange(32)
 BIT = np.uint32(1) << LANE.astype(np.uint32)
@@ -46,6 +48,8 @@ def shuffle(line):
         inside = source >= last if how == "up" else source <= last
         return np.where(inside, source, LANE), inside
 
+    fixed = cache(sources)
+
     def step(m):
         if not ready(m):
             return m.park(line)
@@ -54,7 +58,7 @@ def shuffle(line):
             lanes = [np.broadcast_to(each, m.every.shape).reshape(-1, 32) for each in lanes]
             source, inside = sources(*(each.astype(np.int64) for each in lanes[1:]))
         else:
-            source, inside = sources(*(int(each) for each in lanes[1:]))
+            source, inside = fixed(int(lanes[1]), int(lanes[2]))
         from_ = (np.arange(0, m.size, 32)[:, None] + source).ravel()
         if m.group.threads is not None and (m.group.mask & ~m.group.mask[from_]).any():
             lonely = np.flatnonzero(m.group.mask & ~m.group.mask[from_])[0]
@@ -141,7 +145,9 @@ def warp_barrier(line):
 
 def whole(m, line):
     """Raises Fault where a warp is not complete."""
-    if m.group.threads is not None and (torn := m.group.mask.reshape(-1, 32).any(1) & ~m.group.mask.reshape(-1, 32).all(1)).any():
+    here = m.group.mask.reshape(-1, 32)
+    torn = here.any(1) & ~here.all(1)
+    if torn.any():
         m.fault(line, np.flatnonzero(m.group.mask & np.repeat(torn, 32))[0], f"{line.name} by a warp that is not whole")
 
 
@@ -157,7 +163,7 @@ def ldmatrix(line):
 
     def step(m):
         whole(m, line)
-        group = m.group if few == 32 else m.group.where(np.tile(LANE < few, m.size // 32))
+        group = m.group if few == 32 else m.group.where(np.tile(few > LANE, m.size // 32))
         rows = np.zeros((m.size, 8), np.uint16)
         for region, threads, position in access.noted(m, group):
             who = slice(None) if threads is None else threads
@@ -177,11 +183,11 @@ UNPACK = {"bf16": from_bf16, "f16": lambda bits: bits.view(np.float16).astype(np
 def mma(line):
     """mma.m16n8: d = a b + c in one warp; a has 16 rows, b 8 columns, and the depth is as many as there are numbers.
 
-    Lane l holds of a the rows l / 4 and l / 4 + 8, from column l % 4 times the numbers in a register on, and again half of
-    the depth further; of b column l / 4 likewise; of c and d the columns 2 (l % 4) and one more of those two rows.
+    Lane l holds of a the rows l / 4 and l / 4 + 8, from column l % 4 times the numbers in a register on, and again half
+    of the depth further; of b column l / 4 likewise; of c and d the columns 2 (l % 4) and one more of those two rows.
     """
-    shape, (result, a, b, _) = next((word for word in line.words if word[:6] == "m16n8k"), ""), line.words[-3:] + (line.kind,)
-    if not shape or a not in (*UNPACK, "s8", "u8") or result not in ("f32", "s32"):
+    (result, a, b), shaped = line.words[-3:], any(word.startswith("m16n8k") for word in line.words)
+    if not shaped or a not in (*UNPACK, "s8", "u8") or result not in ("f32", "s32"):
         raise unknown(line)
     dtype = KINDS[result]
 
@@ -207,7 +213,7 @@ def mma(line):
 
 
 def copy(line):
-    """cp.async: from global to shared memory, some time before the wait; what is not copied of the size becomes zero."""
+    """cp.async: from global to shared memory, done by the time of the wait; the rest of the size becomes zero."""
     if line.words[:2] == ("async", "commit_group"):
         return lambda m: m.copies.commit(m)
     if line.words[:2] in (("async", "wait_group"), ("async", "wait_all")):
