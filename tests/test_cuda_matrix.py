@@ -97,7 +97,7 @@ def test_attention_in_half_precision_is_off_by_its_roundings(seed):
 
 @pytest.mark.parametrize("last", ["large", "hidden"])
 def test_half_precision_attention_sees_only_what_it_may(last):
-    """Keys of the future and of other chunks may be anything: the same bits come out.  And scores of 1e3 do not overflow."""
+    """Keys of the future and of other chunks may be anything: the same bits come out.  Large scores do not overflow."""
     q, k, v = heads(65, 31, 1, 2, 64, dtype=ml_dtypes.bfloat16)
     f = VERSIONS["grouped_query_attention_3"][1]
     if last == "large":
@@ -115,7 +115,7 @@ LINEAR = [(1, 8, 8), (2, 264, 72), (31, 64, 128), (128, 8, 136), (129, 200, 8), 
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
 def test_a_product_in_half_precision_is_off_by_its_rounding(N, I, O, turned, bias):
-    """The inputs are exact and so are products of two; sums are float32, and the result is rounded once, equation (half-linear)."""
+    """Inputs are exact, and products of two; sums are float32, and the result is rounded once, equation (half-linear)."""
     rng, half = np.random.default_rng(N + I + O), ml_dtypes.bfloat16
     x = rng.standard_normal((N, I)).astype(half)
     w = rng.standard_normal((O, I)).astype(half).T if turned else rng.standard_normal((I, O)).astype(half)
@@ -127,7 +127,10 @@ def test_a_product_in_half_precision_is_off_by_its_rounding(N, I, O, turned, bia
     no_further(given, truth, HALF * np.abs(truth) + (I + 1) * EPS * (sums + (0 if b is None else np.abs(wide[2]))))
 
 
-@pytest.mark.parametrize(("N", "I", "O"), [(1, 33, 31), (4, 1, 33), (5, 65, 129), (17, 31, 1), (64, 257, 65), (65, 16, 64)])
+SIZES = [(1, 33, 31), (4, 1, 33), (5, 65, 129), (17, 31, 1), (64, 257, 65), (65, 16, 64)]
+
+
+@pytest.mark.parametrize(("N", "I", "O"), SIZES)
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16, np.float16])
 @pytest.mark.parametrize("turned", [False, True])
 def test_linear_at_the_edges(N, I, O, dtype, turned):
@@ -154,7 +157,8 @@ def routed(N, C, E, D, F, choose, seed=0):
     if choose == "one":
         expert[:] = np.arange(C) + E - C
     x, gate = rng.standard_normal((N, D), dtype=np.float32), rng.uniform(0.1, 1, (N, C)).astype(np.float32)
-    return x, expert, gate, *(rng.standard_normal((E, *s), dtype=np.float32) * s[0] ** -0.5 for s in [(D, F), (D, F), (F, D)])
+    weights = (rng.standard_normal((E, *s), dtype=np.float32) * s[0] ** -0.5 for s in [(D, F), (D, F), (F, D)])
+    return x, expert, gate, *weights
 
 
 @pytest.mark.parametrize("choose", ["any", "one"])
@@ -177,7 +181,7 @@ def test_experts_at_the_edges(N, C, E, choose, form):
 
 def test_what_they_were_not_made_for_goes_to_the_reference():
     q, k, v = heads(5, 0, 1, 2, 20, dtype=ml_dtypes.bfloat16)
-    assert VERSIONS["grouped_query_attention_3"][1](q, k, v).dtype == q.dtype                  # 20 channels are no whole copies
+    assert VERSIONS["grouped_query_attention_3"][1](q, k, v).dtype == q.dtype       # 20 channels are no whole copies
     q, k, v = heads(20, 0, 1, 1, 130)
     np.testing.assert_array_equal(cuda.grouped_query_attention(q, k, v), reference.grouped_query_attention(q, k, v))
     x, w = np.ones((3, 5), np.float32), np.ones((4, 2), np.float32)

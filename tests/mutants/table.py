@@ -8,6 +8,8 @@ from functools import partial
 from types import ModuleType
 from typing import NamedTuple
 
+from mutants.matrix import MATRIX
+
 
 class Mutant(NamedTuple):
     """A fault."""
@@ -55,11 +57,12 @@ HALF_LINEAR = (
     ("test_a_product_in_half_precision_is_off_by_its_rounding",
      lambda m: [(*size, turned, bias) for size in m.LINEAR for turned in (False, True) for bias in (False, True)]),
 )
+EDGES = (("test_attention_at_the_edges", lambda m: [("cuda", size) for size in m.ATTENTION]),)
 ATTENTION, LINEAR = ("grouped_query_attention", "attention"), ("linear",)
 CHECKS = {
     "activation.cu": Check(("sigmoid", "swiglu", "gelu", "activation")),
     "adamw.cu": Check(("adamw_step", "adamw")),
-    "attention.cu": Check(ATTENTION),
+    "attention.cu": Check(ATTENTION, functions=EDGES),
     "attention_1.cu": Check(ATTENTION, "grouped_query_attention_1"),
     "attention_2.cu": Check(ATTENTION, "grouped_query_attention_2"),
     "attention_3.cu": Check((), functions=HALF_ATTENTION),
@@ -70,7 +73,7 @@ CHECKS = {
     "linear_2.cu": Check(LINEAR, "linear_2"),
     "linear_3.cu": Check((), functions=HALF_LINEAR),
     "loss.cu": Check(("cross_entropy", "loss")),
-    "mask.cuh": Check(ATTENTION),
+    "mask.cuh": Check(ATTENTION, functions=EDGES),
     "moe.cu": Check(("experts", "moe")),
     "norm.cu": Check(("rms_norm", "layer_norm", "norm")),
     "patches.cu": Check(("patchify", "pixel_shuffle", "patches")),
@@ -86,7 +89,7 @@ CHECKS = {
     "weight.cuh": Check(("linear", "quantize")),
 }
 
-MUTANTS = [Mutant(*fields) for fields in [
+MUTANTS = [Mutant(*fields) for fields in [*[
     # norm.cu
     ("norm.cu", "a term is left out: every row begins at its second vector", "i = threadIdx.x; i < D / V",
      "i = threadIdx.x + 1; i < D / V", "float sum = 0.0f;"),
@@ -289,4 +292,4 @@ MUTANTS = [Mutant(*fields) for fields in [
     ("moe.cu", "no barrier before tokens are read", "    __syncthreads();\n", "", "token[threadIdx.x] = row / C"),
     ("moe.cu", "tiles that are half full are left out", "(rows + TILE - 1) / TILE", "rows / TILE"),
     ("moe.cu", "a choice is forgotten", "c < (n + 1) * C", "c < (n + 1) * C - 1"),
-]]
+], *MATRIX]]
