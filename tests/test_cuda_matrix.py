@@ -11,7 +11,7 @@ if importlib.util.find_spec("nvidia") is None:
     pytest.skip("CUDA kernels need NVIDIA's compiler: pip install 'tinyscout[cuda]'", allow_module_level=True)
 
 from tinyscout import laws, reference
-from tinyscout.kernels import cuda, cuda_versions
+from tinyscout.kernels import cuda, cuda_versions, device
 from tinyscout.laws.universal import EPS, close, judged
 
 HALF = 2.0 ** -8                # rounding to bfloat16 moves a number by no more than this share of it
@@ -39,7 +39,7 @@ def heads(T, past, K, G, d, B=1, seed=0, dtype=np.float32):
     return [rng.standard_normal(shape, dtype=np.float32).astype(dtype) for shape in shapes]
 
 
-# Lengths around a warp and a tile, groups that do and do not divide a tile, widths of vision and text; each at least once.
+# Lengths around a warp and a tile, groups that do and do not divide a tile, widths of vision and text.
 ATTENTION = [
     # T, past, K, G, d, causal, chunk, first
     (1, 0, 1, 1, 8, True, None, 0), (1, 256, 2, 5, 128, True, None, 0), (3, 64, 1, 5, 33, True, 16, 5),
@@ -67,8 +67,8 @@ def test_attention_at_the_edges(name, size):
 def agrees_in_half(f, q, k, v, *how):
     """bfloat16 attention is off by no more than its roundings, equation (half-attention).
 
-    The inputs are exact, and sums are float32.  Each weight is rounded before it multiplies a value, which moves the mean
-    by HALF of the mean of |v| at most; and the result once more.
+    The inputs are exact, and sums are float32.  Each weight is rounded before it multiplies a value, which moves the
+    mean by HALF of the mean of |v| at most; and the result once more.
     """
     inputs = [a.astype(np.float32) for a in (q, k, v)]
     truth = judged(reference.grouped_query_attention, *inputs, *how)
@@ -91,8 +91,9 @@ def test_attention_in_half_precision_is_off_by_its_roundings(seed):
     T, past = rng.choice([1, 2, 31, 33, 65, 127]), rng.choice([0, 1, 31, 64])
     K, G, d = rng.integers(1, 3), rng.integers(1, 6), rng.choice([8, 16, 64, 88, 96, 128])
     q, k, v = heads(T, past, K, G, d, rng.integers(1, 3), seed, ml_dtypes.bfloat16)
-    causal, chunk, first = bool(rng.integers(0, 4)), rng.choice([0, 1, 3, 16, 64]) or None, int(rng.choice([0, 5, 8192]))
-    agrees_in_half(VERSIONS["grouped_query_attention_3"][1], q, k, v, causal, chunk and int(chunk), first)
+    causal, first = bool(rng.integers(0, 4)), int(rng.choice([0, 5, 8192]))
+    chunk = int(rng.choice([0, 1, 3, 16, 64])) or None
+    agrees_in_half(VERSIONS["grouped_query_attention_3"][1], q, k, v, causal, chunk, first)
 
 
 @pytest.mark.parametrize("last", ["large", "hidden"])
@@ -115,7 +116,7 @@ LINEAR = [(1, 8, 8), (2, 264, 72), (31, 64, 128), (128, 8, 136), (129, 200, 8), 
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
 def test_a_product_in_half_precision_is_off_by_its_rounding(N, I, O, turned, bias):
-    """Inputs are exact, and products of two; sums are float32, and the result is rounded once, equation (half-linear)."""
+    """Inputs and products of two are exact, sums float32, and the result is rounded once, equation (half-linear)."""
     rng, half = np.random.default_rng(N + I + O), ml_dtypes.bfloat16
     x = rng.standard_normal((N, I)).astype(half)
     w = rng.standard_normal((O, I)).astype(half).T if turned else rng.standard_normal((I, O)).astype(half)
@@ -177,6 +178,11 @@ def test_experts_at_the_edges(N, C, E, choose, form):
     plain = [reference.dequantize(w) if form.startswith("int") else w.astype(np.float32) for w in weights]
     close(given, judged(reference.experts, x, expert, gate, *plain))
     np.testing.assert_array_equal(cuda.experts(x, expert, gate, *weights), given)        # and the same every time
+
+
+def test_the_overlay_moves_arrays_itself():
+    """By its own functions, and not by the reference's, whose names it imports."""
+    assert (cuda.asarray, cuda.asnumpy) == (device.asarray, device.asnumpy)
 
 
 def test_what_they_were_not_made_for_goes_to_the_reference():
