@@ -61,11 +61,13 @@ def test_nested_branches_and_loops_that_end_differently(threads, blocks, seed):
             while j > 1:
                 total, j = (total + 5, 3 * j + 1) if j % 2 else (total - 1, j // 2)
         match n % 5:
-            case 0: total += 1
-            case 1: total *= 2
-            case 2 | 3: total = (total - 7 * (n % 5 == 2)) ^ 21
-            case _: total = -total
-        return total
+            case 0:
+                return total + 1
+            case 1:
+                return total * 2
+            case 2 | 3:
+                return (total - 7 * (n % 5 == 2)) ^ 21
+        return -total
     np.testing.assert_array_equal(out, [one(int(n)) for n in x])
 
 
@@ -79,7 +81,8 @@ def test_functions_local_arrays_and_constants():
             for (int i = 0; i < 8; i++) kept[(i * 3 + n) & 7] = x[i] + table[i & 3];
             return kept[n & 7] * 10 + kept[(n + 1) & 7]; }
         extern "C" __global__ void k(const int *x, int *out) {
-            out[threadIdx.x] = turn(x + threadIdx.x % 8, threadIdx.x) + turn(x, 3) + counter; }""", (1,), (64,), [x, out])
+            out[threadIdx.x] = turn(x + threadIdx.x % 8, threadIdx.x) + turn(x, 3) + counter; }""",
+        (1,), (64,), [x, out])
 
     def turn(x, n):
         kept = {(i * 3 + n) % 8: int(x[i]) + [3, 1, 4, 1][i % 4] for i in range(8)}
@@ -144,7 +147,8 @@ def test_shuffles_and_votes():
     lane = np.arange(32)
     third = [np.sum(1 << lane[np.fmod(x, 3) == v].astype(np.uint64)) for v in np.fmod(x, 3)]
     down = np.where(lane % 8 + 3 < 8, x[np.minimum(lane + 3, 31)], x)
-    want = [np.full(32, x[5]), np.where(lane < 3, x, x[lane - 3]), down, x[lane ^ 9], x[lane // 16 * 16 + lane // 2 % 16],
+    want = [np.full(32, x[5]), np.where(lane < 3, x, x[lane - 3]), down, x[lane ^ 9],
+            x[lane // 16 * 16 + lane // 2 % 16],
             np.full(32, np.sum((x > 0) << lane)), np.zeros(32), np.ones(32), np.array(third), np.full(32, x.sum()),
             np.full(32, x.min()), (lane & 1) * 0xaaaaaaaa]
     np.testing.assert_array_equal(out.view(np.uint32), np.array(want).astype(np.int64).astype(np.uint32))
@@ -176,7 +180,7 @@ def test_counts_over_a_block():
         int v = x[threadIdx.x]; out[threadIdx.x] = __syncthreads_count(v > 0);
         out[96 + threadIdx.x] = __syncthreads_or(v == 1000); out[192 + threadIdx.x] = __syncthreads_and(v < 1000); }""",
         (1,), (96,), [x, out])
-    assert (out.T == [np.sum(x > 0), 0, 1]).all()
+    assert ([np.sum(x > 0), 0, 1] == out.T).all()
 
 
 def test_a_barrier_of_some_warps():
@@ -184,8 +188,10 @@ def test_a_barrier_of_some_warps():
     run("""int *out) {
         __shared__ int box[32];
         int lane = threadIdx.x % 32;
-        if (threadIdx.x < 32) { box[lane] = lane * lane; asm volatile("bar.arrive 1, 64;" ::: "memory"); out[lane] = 1; }
-        else { asm volatile("bar.sync 1, 64;" ::: "memory"); out[32 + lane] = box[31 - lane]; } }""", (1,), (64,), [out])
+        if (threadIdx.x < 32) { box[lane] = lane * lane;
+            asm volatile("bar.arrive 1, 64;" ::: "memory"); out[lane] = 1; }
+        else { asm volatile("bar.sync 1, 64;" ::: "memory"); out[32 + lane] = box[31 - lane]; } }""",
+        (1,), (64,), [out])
     assert out.tolist() == [1] * 32 + [n * n for n in range(31, -1, -1)]
 
 
@@ -212,9 +218,12 @@ extern "C" __global__ void k(const unsigned short *a, const unsigned short *b, f
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
         : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3]) : "r"(from) : "memory");
     from = (unsigned)__cvta_generic_to_shared(right + lane % 16 * 8);
-    asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];" : "=r"(y[0]), "=r"(y[1]) : "r"(from) : "memory");
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.KIND.KIND.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3]), "r"(y[0]), "r"(y[1]));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];"
+        : "=r"(y[0]), "=r"(y[1]) : "r"(from) : "memory");
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.KIND.KIND.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3]),
+        "r"(y[0]), "r"(y[1]));
     for (int i = 0; i < 4; i++) out[(lane / 4 + i / 2 * 8) * 8 + lane % 4 * 2 + i % 2] = d[i]; }"""
 
 
@@ -231,17 +240,21 @@ def test_a_product_of_bytes_in_a_warp():
     a, b, out = numbers((16, 32), np.int8), numbers((8, 32), np.int8, seed=1), np.zeros((16, 8), I32)
     run("""const unsigned *a, const unsigned *b, int *out) {
         int row = threadIdx.x / 4, four = threadIdx.x % 4; int d[4] = {0, 0, 0, 0};
-        asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+            "{%0,%1,%2,%3};"
             : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3]) : "r"(a[row * 8 + four]), "r"(a[(row + 8) * 8 + four]),
-            "r"(a[row * 8 + four + 4]), "r"(a[(row + 8) * 8 + four + 4]), "r"(b[row * 8 + four]), "r"(b[row * 8 + four + 4]));
-        for (int i = 0; i < 4; i++) out[(row + i / 2 * 8) * 8 + four * 2 + i % 2] = d[i]; }""", (1,), (32,), [a, b, out])
+            "r"(a[row * 8 + four + 4]), "r"(a[(row + 8) * 8 + four + 4]), "r"(b[row * 8 + four]),
+            "r"(b[row * 8 + four + 4]));
+        for (int i = 0; i < 4; i++) out[(row + i / 2 * 8) * 8 + four * 2 + i % 2] = d[i]; }""",
+        (1,), (32,), [a, b, out])
     np.testing.assert_array_equal(out, a.astype(I32) @ b.T.astype(I32))
 
 
 COPY = """const float *x, float *out, int valid) {
     __shared__ __align__(16) float tile[2][128];
     unsigned at = (unsigned)__cvta_generic_to_shared(tile[0] + threadIdx.x * 4), next = at + 512;
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(at), "l"(x + threadIdx.x * 4), "r"(valid) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+        :: "r"(at), "l"(x + threadIdx.x * 4), "r"(valid) : "memory");
     asm volatile("cp.async.commit_group;" ::: "memory");
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" :: "r"(next), "l"(x + threadIdx.x) : "memory");
     asm volatile("cp.async.commit_group;" ::: "memory");
@@ -299,16 +312,19 @@ def test_blocks_race_in_global_memory():
     fault("const float *x, float *out) { out[threadIdx.x] = x[threadIdx.x]; }", PLACE.format(1, 1, r"\d+") +
           r"race: writes argument 1 \(float32, 1024 bytes\) that thread .* of block \(0, 0, 0\) wrote|same instruction",
           grid=(2,))
-    fault("const float *x, float *out) { if (blockIdx.x == 0) out[threadIdx.x] = 1; else if (threadIdx.x == 0) out[100] = out[0]; }",
+    fault("const float *x, float *out) { if (blockIdx.x == 0) out[threadIdx.x] = 1;\n"
+          "else if (threadIdx.x == 0) out[100] = out[0]; }",
           "race: (reads|writes) argument 1 .* with nothing in between", grid=(2,))
 
 
 def test_two_threads_write_one_place():
-    fault("const float *x, float *out) { out[threadIdx.x / 2] = 1; }", PLACE.format(1, 0, 0) + "race: .* same instruction")
+    fault("const float *x, float *out) { out[threadIdx.x / 2] = 1; }",
+          PLACE.format(1, 0, 0) + "race: .* same instruction")
 
 
 def test_an_atomic_and_a_plain_access_race():
-    fault("const float *x, float *out) { atomicAdd(out, 1.f); out[1 + threadIdx.x] = out[0]; }", "race: reads argument 1")
+    fault("const float *x, float *out) { atomicAdd(out, 1.f); out[1 + threadIdx.x] = out[0]; }",
+          "race: reads argument 1")
 
 
 def test_reading_what_nobody_has_written():
@@ -358,8 +374,8 @@ def test_a_barrier_that_not_all_reach():
 def test_a_deadlock():
     fault("""const float *x, float *out) {
         if (threadIdx.x < 32) asm volatile("bar.sync 1, 64;");
-        else asm volatile("bar.sync 2, 64;"); }""", r"deadlock: nobody can go on: 32 threads, the first thread \(0, 0, 0\) of "
-          r"block \(0, 0, 0\), wait at \w+\.cu:2; 32 threads, .* wait at \w+\.cu:3")
+        else asm volatile("bar.sync 2, 64;"); }""",
+          r"deadlock: nobody can go on: 32 threads, the first thread \(0, 0, 0\) of block \(0, 0, 0\), wait at \w+\.cu:2; 32 threads, .* wait at \w+\.cu:3")
 
 
 def test_an_endless_loop():
@@ -368,14 +384,17 @@ def test_an_endless_loop():
 
 
 def test_lanes_that_take_no_part():
-    fault("const float *x, float *out) { if (threadIdx.x < 16) out[threadIdx.x] = __shfl_sync(0xffff, x[threadIdx.x], 20); }",
+    fault("const float *x, float *out) { if (threadIdx.x < 16) "
+          "out[threadIdx.x] = __shfl_sync(0xffff, x[threadIdx.x], 20); }",
           r"shuffle from thread \(20, 0, 0\) of block \(0, 0, 0\), which takes no part")
-    fault("const float *x, float *out) { if (threadIdx.x < 16) out[threadIdx.x] = __shfl_sync(0xff, x[threadIdx.x], 0); }",
+    fault("const float *x, float *out) { if (threadIdx.x < 16) "
+          "out[threadIdx.x] = __shfl_sync(0xff, x[threadIdx.x], 0); }",
           r"thread \(8, 0, 0\): shfl by a lane that its own mask does not name")
 
 
 def test_copies_that_nobody_waits_for():
-    fault(COPY.replace("wait_group 1", "wait_group 2"), "reads shared memory that an asynchronous copy is still filling",
+    fault(COPY.replace("wait_group 1", "wait_group 2"),
+          "reads shared memory that an asynchronous copy is still filling",
           [numbers(128), np.zeros(160, F32), I32(16)], block=(32,))
 
 
@@ -397,7 +416,8 @@ def test_a_trap_and_a_function_that_is_not_there():
     ([np.zeros((4, 4), F32)[:, 1], np.zeros(4, F32), I32(1)], "argument 0 is not row-major"),
 ])
 def test_arguments_that_do_not_fit(arguments, problem):
-    fault("const float *x, float *out, int n) { out[threadIdx.x] = n * x[threadIdx.x]; }", problem, arguments, block=(4,))
+    fault("const float *x, float *out, int n) { out[threadIdx.x] = n * x[threadIdx.x]; }",
+          problem, arguments, block=(4,))
 
 
 def test_a_launch_that_cannot_be():

@@ -92,8 +92,8 @@ def test_the_command_prints_a_line_for_each_line(file, capsys):
 def test_the_command_says_what_is_wrong(file, capsys):
     wrong = [*ARGUMENTS[:3], "n=i32:101"]
     assert main(["profile", str(file), "scaled", "--grid", "2", "--block", "64", *wrong]) == 1
-    assert capsys.readouterr().out == ("scaled.cu:3: block (1, 0, 0) thread (36, 0, 0): reads 4 bytes just past the end of "
-                                       "argument 1 (float32, 400 bytes)\n")
+    assert capsys.readouterr().out == ("scaled.cu:3: block (1, 0, 0) thread (36, 0, 0): reads 4 bytes just past the "
+                                       "end of argument 1 (float32, 400 bytes)\n")
 
 
 @pytest.mark.parametrize(("words", "problem"), [
