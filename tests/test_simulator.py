@@ -375,7 +375,8 @@ def test_a_deadlock():
     fault("""const float *x, float *out) {
         if (threadIdx.x < 32) asm volatile("bar.sync 1, 64;");
         else asm volatile("bar.sync 2, 64;"); }""",
-          r"deadlock: nobody can go on: 32 threads, the first thread \(0, 0, 0\) of block \(0, 0, 0\), wait at \w+\.cu:2; 32 threads, .* wait at \w+\.cu:3")
+          r"deadlock: nobody can go on: 32 threads, the first thread \(0, 0, 0\) of "
+          r"block \(0, 0, 0\), wait at \w+\.cu:2; 32 threads, .* wait at \w+\.cu:3")
 
 
 def test_an_endless_loop():

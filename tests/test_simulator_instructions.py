@@ -257,7 +257,7 @@ def test_flushing_to_zero():
     assert (computed("mul.ftz.f32 d, a, b", "f32", ("f32", "f32"), [x, np.ones(N, np.float32)]) == 0).all()
 
 
-@pytest.mark.parametrize("compare", "eq ne lt le gt ge equ neu ltu leu gtu geu num nan".split())
+@pytest.mark.parametrize("compare", ["eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan"])
 def test_comparisons_of_floats(compare):
     x, y = drawn("f32", 0), drawn("f32", 1)
     x[:20] = y[:20]
