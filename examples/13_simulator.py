@@ -37,7 +37,8 @@ LOOP = """int *out, const int *rounds) {
 
 # sphinx_gallery_capture_repr_block = ()
 figure, axis = plt.subplots(figsize=(7.5, 3))
-lengths = {"all as long": np.full(32, 16), "from 1 to 32": np.arange(1, 33), "one of 32, the others 1": np.r_[32, [1] * 31]}
+lengths = {"all as long": np.full(32, 16), "from 1 to 32": np.arange(1, 33),
+           "one of 32, the others 1": np.r_[32, [1] * 31]}
 for n, rounds in enumerate(lengths.values()):
     counts = counted(LOOP, np.zeros(32, np.int32), rounds.astype(np.int32))[4]
     axis.barh(n, counts.lanes / counts.instructions, color=plt.get_cmap("viridis")(0.2 + 0.3 * n))
@@ -48,13 +49,14 @@ plt.show()
 # %%
 # The way through memory
 # ----------------------
-# Global memory moves 32 bytes at a time, however few of them are wanted.  Shared memory has 32 banks, and two numbers of
-# one bank are fetched one after the other.  So the same 32 reads cost more, the further apart they are, and in shared
-# memory it depends on what the distance has in common with 32.
+# Global memory moves 32 bytes at a time, however few of them are wanted.  Shared memory has 32 banks, and two numbers
+# of one bank are fetched one after the other.  So the same 32 reads cost more, the further apart they are, and in
+# shared memory it depends on what the distance has in common with 32.
 
 GLOBAL = "const float *x, float *out, int step) {\n float found = x[threadIdx.x * step];\n out[threadIdx.x] = found; }"
-SHARED = ("float *out, int step) {\n __shared__ float tile[1120];\n for (int i = threadIdx.x; i < 1120; i += 32) tile[i] = i;"
-          "\n __syncwarp();\n float found = tile[threadIdx.x * step];\n out[threadIdx.x] = found; }")
+SHARED = ("float *out, int step) {\n __shared__ float tile[1120];\n"
+          " for (int i = threadIdx.x; i < 1120; i += 32) tile[i] = i;\n __syncwarp();\n"
+          " float found = tile[threadIdx.x * step];\n out[threadIdx.x] = found; }")
 x, out, steps = np.zeros(32 * 35, np.float32), np.zeros(32, np.float32), range(1, 36)
 figure, (far, near) = plt.subplots(1, 2, figsize=(9, 3))
 far.bar(steps, [counted(GLOBAL, x, out, np.int32(step))[2].sectors for step in steps], color="#3b7dd8")

@@ -257,7 +257,8 @@ def test_flushing_to_zero():
     assert (computed("mul.ftz.f32 d, a, b", "f32", ("f32", "f32"), [x, np.ones(N, np.float32)]) == 0).all()
 
 
-@pytest.mark.parametrize("compare", ["eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan"])
+@pytest.mark.parametrize("compare", ["eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu",
+                                     "num", "nan"])
 def test_comparisons_of_floats(compare):
     x, y = drawn("f32", 0), drawn("f32", 1)
     x[:20] = y[:20]
@@ -296,8 +297,8 @@ def test_floats_become_whole(words, rounding, to, source):
 
 
 @pytest.mark.parametrize(("to", "source"), [("f32", "s32"), ("f32", "u64"), ("f64", "s64"), ("f16", "f32"),
-                                            ("f32", "f16"), ("f32", "f64"), ("f64", "f32"), ("f16", "s32"), ("f32", "u8"),
-                                            ("f32", "s8")])
+                                            ("f32", "f16"), ("f32", "f64"), ("f64", "f32"), ("f16", "s32"),
+                                            ("f32", "u8"), ("f32", "s8")])
 def test_conversions_to_floats(to, source):
     x = drawn(source, 3)
     with np.errstate(all="ignore"):

@@ -71,7 +71,7 @@ def made(name, kind, shape, value, rng):
 
 def run(args):
     rng, counted, console = np.random.default_rng(args.seed), Profile(), terminal()
-    values = [made(*each, rng) for each in args.arguments]
+    values = [made(name, kind, shape, value, rng) for name, kind, shape, value in args.arguments]
     empty = [n for n, (name, _, shape, value) in enumerate(args.arguments) if name == "out" and shape and value is None]
     text = nvrtc.ptx(args.file)
     try:
