@@ -355,3 +355,19 @@ def test_an_unknown_instruction_is_named():
         computed("add.cc.u32 d, a, b", "u32", ("u32", "u32"), [np.zeros(N, np.uint32)] * 2)
     with pytest.raises(Fault, match=r"special register %smid"):
         run(program("mov.u32 %r1, %smid;", 0), "k", (1,), (1,), 0, [])
+
+
+def test_a_guarded_instruction_leaves_the_others_alone():
+    out = np.zeros(N, np.uint32)
+    run(program("""mov.u32 %r1, %r0;
+        setp.ge.u32 %p1, %r0, 48;
+        @%p1 bra $there;
+        mov.u32 %r1, 100;
+        $there:
+        setp.lt.u32 %p2, %r0, 10;
+        @%p2 mov.u32 %r1, 7;
+        @!%p2 add.u32 %r1, %r1, 1000;
+        mul.wide.u32 %rd20, %r0, 4;
+        add.u64 %rd20, %rd20, %rd0;
+        st.global.u32 [%rd20], %r1;""", 1), "k", (1,), (N,), 0, [out])
+    np.testing.assert_array_equal(out, [7] * 10 + [1100] * 38 + list(range(1048, 1000 + N)))
