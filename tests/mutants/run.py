@@ -3,7 +3,8 @@
     python tests/mutants/run.py [--only norm.cu] [--examples 200] [--processes 2]
 
 Each fault of table.py is planted in a copy of csrc/cuda; then the laws of the operations that it concerns are tried in
-the simulator until one is broken.  The score goes to docs/mutants.csv, which docs/mutants.md shows.
+the simulator until one is broken.  The score goes to docs/mutants.csv, which docs/mutants.md shows; --only changes its own
+lines there.
 """
 import argparse
 import csv
@@ -90,7 +91,17 @@ def judge(mutants, examples, processes):
 def row(mutant, found):
     """One line of the score."""
     by, how = found or ("nobody", f"makes no difference: {mutant.harmless}" if mutant.harmless else "survived")
-    return [f"`{mutant.file}`", mutant.breaks, f"`{mutant.line}`", f"`{mutant.replacement or ' '}`", by, how]
+    line, fault = (" ".join(text.split()) for text in (mutant.line, mutant.replacement))
+    return [f"`{mutant.file}`", mutant.breaks, f"`{line}`", f"`{fault}`" if fault else "(nothing)", by, how]
+
+
+def keep(results):
+    """Write these lines of the score, and leave those of the other faults of the table as they are."""
+    old = list(csv.reader(SCORE.open(encoding="utf-8"))) if SCORE.exists() else []
+    known = {tuple(line[:4]): line for line in [*old, *(row(*result) for result in results)]}
+    wanted = [tuple(row(mutant, None)[:4]) for mutant in MUTANTS]
+    with open(SCORE, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(known[line] for line in wanted if line in known)
 
 
 def main():
@@ -105,9 +116,7 @@ def main():
     results = list(track(judge(mutants, args.examples, args.processes), "Planting faults", len(mutants),
                          console=Console(stderr=True)))
     survived = [m for m, found in results if not (found or m.harmless)]
-    if len(mutants) == len(MUTANTS):
-        with open(SCORE, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows(row(*result) for result in results)
+    keep(results)
     for mutant, found in results:
         print(f"{'caught  ' if found else 'survived'} {mutant.file}: {mutant.breaks} ({': '.join(found or ['nobody'])})")
     print(f"{sum(found is not None for _, found in results)} of {len(results)} caught, {len(survived)} got away")

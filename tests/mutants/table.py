@@ -89,7 +89,7 @@ CHECKS = {
     "weight.cuh": Check(("linear", "quantize")),
 }
 
-MUTANTS = [Mutant(*fields) for fields in [*[
+MUTANTS = [Mutant(*fields) for fields in [
     # norm.cu
     ("norm.cu", "a term is left out: every row begins at its second vector", "i = threadIdx.x; i < D / V",
      "i = threadIdx.x + 1; i < D / V", "float sum = 0.0f;"),
@@ -209,87 +209,5 @@ MUTANTS = [Mutant(*fields) for fields in [*[
     ("sampling.cu", "no barrier before the parts are read", "    __syncthreads();\n    for (int w", "    for (int w"),
     ("sampling.cu", "the temperature the wrong way round", "- most) / temperature", "- most) * temperature"),
     ("sampling.cu", "not divided by what is left", "x[i] / sum : 0.0f", "x[i] : 0.0f"),
-    # mask.cuh
-    ("mask.cuh", "a query sees the next key too", "S - T + t + 1 : S", "S - T + t + 2 : S"),
-    ("mask.cuh", "a query does not see itself", "S - T + t + 1 : S", "S - T + t : S"),
-    ("mask.cuh", "chunks begin where the cache does, not where the text does", "first + S - T + t, begin",
-     "S - T + t, begin"),
-    ("mask.cuh", "the edge of a chunk is off by one", "position / chunk * chunk - first",
-     "(position + 1) / chunk * chunk - first"),
-    ("mask.cuh", "the past that is in the cache is forgotten", "first + S - T + t", "first + t"),
-    # attention.cu
-    ("attention.cu", "the wrong group's head", "(begin + r) / G) * H + head * G", "(begin + r) / G) * H + head"),
-    ("attention.cu", "no barrier before the weights of the last tile are overwritten",
-     "__syncthreads();                            // queries", "//"),
-    ("attention.cu", "no barrier before the scores are read",
-     "__syncthreads();                            // all scores", "//"),
-    ("attention.cu", "no barrier before the weights are read",
-     "__syncthreads();                            // all weights", "//"),
-    ("attention.cu", "scores are not divided by the root of d", "/ sqrtf((float) d) : 0.0f", ": 0.0f"),
-    ("attention.cu", "what was summed is not shrunk", "sum[r] *= before[r]", "sum[r] *= 1.0f"),
-    ("attention.cu", "parts are joined without their scale", "total += scale * mine", "total += mine"),
-    ("attention.cu", "the last part is left out", "p < count; p++) {", "p < count - 1; p++) {"),
-    ("attention.cu", "the mask lets one key more through", "key < to[n] ?", "key <= to[n] ?"),
-    # attention_1.cu
-    ("attention_1.cu", "no guard at the tail", "row >= (long long) B * T * H", "row > (long long) B * T * H"),
-    ("attention_1.cu", "heads of a group share the wrong key head", "h / (H / K)", "h % K"),
-    ("attention_1.cu", "the sum of weights is not shrunk", "total * before + weight", "total + weight"),
-    # attention_2.cu
-    ("attention_2.cu", "no barrier before a tile is overwritten",
-     "__syncthreads();                            // nobody", "//"),
-    ("attention_2.cu", "no barrier before a tile is read", "__syncthreads();                            // these",
-     "//"),
-    ("attention_2.cu", "lanes read weights that are not there yet", "__syncwarp();", ""),
-    ("attention_2.cu", "a row past the end is written", "y + 16 * r < count && i < d", "i < d"),
-    ("attention_2.cu", "a row that has seen nothing divides by nothing", "top == -CUDART_INF_F ? 0.0f : top", "top"),
-    ("attention_2.cu", "the next batch's keys", "(((size_t) b * S + s + r) * K + head) * d : nullptr",
-     "(((size_t) s + r) * K + head) * d : nullptr"),
-    # attention_3.cu
-    ("attention_3.cu", "a tile is read while it is copied", "copy_wait<1>();", "copy_wait<2>();"),
-    ("attention_3.cu", "no barrier before a tile is overwritten",
-     "__syncthreads();                            // nobody", "//"),
-    ("attention_3.cu", "no barrier after a tile has come", "__syncthreads();                            // and what",
-     "//"),
-    ("attention_3.cu", "the mask is left out in tiles on the edge", "s + KEYS > all_to", "s > all_to"),
-    # ptx.cuh
-    ("ptx.cuh", "matrices of values are not turned", ".x4.trans.shared", ".x4.shared"),
-    ("ptx.cuh", "low and high half swapped", "\"f\"(high), \"f\"(low)", "\"f\"(low), \"f\"(high)"),
-    ("ptx.cuh", "the operands of a matrix swapped", "\"r\"(b0), \"r\"(b1)", "\"r\"(b1), \"r\"(b0)"),
-    # linear_1.cu
-    ("linear_1.cu", "a column past the end", "o >= O", "o > O"),
-    ("linear_1.cu", "a stretch overlaps the next", "start + STRETCH); i++", "start + STRETCH + 1); i++"),
-    # linear_2.cu
-    ("linear_2.cu", "rows past the end are written", "row < N && column < O", "column < O"),
-    ("linear_2.cu", "the bias of another column", "bias[column]", "bias[column - o]"),
-    # linear_3.cu
-    ("linear_3.cu", "a stage is read while it is copied", "copy_wait<STAGES - 2>()", "copy_wait<STAGES - 1>()"),
-    ("linear_3.cu", "no barrier between copies and products",
-     "__syncthreads();                            // the oldest", "//"),
-    ("linear_3.cu", "the bias of one column for two", "bias[o + at + 1]", "bias[o + at]"),
-    # tile.cuh
-    ("tile.cuh", "no barrier before a stage is read", "__syncthreads();                        // the stage", "//"),
-    ("tile.cuh", "no barrier before a stage is overwritten", "__syncthreads();                        // nobody",
-     "//"),
-    ("tile.cuh", "inputs past the end", "i + deep < I ? w", "true ? w"),
-    # rows.cuh
-    ("rows.cuh", "rows past the end are written", "if (r < rows && lane == 0) out", "if (lane == 0) out"),
-    ("rows.cuh", "a barrier that some warps never reach", "__syncthreads();\n    if (warp >= rows || o >= O) return;",
-     "if (warp >= rows || o >= O) return;\n    __syncthreads();"),
-    ("rows.cuh", "one warp's part is left out", "other = 0; other < WARPS", "other = 1; other < WARPS"),
-    # weight.cuh
-    ("weight.cuh", "in and out swapped", "i * in + o * out", "i * out + o * in"),
-    ("weight.cuh", "the scale of the group before", "i / group) * 16", "i / group - 1) * 16"),
-    # bits.cuh
-    ("bits.cuh", "the sign of a byte is lost", "word ^ 0x80808080", "word"),
-    ("bits.cuh", "the scale of the neighbouring columns", "threadIdx.x % 4 * 4;", "threadIdx.x % 2 * 4;"),
-    ("bits.cuh", "no barrier before the parts are joined", "    __syncthreads();\n", ""),
-    # moe.cu
-    ("moe.cu", "rows of equal experts at one place", "at += __popc(all);", "at += __popc(before);"),
-    ("moe.cu", "an expert's rows begin one too late", "expert[i] < e;", "expert[i] <= e;"),
-    ("moe.cu", "the gate scales nothing", "* scale[r] : 0.0f", ": 0.0f"),
-    ("moe.cu", "every choice counts as a token", "row / C, scale", "row, scale"),
-    ("moe.cu", "gate and up swapped", "n ? w_up : w_gate", "n ? w_gate : w_up"),
-    ("moe.cu", "no barrier before tokens are read", "    __syncthreads();\n", "", "token[threadIdx.x] = row / C"),
-    ("moe.cu", "tiles that are half full are left out", "(rows + TILE - 1) / TILE", "rows / TILE"),
-    ("moe.cu", "a choice is forgotten", "c < (n + 1) * C", "c < (n + 1) * C - 1"),
-], *MATRIX]]
+]]
+MUTANTS += [Mutant(*fields) for fields in MATRIX]
