@@ -26,6 +26,7 @@ THIRD_PARTY = {                 # beside numpy and rich, which every file may us
     "reference": set(), "laws": {"hypothesis", "PIL", "regex", "ml_dtypes"}, "tokenizer": {"regex"},
     "vocabulary": {"regex"}, "image": {"PIL"}, "checkpoint": {"ml_dtypes"}, "cache": {"ml_dtypes"},
     "files": {"ml_dtypes", "safetensors"}, "quantize": {"ml_dtypes"},
+    "kernels": {"cupy"},
     "bench": {"torch", "transformers", "matplotlib", "safetensors", "ml_dtypes", "threadpoolctl", "gguf",
               "llama_cpp"},
     "cli": {"hypothesis", "PIL"},
