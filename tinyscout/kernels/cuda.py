@@ -8,15 +8,14 @@ import math
 import numpy as np
 
 from tinyscout import reference
-from tinyscout.kernels import cuda_matrix, nvrtc
-from tinyscout.kernels.device import asarray as asarray
-from tinyscout.kernels.device import asnumpy as asnumpy
+from tinyscout.kernels import cuda_matrix, device, nvrtc
 from tinyscout.kernels.device import beside, empty, f32, typed
 from tinyscout.kernels.device import note as note
 from tinyscout.kernels.guards import for_kernels, integers, rows, shaped, whole
 from tinyscout.kernels.launch import Launch, ceil_div, kernel
 from tinyscout.reference import *  # noqa: F403  what is not below is the reference itself
 
+asarray, asnumpy = device.asarray, device.asnumpy               # into and out of the card's memory
 linear = cuda_matrix.linear                                     # the products have a file of their own
 grouped_query_attention = cuda_matrix.grouped_query_attention
 experts = cuda_matrix.experts
@@ -104,7 +103,7 @@ def embed(tokens, embedding, dtype="float32"):
 
 
 def router_launch(N, E):
-    """One block for each of N tokens: as many times E threads as a block has room for, and their sums in shared memory."""
+    """One block for each of N tokens, with as many times E threads as fit, and a float for each of them and E more."""
     threads = E * max(1, BLOCK // E)
     return Launch((N,), (threads,), 4 * (threads + E))
 
