@@ -80,10 +80,13 @@ def test_some_doors_stay_shut(mine, never):
             assert not found & never, f"{path} imports {found & never}"
 
 
-def test_reference_is_numpy_alone():
-    for path in (PACKAGE / "reference").glob("*.py"):
-        roots = {module.split(".")[0] for module, _ in imports(path)}
-        assert roots <= sys.stdlib_module_names | {"numpy", "tinyscout"}, f"{path} imports {roots}"
+@pytest.mark.parametrize("part", ["reference", "simulator"])
+def test_some_parts_are_numpy_alone(part):
+    for path in (PACKAGE / part).glob("*.py"):
+        for module, line in imports(path):
+            root, *rest = module.split(".")
+            assert root in sys.stdlib_module_names | {"numpy", "tinyscout"}, f"{path}:{line} imports {module}"
+            assert root != "tinyscout" or rest[:1] == [part], f"{path}:{line} imports {module}"
 
 
 def test_the_reference_stays_small():

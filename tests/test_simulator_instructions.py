@@ -71,7 +71,8 @@ def drawn(kind, seed):
         info = np.iinfo(dtype)
         edges = np.array([0, 1, info.max, info.min, info.max - 1, info.max // 2], dtype)
         wide = rng.integers(info.min, info.max, N, dtype=dtype, endpoint=True)
-        return np.concatenate([edges, wide >> rng.integers(0, 8 * dtype.itemsize, N).astype(dtype)])[:N][rng.permutation(N)]
+        wide >>= rng.integers(0, 8 * dtype.itemsize, N).astype(dtype)
+        return np.concatenate([edges, wide])[:N][rng.permutation(N)]
     edges = np.array([0, -0.0, 1, -1, np.inf, -np.inf, np.nan, 0.5, 1.5, 2.5, 1e-3], dtype)
     return np.concatenate([edges, (rng.normal(size=N) * 10.0 ** rng.integers(-3, 4, N)).astype(dtype)])[:N][
         rng.permutation(N)]
@@ -115,17 +116,20 @@ INTEGERS = {                    # instruction: (result, operands, what it means)
        for k, w in {"s16": "s32", "u16": "u32", "s32": "s64", "u32": "u64"}.items()},
     **{f"mad.lo.{k} d, a, b, c": (k, (k, k, k), lambda x, y, z: x * y + z) for k in ("s32", "u32", "s64")},
     **{f"mad.hi.{k} d, a, b, c": (k, (k, k, k), lambda x, y, z: (x * y >> 32) + z) for k in ("s32", "u32")},
-    **{f"mad.wide.{k} d, a, b, c": (w, (k, k, w), lambda x, y, z: x * y + z) for k, w in {"s32": "s64", "u32": "u64"}.items()},
+    **{f"mad.wide.{k} d, a, b, c": (w, (k, k, w), lambda x, y, z: x * y + z)
+       for k, w in {"s32": "s64", "u32": "u64"}.items()},
     **{f"{op}.{k} d, a": (k, (k,), f) for k in ("s16", "s32", "s64")
        for op, f in {"abs": abs, "neg": lambda x: -x}.items()},
     **{f"{op}.{k} d, a, b": (k, (k, k), f) for k in ("b16", "b32", "b64") for op, f in {
         "and": lambda x, y: x & y, "or": lambda x, y: x | y, "xor": lambda x, y: x ^ y}.items()},
     **{f"not.{k} d, a": (k, (k,), lambda x: ~x) for k in ("b16", "b32", "b64")},
-    "not.pred d, a": ("pred", ("pred",), lambda x: not x), "xor.pred d, a, b": ("pred", ("pred", "pred"), lambda x, y: x ^ y),
+    "not.pred d, a": ("pred", ("pred",), lambda x: not x),
+    "xor.pred d, a, b": ("pred", ("pred", "pred"), lambda x, y: x ^ y),
     **{f"popc.{k} d, a": ("u32", (k,), lambda x: x.bit_count()) for k in ("b32", "b64")},
     **{f"clz.{k} d, a": ("u32", (k,), lambda x, n=int(k[1:]): n - x.bit_length()) for k in ("b32", "b64")},
     **{f"brev.{k} d, a": (k, (k,), lambda x, n=int(k[1:]): int(f"{x:0{n}b}"[::-1], 2)) for k in ("b32", "b64")},
-    **{f"bfind.{k} d, a": ("u32", (k,), lambda x: (x if x >= 0 else ~x).bit_length() - 1) for k in ("u32", "s32", "u64", "s64")},
+    **{f"bfind.{k} d, a": ("u32", (k,), lambda x: (x if x >= 0 else ~x).bit_length() - 1)
+       for k in ("u32", "s32", "u64", "s64")},
     "bfind.shiftamt.u32 d, a": ("u32", ("u32",), lambda x: 32 - x.bit_length() if x else -1),
     "selp.b32 d, a, b, c": ("b32", ("b32", "b32", "pred"), lambda x, y, p: x if p else y),
     "slct.s32.s32 d, a, b, c": ("s32", ("s32", "s32", "s32"), lambda x, y, z: x if z >= 0 else y),
@@ -161,11 +165,12 @@ def test_whole_numbers(instruction):
 @given(st.integers(0, 2 ** 32), st.sampled_from(["b32", "b64", "s32", "s64"]))
 def test_shifts_and_fields(seed, kind):
     bits, signed = BITS[kind], kind[0] == "s"
-    x, counts = drawn(kind, seed), [np.random.default_rng(seed).integers(0, top, N).astype(np.uint32) for top in (70, 40)]
+    rng, x = np.random.default_rng(seed), drawn(kind, seed)
+    counts = [rng.integers(0, top, N).astype(np.uint32) for top in (70, 40)]
     for op, meaning in {"shl": lambda x, n: x << n, "shr": lambda x, n: x >> n}.items():
         if op == "shr" or not signed:
-            np.testing.assert_array_equal(computed(f"{op}.{kind} d, a, b", kind, (kind, "u32"), [x, counts[0]]).view(f"u{bits // 8}"),
-                                          whole(meaning)(x, counts[0], bits=bits))
+            got = computed(f"{op}.{kind} d, a, b", kind, (kind, "u32"), [x, counts[0]])
+            np.testing.assert_array_equal(got.view(f"u{bits // 8}"), whole(meaning)(x, counts[0], bits=bits))
     unsigned = kind.replace("b", "u")
     np.testing.assert_array_equal(
         computed(f"bfe.{unsigned} d, a, b, c", kind, (kind, "u32", "u32"), [x, *counts]).view(f"u{bits // 8}"),
@@ -210,7 +215,8 @@ FLOATS = {
     "add.f32 d, a, b": np.add, "sub.f32 d, a, b": np.subtract, "mul.rn.f32 d, a, b": np.multiply,
     "add.f64 d, a, b": np.add, "mul.f64 d, a, b": np.multiply, "div.rn.f64 d, a, b": np.divide,
     "add.f16 d, a, b": np.add, "mul.f16 d, a, b": np.multiply, "div.rn.f32 d, a, b": np.divide,
-    "min.f32 d, a, b": np.fmin, "max.f32 d, a, b": np.fmax, "max.NaN.f32 d, a, b": np.maximum, "max.f16 d, a, b": np.fmax,
+    "min.f32 d, a, b": np.fmin, "max.f32 d, a, b": np.fmax, "max.NaN.f32 d, a, b": np.maximum,
+    "max.f16 d, a, b": np.fmax,
     "neg.f32 d, a": np.negative, "abs.f64 d, a": np.abs, "sqrt.rn.f32 d, a": np.sqrt, "rcp.rn.f32 d, a": np.reciprocal,
     "ex2.approx.f32 d, a": np.exp2, "lg2.approx.f32 d, a": np.log2, "sin.approx.f32 d, a": np.sin,
     "cos.approx.f32 d, a": np.cos, "tanh.approx.f32 d, a": np.tanh, "rsqrt.approx.f32 d, a": lambda x: 1 / np.sqrt(x),
@@ -251,7 +257,8 @@ def test_flushing_to_zero():
     assert (computed("mul.ftz.f32 d, a, b", "f32", ("f32", "f32"), [x, np.ones(N, np.float32)]) == 0).all()
 
 
-@pytest.mark.parametrize("compare", ["eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan"])
+@pytest.mark.parametrize("compare", ["eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu",
+                                     "num", "nan"])
 def test_comparisons_of_floats(compare):
     x, y = drawn("f32", 0), drawn("f32", 1)
     x[:20] = y[:20]
@@ -277,7 +284,8 @@ def clipped(x, dtype, rounding=np.trunc):
                      (info.max if v > 0 else info.min))) for v in x.astype(np.float64)], dtype)
 
 
-@pytest.mark.parametrize(("words", "rounding"), [("rni", np.rint), ("rzi", np.trunc), ("rmi", np.floor), ("rpi", np.ceil)])
+@pytest.mark.parametrize(("words", "rounding"), [("rni", np.rint), ("rzi", np.trunc), ("rmi", np.floor),
+                                                 ("rpi", np.ceil)])
 @pytest.mark.parametrize("to", ["s32", "u32", "s64", "u16"])
 @pytest.mark.parametrize("source", ["f32", "f64", "f16"])
 def test_floats_become_whole(words, rounding, to, source):
@@ -288,8 +296,9 @@ def test_floats_become_whole(words, rounding, to, source):
                                   clipped(x, KINDS[to], rounding))
 
 
-@pytest.mark.parametrize(("to", "source"), [("f32", "s32"), ("f32", "u64"), ("f64", "s64"), ("f16", "f32"), ("f32", "f16"),
-                                            ("f32", "f64"), ("f64", "f32"), ("f16", "s32"), ("f32", "u8"), ("f32", "s8")])
+@pytest.mark.parametrize(("to", "source"), [("f32", "s32"), ("f32", "u64"), ("f64", "s64"), ("f16", "f32"),
+                                            ("f32", "f16"), ("f32", "f64"), ("f64", "f32"), ("f16", "s32"),
+                                            ("f32", "u8"), ("f32", "s8")])
 def test_conversions_to_floats(to, source):
     x = drawn(source, 3)
     with np.errstate(all="ignore"):
@@ -319,7 +328,8 @@ def test_bfloat16():
     with np.errstate(all="ignore"):
         total = to_bf16(from_bf16(a) + from_bf16(b))
     number = ~np.isnan(from_bf16(total))
-    np.testing.assert_array_equal(computed("fma.rn.bf16 d, a, b, c", "bf16", ("bf16",) * 3, [a, one, b])[number], total[number])
+    got = computed("fma.rn.bf16 d, a, b, c", "bf16", ("bf16",) * 3, [a, one, b])
+    np.testing.assert_array_equal(got[number], total[number])
     packed = [pair(a, b), pair(one, one), pair(b, a)]
     got = computed("fma.rn.bf16x2 d, a, b, c", "bf16x2", ("bf16x2",) * 3, packed)
     np.testing.assert_array_equal(got[number], pair(total, total)[number])
@@ -328,7 +338,8 @@ def test_bfloat16():
     assert (computed("cvt.rn.bf16.f32 d, a", "bf16", ("f32",), [np.full(N, np.nan, np.float32)]) == 0x7fff).all()
 
 
-@pytest.mark.parametrize(("op", "function"), [("add", np.add), ("mul", np.multiply), ("max", np.fmax), ("sub", np.subtract)])
+@pytest.mark.parametrize(("op", "function"), [("add", np.add), ("mul", np.multiply), ("max", np.fmax),
+                                                ("sub", np.subtract)])
 def test_two_halves_at_once(op, function):
     parts = [drawn("f16", seed) for seed in range(4)]
     x, y = (pair(*(part.view(np.uint16) for part in two)) for two in (parts[:2], parts[2:]))
@@ -344,3 +355,19 @@ def test_an_unknown_instruction_is_named():
         computed("add.cc.u32 d, a, b", "u32", ("u32", "u32"), [np.zeros(N, np.uint32)] * 2)
     with pytest.raises(Fault, match=r"special register %smid"):
         run(program("mov.u32 %r1, %smid;", 0), "k", (1,), (1,), 0, [])
+
+
+def test_a_guarded_instruction_leaves_the_others_alone():
+    out = np.zeros(N, np.uint32)
+    run(program("""mov.u32 %r1, %r0;
+        setp.ge.u32 %p1, %r0, 48;
+        @%p1 bra $there;
+        mov.u32 %r1, 100;
+        $there:
+        setp.lt.u32 %p2, %r0, 10;
+        @%p2 mov.u32 %r1, 7;
+        @!%p2 add.u32 %r1, %r1, 1000;
+        mul.wide.u32 %rd20, %r0, 4;
+        add.u64 %rd20, %rd20, %rd0;
+        st.global.u32 [%rd20], %r1;""", 1), "k", (1,), (N,), 0, [out])
+    np.testing.assert_array_equal(out, [7] * 10 + [1100] * 38 + list(range(1048, 1000 + N)))

@@ -38,28 +38,30 @@ static inline void reader_begins(reader *r, int rows, int d) {
     for (int i = 0; i < rows; i++) r->most[i] = -INFINITY, r->total[i] = 0.0f;
 }
 
-// n rows of keys or values of one head, from position s of sequence b on, as floats (KEYS, d), zeros behind them.
-static inline void widen_rows(float *out, const past *k, int b, int s, int n, int head, int K, int d) {
-    memset(out + (size_t) n * d, 0, sizeof(float) * (size_t) (KEYS - n) * d);
-    for (int i = 0; i < n; i++, out += d) {
-        ptrdiff_t at = (((ptrdiff_t) b * k->batch + s + i) * K + head) * d;
-        if (k->kind == F32) memcpy(out, (const float *) k->values + at, sizeof(float) * (size_t) d);
-        else if (k->kind == BF16) {
-            int c = 0;
-            for (; c + LANES <= d; c += LANES) store(out + c, from_bf16((const uint16_t *) k->values + at + c));
-            for (; c < d; c++) out[c] = from_bf16_one(((const uint16_t *) k->values)[at + c]);
-        } else {
-            for (int g = 0; g < d / k->group; g++) {
-                float scale = widened_one(k->scales, at / k->group + g, k->scale_kind), *y = out + g * k->group;
-                const int8_t *bytes = (const int8_t *) k->values + (k->kind == INT4 ? (at + g * k->group) / 2 : at + g * k->group);
-                if (k->kind == INT8) for (int c = 0; c < k->group; c++) y[c] = scale * bytes[c];
-                else for (int c = 0; c < k->group / 2; c++) {
-                    y[2 * c] = scale * ((int8_t) ((uint8_t) bytes[c] << 4) >> 4);
-                    y[2 * c + 1] = scale * (bytes[c] >> 4);
-                }
+// One head's key or value (d), which stands `at` so many numbers from the start, as floats.
+static inline void widen_row(float *out, const past *k, ptrdiff_t at, int d) {
+    if (k->kind == F32) memcpy(out, (const float *) k->values + at, sizeof(float) * (size_t) d);
+    else if (k->kind == BF16) {
+        int c = 0;
+        for (; c + LANES <= d; c += LANES) store(out + c, from_bf16((const uint16_t *) k->values + at + c));
+        for (; c < d; c++) out[c] = from_bf16_one(((const uint16_t *) k->values)[at + c]);
+    } else {
+        for (int g = 0; g < d / k->group; g++) {
+            float scale = widened_one(k->scales, at / k->group + g, k->scale_kind), *y = out + g * k->group;
+            const int8_t *bytes = (const int8_t *) k->values + (k->kind == INT4 ? (at + g * k->group) / 2 : at + g * k->group);
+            if (k->kind == INT8) for (int c = 0; c < k->group; c++) y[c] = scale * bytes[c];
+            else for (int c = 0; c < k->group / 2; c++) {
+                y[2 * c] = scale * ((int8_t) ((uint8_t) bytes[c] << 4) >> 4);
+                y[2 * c + 1] = scale * (bytes[c] >> 4);
             }
         }
     }
+}
+
+// n rows of keys or values of one head, from position s of sequence b on, as floats (KEYS, d), zeros behind them.
+static inline void widen_rows(float *out, const past *k, int b, int s, int n, int head, int K, int d) {
+    memset(out + (size_t) n * d, 0, sizeof(float) * (size_t) (KEYS - n) * d);
+    for (int i = 0; i < n; i++) widen_row(out + (size_t) i * d, k, (((ptrdiff_t) b * k->batch + s + i) * K + head) * d, d);
 }
 
 // One row of scores becomes weights  ->  by how much all that came before is to be scaled

@@ -14,6 +14,8 @@
 
 enum { COLUMNS = 16, GROUP = 32 };      // of a tile; inputs of x that share a scale
 
+typedef int8_t __attribute__((vector_size(16), aligned(1), may_alias)) bytes16;
+
 // One row of x in bytes, from -127 to 127.
 typedef struct {
     int8_t *bytes;          // (I) in order, then (I) with every 8 as 0 2 4 6 1 3 5 7: the order of 4-bit weights
@@ -42,7 +44,11 @@ static inline void to_bytes(few *y, const float *x, int I, int first, int last) 
             *(bvec *) (y->bytes + i) = __builtin_convertvector(whole, bvec);
             total += whole;
         }
-        for (int i = g * GROUP; i < (g + 1) * GROUP; i++) y->bytes[I + i / 8 * 8 + i % 2 * 4 + i % 8 / 2] = y->bytes[i];
+        for (int i = g * GROUP; i < (g + 1) * GROUP; i += 16) {
+            bytes16 b = *(bytes16 *) (y->bytes + i);
+            *(bytes16 *) (y->bytes + I + i) =
+                __builtin_shufflevector(b, b, 0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
+        }
         y->scale[g] = top / 127.0f + sum_lanes(check);
         y->sum[g] = 0;
         for (int i = 0; i < LANES; i++) y->sum[g] += total[i];
@@ -84,7 +90,7 @@ INLINE int32_t quad(const int8_t *bytes) {
 }
 
 enum { PARTS = COLUMNS / LANES, AT_MOST = LANES / 2 };      // vectors in a tile; rows of x whose sums fit in registers
-enum { AHEAD = 2048 };                  // bytes to fetch before they are needed
+enum { AHEAD = 4096 };                  // bytes to fetch before they are needed
 
 // One tile of 16 columns for `rows` rows of x.  Called with constant rows and kind, so that the loops unroll.
 INLINE void few_tile(float *out, ptrdiff_t out_row, const few *x, const matrix *w, ptrdiff_t tile, int I,
@@ -94,7 +100,9 @@ INLINE void few_tile(float *out, ptrdiff_t out_row, const few *x, const matrix *
     ptrdiff_t scales = tile * COLUMNS * (I / group);
     int32_t offset = kind == INT4 ? OFFSET4 : OFFSET8;
     vec total[AT_MOST][PARTS] = {{{0}}};
+    const char *scale_line = (const char *) w->scales + scales * 2;
     for (int g = 0; g < I / group; g++) {
+        __builtin_prefetch(scale_line + g * COLUMNS * 2 + 1024);
         vec part[AT_MOST][PARTS] = {{{0}}};
         for (int h = g * group / GROUP; h < (g + 1) * group / GROUP; h++) {
             ivec sum[AT_MOST][PARTS];

@@ -5,15 +5,14 @@
 // The rows that the threads write for each other lie in `shared`, and a barrier stands wherever one is complete.
 #include "barrier.h"
 
-#include "attend.h"
+#include "attend_few.h"
 #include "rows.h"
 
 // What one thread needs for itself.
 typedef struct {
     float *row;                 // (1 + C, widest): inputs of the next products
     few *bytes;                 // (1 + C): the same in bytes
-    float *total, *most, *sum;  // attention: (K, G) and (K, G, wide(d)), for the other threads to read
-    reader *heads;              // one for each key head, sharing scratch
+    few_queries past;           // attention over this thread's share of the keys, for the other threads to read
 } own;
 
 typedef struct {
@@ -37,9 +36,7 @@ static size_t products(const decoder *m) { return 8 + 2 * (size_t) m->C; }
 
 static size_t own_floats(const decoder *m) {
     size_t I = widest(m);
-    int G = m->H / m->K;
-    size_t floats = (1 + m->C) * (I + few_bytes((int) I) / 4 + sizeof(few) / 4) + (size_t) m->H * (2 + wide(m->d)) + (size_t) m->K * sizeof(reader) / 4 +
-                    (size_t) m->K * reader_floats(G, m->d) + 64;
+    size_t floats = (1 + m->C) * (I + few_bytes((int) I) / 4 + sizeof(few) / 4) + few_queries_floats(m->H, m->K, m->d) + 64;
     return floats / 16 * 16;                        // pointers stand in it too
 }
 static size_t shared_floats(const decoder *m) {
@@ -53,18 +50,10 @@ int64_t decoder_floats(const decoder *m) {
 
 static own own_at(float *memory, const decoder *m) {
     size_t I = widest(m);
-    int G = m->H / m->K;
-    own o = {.heads = (reader *) (void *) memory};
-    memory += (size_t) m->K * sizeof(reader) / 4;
-    o.bytes = (few *) (void *) memory;
-    memory += (1 + m->C) * sizeof(few) / 4;
-    for (int k = 0; k < m->K; k++, memory += reader_floats(G, m->d)) o.heads[k] = reader_at(memory, G, m->d);
-    o.row = memory;
-    o.total = o.row + (1 + m->C) * I;
-    o.most = o.total + m->H;
-    o.sum = o.most + m->H;
-    for (int c = 0; c <= m->C; c++)
-        o.bytes[c] = few_at((char *) (o.sum + (size_t) m->H * wide(m->d)) + few_bytes((int) I) * (size_t) c, (int) I);
+    own o = {.bytes = (few *) (void *) memory, .row = memory + (1 + m->C) * sizeof(few) / 4};
+    memory = o.row + (1 + m->C) * I;
+    for (int c = 0; c <= m->C; c++, memory += few_bytes((int) I) / 4) o.bytes[c] = few_at((char *) memory, (int) I);
+    o.past = few_queries_at(memory, m->H, m->K, m->d);
     return o;
 }
 static shared shared_at(float *memory, const decoder *m) {
@@ -132,52 +121,29 @@ static void keys_of(const layer *l, int64_t position, int part, int parts, int *
     if (*to > stop) *to = stop;
 }
 
-// Asks for the keys and values from `from` on, a tile for all heads, so that they come while something else is computed.
-static void fetch_tile(const decoder *m, const layer *l, int from, int to) {
-    if (to - from > KEYS) to = from + KEYS;
-    for (const past *k = &l->keys; from < to; k = &l->values) {
-        size_t bytes = (size_t) m->K * m->d * (k->kind == F32 ? 8 : k->kind == INT8 ? 2 : k->kind == INT4 ? 1 : 4) / 2;
-        for (size_t i = from * bytes; i < to * bytes; i += 64) __builtin_prefetch((const char *) k->values + i, 0, 2);
-        if (k == &l->values) break;
-    }
-}
-
-// Every key head's queries over this thread's share of the keys.
+// All queries over this thread's share of the keys.
 static void read_past(own *o, const shared *s, const decoder *m, const layer *l, int64_t position, int part, int parts) {
-    int G = m->H / m->K, stop = (int) (position - l->first) + 1, from, to;
+    int from, to;
     keys_of(l, position, part, parts, &from, &to);
-    float root = 1.0f / sqrtf((float) m->d);
-    for (int k = 0; k < m->K; k++) {
-        for (int i = 0; i < G * m->d; i++) o->heads[k].q[i] = s->q[(size_t) k * G * m->d + i] * root;
-        for (int g = 0; g < G; g++) o->heads[k].seen[g] = stop;
-        reader_begins(&o->heads[k], G, m->d);
-    }
-    for (; from < to; from += KEYS) {
-        fetch_tile(m, l, from + KEYS, to);
-        for (int k = 0; k < m->K; k++)
-            read_keys(&o->heads[k], G, &l->keys, &l->values, 0, from, from + KEYS < to ? from + KEYS : to, k, m->K, m->d);
-    }
-    for (int k = 0; k < m->K; k++) {
-        memcpy(o->total + k * G, o->heads[k].total, sizeof(float) * (size_t) G);
-        memcpy(o->most + k * G, o->heads[k].most, sizeof(float) * (size_t) G);
-        memcpy(o->sum + (size_t) k * G * wide(m->d), o->heads[k].sum, sizeof(float) * (size_t) G * wide(m->d));
-    }
+    few_queries_begin(&o->past, s->q, m->H, m->d);
+    few_read(&o->past, &l->keys, &l->values, from, to, m->H, m->K, m->d);
 }
 
 // What all threads have read, as one  ->  row (H, d)
 static void combine(float *row, const own *all_own, const decoder *m, int parts) {
-    for (int h = 0; h < m->H; h++) {
+    int W = vectors(m->d);
+    for (int h = 0; h < m->H; h++, row += m->d) {
         float most = -INFINITY, total = 0.0f;
-        for (int p = 0; p < parts; p++) most = all_own[p].most[h] > most ? all_own[p].most[h] : most;
-        for (int i = 0; i < m->d; i++) row[(size_t) h * m->d + i] = 0.0f;
+        for (int p = 0; p < parts; p++) most = all_own[p].past.most[h] > most ? all_own[p].past.most[h] : most;
+        for (int i = 0; i < m->d; i++) row[i] = 0.0f;
         for (int p = 0; p < parts; p++) {
-            if (all_own[p].total[h] == 0.0f) continue;              // it had no keys to read
-            float weight = expf(all_own[p].most[h] - most);
-            total += weight * all_own[p].total[h];
-            for (int i = 0; i < m->d; i++)
-                row[(size_t) h * m->d + i] += weight * all_own[p].sum[(size_t) h * wide(m->d) + i];
+            const few_queries *f = &all_own[p].past;
+            if (f->total[h] == 0.0f) continue;                      // it had no keys to read
+            float weight = expf(f->most[h] - most);
+            total += weight * f->total[h];
+            for (int i = 0; i < m->d; i++) row[i] += weight * f->sum[(size_t) h * W + i];
         }
-        for (int i = 0; i < m->d; i++) row[(size_t) h * m->d + i] /= total;
+        for (int i = 0; i < m->d; i++) row[i] /= total;
     }
 }
 
@@ -203,9 +169,6 @@ static void attention_block(const decoder *m, const layer *l, shared *s, own *al
     own *o = &all_own[part];
     rms_norm(o->row, s->x, l->attention_norm, m->eps, 1, m->D);
     ready(o, m, 0, m->D, l->w_q.scales || l->w_k.scales || l->w_v.scales);
-    int from, to;
-    keys_of(l, position, part, parts, &from, &to);
-    fetch_tile(m, l, from, to);
     multiply(s->q, o, &l->w_q, 0, m->D, m->H * m->d, next++);
     multiply(s->k, o, &l->w_k, 0, m->D, m->K * m->d, next++);
     multiply(s->v, o, &l->w_v, 0, m->D, m->K * m->d, next++);

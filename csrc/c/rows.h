@@ -6,57 +6,50 @@
 
 #include <stdatomic.h>
 
+#include "threads.h"
 #include "bits.h"
 
 enum { FEW = 5 };          // from this many rows on, plain numbers are packed (linear_3.c)
 
-// `columns` columns of w, each a run of I numbers in memory, against `rows` rows of x.
-INLINE void dots(float *out, const float *x, const void *values, ptrdiff_t at, ptrdiff_t step,
-                 int rows, int columns, int I, int O, int kind) {
+// `rows` rows of x against one column of w, a run of I numbers in memory.  Four sums of each row keep the chain short.
+INLINE void dots(float *out, const float *x, const void *values, ptrdiff_t at, int rows, int I, int O, int kind) {
     vec sums[4][4] = {{{0}}};
     int whole = I - I % LANES;
-    for (int i = 0; i < whole; i += LANES) {
-        vec w[4];
-        for (int c = 0; c < columns; c++) {
-            __builtin_prefetch((const char *) values + (at + c * step + i) * (kind == F32 ? 4 : 2) + 1024);
-            w[c] = widened(values, at + c * step + i, kind);
+    for (int i = 0; i < whole; i += 4 * LANES)
+        #pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) {
+            if (i + j * LANES >= whole) break;
+            __builtin_prefetch((const char *) values + (at + i + j * LANES) * (kind == F32 ? 4 : 2) + AHEAD);
+            vec w = widened(values, at + i + j * LANES, kind);
+            #pragma GCC unroll 4
+            for (int r = 0; r < rows; r++) sums[r][j] += load(x + (size_t) r * I + i + j * LANES) * w;
         }
-        for (int r = 0; r < rows; r++)
-            for (int c = 0; c < columns; c++) sums[r][c] += load(x + (size_t) r * I + i) * w[c];
-    }
-    for (int c = 0; c < columns && whole < I; c++) {                // what is left, with zeros behind it
+    if (whole < I) {                                // what is left, with zeros behind it
         float rest[LANES] = {0};
-        for (int i = whole; i < I; i++) rest[i - whole] = widened_one(values, at + c * step + i, kind);
+        for (int i = whole; i < I; i++) rest[i - whole] = widened_one(values, at + i, kind);
         for (int r = 0; r < rows; r++)
-            sums[r][c] += load_some(x + (size_t) r * I + whole, I - whole, 0.0f) * load(rest);
+            sums[r][0] += load_some(x + (size_t) r * I + whole, I - whole, 0.0f) * load(rest);
     }
-    for (int r = 0; r < rows; r++)
-        for (int c = 0; c < columns; c++) out[(size_t) r * O + c] = sum_lanes(sums[r][c]);
+    for (int r = 0; r < rows; r++) out[(size_t) r * O] = sum_lanes((sums[r][0] + sums[r][1]) + (sums[r][2] + sums[r][3]));
 }
 
 // Outputs first to last - 1, where each column of w is a run in memory, as a checkpoint stores a projection.
 INLINE void rows_of_columns(float *out, const float *x, const matrix *w, ptrdiff_t at, int N, int I, int O,
                             int first, int last, int kind) {
-    for (int o = first; o < last; o += 4) {
-        ptrdiff_t here = at + o * w->out;
+    for (int o = first; o < last; o++)
         for (int n = 0; n < N; n += 4) {
             float *y = out + (size_t) n * O + o;
             const float *x_n = x + (size_t) n * I;
-            if (last - o >= 4 && N - n >= 4) dots(y, x_n, w->values, here, w->out, 4, 4, I, O, kind);
-            else for (int r = n; r < N && r < n + 4; r++, y += O, x_n += I) {
-                if (last - o >= 4) dots(y, x_n, w->values, here, w->out, 1, 4, I, O, kind);
-                else for (int c = 0; c < last - o; c++)
-                    dots(y + c, x_n, w->values, here + c * w->out, w->out, 1, 1, I, O, kind);
-            }
+            if (N - n >= 4) dots(y, x_n, w->values, at + o * w->out, 4, I, O, kind);
+            else for (int r = n; r < N; r++, y += O, x_n += I) dots(y, x_n, w->values, at + o * w->out, 1, I, O, kind);
         }
-    }
 }
 
 // The same where each row of w is a run in memory, as a checkpoint stores experts: sixteen rows at a time are added to
 // the outputs, which stay in the nearest cache.  Four sums of four keep the chain short, and the error small.
 INLINE void rows_of_rows(float *out, const float *x, const matrix *w, ptrdiff_t at, int N, int I, int O,
                          int first, int last, int kind) {
-    enum { AT_ONCE = 16 };
+    enum { AT_ONCE = 8 };
     for (int n = 0; n < N; n++) memset(out + (size_t) n * O + first, 0, sizeof(float) * (size_t) (last - first));
     for (int i = 0; i < I; i += AT_ONCE) {
         int rows = I - i < AT_ONCE ? I - i : AT_ONCE;
@@ -99,13 +92,17 @@ static void few_rows(float *out, const float *x, const few *bytes, const matrix 
     }
 }
 
-// The next outputs that no thread has taken yet, first to last - 1; false when there are none.  A share is about 64 KB
-// of weights: a thread that is held up does not hold up the others for long.
+enum { SHARE = 256 << 10 };        // bytes of weights
+
+// The next outputs that no thread has taken yet, first to last - 1; false when there are none.  Equal shares, as many for
+// each thread: a share is long enough to be read as one stream, and a thread that is held up does not hold up the others
+// for long.
 static int take(atomic_int *next, const matrix *w, int I, int O, int *first, int *last) {
-    int bits = w->kind == F32 ? 32 : w->kind == INT8 ? 8 : w->kind == INT4 ? 4 : 16;
-    int share = (int) ((64l << 13) / ((long) I * bits));
+    int64_t bytes = (int64_t) I * O * (w->kind == F32 ? 32 : w->kind == INT8 ? 8 : w->kind == INT4 ? 4 : 16) / 8;
+    int64_t shares = threads() * ((bytes + threads() * SHARE - 1) / (threads() * SHARE));
+    int share = (int) ((O + shares - 1) / shares);
     if (!w->scales && w->in != 1 && share < 512) share = 512;       // runs along a row should be long
-    share = share / 16 * 16 + 16;                   // whole tiles and vectors
+    share = (share + COLUMNS - 1) / COLUMNS * COLUMNS;              // whole tiles and vectors
     *first = atomic_fetch_add_explicit(next, 1, memory_order_relaxed) * share;
     *last = O - *first < share ? O : *first + share;
     return *first < O;

@@ -55,9 +55,11 @@ INLINE float sum_lanes(vec v) {                           // pairwise: short cha
     return x[0];
 }
 INLINE float largest_lane(vec v) {
-    float m = v[0];
-    for (int i = 1; i < LANES; i++) m = v[i] > m ? v[i] : m;
-    return m;
+    float x[LANES];
+    memcpy(x, &v, sizeof x);
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++) x[i] = x[i + half] > x[i] ? x[i + half] : x[i];
+    return x[0];
 }
 
 // Half precision.  bfloat16 is the upper half of a float; float16's exponent counts from another zero.

@@ -5,6 +5,8 @@ import os
 # OpenMP's idle threads spin by default.  NumPy's BLAS has threads of its own, which then wait for a core: on two
 # cores that costs 10 ms a call.  Read when the extension is first loaded, so it must be set before.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# But a fraction of a millisecond they may: a token's next product is not far.
+os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 LEVELS = ("_c", "_c_v3", "_c_v4", "_c_v4_bf16")      # as csrc/c/level.c counts them
 

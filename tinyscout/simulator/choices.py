@@ -1,10 +1,12 @@
 """Comparisons, choices, moves and conversions."""
+from typing import Any
+
 import numpy as np
 
 from tinyscout.simulator.operands import KINDS, RAW, elementwise
 from tinyscout.simulator.table import builder, instruction, unknown
 
-COMPARISONS = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
+COMPARISONS: dict[str, Any] = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
                "ge": np.greater_equal, "lo": np.less, "ls": np.less_equal, "hi": np.greater, "hs": np.greater_equal,
                "num": lambda x, y: ~(np.isnan(x) | np.isnan(y)), "nan": lambda x, y: np.isnan(x) | np.isnan(y)}
 UNORDERED = {f"{name}u": COMPARISONS[name] for name in ("eq", "ne", "lt", "le", "gt", "ge")}     # or one is NaN
@@ -53,9 +55,9 @@ def set_(line):
     yes = None if result[0] in "us" else 1
 
     def compute(x, y):
-        answer = compare(x, y)
+        answer: Any = compare(x, y)
         if yes is None:
-            return np.where(answer, np.uint32(0xffffffff), np.uint32(0)).view(KINDS[result])[()]
+            return (answer * np.uint32(0xffffffff)).view(KINDS[result])
         return answer.astype(np.float32 if "bf16" in result else np.float16 if "16" in result else np.float32)
     return elementwise(line, compute, result, line.kind, line.kind)
 
@@ -70,7 +72,7 @@ def selp(yes, no, which):
 def slct(line):
     """The first where the third is not negative, or else the second."""
     kind = line.words[-1]
-    return elementwise(line, lambda x, y, sign: np.where(sign >= 0, x, y)[()], kind, kind, kind, line.kind)
+    return elementwise(line, lambda x, y, sign: selp(x, y, sign >= 0), kind, kind, kind, line.kind)
 
 
 TESTS = {"finite": np.isfinite, "infinite": np.isinf, "number": lambda x: ~np.isnan(x), "notanumber": np.isnan}
@@ -131,7 +133,7 @@ def cvt(line):
 def conversion(result, line):
     """The function that makes numbers of one type from those of another, as an instruction's words say."""
     rounding = next((ROUND[word] for word in line.words if word in ROUND), None)
-    dtype = np.dtype(np.float32) if result == "bf16" else KINDS[result]
+    dtype: Any = np.dtype(np.float32) if result == "bf16" else KINDS[result]
 
     def convert(x):
         if rounding:

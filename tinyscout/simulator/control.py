@@ -107,7 +107,7 @@ def barrier(line):
     words = [word for word in line.words if word not in ("sync", "arrive", "aligned", "cta", "red")]
     reduces = "red" in line.words
     operands = line.operands[1:] if reduces else line.operands
-    predicate = reader(operands[-1], "pred") if reduces else None
+    predicate = reader(operands[-1], "pred") if reduces else lambda m: None
     operands = [reader(operand, "u32", line.place) for operand in (operands[:-1] if reduces else operands)]
 
     def step(m):
@@ -119,7 +119,7 @@ def barrier(line):
         if reduces:
             yes, living = (truth.reshape(m.blocks, -1) for truth in (m.wide(predicate(m)) & m.group.mask, m.living))
             found = {"popc": yes.sum(1, dtype=np.uint32), "or": yes.any(1), "and": (yes | ~living).all(1)}[words[0]]
-            m.put(line.operands[0].index, np.repeat(found, m.padded))
+            m.put(line.operands[0].number, np.repeat(found, m.padded))
         return None
     return step
 

@@ -69,7 +69,7 @@ class Flow:
                 places = places[1:]         # from global memory; the first is in shared memory
             mask = self.arguments(places)
             for base in places:
-                mask |= origin[base.index] if isinstance(base, Register) else 0
+                mask |= origin[base.number] if isinstance(base, Register) else 0
             used.append(mask)
         return used
 
@@ -77,8 +77,8 @@ class Flow:
         """The arguments that stand among the operands themselves and may be addresses."""
         mask = 0
         for operand in operands:
-            if isinstance(operand, Argument) and self.kernel.parameters[operand.index] in ("u64", "b64", "s64"):
-                mask |= 1 << operand.index
+            if isinstance(operand, Argument) and self.kernel.parameters[operand.number] in ("u64", "b64", "s64"):
+                mask |= 1 << operand.number
         return mask
 
 
@@ -95,14 +95,14 @@ def split(line):
     gives = line.name not in NO_RESULT or (line.name in ("bar", "barrier") and line.words[:1] == ("red",))
     results = registers_in(operands[:1]) if gives and not isinstance(next(iter(operands), None), Address) else []
     sources = registers_in(operands[1:] if results else operands)
-    return results, sources + ([line.guard.index] if line.guard else [])
+    return results, sources + ([line.guard.number] if line.guard else [])
 
 
 def registers_in(operands):
     found = []
     for operand in operands:
         if isinstance(operand, Register):
-            found.append(operand.index)
+            found.append(operand.number)
         elif isinstance(operand, Address):
             found += registers_in([operand.base])
         elif isinstance(operand, list):

@@ -48,11 +48,12 @@ class Program:
         self.flow = Flow(self.kernel)
         self.steps = [decode(line, self.kernel) for line in self.kernel.instructions]
         self.ends = [line.name in ("ret", "exit") and not line.guard for line in self.kernel.instructions] + [True]
-        self.zeros = [np.zeros((), KINDS[kind])[()] for kind in self.kernel.registers]
+        self.zeros: list = [np.zeros((), KINDS[kind])[()] for kind in self.kernel.registers]
         self.addresses = {mask.bit_length() - 1 for mask in self.flow.pointers if mask.bit_count() == 1}
         everywhere = (1 << len(self.kernel.parameters)) - 1
         self.changed = 0                                # arguments whose arrays may be written, as bits
-        self.widths, self.floats = {}, {}               # {argument: bytes of accesses}, {argument: of floats}
+        self.widths: dict = {}                          # {argument: bytes of its accesses}
+        self.floats: dict = {}                          # {argument: kinds of floats that are read or written}
         self.shared_widths = {16}
         for line, mask in zip(self.kernel.instructions, self.flow.pointers, strict=True):
             width = access_width(line)
@@ -98,7 +99,7 @@ class Program:
             return None
         if not isinstance(argument, np.generic):
             return f"is a {type(argument).__name__}: arguments are NumPy arrays and NumPy scalars"
-        wanted = KINDS.get(kind)
+        wanted = KINDS[kind]
         if argument.dtype.itemsize != SIZES[kind] or (argument.dtype.kind == "f") != (wanted.kind == "f"):
             return f"is {argument.dtype}, but the parameter is {kind}"
         if n in self.addresses and argument != 0:
@@ -124,7 +125,7 @@ def access_width(line):
 def lay_out(m, arguments, shared, unwritten):
     """Give the machine its memory: arguments, module variables, shared and local memory."""
     kernel, clock = m.program.kernel, m.clock
-    regions, m.arrays = [Region("nothing, an address before all arrays,", 0, np.empty(0, np.uint8))], {}
+    regions = [Region("nothing, an address before all arrays,", 0, np.empty(0, np.uint8))]
     for name, found, start in kernel.variables:
         if found.space in ("global", "const"):
             data = np.frombuffer(found.data.ljust(found.size, b"\0"), np.uint8).copy()
@@ -144,12 +145,12 @@ def lay_out(m, arguments, shared, unwritten):
     m.regions = [*sorted(regions, key=lambda region: region.start), m.shared, m.local]
     m.starts = np.array([region.start for region in m.regions])
     m.special["smem"] = np.uint32(m.program.shared_bytes(0))
-    m.found = {}
 
 
 def arrays(m, arguments, unwritten):
     """A region for every array; arrays in the same memory share one.  m.arrays: {argument: (region, address)}"""
-    at, regions, seen = FIRST, [], []
+    at, regions = FIRST, []
+    seen: list = []
     order = sorted((n for n, argument in enumerate(arguments) if isinstance(argument, np.ndarray)),
                    key=lambda n: -arguments[n].nbytes)
     for n in order:

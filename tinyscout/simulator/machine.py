@@ -2,6 +2,8 @@
 
 Threads that a branch parts go on as groups; the group at the lowest instruction goes first, so that groups meet again.
 """
+from typing import Any
+
 import numpy as np
 
 from tinyscout.simulator.control import STOP
@@ -17,7 +19,7 @@ class Group:
 
     def __init__(self, mask, at=0):
         self.mask, self.at, self.waits = mask, at, ""
-        self.threads = np.flatnonzero(mask)
+        self.threads: Any = np.flatnonzero(mask)
         self.count = len(self.threads)
         if self.count == len(mask):
             self.threads = None
@@ -50,7 +52,13 @@ class Machine:
         self.living = self.every % self.padded < threads
         self.alive = threads * self.blocks
         self.registers = list(program.zeros)
-        self.groups, self.kept, self.level = [Group(self.living.copy())], frozenset(), 0
+        self.groups = [Group(self.living.copy())]
+        self.level: int | None = 0
+        self.kept: Any = frozenset()
+        self.arrays: dict = {}          # {argument: (region, address)}; these four are launch.lay_out's
+        self.found: dict = {}
+        self.shared: Any = None
+        self.local: Any = None
         self.clock, self.copies, self.arrivals = Clock(self.blocks, self.padded), Copies(self.size), {}
         self.special = special(grid, block, self.every, self.padded)
 

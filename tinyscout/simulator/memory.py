@@ -1,4 +1,6 @@
 """Memory: arrays at addresses, shared memory of every block, local memory of every thread; loads, stores, atomics."""
+from typing import Any
+
 import numpy as np
 
 from tinyscout.simulator.operands import KINDS, RAW, SHORT, converted, reader
@@ -116,7 +118,7 @@ def load(line):
                 columns[n] = m.spread(column, threads, columns[n])
         for register, column in zip(registers, columns, strict=True):
             if register is not None:
-                m.put(register.index, converted(column, KINDS[f"b{8 * SIZES[register.kind]}"])
+                m.put(register.number, converted(column, KINDS[f"b{8 * SIZES[register.kind]}"])
                       if SIZES[register.kind] != dtype.itemsize else column)
     return step
 
@@ -147,9 +149,10 @@ def store(line):
     return step
 
 
-CHANGES = {"add": np.add, "min": np.minimum, "max": np.maximum, "and": np.bitwise_and, "or": np.bitwise_or,
-           "xor": np.bitwise_xor, "exch": lambda old, new: new, "inc": lambda old, top: 0 if old >= top else old + 1,
-           "dec": lambda old, top: top if old == 0 or old > top else old - 1}
+CHANGES: dict[str, Any] = {
+    "add": np.add, "min": np.minimum, "max": np.maximum, "and": np.bitwise_and, "or": np.bitwise_or,
+    "xor": np.bitwise_xor, "exch": lambda old, new: new, "inc": lambda old, top: 0 if old >= top else old + 1,
+    "dec": lambda old, top: top if old == 0 or old > top else old - 1}
 
 
 def atomic(line):
@@ -176,7 +179,7 @@ def atomic(line):
             else:
                 old = m.spread(in_turn(view, places, mine, change), threads, old)
         if result is not None:
-            m.put(result.index, old)
+            m.put(result.number, old)
     return step
 
 
@@ -198,7 +201,7 @@ def cvta(line):
     space = next(word for word in line.words if word in SPACES)
     window = np.int64({"shared": SHARED, "local": LOCAL}.get(space, 0) * (-1 if "to" in line.words else 1))
     read, register = reader(line.operands[1], "s64", line.place), line.operands[0]
-    return lambda m: m.put(register.index, read(m) + window)
+    return lambda m: m.put(register.number, read(m) + window)
 
 
 TABLE = {"ld": load, "ldu": load, "st": store, "atom": atomic, "red": atomic, "cvta": cvta}

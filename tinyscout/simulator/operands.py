@@ -2,14 +2,16 @@
 
 A register is an array with one number for each thread of the grid, or a single number while all threads agree.
 """
+from typing import Any
+
 import numpy as np
 
 from tinyscout.simulator.ptx import SIZES, Argument, Fault, Number, Register, Special
 
-KINDS = {"f16": np.float16, "f32": np.float32, "f64": np.float64, "pred": np.bool_, "b128": np.complex128}
-KINDS |= {f"{sign}{8 * size}": f"{'i' if sign == 's' else 'u'}{size}" for sign in "bus" for size in (1, 2, 4, 8)}
-KINDS = {kind: np.dtype(kind_) for kind, kind_ in KINDS.items()}
-RAW = {1: np.dtype("u1"), 2: np.dtype("u2"), 4: np.dtype("u4"), 8: np.dtype("u8"), 16: np.dtype("c16")}
+KINDS: dict[str, Any] = {"f16": np.dtype("f2"), "f32": np.dtype("f4"), "f64": np.dtype("f8"), "pred": np.dtype("?")}
+KINDS |= {f"{sign}{8 * size}": np.dtype(f"{'i' if sign == 's' else 'u'}{size}")
+          for sign in "bus" for size in (1, 2, 4, 8)}
+RAW: dict[int, Any] = {1: np.dtype("u1"), 2: np.dtype("u2"), 4: np.dtype("u4"), 8: np.dtype("u8"), 16: np.dtype("c16")}
 SHORT = {"bf16": "b16", "f16x2": "b32", "bf16x2": "b32"}       # kept as bits, computed as floats
 WIDE = {"s16": "s32", "u16": "u32", "s32": "s64", "u32": "u64"}
 SPECIAL = {f"%{name}.{axis}" for name in ("tid", "ntid", "ctaid", "nctaid") for axis in "xyz"} | {
@@ -26,14 +28,14 @@ def reader(operand, kind, place="?"):
         value = number(operand, kind)
         return lambda m: value
     if isinstance(operand, Argument):
-        return lambda m: converted(m.arguments[operand.index], dtype)
+        return lambda m: converted(m.arguments[operand.number], dtype)
     if isinstance(operand, Special):
         if operand.name not in SPECIAL:
             raise Fault(f"{place}: the simulator does not know the special register {operand.name}")
         return lambda m: converted(m.special[operand.name], dtype)
     if not isinstance(operand, Register):
         raise Fault(f"{place}: the simulator does not know the operand {operand}")
-    index = operand.index
+    index = operand.number
     if operand.negated:
         return lambda m: ~m.registers[index]
     if SIZES[operand.kind] != dtype.itemsize and kind != "pred":
@@ -85,7 +87,7 @@ def elementwise(line, function, result, *kinds, operands=None):
     first, *sources = line.operands if operands is None else operands
     if first is None:
         return lambda m: None
-    index, finish = first.index, finisher(first, result)
+    index, finish = first.number, finisher(first, result)
     reads = [reader(source, kind, line.place) for source, kind in zip(sources, kinds, strict=True)]
     compute = function if finish is None else lambda *values: finish(function(*values))
     if len(reads) == 1:

@@ -14,7 +14,7 @@ class Fault(RuntimeError):
 
 
 class Register(NamedTuple):
-    index: int
+    number: int
     kind: str                   # pred, b16, b32, f32, b64 ...
     negated: bool = False       # of a predicate: !%p1
 
@@ -24,7 +24,7 @@ class Special(NamedTuple):
 
 
 class Argument(NamedTuple):
-    index: int                  # of the kernel
+    number: int                  # of the kernel
 
 
 class Number(NamedTuple):
@@ -135,7 +135,10 @@ class Kernel:
 
     def read(self, statement, names, call):
         """One instruction.  Passing arguments to functions becomes moves, and a call the function itself."""
-        negated, guard, opcode, rest = STATEMENT.match(statement).groups()
+        found = STATEMENT.match(statement)
+        if found is None:
+            raise Fault(f"{self.place}: the simulator does not know the PTX statement {statement}")
+        negated, guard, opcode, rest = found.groups()
         guard = names[guard]._replace(negated=bool(negated)) if guard else None
         name, *words = opcode.split(".")
         texts = OPERAND.findall(rest)

@@ -1,5 +1,6 @@
 """Instructions in which the 32 lanes of a warp work together: shuffles, votes, matrices; and asynchronous copies."""
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,7 @@ def shuffle(line):
     def step(m):
         if not ready(m):
             return m.park(line)
-        lanes = (value(m), by(m), limits(m))
+        lanes = [value(m), by(m), limits(m)]
         if lanes[1].ndim or lanes[2].ndim:
             lanes = [np.broadcast_to(each, m.every.shape).reshape(-1, 32) for each in lanes]
             source, inside = sources(*(each.astype(np.int64) for each in lanes[1:]))
@@ -64,9 +65,9 @@ def shuffle(line):
             lonely = np.flatnonzero(m.group.mask & ~m.group.mask[from_])[0]
             m.fault(line, lonely, f"shuffle from {m.thread(from_[lonely])}, which takes no part")
         if results[0] is not None:
-            m.put(results[0].index, lanes[0] if not np.ndim(lanes[0]) else np.reshape(lanes[0], -1)[from_])
+            m.put(results[0].number, lanes[0] if not np.ndim(lanes[0]) else np.reshape(lanes[0], -1)[from_])
         if results[1] is not None:
-            m.put(results[1].index, np.broadcast_to(inside, (m.size // 32, 32)).ravel())
+            m.put(results[1].number, np.broadcast_to(inside, (m.size // 32, 32)).ravel())
         return None
     return step
 
@@ -84,7 +85,7 @@ def over_warps(line, function, kind, result):
         for register, each in zip(registers, found if isinstance(found, tuple) else [found], strict=False):
             if register is not None:
                 shape = each.shape if each.shape[1:] == (32,) else (len(each), 1)
-                m.put(register.index, np.broadcast_to(each.reshape(shape), values.shape).ravel())
+                m.put(register.number, np.broadcast_to(each.reshape(shape), values.shape).ravel())
         return None
     return step
 
@@ -121,14 +122,14 @@ def redux(line):
     """redux: one number from those of all lanes."""
     function, start = REDUCTIONS[line.words[-1]]
     dtype = KINDS[line.kind]
-    neutral = np.array(getattr(np.iinfo(dtype), start) if isinstance(start, str) else start).astype(dtype)
+    neutral: Any = np.array(getattr(np.iinfo(dtype), start) if isinstance(start, str) else start).astype(dtype)
     return over_warps(line, lambda values, here: function.reduce(np.where(here, values, neutral), axis=1, dtype=dtype),
                       line.kind, line.kind)
 
 
 def active(line):
     """activemask: the lanes that are here now."""
-    return lambda m: m.put(line.operands[0].index, np.repeat(ballot(m.group.mask.reshape(-1, 32)), 32))
+    return lambda m: m.put(line.operands[0].number, np.repeat(ballot(m.group.mask.reshape(-1, 32)), 32))
 
 
 def warp_barrier(line):
@@ -173,7 +174,7 @@ def ldmatrix(line):
             matrices = matrices.swapaxes(2, 3)
         pairs = np.ascontiguousarray(matrices).view(np.uint32)
         for n, register in enumerate(registers):
-            m.put(register.index, pairs[:, n].reshape(-1))
+            m.put(register.number, pairs[:, n].reshape(-1))
     return step
 
 
@@ -208,7 +209,7 @@ def mma(line):
         product = left @ right.swapaxes(1, 2)
         product = product.reshape(warps, 2, 8, 4, 2).transpose(1, 4, 0, 2, 3).reshape(4, -1)
         for n, register in enumerate(line.operands[0]):
-            m.put(register.index, (product[n] + reads[2][n](m)).astype(dtype))
+            m.put(register.number, (product[n] + reads[2][n](m)).astype(dtype))
     return step
 
 
