@@ -52,7 +52,9 @@ __device__ void attend(float *out, const float *q, const Number *k, const Number
     int low = seen_from(begin / G, causal, chunk, first, T, S), high = seen_to((begin + count - 1) / G, causal, T, S);
 
     for (int s = low; s < high; s += KEYS) {
-        auto row = [&](const Number *a, int r) { return s + r < high ? a + (((size_t) b * S + s + r) * K + head) * d : nullptr; };
+        auto row = [&](const Number *a, int r) {
+            return s + r < high ? a + (((size_t) b * S + s + r) * K + head) * d : nullptr;
+        };
         __syncthreads();                            // nobody reads the tiles before any more
         stage(keys, KEYS, d, pitch, [&](int r) { return row(k, r); });
         stage(values, KEYS, d, pitch, [&](int r) { return row(v, r); });

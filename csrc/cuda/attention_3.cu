@@ -28,7 +28,7 @@ __device__ void attend(bf16 *out, const bf16 *q, const bf16 *k, const bf16 *v, i
     extern __shared__ __align__(16) bf16 memory[];
     constexpr int KEYS = WIDE > 96 ? 48 : 64;       // in a tile: no more than the registers have room for
     constexpr int PITCH = WIDE + 8;                 // 16 bytes more: the eight rows of a matrix begin in different banks
-    bf16 *queries = memory, *keys = queries + ROWS * PITCH, *values = keys + 2 * KEYS * PITCH;  // of each one in use, one on its way
+    bf16 *queries = memory, *keys = queries + ROWS * PITCH, *values = keys + 2 * KEYS * PITCH;  // one in use, one on its way
     int G = H / K, head = blockIdx.y, b = blockIdx.z, begin = (gridDim.x - 1 - blockIdx.x) * ROWS;      // the longest first
     int count = min(ROWS, T * G - begin), warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     auto place = [&](int r) { return (((size_t) b * T + (begin + r) / G) * H + head * G + (begin + r) % G) * d; };
@@ -39,7 +39,9 @@ __device__ void attend(bf16 *out, const bf16 *q, const bf16 *k, const bf16 *v, i
     // All rows see the keys from all_from to all_to - 1, and tiles among them need no mask.
     int all_from = seen_from((begin + count - 1) / G, causal, chunk, first, T, S), all_to = seen_to(begin / G, causal, T, S);
     auto fetch = [&](int s, int half) {
-        auto row = [&](const bf16 *a, int r) { return s + r < high ? a + (((size_t) b * S + s + r) * K + head) * d : nullptr; };
+        auto row = [&](const bf16 *a, int r) {
+            return s + r < high ? a + (((size_t) b * S + s + r) * K + head) * d : nullptr;
+        };
         stage<WIDE>(keys + half * KEYS * PITCH, KEYS, d, k, [&](int r) { return row(k, r); });
         stage<WIDE>(values + half * KEYS * PITCH, KEYS, d, v, [&](int r) { return row(v, r); });
     };
@@ -64,7 +66,8 @@ __device__ void attend(bf16 *out, const bf16 *q, const bf16 *k, const bf16 *v, i
         for (int c = 0; c < WIDE / 16; c++) {       // sixteen channels at a time
             unsigned of_q[2][4];
             #pragma unroll
-            for (int m = 0; m < 2; m++) ldmatrix(of_q[m], queries + (warp * 32 + 16 * m + lane % 16) * PITCH + 16 * c + lane / 16 * 8);
+            for (int m = 0; m < 2; m++)
+                ldmatrix(of_q[m], queries + (warp * 32 + 16 * m + lane % 16) * PITCH + 16 * c + lane / 16 * 8);
             #pragma unroll
             for (int n = 0; n < KEYS / 16; n++) {
                 unsigned of_k[4];
@@ -87,7 +90,8 @@ __device__ void attend(bf16 *out, const bf16 *q, const bf16 *k, const bf16 *v, i
                     for (int n = 0; n < KEYS / 8; n++)
                         #pragma unroll
                         for (int e = 0; e < 2; e++)
-                            if (column + 8 * n + e < from[row] || column + 8 * n + e >= to[row]) score[m][n][2 * h + e] = -CUDART_INF_F;
+                            if (column + 8 * n + e < from[row] || column + 8 * n + e >= to[row])
+                                score[m][n][2 * h + e] = -CUDART_INF_F;
                 }
                 float top = most[m][h];
                 #pragma unroll

@@ -8,7 +8,7 @@ enum { STRETCH = 256 };                 // products that are added up before the
 // x (N, I), w (I, O) with `in` and `across` from one input and one output to the next, bias (O) or null  ->  out (N, O)
 extern "C" __global__ void linear_1(float *out, const float *x, const float *w, const float *bias, int N, int I, int O,
                                     long long in, long long across) {
-    int o = blockIdx.x * blockDim.x + threadIdx.x, n = blockIdx.y;
+    int o = blockIdx.y * blockDim.x + threadIdx.x, n = blockIdx.x;       // x, as only that may count beyond 65535
     if (o >= O) return;
     float total = bias ? bias[o] : 0.0f;
     for (int start = 0; start < I; start += STRETCH) {

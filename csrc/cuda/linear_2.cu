@@ -19,11 +19,13 @@ __device__ void linear(float *out, const float *x, Weight w, const float *bias, 
 
 // x (N, I), w (I, O) with `in` and `across` from one input and one output to the next, bias (O) or null  ->  out (N, O)
 extern "C" __global__ __launch_bounds__(THREADS)
-void linear_2(float *out, const float *x, const float *w, const float *bias, int N, int I, int O, long long in, long long across) {
+void linear_2(float *out, const float *x, const float *w, const float *bias, int N, int I, int O,
+              long long in, long long across) {
     linear(out, x, Plain<float> {w, in, across}, bias, N, I, O);
 }
 extern "C" __global__ __launch_bounds__(THREADS)
-void linear_2_bf16(float *out, const float *x, const bf16 *w, const float *bias, int N, int I, int O, long long in, long long across) {
+void linear_2_bf16(float *out, const float *x, const bf16 *w, const float *bias, int N, int I, int O,
+                   long long in, long long across) {
     linear(out, x, Plain<bf16> {w, in, across}, bias, N, I, O);
 }
 

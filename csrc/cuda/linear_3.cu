@@ -72,12 +72,14 @@ __device__ void product(bf16 *out, const bf16 *x, const bf16 *w, const bf16 *bia
                 int r = row + 16 * m + 8 * h + lane / 4, at = column + 8 * c + lane % 4 * 2;
                 float low = bias && o + at < O ? widened(bias[o + at]) : 0.0f;
                 float high = bias && o + at + 1 < O ? widened(bias[o + at + 1]) : 0.0f;
-                *(unsigned *) (memory + r * WIDE_PITCH + at) = rounded_pair(sum[m][c][2 * h] + low, sum[m][c][2 * h + 1] + high);
+                unsigned pair = rounded_pair(sum[m][c][2 * h] + low, sum[m][c][2 * h + 1] + high);
+                *(unsigned *) (memory + r * WIDE_PITCH + at) = pair;
             }
     __syncthreads();
     for (int c = threadIdx.x; c < TILE * TILE / 8; c += THREADS) {
         int r = c / (TILE / 8), at = c % (TILE / 8) * 8;
-        if (n + r < N && o + at < O) *(uint4 *) (out + (long long) (n + r) * O + o + at) = *(const uint4 *) (memory + r * WIDE_PITCH + at);
+        if (n + r < N && o + at < O)
+            *(uint4 *) (out + (long long) (n + r) * O + o + at) = *(const uint4 *) (memory + r * WIDE_PITCH + at);
     }
 }
 

@@ -1,16 +1,19 @@
 // Mixture of experts, equation (experts): rows sorted by expert, then one launch for the products of all experts.
 //
 // A row is a token's choice of one expert; N tokens that choose C have M = N C.  experts_open and experts_close find out
-// from the sorted rows which expert a tile of 64 rows belongs to.  What a token's experts said is added up in the order of its
-// choices, by one thread: no atomics, and the same bits every time.
+// from the sorted rows which expert a tile of 64 rows belongs to.  What a token's experts said is added up in the order of
+// its choices, by one thread: no atomics, and the same bits every time.
 #include "bits.cuh"
 #include "rows.cuh"
 #include "tile.cuh"
 #include "weight.cuh"
 
 // A counting sort; one warp owns one expert, and keeps its rows in order.
-// expert (M)  ->  out_first (E + 1): where each expert's rows begin; out_order (M): which row stands there; out_place (M): and where it went
-extern "C" __global__ void experts_sort(int *out_first, int *out_order, int *out_place, const long long *expert, int M, int E) {
+//
+// expert (M)  ->  out_first (E + 1): where each expert's rows begin; out_order (M): which row came to stand at a place;
+// out_place (M): at which place a row came to stand
+extern "C" __global__ void experts_sort(int *out_first, int *out_order, int *out_place, const long long *expert,
+                                        int M, int E) {
     int e = blockIdx.x, lane = threadIdx.x, at = 0;
     for (int i = lane; i < M; i += 32) at += expert[i] < e;
     for (int other = 16; other > 0; other /= 2) at += __shfl_xor_sync(0xffffffff, at, other);
@@ -82,8 +85,10 @@ __device__ void close(float *out, const float *x, Share mine, Weight w, int I, i
         }
 }
 
-// x (N, D), gate (M), w_gate and w_up (E, D, F)  ->  out (M, F);  x (M, F), w_down (E, F, D)  ->  out (M, D).  in and across:
-// from one input and one output of an expert to the next, as linear_2.cu has them.
+// x (N, D), gate (M), w_gate and w_up (E, D, F)  ->  out (M, F);  x (M, F), w_down (E, F, D)  ->  out (M, D)
+// in and across: from one input and one output of an expert to the next, as linear_2.cu has them.
+//
+// experts_rows, for few rows: row m has the matrix of its own expert and reads x (M / C, I) at m / C.
 #define OF_PLAIN(NAME, Number) \
 extern "C" __global__ __launch_bounds__(THREADS) \
 void experts_open##NAME(float *out, const float *x, const float *gate, const int *first, const int *order, const Number *w_gate, \
@@ -107,7 +112,7 @@ void experts_rows##NAME(float *out, const float *x, const long long *expert, con
 OF_PLAIN(, float)
 OF_PLAIN(_bf16, bf16)
 
-// The same with weights in few bits.  experts_rows: few rows, each with a matrix of its own; row m reads x (M / C, I) at m / C.
+// The same with weights in few bits.
 #define OF_BITS(BITS, NAME, Scale) \
 __device__ Few<BITS, Scale> expert_##NAME(const unsigned char *values, const Scale *scales, long long e, int I, int O, int group) { \
     return {values + e * I * O * BITS / 8, scales + e * (I / group) * O, group, I}; \
@@ -140,7 +145,7 @@ OF_BITS(4, int4_bf16, bf16)
 
 // What a token's experts said: y (M, D) at `place` (M), or in the tokens' own order where that is null  ->  out (N, D)
 extern "C" __global__ void experts_join(float *out, const float *y, const int *place, int N, int C, int D) {
-    int d = blockIdx.x * blockDim.x + threadIdx.x, n = blockIdx.y;
+    int d = blockIdx.y * blockDim.x + threadIdx.x, n = blockIdx.x;
     if (d >= D) return;
     float sum = 0.0f;
     for (int c = n * C; c < (n + 1) * C; c++) sum += y[(size_t) (place ? place[c] : c) * D + d];

@@ -8,13 +8,13 @@ __device__ inline unsigned shared_address(const void *p) { return (unsigned) __c
 
 // d (16, 8) += a (16, 16) * b (16, 8), by all 32 lanes.  Lane l holds, with g = l / 4 and t = l % 4 * 2:
 // of d row g, columns t and t + 1, then the same of row g + 8; of a rows g and g + 8 at columns t, t + 1, then both at
-// t + 8, t + 9; of b column g at rows t, t + 1, then t + 8, t + 9.  Two bfloat16 share a register, the first in its low half.
+// t + 8, t + 9; of b column g at rows t, t + 1, then t + 8, t + 9.  Two bfloat16 share a register, the first below.
 __device__ inline void mma(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// Four 8 x 8 matrices from shared memory, laid out as mma wants them: lane l gives the address of row l % 8 of matrix l / 8.
+// Four 8 x 8 matrices from shared memory, laid out as mma wants them: lane l says where row l % 8 of matrix l / 8 begins.
 __device__ inline void ldmatrix(unsigned (&r)[4], const bf16 *row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared_address(row)) : "memory");

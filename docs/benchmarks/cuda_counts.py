@@ -1,6 +1,6 @@
-"""What the numbered CUDA kernels ask of a GPU, counted by the simulator: docs/cuda_linear.md and docs/cuda_attention.md.
+"""What the numbered CUDA kernels ask of a GPU, counted by the simulator, for docs/cuda_linear.md and cuda_attention.md.
 
-python docs/benchmarks/cuda_counts.py writes cuda-counts.json beside it: {kernel: {what: how many}}, in half a minute or two.
+python docs/benchmarks/cuda_counts.py writes cuda-counts.json beside it: {kernel: {what: how many}}.  A minute or two.
 """
 import json
 from pathlib import Path

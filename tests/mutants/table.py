@@ -57,11 +57,12 @@ HALF_LINEAR = (
     ("test_a_product_in_half_precision_is_off_by_its_rounding",
      lambda m: [(*size, turned, bias) for size in m.LINEAR for turned in (False, True) for bias in (False, True)]),
 )
+EDGES = (("test_attention_at_the_edges", lambda m: [("cuda", size) for size in m.ATTENTION]),)
 ATTENTION, LINEAR = ("grouped_query_attention", "attention"), ("linear",)
 CHECKS = {
     "activation.cu": Check(("sigmoid", "swiglu", "gelu", "activation")),
     "adamw.cu": Check(("adamw_step", "adamw")),
-    "attention.cu": Check(ATTENTION),
+    "attention.cu": Check(ATTENTION, functions=EDGES),
     "attention_1.cu": Check(ATTENTION, "grouped_query_attention_1"),
     "attention_2.cu": Check(ATTENTION, "grouped_query_attention_2"),
     "attention_3.cu": Check((), functions=HALF_ATTENTION),
@@ -72,7 +73,7 @@ CHECKS = {
     "linear_2.cu": Check(LINEAR, "linear_2"),
     "linear_3.cu": Check((), functions=HALF_LINEAR),
     "loss.cu": Check(("cross_entropy", "loss")),
-    "mask.cuh": Check(ATTENTION),
+    "mask.cuh": Check(ATTENTION, functions=EDGES),
     "moe.cu": Check(("experts", "moe")),
     "norm.cu": Check(("rms_norm", "layer_norm", "norm")),
     "patches.cu": Check(("patchify", "pixel_shuffle", "patches")),
@@ -208,5 +209,4 @@ MUTANTS = [Mutant(*fields) for fields in [
     ("sampling.cu", "the temperature the wrong way round", "- most) / temperature", "- most) * temperature"),
     ("sampling.cu", "not divided by what is left", "x[i] / sum : 0.0f", "x[i] : 0.0f"),
 ]]
-MUTANTS += [Mutant(file, breaks, line, fault)
-            for file, line, fault, breaks in MATRIX]
+MUTANTS += [Mutant(*fields) for fields in MATRIX]

@@ -168,7 +168,7 @@ def experts(x, expert, gate, w_gate, w_up, w_down):
         hidden = empty(N * C, F)
         kernel("activation.cu", "swiglu")(Launch((ceil_div(N * C * F, 1024),), (256,)), hidden, opened, up, N * C, F)
         y, place = each_row(hidden, expert, None, w_down, 1), None
-    kernel("moe.cu", "experts_join")(Launch((ceil_div(D, 128), N), (128,)), out, y, place, N, C, D)
+    kernel("moe.cu", "experts_join")(Launch((N, ceil_div(D, 128)), (128,)), out, y, place, N, C, D)
     return beside(x, out)
 
 

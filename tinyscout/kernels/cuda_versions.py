@@ -26,7 +26,7 @@ def from_bits(x, out):
 
 def linear_1_launch(N, O):
     """A thread for each output."""
-    return Launch((ceil_div(O, 128), N), (128,))
+    return Launch((N, ceil_div(O, 128)), (128,))
 
 
 def linear_2_launch(N, O):
