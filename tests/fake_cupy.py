@@ -28,6 +28,8 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         return there(function(*map(here, args), **{k: here(v) for k, v in kwargs.items()}))
 
     def __getattr__(self, name):
+        if name.startswith("__array"):
+            raise AttributeError(name)              # or NumPy would read the card's memory as its own
         found = getattr(self.host, name)
         return (lambda *args, **kwargs: there(found(*map(here, args), **kwargs))) if callable(found) else there(found)
 
