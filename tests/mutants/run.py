@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCORE = ROOT / "docs" / "mutants.csv"
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from mutants.table import CHECKS, MUTANTS  # noqa: E402
+from mutants.table import CHECKS, MUTANTS, Mutant  # noqa: E402
 
 
 def planted(mutant, source):
@@ -32,12 +32,13 @@ def planted(mutant, source):
 
 
 def verdict(mutant, examples):
-    """Plant one fault and look  ->  who caught it and how, or None where nobody did"""
+    """Plant one fault, or with an empty line none, and look  ->  who caught it and how, or None where nobody did"""
     from tinyscout.kernels import launch, nvrtc
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "cuda"
         shutil.copytree(ROOT / "csrc" / "cuda", copy)
-        (copy / mutant.file).write_text(planted(mutant, (copy / mutant.file).read_text()))
+        if mutant.line:
+            (copy / mutant.file).write_text(planted(mutant, (copy / mutant.file).read_text()))
         nvrtc.SOURCES = copy
         launch.kernel.cache_clear()
         for name, check in checks(mutant.file, examples):
@@ -85,6 +86,10 @@ def judge(mutants, examples, processes):
     with tempfile.TemporaryDirectory() as cache:
         os.environ["XDG_CACHE_HOME"] = cache            # what is broken on purpose stays out of the user's own
         with ProcessPoolExecutor(processes) as pool:
+            sound = [Mutant(file, "", "", "") for file in dict.fromkeys(mutant.file for mutant in mutants)]
+            for healthy, found in zip(sound, pool.map(partial(verdict, examples=examples), sound), strict=True):
+                if found:
+                    raise ValueError(f"{healthy.file} as it is breaks a law, {': '.join(found)}: mend it first")
             yield from zip(mutants, pool.map(partial(verdict, examples=examples), mutants), strict=True)
 
 

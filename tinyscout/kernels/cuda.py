@@ -103,7 +103,7 @@ def embed(tokens, embedding, dtype="float32"):
 
 
 def router_launch(N, E):
-    """One block for each of N tokens: as many times E threads as a block has room for, and their sums in shared memory."""
+    """One block for each of N tokens, with as many times E threads as fit, and a float for each of them and E more."""
     threads = E * max(1, BLOCK // E)
     return Launch((N,), (threads,), 4 * (threads + E))
 

@@ -17,12 +17,11 @@ BLOCKS = 256                    # blocks that keep a large GPU busy
 
 
 def stored(a):
-    """An array of weights there, row-major and in its own form: bfloat16, which CuPy does not know, as its bits."""
+    """An array of weights there, row-major and in its own form: bfloat16 as its bits, which a pointer can point to."""
+    a = xp.ascontiguousarray(xp.asarray(a))
     if a.dtype.name == "bfloat16":
-        a = np.ascontiguousarray(a).view(np.uint16)
-    elif a.dtype == np.float16:
-        a = a.astype(np.float32)
-    return xp.ascontiguousarray(xp.asarray(a))
+        return a.view(np.uint16)
+    return a.astype(np.float32) if a.dtype == np.float16 else a
 
 
 def form(w):
