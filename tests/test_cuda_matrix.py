@@ -53,7 +53,7 @@ FUNCTIONS = {"cuda": cuda.grouped_query_attention,
 
 
 @pytest.mark.parametrize(("name", "size"), [(name, size) for name, size in product(FUNCTIONS, ATTENTION)
-                                            if name != "grouped_query_attention_1" or size[0] * size[4] < 2000])
+                                            if name != "grouped_query_attention_1" or sum(size[:2]) * size[4] < 3000])
 def test_attention_at_the_edges(name, size):
     T, past, K, G, d, causal, chunk, first = size
     if name.endswith("_3"):
@@ -162,9 +162,9 @@ def routed(N, C, E, D, F, choose, seed=0):
     return x, expert, gate, *weights
 
 
-@pytest.mark.parametrize("choose", ["any", "one"])
+@pytest.mark.parametrize(("form", "choose"), [("plain", "any"), ("plain", "one"), ("turned", "any"), ("bf16", "any"),
+                                              ("int8", "any"), ("int4", "one")])
 @pytest.mark.parametrize(("N", "C", "E"), [(1, 1, 4), (7, 2, 3), (65, 1, 16), (130, 3, 5), (129, 1, 1)])
-@pytest.mark.parametrize("form", ["plain", "turned", "bf16", "int8", "int4"])
 def test_experts_at_the_edges(N, C, E, choose, form):
     """More rows of an expert than a tile has, none, and one; weights in every form."""
     x, expert, gate, *weights = routed(N, C, E, 64, 96, choose)
@@ -177,7 +177,8 @@ def test_experts_at_the_edges(N, C, E, choose, form):
     given = cuda.experts(x, expert, gate, *weights)
     plain = [reference.dequantize(w) if form.startswith("int") else w.astype(np.float32) for w in weights]
     close(given, judged(reference.experts, x, expert, gate, *plain))
-    np.testing.assert_array_equal(cuda.experts(x, expert, gate, *weights), given)        # and the same every time
+    if form == "plain":
+        np.testing.assert_array_equal(cuda.experts(x, expert, gate, *weights), given)       # the same bits every time
 
 
 def test_the_overlay_moves_arrays_itself():
