@@ -111,7 +111,7 @@ def halves(bits):
 def joined(both):
     """The inverse of halves."""
     bits = both[0].astype(np.uint32) | both[1].astype(np.uint32) << np.uint32(16)
-    return bits if bits.size > 1 else bits[0]
+    return bits if bits.size > 1 else bits.ravel()[0]
 
 
 def unpacked(bits, kind):
