@@ -45,7 +45,9 @@ class BuildExtensions(build_ext):
 
 
 setup(
-    packages=find_packages(include=["tinyscout", "tinyscout.*"]),
+    packages=[*find_packages(include=["tinyscout", "tinyscout.*"]), "tinyscout.csrc.cuda"],
+    package_dir={"tinyscout.csrc.cuda": "csrc/cuda"},       # CUDA kernels are compiled where they run
+    package_data={"tinyscout.csrc.cuda": ["*.cu", "*.cuh"]},
     cffi_modules=[f"csrc/c/build.py:{name}" for name in C_BUILDERS],
     ext_modules=[
         Extension(

@@ -1,15 +1,30 @@
-"""Every test that asks for `ops` runs once per backend; `pytest --ops mine.py` runs it on your module instead."""
+"""Every test that asks for `ops` runs once per backend; `pytest --ops mine.py` runs it on your module instead.
+
+CUDA runs in the simulator, so that every machine tests it; `pytest -m gpu` runs the same tests on a GPU, and more.
+"""
 import importlib
 import importlib.util
+import os
 
 import pytest
 
-BACKENDS = ["tinyscout.reference", "tinyscout.kernels.c"]
+BACKENDS = ["tinyscout.reference", "tinyscout.kernels.c", "tinyscout.kernels.cuda"]
+EXAMPLES = {"tinyscout.kernels.cuda": 15}       # the simulator takes milliseconds where C takes microseconds
 
 
 def pytest_addoption(parser):
     parser.addoption("--ops", help="path of a module that overlays tinyscout.reference: your own kernels")
-    parser.addoption("--examples", type=int, default=50, help="how many inputs each law is tried on (default 50)")
+    parser.addoption("--examples", type=int, help="how many inputs each law is tried on (default 50, in the simulator 15)")
+
+
+def on_gpu(config):
+    return config.getoption("markexpr") == "gpu"
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "gpu: on a GPU, which CuPy must see: pytest -m gpu")
+    if not on_gpu(config):
+        os.environ["TINYSCOUT_CUDA"] = "simulator"
 
 
 def load(path):
@@ -19,13 +34,28 @@ def load(path):
     return module
 
 
+def backend(name, config):
+    """A backend as a parameter of tests, skipped with a plain reason where it cannot be here."""
+    short, marks = name.rsplit(".", 1)[-1], []
+    try:
+        module = importlib.import_module(name)
+    except RuntimeError as error:               # no compiler for CUDA
+        return pytest.param(None, id=short, marks=pytest.mark.skip(reason=str(error)))
+    if on_gpu(config) and short == "cuda":
+        marks = [pytest.mark.gpu, pytest.mark.skipif(module.note is not None, reason=str(module.note))]
+    return pytest.param(module, id=short, marks=marks)
+
+
 def pytest_generate_tests(metafunc):
     if "ops" in metafunc.fixturenames:
         mine = metafunc.config.getoption("--ops")
-        modules = [load(mine)] if mine else [importlib.import_module(name) for name in BACKENDS]
-        metafunc.parametrize("ops", modules, ids=[m.__name__.rsplit(".", 1)[-1] for m in modules])
+        ours = [pytest.param(load(mine), id="mine")] if mine else [backend(name, metafunc.config) for name in BACKENDS]
+        metafunc.parametrize("ops", ours)
 
 
 @pytest.fixture
 def examples(request):
-    return request.config.getoption("--examples")
+    """How many inputs to try a law on."""
+    ops = getattr(request.node, "callspec", None) and request.node.callspec.params.get("ops")
+    simulated = getattr(ops, "__name__", None) in EXAMPLES and not on_gpu(request.config)
+    return request.config.getoption("--examples") or (EXAMPLES[ops.__name__] if simulated else 50)

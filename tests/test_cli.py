@@ -117,10 +117,11 @@ def test_weights_are_converted_on_request(run, saved, dtype):
     assert run("generate", "sea", "--model", saved, "--max-tokens", 2, "--dtype", dtype).code == 0
 
 
-def test_c_says_the_same(run, saved):
-    pytest.importorskip("tinyscout._c", reason="the C extension is not built")
+@pytest.mark.parametrize("backend", ["c", "cuda"])
+def test_other_backends_say_the_same(run, saved, backend):
+    pytest.importorskip(f"tinyscout.kernels.{backend}", reason="not built", exc_type=(ImportError, RuntimeError))
     words = ["generate", "the sea", "--model", saved, "--max-tokens", 6, "--temperature", 0, "--quiet"]
-    assert run(*words, "--backend", "c").out == run(*words).out
+    assert run(*words, "--backend", backend).out == run(*words).out
 
 
 def test_text_is_written_as_soon_as_it_is_a_character(model, monkeypatch):
@@ -309,6 +310,12 @@ def test_check(run, tmp_path):
     assert said.code == 1
     assert "broken swiglu: same as reference" in said.out
     assert max(map(len, said.out.splitlines())) < 170
+
+
+@pytest.mark.usefixtures("swiglu_only")
+def test_check_takes_one_of_our_backends(run):
+    said = run("check", "--backend", "c", "--examples", 2)
+    assert (said.code, "0 are broken" in said.out) == (0, True)
 
 
 @pytest.mark.usefixtures("swiglu_only")

@@ -31,22 +31,23 @@ class LayerCache:
         k and v (B, T, K, d)  ->  keys, values (B, S, K, d) in the form they are kept in, and the position of the first
         """
         B, T, K, d = k.shape
-        self.make_room(length, T, B, K, d, k.dtype)
+        self.make_room(length, T, B, K, d, k.dtype, k)
         new, seen = np.s_[:, length - self.first:length - self.first + T], np.s_[:, :length - self.first + T]
         for kept, x in (self.keys, k), (self.values, v):
             for old, coming in zip(_leaves(kept), _leaves(self.encoded(x)), strict=True):
                 old[new] = coming
         return part(self.keys, seen), part(self.values, seen), self.first
 
-    def make_room(self, length, T, B, K, d, dtype=np.float32):
+    def make_room(self, length, T, B, K, d, dtype=np.float32, like=None):
         """Make sure that `keys` and `values` can take T tokens more behind the `length` there are.
 
-        What is computed in place is then written to slots length - first and on.  dtype: what "float32" keeps
+        What is computed in place is then written to slots length - first and on.  dtype: what "float32" keeps; like: an
+        array of the kind that is to be kept, NumPy's or a GPU's
         """
         held = length - self.first
         stop = held + T
         if self.keys is None:
-            self.keys, self.values = (self.encoded(np.empty((B, 0, K, d), dtype)) for _ in range(2))
+            self.keys, self.values = (self.encoded(np.empty((B, 0, K, d), dtype, like=like)) for _ in range(2))
         if stop > self.keys.shape[1]:
             room = max(stop, 2 * held if self.chunk is None else min(2 * held, self.chunk))
             self.keys, self.values = (_moved(a, 0, held, room) for a in (self.keys, self.values))

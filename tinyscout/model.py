@@ -1,5 +1,6 @@
 """What a user holds: a config, weights, a tokenizer and a backend; and how it is loaded and saved."""
 import importlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -12,26 +13,36 @@ from tinyscout.cache import Cache
 from tinyscout.checkpoint import load_config, load_weights, save_checkpoint
 from tinyscout.config import ScoutConfig
 from tinyscout.generate import generate
+from tinyscout.reference import Quantized
 from tinyscout.tokenizer import Tokenizer
-from tinyscout.weights import Scout, init
+from tinyscout.weights import Scout, init, tree_map
 
-BACKENDS = {"numpy": "tinyscout.reference", "c": "tinyscout.kernels.c"}
+BACKENDS = {"numpy": "tinyscout.reference", "c": "tinyscout.kernels.c", "cuda": "tinyscout.kernels.cuda"}
 
 
 def backend_ops(backend):
     """The module of operations behind a name; a module (your own overlay, say) is taken as it is.
 
     backend str or module  ->  module.  Raises ValueError for an unknown name, RuntimeError for one not built.
+    What a backend has to say of this machine goes to stderr.
     """
     if isinstance(backend, ModuleType):
         return backend
     if backend not in BACKENDS:
         raise ValueError(f"no backend {backend!r}: choose from {', '.join(BACKENDS)}")
     try:
-        return importlib.import_module(BACKENDS[backend])
+        ops = importlib.import_module(BACKENDS[backend])
     except ImportError as error:
         raise RuntimeError(f"backend {backend!r} is not built here ({error}): reinstall tinyscout on a machine with "
                            f"a compiler, or use 'numpy'") from None
+    if note := getattr(ops, "note", None):
+        print(f"tinyscout: {note}", file=sys.stderr)
+    return ops
+
+
+def moved(weights, move):
+    """A tree of weights with every array moved by ops.asarray to where a backend computes, or by ops.asnumpy back."""
+    return tree_map(lambda w: Quantized(*map(move, w)) if isinstance(w, Quantized) else move(w), weights)
 
 
 @dataclass(frozen=True)
@@ -73,22 +84,23 @@ class Model:
 def load(path, backend="numpy", dtype=None):
     """Open a Llama 4 checkpoint directory in Hugging Face's layout.
 
-    path, backend "numpy", "c" or a module, dtype None to compute from the files as they are (memory-mapped,
+    path, backend "numpy", "c", "cuda" or a module, dtype None to compute from the files as they are (memory-mapped,
     widened where used) or such as "float32" to convert now (more memory, faster tokens)  ->  Model
-    Raises FileNotFoundError or ValueError.
+    Raises FileNotFoundError, ValueError, RuntimeError for a backend that is not there, or MemoryError.
     """
     path, ops = Path(path).expanduser(), backend_ops(backend)
     if not path.is_dir():
         raise FileNotFoundError(f"{path} is not a directory")
     config = load_config(path)
-    weights = load_weights(path, config, dtype)
+    weights = moved(load_weights(path, config, dtype), ops.asarray)
     known = any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "original/tokenizer.model"))
     return Model(config, weights, Tokenizer.load(path) if known else None, ops)
 
 
 def random_model(config, backend="numpy", seed=0, tokenizer=None):
     """A model with random weights: nothing to download, and every shape is real.  config ScoutConfig  ->  Model"""
-    return Model(config, init(config, seed), tokenizer, backend_ops(backend))
+    ops = backend_ops(backend)
+    return Model(config, moved(init(config, seed), ops.asarray), tokenizer, ops)
 
 
 def save(model, path, dtype=None):
@@ -97,4 +109,5 @@ def save(model, path, dtype=None):
     model Model, path, dtype None or such as "bfloat16".  Raises OSError; an older checkpoint there stays whole then.
     """
     write = model.tokenizer.save if model.tokenizer else lambda scratch: None
-    save_checkpoint(Path(path).expanduser(), model.weights, model.config, dtype, extra=write)
+    weights = moved(model.weights, model.ops.asnumpy)
+    save_checkpoint(Path(path).expanduser(), weights, model.config, dtype, extra=write)

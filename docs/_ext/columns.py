@@ -4,7 +4,8 @@
     ```
 shows rms_norm as tabs, NumPy first, then C and CUDA where they exist.  Several names, `{columns} router experts`,
 stand in each tab one below the other.  A column that has no such function has no tab, and a name that
-the NumPy column does not have fails the build, so a page cannot show code that is gone.
+the NumPy column does not have fails the build, so a page cannot show code that is gone.  Where a CUDA kernel only
+chooses how its row is read, its tab begins with what a block does for a row: rms_norm_row before rms_norm.
 
     ```{grid-of} bpe:tokenizer norm rope
     ```
@@ -69,7 +70,8 @@ class Columns(SphinxDirective):
         wanted = self.arguments[0].split()
         tabs = []
         for column in COLUMNS:
-            found = [place for name in wanted if (place := find(name, column))]
+            names = [part for name in wanted for part in ((f"{name}_row", name) if column == "CUDA" else (name,))]
+            found = [place for name in names if (place := find(name, column))]
             if column == "NumPy" and len(found) < len(wanted):
                 raise self.error(f"tinyscout does not define every one of: {' '.join(wanted)}")
             if found:

@@ -17,12 +17,23 @@ from tinyscout.checkpoint import load_config
 from tinyscout.config import NAMED
 from tinyscout.model import BACKENDS
 
-COMMANDS = ("generate", "chat", "tokenize", "info", "budget", "quantize", "check", "bench")     # cli/<name>.py each
+COMMANDS = ("generate", "chat", "tokenize", "info", "budget", "quantize", "check", "profile", "bench")  # cli/<name>.py
 BAD_INPUT = (ValueError, OSError, RuntimeError, MemoryError, ImportError)
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser whose complaint is one line."""
+    """An argparse parser whose complaint is one line.  intermixed: positional words may stand around the options."""
+
+    intermixed = False
+
+    def parse_known_args(self, args=None, namespace=None):
+        if not self.intermixed:
+            return super().parse_known_args(args, namespace)
+        self.intermixed = False                 # it is made of several plain calls
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self.intermixed = True
 
     def error(self, message):
         self.exit(2, f"tinyscout: {message} (see {self.prog} --help)\n")

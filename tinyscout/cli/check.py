@@ -8,6 +8,7 @@ from rich.text import Text
 
 from tinyscout import reference
 from tinyscout.cli import above_zero, terminal
+from tinyscout.model import BACKENDS, backend_ops
 
 EXAMPLE = """\
 example: mine.py with
@@ -22,7 +23,10 @@ LINES, WIDTH = 12, 150      # of a complaint
 
 
 def arguments(sub):
-    sub.add_argument("module", metavar="MODULE.py", help="the reference with some names replaced by your own")
+    what = sub.add_mutually_exclusive_group(required=True)
+    what.add_argument("module", nargs="?", metavar="MODULE.py",
+                      help="the reference with some names replaced by your own")
+    what.add_argument("--backend", choices=[name for name in BACKENDS if name != "numpy"], help="or check one of ours")
     sub.add_argument("--only", action="append", metavar="NAME",
                      help="check this operation; repeatable.  Default: all that are not the reference's own")
     sub.add_argument("--examples", type=above_zero, default=100, metavar="N", help="inputs tried per law (%(default)s)")
@@ -37,7 +41,8 @@ def run(args):
         raise ValueError(f"no operation {', '.join(sorted(unknown))}: there are {', '.join(reference.__all__)}")
     warnings.simplefilter("ignore")     # Hypothesis warns of inputs that are long to print
     console, broken, held = terminal(), 0, 0
-    for name, message in check(load(args.module), args.only, args.examples):
+    ops = backend_ops(args.backend) if args.backend else load(args.module)
+    for name, message in check(ops, args.only, args.examples):
         console.print(Text.assemble(("✓ holds ", "green"), name) if message is None else
                       Text.assemble(("✗ broken ", "red"), (name, "bold"), "\n", shortened(message)))
         broken, held = broken + (message is not None), held + (message is None)

@@ -4,11 +4,11 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from tinyscout.kernels.guards import FLOATS
 from tinyscout.kernels.library import ffi, lib
 from tinyscout.reference import Quantized, QuantizedRows
 
 KINDS = {"float32": lib.F32, "bfloat16": lib.BF16, "float16": lib.F16, "int8": lib.INT8, "uint8": lib.INT4}
-FLOATS = ("float32", "bfloat16", "float16")       # of plain numbers, where bytes would be bits of a group
 
 
 def floats(array):
@@ -19,32 +19,6 @@ def floats(array):
 def f32(*arrays):
     """Each as row-major float32 where C may read it, copied only where it is not; None stays None."""
     return [None if a is None else np.require(a, np.float32, ["C", "A"]) for a in arrays]
-
-
-def for_c(*arrays):
-    """Are they all float32, and none empty?"""
-    return all(isinstance(a, np.ndarray) and a.dtype == np.float32 and a.size > 0 and a.ndim > 0 for a in arrays)
-
-
-def shaped(array, *shape):
-    """Is it an array of that shape?  None in the shape stands for any length."""
-    return (isinstance(array, np.ndarray) and array.ndim == len(shape)
-            and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True)))
-
-
-def whole(k):
-    """Is it a whole number of one or more?"""
-    return isinstance(k, int | np.integer) and k >= 1
-
-
-def integers(array, limit):
-    """Are they integers below the limit?"""
-    return isinstance(array, np.ndarray) and array.dtype.kind in "iu" and array.size > 0 and array.max() < limit
-
-
-def rows(x):
-    """The sizes of x seen as a stack of rows: how many, and how long."""
-    return x.size // x.shape[-1], x.shape[-1]
 
 
 def address(array):
@@ -93,11 +67,3 @@ def _in_rows(a):
     row = math.prod(a.shape[2:]) * a.itemsize
     return (a.dtype.isnative and a.flags.aligned and a[:1, :1].flags.c_contiguous
             and a.strides[1] == row and a.strides[0] % row == 0)
-
-
-def readable(w, *shape):
-    """Is it a weight of that shape, stored or quantized, which C can read?"""
-    if isinstance(w, Quantized):
-        fits = w.scales.dtype.name in ("float32", "bfloat16") and w.group in (32, 128)
-        return fits and len(w.shape) == len(shape) and all(n in (None, m) for n, m in zip(shape, w.shape, strict=True))
-    return shaped(w, *shape) and w.size > 0 and w.dtype.kind in "fV" and np.dtype(w.dtype) != np.float64

@@ -8,8 +8,9 @@ import math
 import numpy as np
 
 from tinyscout import reference
-from tinyscout.kernels.arrays import FLOATS, f32, floats, for_c, integers, matrix, past, readable, rows, shaped, whole
+from tinyscout.kernels.arrays import f32, floats, matrix, past
 from tinyscout.kernels.decode import Decoder, decodable
+from tinyscout.kernels.guards import FLOATS, for_kernels, integers, readable, rows, shaped, whole
 from tinyscout.kernels.library import ffi, lib
 from tinyscout.kernels.versions import versions as versions
 from tinyscout.reference import *  # noqa: F403  what is not below is the reference itself
@@ -24,7 +25,7 @@ def set_threads(count):
 
 
 def rms_norm(x, weight=None, eps=1e-5):
-    if not (for_c(x) and (weight is None or shaped(weight, x.shape[-1]))):
+    if not (for_kernels(x) and (weight is None or shaped(weight, x.shape[-1]))):
         return reference.rms_norm(x, weight, eps)
     x, weight = f32(x, weight)
     out = np.empty_like(x)
@@ -33,7 +34,7 @@ def rms_norm(x, weight=None, eps=1e-5):
 
 
 def layer_norm(x, weight, bias, eps=1e-5):
-    if not (for_c(x) and shaped(weight, x.shape[-1]) and shaped(bias, x.shape[-1])):
+    if not (for_kernels(x) and shaped(weight, x.shape[-1]) and shaped(bias, x.shape[-1])):
         return reference.layer_norm(x, weight, bias, eps)
     x, weight, bias = f32(x, weight, bias)
     out = np.empty_like(x)
@@ -42,7 +43,7 @@ def layer_norm(x, weight, bias, eps=1e-5):
 
 
 def apply_rope(x, cos, sin):
-    fits = for_c(x) and x.ndim == 4 and x.shape[3] % 2 == 0
+    fits = for_kernels(x) and x.ndim == 4 and x.shape[3] % 2 == 0
     if not (fits and all(shaped(a, x.shape[1], x.shape[3] // 2) for a in (cos, sin))):
         return reference.apply_rope(x, cos, sin)
     x, cos, sin = f32(x, cos, sin)
@@ -52,7 +53,7 @@ def apply_rope(x, cos, sin):
 
 
 def softmax(x):
-    if not for_c(x):
+    if not for_kernels(x):
         return reference.softmax(x)
     [x] = f32(x)
     out = np.empty_like(x)
@@ -61,7 +62,7 @@ def softmax(x):
 
 
 def sigmoid(x):
-    if not for_c(x):
+    if not for_kernels(x):
         return reference.sigmoid(x)
     [x] = f32(x)
     out = np.empty_like(x)
@@ -70,7 +71,7 @@ def sigmoid(x):
 
 
 def swiglu(gate, up):
-    if not (for_c(gate, up) and gate.shape == up.shape):
+    if not (for_kernels(gate, up) and gate.shape == up.shape):
         return reference.swiglu(gate, up)
     gate, up = f32(gate, up)
     out = np.empty_like(gate)
@@ -79,7 +80,7 @@ def swiglu(gate, up):
 
 
 def gelu(x):
-    if not for_c(x):
+    if not for_kernels(x):
         return reference.gelu(x)
     [x] = f32(x)
     out = np.empty_like(x)
@@ -100,7 +101,7 @@ def embed(tokens, embedding, dtype="float32"):
 
 
 def linear(x, w, bias=None):
-    if not (for_c(x) and readable(w, x.shape[-1], None) and (bias is None or shaped(bias, w.shape[1]))):
+    if not (for_kernels(x) and readable(w, x.shape[-1], None) and (bias is None or shaped(bias, w.shape[1]))):
         return reference.linear(x, w, bias)
     m, (x, bias) = matrix(w), f32(x, bias)
     out = np.empty((*x.shape[:-1], w.shape[1]), np.float32)
@@ -109,7 +110,7 @@ def linear(x, w, bias=None):
 
 
 def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
-    fits = for_c(q) and q.ndim == len(k.shape) == 4 and k.shape == v.shape and k.shape[::3] == q.shape[::3]
+    fits = for_kernels(q) and q.ndim == len(k.shape) == 4 and k.shape == v.shape and k.shape[::3] == q.shape[::3]
     fits = fits and k.shape[2] > 0 and q.shape[2] % k.shape[2] == 0 and k.shape[1] >= q.shape[1] and type(k) is type(v)
     if not (fits and (chunk is None or whole(chunk)) and first >= 0):
         return reference.grouped_query_attention(q, k, v, causal, chunk, first)
@@ -122,7 +123,7 @@ def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
 
 
 def router(x, w_router, top_k=1):
-    if not (for_c(x) and x.ndim == 2 and readable(w_router, x.shape[1], None) and whole(top_k)):
+    if not (for_kernels(x) and x.ndim == 2 and readable(w_router, x.shape[1], None) and whole(top_k)):
         return reference.router(x, w_router, top_k)
     [x], w = f32(x), matrix(w_router)
     (N, D), E = x.shape, w_router.shape[1]
@@ -132,7 +133,7 @@ def router(x, w_router, top_k=1):
 
 
 def experts(x, expert, gate, w_gate, w_up, w_down):
-    fits = for_c(x, gate) and x.ndim == 2 and shaped(gate, len(x), None) and len(w_gate.shape) == 3
+    fits = for_kernels(x, gate) and x.ndim == 2 and shaped(gate, len(x), None) and len(w_gate.shape) == 3
     E, D, F = w_gate.shape if fits else (0, 0, 0)
     fits = fits and x.shape[1] == D and readable(w_down, E, F, D) and all(readable(w, E, D, F) for w in (w_gate, w_up))
     if not (fits and shaped(expert, *gate.shape) and integers(expert, E) and expert.min() >= 0):
@@ -146,7 +147,7 @@ def experts(x, expert, gate, w_gate, w_up, w_down):
 
 
 def patchify(tiles, patch):
-    if not (for_c(tiles) and tiles.ndim == 4 and whole(patch) and all(n % patch == 0 for n in tiles.shape[2:])):
+    if not (for_kernels(tiles) and tiles.ndim == 4 and whole(patch) and all(n % patch == 0 for n in tiles.shape[2:])):
         return reference.patchify(tiles, patch)
     [tiles] = f32(tiles)
     (B, C), R, S = tiles.shape[:2], tiles.shape[2] // patch, tiles.shape[3] // patch
@@ -156,7 +157,7 @@ def patchify(tiles, patch):
 
 
 def pixel_shuffle(x, side):
-    fits = for_c(x) and x.ndim == 3 and whole(side)
+    fits = for_kernels(x) and x.ndim == 3 and whole(side)
     n = math.isqrt(x.shape[1]) if fits else 0
     if not (fits and n * n == x.shape[1] and n % side == 0):
         return reference.pixel_shuffle(x, side)
@@ -167,7 +168,7 @@ def pixel_shuffle(x, side):
 
 
 def fuse(x, places, features):
-    fits = for_c(x, features) and x.ndim == 2 and shaped(places, len(x)) and places.dtype == bool
+    fits = for_kernels(x, features) and x.ndim == 2 and shaped(places, len(x)) and places.dtype == bool
     if not (fits and features.shape == (np.count_nonzero(places), x.shape[1])):
         return reference.fuse(x, places, features)
     x, features = f32(x, features)
@@ -178,7 +179,7 @@ def fuse(x, places, features):
 
 
 def top_k(logits, k):
-    if not (for_c(logits) and whole(k)):
+    if not (for_kernels(logits) and whole(k)):
         return reference.top_k(logits, k)
     [logits] = f32(logits)
     out = np.empty_like(logits)
@@ -187,7 +188,7 @@ def top_k(logits, k):
 
 
 def top_p(probabilities, p):
-    if not for_c(probabilities):
+    if not for_kernels(probabilities):
         return reference.top_p(probabilities, p)
     [probabilities] = f32(probabilities)
     out = np.empty_like(probabilities)
@@ -196,7 +197,7 @@ def top_p(probabilities, p):
 
 
 def sample(logits, uniform, temperature=1.0, k=None, p=None):
-    if not (for_c(logits) and logits.ndim == 1 and 0 < temperature < math.inf and (k is None or whole(k))):
+    if not (for_kernels(logits) and logits.ndim == 1 and 0 < temperature < math.inf and (k is None or whole(k))):
         return reference.sample(logits, uniform, temperature, k, p)
     [logits], V = f32(logits), len(logits)
     token = ffi.new("int *")
@@ -207,8 +208,8 @@ def sample(logits, uniform, temperature=1.0, k=None, p=None):
 
 
 def cross_entropy(logits, targets):
-    fits = for_c(logits) and logits.ndim == 2 and shaped(targets, len(logits)) and integers(targets, logits.shape[1])
-    if not (fits and targets.max() >= 0):
+    fits = for_kernels(logits) and logits.ndim == 2 and shaped(targets, len(logits))
+    if not (fits and integers(targets, logits.shape[1]) and targets.max() >= 0):
         return reference.cross_entropy(logits, targets)
     [logits], targets = f32(logits), np.require(targets, np.int64, ["C", "A"])
     losses = np.empty(len(logits))
@@ -218,7 +219,7 @@ def cross_entropy(logits, targets):
 
 
 def adamw_step(w, g, m, v, step, lr, beta1=0.9, beta2=0.95, eps=1e-8, decay=0.1):
-    if not (for_c(w, g, m, v) and w.shape == g.shape == m.shape == v.shape and step >= 1):
+    if not (for_kernels(w, g, m, v) and w.shape == g.shape == m.shape == v.shape and step >= 1):
         return reference.adamw_step(w, g, m, v, step, lr, beta1, beta2, eps, decay)
     inputs = f32(w, g, m, v)
     outs = [np.empty(w.shape, np.float32) for _ in range(3)]

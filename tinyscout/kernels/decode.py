@@ -4,7 +4,8 @@ from time import perf_counter
 import numpy as np
 
 from tinyscout.disk import reading_ahead
-from tinyscout.kernels.arrays import f32, floats, matrix, past, readable
+from tinyscout.kernels.arrays import f32, floats, matrix, past
+from tinyscout.kernels.guards import readable
 from tinyscout.kernels.library import ffi, lib
 from tinyscout.progress import steps
 from tinyscout.reference import Quantized, attention_temperature, rope_angles

@@ -5,14 +5,15 @@ docs/roofline.md walks up these stairs.  They take float32 in row-major order; w
 import numpy as np
 
 from tinyscout import reference
-from tinyscout.kernels.arrays import f32, floats, for_c, readable, rows, shaped, whole
+from tinyscout.kernels.arrays import f32, floats
+from tinyscout.kernels.guards import for_kernels, readable, rows, shaped, whole
 from tinyscout.kernels.library import lib
 
 
 def linear_by(kernel):
     """`linear` as one of the C functions linear_1, linear_2 and linear_3 computes it, equation (linear)."""
     def linear(x, w, bias=None):
-        fits = for_c(x) and isinstance(w, np.ndarray) and readable(w, x.shape[-1], None)
+        fits = for_kernels(x) and isinstance(w, np.ndarray) and readable(w, x.shape[-1], None)
         if not (fits and (bias is None or shaped(bias, w.shape[1]))):
             return reference.linear(x, w, bias)
         x, w, bias = f32(x, w, bias)
@@ -24,7 +25,7 @@ def linear_by(kernel):
 
 def grouped_query_attention_1(q, k, v, causal=True, chunk=None, first=0):
     """One query and one head at a time, equation (gqa)."""
-    fits = for_c(q, k, v) and q.ndim == k.ndim == 4 and k.shape == v.shape and k.shape[::3] == q.shape[::3]
+    fits = for_kernels(q, k, v) and q.ndim == k.ndim == 4 and k.shape == v.shape and k.shape[::3] == q.shape[::3]
     fits = fits and q.shape[2] % k.shape[2] == 0 and k.shape[1] >= q.shape[1]
     if not (fits and (chunk is None or whole(chunk)) and first >= 0):
         return reference.grouped_query_attention(q, k, v, causal, chunk, first)

@@ -1,0 +1,28 @@
+// One step of AdamW, equation (adamw): one thread owns one weight.
+
+// base^step for a whole step, by squaring.  1 - 0.999^1 keeps its digits only in double.
+__device__ inline double power(double base, long long step) {
+    double result = 1.0;
+    for (; step > 0; step /= 2, base *= base)
+        if (step % 2) result *= base;
+    return result;
+}
+
+// w, g, m and v (N), step from 1  ->  out_w, out_m, out_v (N)
+extern "C" __global__ void adamw_step(float *out_w, float *out_m, float *out_v, const float *w, const float *g,
+                                      const float *m, const float *v, double step, double lr, double beta1,
+                                      double beta2, double eps, double decay, long long N) {
+    __shared__ float pace, size;
+    if (threadIdx.x == 0) {                             // one thread works out what all of its block need
+        pace = (float) (lr / (1 - power(beta1, (long long) step)));
+        size = (float) (1 / (1 - power(beta2, (long long) step)));
+    }
+    __syncthreads();
+    size_t i = (size_t) blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= N) return;
+    float mean = (float) beta1 * m[i] + (float) (1 - beta1) * g[i];
+    float square = (float) beta2 * v[i] + (float) (1 - beta2) * (g[i] * g[i]);
+    out_m[i] = mean;
+    out_v[i] = square;
+    out_w[i] = (float) (1 - lr * decay) * w[i] - pace * mean / (sqrtf(square * size) + (float) eps);
+}

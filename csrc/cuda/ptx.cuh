@@ -1,0 +1,52 @@
+// The instructions that CUDA C++ has no word for, each behind one small function.  No other file holds PTX.
+#pragma once
+
+#include "bf16.cuh"
+
+// Shared memory as those instructions address it: in bytes from its own beginning.
+__device__ inline unsigned shared_address(const void *p) { return (unsigned) __cvta_generic_to_shared(p); }
+
+// d (16, 8) += a (16, 16) * b (16, 8), by all 32 lanes.  Lane l holds, with g = l / 4 and t = l % 4 * 2:
+// of d row g, columns t and t + 1, then the same of row g + 8; of a rows g and g + 8 at columns t, t + 1, then both at
+// t + 8, t + 9; of b column g at rows t, t + 1, then t + 8, t + 9.  Two bfloat16 share a register, the first below.
+__device__ inline void mma(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// Four 8 x 8 matrices from shared memory, laid out as mma wants them: lane l says where row l % 8 of matrix l / 8 begins.
+__device__ inline void ldmatrix(unsigned (&r)[4], const bf16 *row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared_address(row)) : "memory");
+}
+
+// The same, each matrix turned over its diagonal on the way.
+__device__ inline void ldmatrix_transposed(unsigned (&r)[4], const bf16 *row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared_address(row)) : "memory");
+}
+
+// Begin to copy 16 bytes from global to shared memory, past the registers; zeros arrive where there is nothing to copy.
+__device__ inline void copy_async(void *to, const void *from, bool any) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(shared_address(to)), "l"(from), "r"(any ? 16 : 0) : "memory");
+}
+
+// What was begun so far, and not yet counted, is one group.
+__device__ inline void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+// Wait until no more than `groups` of this thread's groups are on their way.  Other threads' copies need a barrier as well.
+template <int groups> __device__ inline void copy_wait() { asm volatile("cp.async.wait_group %0;" :: "n"(groups) : "memory"); }
+
+// Two to the power of x, to some 22 bits; zero for minus infinity.
+__device__ inline float exp2_fast(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+// Two floats rounded to bfloat16 (to nearest, ties to even), `low` in the low half.
+__device__ inline unsigned rounded_pair(float low, float high) {
+    unsigned pair;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+}

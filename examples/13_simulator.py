@@ -1,0 +1,66 @@
+"""
+A GPU from the inside
+=====================
+
+A CUDA kernel, compiled by NVIDIA's compiler and executed in NumPy: who runs when, and what memory has to move.
+"""
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from tinyscout.kernels import nvrtc
+from tinyscout.simulator import Profile, run
+
+
+def counted(text, *arguments, threads=32):
+    """Run the kernel k of a text in one block  ->  the counts of each of its lines"""
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place, "k.cu")
+        path.write_text('extern "C" __global__ void k(' + text)
+        profile = Profile()
+        run(nvrtc.ptx(path), "k", (1,), (threads,), 0, arguments, profile=profile)
+    return {int(place.rpartition(":")[2]): counts for place, counts in profile.lines.items()}
+
+
+# %%
+# Lanes that wait
+# ---------------
+# Each thread runs a loop of its own length.  A warp goes on until its last lane is done, and who is done waits.
+
+LOOP = """int *out, const int *rounds) {
+    int x = threadIdx.x, n = rounds[threadIdx.x];
+    for (int i = 0; i < n; i++)
+        x = x % 2 ? 3 * x + 1 : x / 2;
+    out[threadIdx.x] = x; }"""
+
+# sphinx_gallery_capture_repr_block = ()
+figure, axis = plt.subplots(figsize=(7.5, 3))
+lengths = {"all as long": np.full(32, 16), "from 1 to 32": np.arange(1, 33),
+           "one of 32, the others 1": np.r_[32, [1] * 31]}
+for n, rounds in enumerate(lengths.values()):
+    counts = counted(LOOP, np.zeros(32, np.int32), rounds.astype(np.int32))[4]
+    axis.barh(n, counts.lanes / counts.instructions, color=plt.get_cmap("viridis")(0.2 + 0.3 * n))
+axis.set(yticks=range(3), yticklabels=lengths, xlim=(0, 32), xlabel="lanes at work in the loop, of 32")
+axis.invert_yaxis()
+plt.show()
+
+# %%
+# The way through memory
+# ----------------------
+# Global memory moves 32 bytes at a time, however few of them are wanted.  Shared memory has 32 banks, and two numbers
+# of one bank are fetched one after the other.  So the same 32 reads cost more, the further apart they are, and in
+# shared memory it depends on what the distance has in common with 32.
+
+GLOBAL = "const float *x, float *out, int step) {\n float found = x[threadIdx.x * step];\n out[threadIdx.x] = found; }"
+SHARED = ("float *out, int step) {\n __shared__ float tile[1120];\n"
+          " for (int i = threadIdx.x; i < 1120; i += 32) tile[i] = i;\n __syncwarp();\n"
+          " float found = tile[threadIdx.x * step];\n out[threadIdx.x] = found; }")
+x, out, steps = np.zeros(32 * 35, np.float32), np.zeros(32, np.float32), range(1, 36)
+figure, (far, near) = plt.subplots(1, 2, figsize=(9, 3))
+far.bar(steps, [counted(GLOBAL, x, out, np.int32(step))[2].sectors for step in steps], color="#3b7dd8")
+near.bar(steps, [counted(SHARED, out, np.int32(step))[5].wavefronts for step in steps], color="#d8873b")
+far.set(xlabel="numbers from one lane to the next", ylabel="sectors of 32 bytes", title="global memory")
+near.set(xlabel="numbers from one lane to the next", ylabel="passes over the banks", title="shared memory")
+plt.show()

@@ -1,0 +1,120 @@
+"""A stand-in for CuPy where there is no GPU: arrays that refuse to meet NumPy's, and modules that run in the simulator.
+
+What a real CuPy would refuse (one array of each in an operation, or a device array where a NumPy array is wanted), this one
+refuses as well, so a model that runs on it never mixes the two.
+"""
+from types import SimpleNamespace
+
+import numpy as np
+
+
+class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
+    """An array on the card."""
+
+    __cuda_array_interface__: dict = {}
+    __array_priority__ = 100
+
+    def __init__(self, host):
+        self.host = host
+
+    def __array__(self, *args, **kwargs):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed")
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        return there(getattr(ufunc, method)(*map(here, inputs), **{k: here(v) for k, v in options.items()}))
+
+    def __array_function__(self, function, types, args, kwargs):
+        kwargs.pop("like", None)
+        return there(function(*map(here, args), **{k: here(v) for k, v in kwargs.items()}))
+
+    def __getattr__(self, name):
+        if name.startswith("__array"):
+            raise AttributeError(name)              # or NumPy would read the card's memory as its own
+        found = getattr(self.host, name)
+        return (lambda *args, **kwargs: there(found(*map(here, args), **kwargs))) if callable(found) else there(found)
+
+    def __getitem__(self, key):
+        return there(self.host[here(key)])
+
+    def __setitem__(self, key, value):
+        self.host[here(key)] = here(value)
+
+    def __len__(self):
+        return len(self.host)
+
+    def __iter__(self):
+        return map(there, self.host)
+
+    def __bool__(self):
+        return bool(self.host)
+
+    def __int__(self):
+        return int(self.host)
+
+    __index__ = __int__
+
+    def __float__(self):
+        return float(self.host)
+
+
+def here(value):
+    """What the card has in its memory.  Raises TypeError for an array of NumPy's."""
+    if isinstance(value, ndarray):
+        return value.host
+    if isinstance(value, np.ndarray) and value.ndim:
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+    return type(value)(map(here, value)) if type(value) in (tuple, list) else value
+
+
+def there(value):
+    return ndarray(value) if isinstance(value, np.ndarray) else value
+
+
+def asarray(a, dtype=None):
+    return ndarray(np.array(a.host if isinstance(a, ndarray) else a, dtype, copy=None if isinstance(a, ndarray) else True))
+
+
+def asnumpy(a):
+    return a.host.copy() if isinstance(a, ndarray) else np.asarray(a)
+
+
+def ascontiguousarray(a, dtype=None):
+    return ndarray(np.ascontiguousarray(asarray(a).host, dtype))
+
+
+def empty(shape, dtype=np.float32):
+    return ndarray(np.empty(shape, dtype))
+
+
+class RawModule:
+    """What stands in the file is not a cubin here, but PTX: see the test."""
+
+    def __init__(self, path):
+        with open(path, encoding="utf-8") as file:
+            self.ptx = file.read()
+
+    def get_function(self, name):
+        from tinyscout.simulator import run
+
+        class Function:
+            max_dynamic_shared_size_bytes = 48 << 10
+
+            def __call__(mine, grid, block, arguments, *, shared_mem):
+                if shared_mem > mine.max_dynamic_shared_size_bytes:
+                    raise CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
+                run(self.ptx, name, grid, block, shared_mem, [a.host if isinstance(a, ndarray) else a for a in arguments])
+        return Function()
+
+
+class CUDADriverError(RuntimeError):
+    pass
+
+
+class CUDARuntimeError(RuntimeError):
+    pass
+
+
+cuda = SimpleNamespace(
+    Device=lambda: SimpleNamespace(compute_capability="90"), driver=SimpleNamespace(CUDADriverError=CUDADriverError),
+    runtime=SimpleNamespace(CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: 1),
+    get_current_stream=lambda: SimpleNamespace(synchronize=lambda: None))

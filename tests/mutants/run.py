@@ -1,0 +1,132 @@
+"""Break the CUDA kernels on purpose, one line at a time, and see whether the laws notice.
+
+    python tests/mutants/run.py [--only norm.cu] [--examples 200] [--processes 2]
+
+Each fault of table.py is planted in a copy of csrc/cuda; then the laws of the operations that it concerns are tried in
+the simulator until one is broken.  The score goes to docs/mutants.csv, which docs/mutants.md shows; --only changes its own
+lines there.
+"""
+import argparse
+import csv
+import os
+import shutil
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SCORE = ROOT / "docs" / "mutants.csv"
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from mutants.table import CHECKS, MUTANTS, Mutant  # noqa: E402
+
+
+def planted(mutant, source):
+    """The file's text with the fault in it.  Raises ValueError where the line is not there, or not only once."""
+    head, after, rest = source.partition(mutant.after) if mutant.after else ("", "", source)
+    if mutant.line not in rest or mutant.line == mutant.replacement or not (mutant.after or rest.count(mutant.line) == 1):
+        raise ValueError(f"{mutant.file} holds {mutant.line!r} {rest.count(mutant.line)} times: change the table")
+    return head + after + rest.replace(mutant.line, mutant.replacement, 1)
+
+
+def verdict(mutant, examples):
+    """Plant one fault, or with an empty line none, and look  ->  who caught it and how, or None where nobody did"""
+    from tinyscout.kernels import launch, nvrtc
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / "cuda"
+        shutil.copytree(ROOT / "csrc" / "cuda", copy)
+        if mutant.line:
+            (copy / mutant.file).write_text(planted(mutant, (copy / mutant.file).read_text()))
+        nvrtc.SOURCES = copy
+        launch.kernel.cache_clear()
+        for name, check in checks(mutant.file, examples):
+            try:
+                check()
+            except nvrtc.CompileError as error:
+                raise ValueError(f"{mutant} does not compile: {error}") from None
+            except Exception as error:          # a broken kernel may raise anything
+                return name, said(error)
+    return None
+
+
+def checks(file, examples):
+    """(name, function) of everything that may notice a fault in a file."""
+    from tinyscout import laws
+    wanted = CHECKS[file]
+    for case in laws.CASES:
+        if case.name.split(": ")[0] in wanted.laws and not case.name.endswith("same signature"):
+            yield case.name, partial(hold, case, wanted.ops(), examples)
+    yield from wanted.tests()
+
+
+def hold(case, ops, examples):
+    """As laws.hold, but the first input that breaks the law is enough: nobody wants it smaller here."""
+    from hypothesis import HealthCheck, Phase, given, settings
+
+    @settings(max_examples=examples, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
+              suppress_health_check=list(HealthCheck))
+    @given(drawn=case.inputs)
+    def law_holds(drawn):
+        case.law(ops, *drawn)
+
+    law_holds()
+
+
+def said(error):
+    """What a reader of the kernel would be told: the simulator's own words, or that the numbers are wrong."""
+    from tinyscout.simulator import Fault
+    return " ".join(str(error).split())[:200] if isinstance(error, Fault) else "a wrong result"
+
+
+def judge(mutants, examples, processes):
+    """Yield every mutant with its verdict, in order, `processes` of them at a time."""
+    os.environ["TINYSCOUT_CUDA"] = "simulator"
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["XDG_CACHE_HOME"] = cache            # what is broken on purpose stays out of the user's own
+        with ProcessPoolExecutor(processes) as pool:
+            sound = [Mutant(file, "", "", "") for file in dict.fromkeys(mutant.file for mutant in mutants)]
+            for healthy, found in zip(sound, pool.map(partial(verdict, examples=examples), sound), strict=True):
+                if found:
+                    raise ValueError(f"{healthy.file} as it is breaks a law, {': '.join(found)}: mend it first")
+            yield from zip(mutants, pool.map(partial(verdict, examples=examples), mutants), strict=True)
+
+
+def row(mutant, found):
+    """One line of the score."""
+    by, how = found or ("nobody", f"makes no difference: {mutant.harmless}" if mutant.harmless else "survived")
+    line, fault = (" ".join(text.split()) for text in (mutant.line, mutant.replacement))
+    return [f"`{mutant.file}`", mutant.breaks, f"`{line}`", f"`{fault}`" if fault else "(nothing)", by, how]
+
+
+def keep(results):
+    """Write these lines of the score, and leave those of the other faults of the table as they are."""
+    old = list(csv.reader(SCORE.open(encoding="utf-8"))) if SCORE.exists() else []
+    known = {tuple(line[:4]): line for line in [*old, *(row(*result) for result in results)]}
+    wanted = [tuple(row(mutant, None)[:4]) for mutant in MUTANTS]
+    with open(SCORE, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(known[line] for line in wanted if line in known)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", metavar="TEXT", default="", help="faults whose file or description holds TEXT")
+    parser.add_argument("--examples", type=int, default=200, help="inputs tried per law (%(default)s)")
+    parser.add_argument("--processes", type=int, default=2, help="faults at a time (%(default)s)")
+    args = parser.parse_args()
+    from rich.console import Console
+    from rich.progress import track
+    mutants = [m for m in MUTANTS if args.only in m.file or args.only in m.breaks]
+    results = list(track(judge(mutants, args.examples, args.processes), "Planting faults", len(mutants),
+                         console=Console(stderr=True)))
+    survived = [m for m, found in results if not (found or m.harmless)]
+    keep(results)
+    for mutant, found in results:
+        print(f"{'caught  ' if found else 'survived'} {mutant.file}: {mutant.breaks} ({': '.join(found or ['nobody'])})")
+    print(f"{sum(found is not None for _, found in results)} of {len(results)} caught, {len(survived)} got away")
+    return bool(survived)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

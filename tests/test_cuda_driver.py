@@ -1,0 +1,77 @@
+"""The way over CuPy, walked without a GPU: a stand-in whose arrays refuse to meet NumPy's (fake_cupy.py)."""
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("tinyscout.kernels.cuda", reason="no compiler for CUDA", exc_type=RuntimeError)
+
+START = """
+import sys
+sys.path.insert(0, {tests!r})
+import fake_cupy
+sys.modules["cupy"] = fake_cupy
+from tinyscout.kernels import nvrtc
+nvrtc.cubin = lambda path, arch: nvrtc.ptx(path).encode()       # the stand-in's module runs PTX
+import numpy as np
+import tinyscout
+from tinyscout.config import mini
+from tinyscout.kernels import cuda
+assert cuda.note is None
+"""
+
+
+def run(code, **environment):
+    """A process of its own, since the device is chosen when the package is first imported."""
+    import os
+    environment = {k: v for k, v in os.environ.items() if k != "TINYSCOUT_CUDA"} | environment
+    done = subprocess.run([sys.executable, "-c", START.format(tests=str(Path(__file__).parent)) + code], text=True,
+                          capture_output=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("kv", ["float32", "bfloat16", "int8"])
+def test_a_whole_model_stays_on_the_card(kv):
+    """The same tokens as NumPy's, with a picture before the text, and no array of NumPy's meets one of the card's."""
+    run(f"""
+tokens = [1, 2] + [511] * 4 + [3, 4, 5]
+plain, there = (tinyscout.random_model(mini(vocab_size=512), backend) for backend in ("numpy", "cuda"))
+config = plain.config
+tokens = [1, 2] + [config.patch_id] * config.vision.tokens_per_tile + [3, 4, 5]
+size = config.vision.tile_size
+image = np.random.default_rng(0).standard_normal((1, 3, size, size)).astype(np.float32)
+assert type(there.weights.text.norm) is fake_cupy.ndarray
+options = dict(max_new_tokens=3, temperature=0, stop_ids=(), kv={kv!r})
+assert list(there.generate(tokens, [image], **options)) == list(plain.generate(tokens, [image], **options))
+""")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_weights_move_as_they_are(dtype, tmp_path):
+    run(f"""
+plain = tinyscout.random_model(mini())
+tinyscout.save(plain, {str(tmp_path)!r}, {dtype!r})
+there = tinyscout.load({str(tmp_path)!r}, "cuda")
+np.testing.assert_allclose(there.logits([1, 2, 3]), tinyscout.load({str(tmp_path)!r}).logits([1, 2, 3]), atol=1e-4)
+tinyscout.save(there, {str(tmp_path / 'again')!r})
+assert (tinyscout.load({str(tmp_path / 'again')!r}).weights.text.norm == plain.weights.text.norm).all()
+""")
+
+
+def test_numpy_in_numpy_out_and_errors_where_they_happen():
+    run("""
+from tinyscout.kernels.launch import Launch, kernel
+x = np.ones((3, 40), np.float32)
+assert type(cuda.rms_norm(x)) is np.ndarray
+assert type(cuda.rms_norm(cuda.asarray(x))) is fake_cupy.ndarray
+sample = kernel("norm.cu", "rms_norm")
+sample.function.__class__.max_dynamic_shared_size_bytes = property(lambda self: 48 << 10, lambda self, size: None)
+try:
+    sample(Launch((3,), (32,), 1 << 20), cuda.asarray(x), cuda.asarray(x), None, 1e-5, 3, 40)
+except RuntimeError as error:
+    assert str(error).startswith("rms_norm with Launch(grid=(3,)") and "\\n" not in str(error), error
+else:
+    raise SystemExit("no error")
+""")

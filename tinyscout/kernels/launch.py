@@ -1,0 +1,128 @@
+"""One call to launch a kernel: on the GPU that CuPy sees, else in the simulator on NumPy arrays.
+
+    kernel("norm.cu", "rms_norm")(Launch(grid=(N,), block=(256,)), out, x, weight, eps, N, D)
+
+NVIDIA's compiler makes both: a cubin for the card, and for the simulator PTX.  The PTX's list of parameters also says
+which types the scalars have, so that they may be given as plain Python numbers, and None for a null pointer.
+"""
+import re
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyscout.kernels import nvrtc
+from tinyscout.kernels.device import cupy
+
+OLDEST = 80                     # compute capability 8.0, Ampere: tensor cores for bfloat16, and cp.async
+LARGE = 48 << 10                # shared memory beyond which a kernel has to ask for it, in bytes
+TYPES = {"u64": np.uint64, "s64": np.int64, "b64": np.uint64, "u32": np.uint32, "s32": np.int32, "b32": np.uint32,
+         "u8": np.uint8, "s8": np.int8, "b8": np.uint8, "f32": np.float32, "f64": np.float64}
+
+
+class Launch(NamedTuple):
+    """How many blocks of how many threads, along x, y and z, and how many bytes of shared memory a block asks for."""
+
+    grid: tuple
+    block: tuple
+    shared: int = 0
+
+
+def ceil_div(n, size):
+    """How many blocks of that size cover n."""
+    return -(-n // size)
+
+
+@cache
+def kernel(file, name):
+    """A kernel of csrc/cuda, compiled when it is first asked for: a function of a Launch and the kernel's arguments."""
+    if nvrtc.SOURCES is None:
+        raise FileNotFoundError(f"the CUDA kernels are missing: there is no csrc/cuda above {__file__}")
+    return Kernel(nvrtc.SOURCES / file, name)
+
+
+class Kernel:
+    """One `extern "C" __global__` function of a .cu file.
+
+    path, name  ->  callable(Launch, *arguments), the arguments row-major arrays on the device, numbers, or None for a
+    null pointer.  Arrays that the kernel writes are changed in place.  Raises TypeError for arguments that cannot be
+    the kernel's, RuntimeError for a launch that failed, and the simulator's Fault.
+    """
+
+    def __init__(self, path, name):
+        self.path, self.name = Path(path), name
+        self.ptx = nvrtc.ptx(self.path)
+        self.types = parameters(self.ptx, name)
+        self.function = None if cupy is None else on_card(self.path, name)
+
+    def __call__(self, launch, *arguments):
+        arguments = checked(self.name, self.types, arguments)
+        if self.function is None:
+            from tinyscout.simulator import run
+            run(self.ptx, self.name, *launch, arguments)
+        else:
+            start(self.function, self.name, launch, arguments)
+
+
+def parameters(ptx, name):
+    """The types of a kernel's parameters, a pointer being an integer.  Raises ValueError for no such kernel."""
+    found = re.search(rf"\.entry {name}\(([^)]*)\)", ptx)
+    if found is None:
+        raise ValueError(f"there is no kernel {name}: is it extern \"C\" __global__?")
+    return [TYPES[kind] for kind in re.findall(r"\.param \.(\w+)", found[1])]
+
+
+def checked(name, types, arguments):
+    """The arguments as a launch takes them, numbers in the kernel's own types.  Raises TypeError."""
+    if len(arguments) != len(types):
+        raise TypeError(f"{name} takes {len(types)} arguments, not {len(arguments)}")
+    return [argument(f"argument {n} of {name}", *pair) for n, pair in enumerate(zip(types, arguments, strict=True), 1)]
+
+
+def argument(what, kind, value):
+    """One argument as a launch takes it."""
+    kind = np.dtype(kind)
+    if getattr(value, "ndim", 0):                                       # an array
+        if kind.itemsize != 8 or kind.kind == "f":
+            raise TypeError(f"{what} is a number, not an array")
+        if not value.flags.c_contiguous:
+            raise TypeError(f"{what} must be row-major without gaps")
+        return value
+    if kind.kind == "f":
+        return kind.type(value)
+    if value is None:
+        value = 0
+    if value != int(value) or not -1 << 8 * kind.itemsize - 1 <= value < 1 << 8 * kind.itemsize - 1:
+        raise TypeError(f"{what} is an integer of {8 * kind.itemsize} bits, and {value} is none")
+    return np.array(int(value), f"i{kind.itemsize}").view(kind)[()]     # PTX does not tell int from unsigned
+
+
+@cache
+def architecture():
+    """The card's name among nvcc's targets, such as sm_90.  Raises RuntimeError for a card older than OLDEST."""
+    capability = cupy.cuda.Device().compute_capability
+    if int(capability) < OLDEST:
+        raise RuntimeError(f"this GPU has compute capability {capability[:-1]}.{capability[-1]}, and the kernels need "
+                           f"{OLDEST // 10}.{OLDEST % 10}: TINYSCOUT_CUDA=simulator runs them without it")
+    return f"sm_{capability}"
+
+
+def on_card(path, name):
+    """A kernel loaded into the card: CuPy reads a cubin only from a file."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(nvrtc.cubin(path, architecture()))
+        file.flush()
+        return cupy.RawModule(path=file.name).get_function(name)
+
+
+def start(function: Any, name, launch, arguments):
+    """Launch on the card, and wait: so that an error is raised here and not somewhere later."""
+    try:
+        if launch.shared > LARGE:
+            function.max_dynamic_shared_size_bytes = launch.shared
+        function(launch.grid, launch.block, tuple(arguments), shared_mem=launch.shared)
+        cupy.cuda.get_current_stream().synchronize()
+    except (cupy.cuda.driver.CUDADriverError, cupy.cuda.runtime.CUDARuntimeError) as error:
+        raise RuntimeError(f"{name} with {launch} failed: {error}") from error

@@ -1,0 +1,151 @@
+"""Sums, products and functions of numbers.  Approximations (ex2, rsqrt, sin ...) are computed in the type itself."""
+import numpy as np
+
+from tinyscout.simulator.operands import RAW, elementwise
+from tinyscout.simulator.table import builder, instruction
+
+
+@instruction("add", words="rn")
+def add(x, y):
+    """The sum; whole numbers wrap around."""
+    return x + y
+
+
+@instruction("sub", words="rn")
+def sub(x, y):
+    return x - y
+
+
+@instruction("mul", words="rn lo")
+def mul(x, y):
+    """The product; of whole numbers the lower half."""
+    return x * y
+
+
+@instruction("mul.wide", "W T T")
+def mul_wide(x, y):
+    """The whole product of whole numbers, twice as wide."""
+    wide = RAW[2 * x.itemsize] if x.dtype.kind == "u" else np.dtype(f"i{2 * x.itemsize}")
+    return x.astype(wide) * y.astype(wide)
+
+
+@instruction("mul.hi")
+def mul_hi(x, y):
+    """The upper half of the product of whole numbers."""
+    if x.itemsize < 8:
+        return (mul_wide(x, y) >> 8 * x.itemsize).astype(x.dtype)
+    a, b, half = x.astype(np.uint64), y.astype(np.uint64), np.uint64(32)
+    low = np.uint64(0xffffffff)
+    middle = (a & low) * (b & low) >> half
+    first, second = (a >> half) * (b & low) + middle, (a & low) * (b >> half)
+    upper = (a >> half) * (b >> half) + (first >> half) + ((first & low) + second >> half)
+    if x.dtype.kind == "i":             # a negative number was read as 2^64 more
+        upper = upper - np.where(x < 0, b, 0).astype(np.uint64) - np.where(y < 0, a, 0).astype(np.uint64)
+    return upper.astype(x.dtype)
+
+
+@instruction("mad", "T T T T", "lo")
+def mad(x, y, z):
+    return x * y + z
+
+
+@instruction("mad.wide", "W T T W")
+def mad_wide(x, y, z):
+    return mul_wide(x, y) + z
+
+
+@instruction("mad.hi", "T T T T")
+def mad_hi(x, y, z):
+    return mul_hi(x, y) + z
+
+
+@instruction("fma", "T T T T", "rn")
+def fma(x, y, z):
+    """x y + z, rounded once but for this: float32 goes through float64, where one result in about 2^29 may lie so that
+
+    it is rounded twice, to a neighbour; float64 is rounded after the product and after the sum.
+    """
+    return (x.astype(np.float64) * y + z).astype(x.dtype)
+
+
+@instruction("div", words="rn full approx")
+def div(x, y):
+    """The quotient; of whole numbers the part before the point, and all ones where y is 0."""
+    return x / y if x.dtype.kind == "f" else whole_quotient(x, y)
+
+
+@instruction("rem")
+def rem(x, y):
+    """What is left of x, with its sign."""
+    return x - whole_quotient(x, y) * y
+
+
+def whole_quotient(x, y):
+    divisor = np.where(y == 0, x.dtype.type(1), y)
+    down = x // divisor
+    quotient = down + ((x - down * divisor != 0) & ((x < 0) != (y < 0)))        # toward zero, not down
+    return np.where(y == 0, ~x.dtype.type(0), quotient).astype(x.dtype)[()]
+
+
+@instruction("min")
+def min_(x, y):
+    """The smaller one; a NaN gives way to a number."""
+    return np.fmin(x, y)
+
+
+@instruction("max")
+def max_(x, y):
+    return np.fmax(x, y)
+
+
+@instruction("min.NaN")
+def min_nan(x, y):
+    """The smaller one, or NaN."""
+    return np.minimum(x, y)
+
+
+@instruction("max.NaN")
+def max_nan(x, y):
+    return np.maximum(x, y)
+
+
+instruction("abs", "T T")(np.abs)
+instruction("neg", "T T")(np.negative)
+
+
+@builder("dp4a")
+def dot(line):
+    """dp4a.s32.u32: the bytes of the first operand have a sign, those of the second do not."""
+    def four(x, signed):
+        parts = [x >> np.uint32(shift) & np.uint32(255) for shift in (0, 8, 16, 24)]
+        return [part.astype(np.uint8).view(np.int8).astype(np.int32) if signed else part.astype(np.int32)
+                for part in parts]
+
+    def function(x, y, z):
+        pairs = zip(four(x, line.words[0] == "s32"), four(y, line.kind == "s32"), strict=True)
+        return sum((a * b for a, b in pairs), z)
+    return elementwise(line, function, "s32", "b32", "b32", "s32")
+
+
+instruction("sqrt", "T T", "rn approx")(np.sqrt)
+instruction("ex2", "T T", "approx")(np.exp2)
+instruction("lg2", "T T", "approx")(np.log2)
+instruction("sin", "T T", "approx")(np.sin)
+instruction("cos", "T T", "approx")(np.cos)
+instruction("tanh", "T T", "approx")(np.tanh)
+
+
+@instruction("rcp", "T T", "rn approx")
+def rcp(x):
+    return x.dtype.type(1) / x
+
+
+@instruction("rsqrt", "T T", "approx")
+def rsqrt(x):
+    return x.dtype.type(1) / np.sqrt(x)
+
+
+@instruction("copysign")
+def copy_sign(sign, x):
+    """x with the sign of the first operand."""
+    return np.copysign(x, sign)

@@ -1,0 +1,157 @@
+"""Comparisons, choices, moves and conversions."""
+from typing import Any
+
+import numpy as np
+
+from tinyscout.simulator.operands import KINDS, RAW, elementwise
+from tinyscout.simulator.table import builder, instruction, unknown
+
+COMPARISONS: dict[str, Any] = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
+               "ge": np.greater_equal, "lo": np.less, "ls": np.less_equal, "hi": np.greater, "hs": np.greater_equal,
+               "num": lambda x, y: ~(np.isnan(x) | np.isnan(y)), "nan": lambda x, y: np.isnan(x) | np.isnan(y)}
+UNORDERED = {f"{name}u": COMPARISONS[name] for name in ("eq", "ne", "lt", "le", "gt", "ge")}     # or one is NaN
+JOINS = {"and": np.logical_and, "or": np.logical_or, "xor": np.logical_xor}
+
+
+def comparison(line):
+    """The function of two numbers that the instruction's first word names."""
+    name = line.words[0]
+    if name in UNORDERED:
+        return lambda x, y: UNORDERED[name](x, y) | np.isnan(x) | np.isnan(y)
+    if name not in COMPARISONS:
+        raise unknown(line)
+    if name == "ne" and line.kind[0] in "fb" and line.kind not in ("b16", "b32", "b64"):
+        return lambda x, y: (x != y) & ~np.isnan(x) & ~np.isnan(y)
+    return COMPARISONS[name]
+
+
+@builder("setp")
+def setp(line):
+    """A predicate from a comparison, and its opposite too; joined with another predicate where the words say so."""
+    join = next((JOINS[word] for word in line.words[1:] if word in JOINS), None)
+    if set(line.words[1:]) - {*JOINS, "ftz"}:
+        raise unknown(line)
+    compare, more = comparison(line), ["pred"] if join else []
+    both = line.operands[0] if isinstance(line.operands[0], list) else [line.operands[0]]
+
+    def function(opposite):
+        def compute(x, y, other=None):
+            result = ~compare(x, y) if opposite else compare(x, y)
+            return join(result, other) if join else result
+        return compute
+    steps = [elementwise(line, function(n == 1), "pred", line.kind, line.kind, *more, operands=[p, *line.operands[1:]])
+             for n, p in enumerate(both)]
+    return steps[0] if len(steps) == 1 else both_steps(*steps)
+
+
+def both_steps(first, second):
+    return lambda m: (first(m), second(m))[0]
+
+
+@builder("set")
+def set_(line):
+    """A comparison whose yes is 1.0 or all ones; of packed numbers for each half."""
+    compare, result = comparison(line), line.words[-1]
+    yes = None if result[0] in "us" else 1
+
+    def compute(x, y):
+        answer: Any = compare(x, y)
+        if yes is None:
+            return (answer * np.uint32(0xffffffff)).view(KINDS[result])
+        return answer.astype(np.float32 if "bf16" in result else np.float16 if "16" in result else np.float32)
+    return elementwise(line, compute, result, line.kind, line.kind)
+
+
+@instruction("selp", "T T T pred")
+def selp(yes, no, which):
+    """The first where the predicate holds, or else the second."""
+    return (yes if which else no) if which.ndim == 0 else np.where(which, yes, no)
+
+
+@builder("slct")
+def slct(line):
+    """The first where the third is not negative, or else the second."""
+    kind = line.words[-1]
+    return elementwise(line, lambda x, y, sign: selp(x, y, sign >= 0), kind, kind, kind, line.kind)
+
+
+TESTS = {"finite": np.isfinite, "infinite": np.isinf, "number": lambda x: ~np.isnan(x), "notanumber": np.isnan}
+
+
+@builder("testp")
+def testp(line):
+    """What sort of float it is."""
+    if line.words[0] not in TESTS:
+        raise unknown(line)
+    return elementwise(line, TESTS[line.words[0]], "pred", line.kind)
+
+
+@builder("mov")
+def mov(line):
+    """A copy; with braces several registers are joined into one, lower bits first, or one is split."""
+    result, source = line.operands
+    if isinstance(result, list):
+        part = 8 * KINDS[line.kind].itemsize // len(result)
+        steps = [elementwise(line, lambda x, n=n: (x >> x.dtype.type(n * part)).astype(RAW[part // 8]), f"b{part}",
+                             f"b{8 * KINDS[line.kind].itemsize}", operands=[register, source])
+                 for n, register in enumerate(result)]
+
+        def split(m):
+            for step in steps:
+                step(m)
+        return split
+    if isinstance(source, list):
+        bits = 8 * KINDS[line.kind].itemsize
+        part, whole = bits // len(source), RAW[bits // 8]
+
+        def join(*parts):
+            total = parts[0].astype(whole)
+            for n, x in enumerate(parts[1:], 1):
+                total = total | x.astype(whole) << whole.type(n * part)
+            return total
+        return elementwise(line, join, f"b{bits}", *[f"b{part}"] * len(source), operands=[result, *source])
+    return elementwise(line, lambda x: x, line.kind, line.kind)
+
+
+ROUND = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
+
+
+@builder("cvt")
+def cvt(line):
+    """From the last type to the one before it."""
+    words = [word for word in line.words if word not in ("ftz", "sat", "rn", "relu", *ROUND)]
+    if len(words) != 1 or words[0] not in {*KINDS, "bf16", "f16x2", "bf16x2"}:
+        raise unknown(line)
+    [result], source = words, line.kind
+    if result.endswith("x2"):               # the first operand becomes the upper half
+        function = conversion(result[:-2], line)
+        return elementwise(line, lambda high, low: np.array(np.broadcast_arrays(function(low), function(high))),
+                           result, source, source)
+    return elementwise(line, conversion(result, line), result, source)
+
+
+def conversion(result, line):
+    """The function that makes numbers of one type from those of another, as an instruction's words say."""
+    rounding = next((ROUND[word] for word in line.words if word in ROUND), None)
+    dtype: Any = np.dtype(np.float32) if result == "bf16" else KINDS[result]
+
+    def convert(x):
+        if rounding:
+            x = rounding(x)
+        if dtype.kind in "iu" and (x.dtype.kind == "f" or "sat" in line.words):
+            return clipped(x, dtype)
+        if dtype.kind == "f" and "sat" in line.words:
+            x = np.where(x > 0, np.minimum(x, 1), 0)
+        if "relu" in line.words:
+            x = np.maximum(x, x.dtype.type(0))
+        return x.astype(dtype)[()]
+    return convert
+
+
+def clipped(x, dtype):
+    """A number as the nearest whole one of a type; NaN is 0."""
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    if x.dtype.kind != "f":
+        return np.where(x < low, low, np.where(x > high, high, x)).astype(dtype)[()]
+    inside = np.where((x > low) & (x < high), x, 0).astype(dtype)
+    return np.where(x >= high, dtype.type(high), np.where(x <= low, dtype.type(low), inside))[()]

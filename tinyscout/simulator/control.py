@@ -1,0 +1,128 @@
+"""Instructions that decide what comes next: branches, barriers, the end; and which step belongs to an instruction."""
+import numpy as np
+
+from tinyscout.simulator import arithmetic, bits, choices, memory, table, warp
+from tinyscout.simulator.operands import reader
+
+PER_THREAD = (arithmetic, bits, choices)       # these have entered their instructions into table.TABLE
+STOP = -1                       # no step of this group comes next: another one's turn
+
+
+def decode(line, kernel):
+    """The function of the machine that does what an instruction says.  Raises Fault for one that is not known.
+
+    It gives None where the next instruction follows, the position of another one, or STOP.
+    """
+    if line.name in ("bra", "brx"):
+        return (branch if line.name == "bra" else switch)(line, kernel)
+    for key in (*(f"{line.name}.{word}" for word in line.words), line.name):
+        for known in (TABLE, warp.TABLE, memory.TABLE, table.TABLE):
+            if key in known:
+                return guarded(known[key](line), line)
+    raise table.unknown(line)
+
+
+def guarded(step, line):
+    """@%p: only the threads whose predicate holds."""
+    if line.guard is None or line.name in ("ret", "exit"):
+        return step
+    holds = reader(line.guard, "pred")
+
+    def guarded_step(m):
+        yes = holds(m)
+        if yes.ndim == 0:
+            return step(m) if yes else None
+        outer, kept, inner = m.group, m.kept, m.group.where(yes)
+        if inner.count in (0, outer.count):
+            return step(m) if inner.count else None
+        m.group, m.kept = inner, m.everything
+        if (to := step(m)) == STOP:
+            return m.part([(outer.where(~yes), line.at + 1)])
+        m.group, m.kept = outer, kept
+        return to
+    return guarded_step
+
+
+def branch(line, kernel):
+    """bra: to a label; where only some threads go there, the group parts."""
+    target = kernel.labels[line.operands[-1]]
+    if line.guard is None:
+        return lambda m: target
+    holds = reader(line.guard, "pred")
+
+    def step(m):
+        yes = holds(m)
+        if yes.ndim == 0:
+            return target if yes else None
+        going = m.group.where(yes)
+        if going.count == 0:
+            return None
+        if going.count == m.group.count:
+            return target
+        return m.part([(going, target), (m.group.where(~yes), line.at + 1)])
+    return step
+
+
+def switch(line, kernel):
+    """brx.idx: to one of several labels."""
+    targets = [kernel.labels[label] for label in kernel.labels[line.operands[-1]]]
+    read = reader(line.operands[0], "u32")
+
+    def step(m):
+        which = np.broadcast_to(read(m), m.every.shape)
+        groups = [(m.group.where(which == n), target) for n, target in enumerate(targets)]
+        return m.part([(group, target) for group, target in groups if group.count])
+    return step
+
+
+def end(line):
+    """ret, exit: the threads are done."""
+    holds = reader(line.guard, "pred") if line.guard else lambda m: np.True_
+
+    def step(m):
+        rest = m.group.where(~holds(m))
+        m.finish(m.group.where(holds(m)))
+        return m.part([(rest, line.at + 1)] if rest.count else [])
+    return step
+
+
+def call(line):
+    def step(m):
+        m.fault(line, m.first(), "assertion failed" if "assert" in line.words[0] else
+                f"calls {line.words[0]}, which the simulator does not know")
+    return step
+
+
+def trap(line):
+    return lambda m: m.fault(line, m.first(), "trap")
+
+
+def nothing(line):
+    """What has no meaning here: fences, since memory is always up to date; hints to caches; sleep."""
+    return lambda m: None
+
+
+def barrier(line):
+    """bar.sync: wait for all threads of the block, or for as many as are asked for; bar.arrive: do not wait."""
+    words = [word for word in line.words if word not in ("sync", "arrive", "aligned", "cta", "red")]
+    reduces = "red" in line.words
+    operands = line.operands[1:] if reduces else line.operands
+    predicate = reader(operands[-1], "pred") if reduces else lambda m: None
+    operands = [reader(operand, "u32", line.place) for operand in (operands[:-1] if reduces else operands)]
+
+    def step(m):
+        if len(operands) > 1:
+            name, count = (int(np.broadcast_to(read(m), m.every.shape)[m.first()]) for read in operands)
+            return m.rendezvous(line, name, count, "arrive" in line.words)
+        if not m.all_at_barrier(line):
+            return STOP
+        if reduces:
+            yes, living = (truth.reshape(m.blocks, -1) for truth in (m.wide(predicate(m)) & m.group.mask, m.living))
+            found = {"popc": yes.sum(1, dtype=np.uint32), "or": yes.any(1), "and": (yes | ~living).all(1)}[words[0]]
+            m.put(line.operands[0].number, np.repeat(found, m.padded))
+        return None
+    return step
+
+
+TABLE = {"ret": end, "exit": end, "call": call, "trap": trap, "brkpt": trap, "bar": barrier, "barrier": barrier,
+         **dict.fromkeys(["membar", "fence", "prefetch", "prefetchu", "nanosleep"], nothing)}

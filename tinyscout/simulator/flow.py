@@ -1,0 +1,110 @@
+"""What can be known of a kernel before it runs: which registers are still needed, and where addresses come from."""
+from tinyscout.simulator.ptx import Address, Argument, Register
+
+NO_RESULT = {"st", "red", "bra", "brx", "bar", "barrier", "call", "nanosleep", "cp", "prefetch", "prefetchu"}
+LOADS = {"ld", "ldu", "ldmatrix", "atom"}
+
+
+class Flow:
+    """live[at]: registers that the instruction at that position or a later one reads, as the bits of a number.
+
+    pointers[at]: arguments that the address of an instruction is computed from, as the bits of a number.
+    """
+
+    def __init__(self, kernel):
+        self.kernel, self.kept = kernel, {}
+        self.parts = [(*split(line), line.guard is not None) for line in kernel.instructions]
+        self.live = self.needed()
+        self.pointers = self.origins()
+
+    def followers(self, line):
+        """The positions that may come after an instruction."""
+        after = [] if line.name in ("ret", "exit") and not line.guard else [line.at + 1]
+        if line.name == "bra":
+            after = [self.kernel.labels[line.operands[-1]], *([line.at + 1] if line.guard else [])]
+        elif line.name == "brx":
+            after = [self.kernel.labels[label] for label in self.kernel.labels[line.operands[-1]]]
+        return after
+
+    def needed(self):
+        lines = self.kernel.instructions
+        after = [self.followers(line) for line in lines]
+        live, before = [0] * (len(lines) + 1), None
+        while live != before:
+            before = list(live)
+            for at in range(len(lines) - 1, -1, -1):
+                results, sources, guarded = self.parts[at]
+                alive = 0
+                for follower in after[at]:
+                    alive |= live[follower]
+                live[at] = alive & ~(0 if guarded else bits(results)) | bits(sources)
+        return live
+
+    def needed_by(self, positions):
+        """The registers that threads at these positions will still read  ->  frozenset of indices"""
+        if positions not in self.kept:
+            alive = 0
+            for at in positions:
+                alive |= self.live[at]
+            self.kept[positions] = frozenset(n for n in range(alive.bit_length()) if alive >> n & 1)
+        return self.kept[positions]
+
+    def origins(self):
+        """Follow addresses from the arguments to where they are used; what is loaded from memory is no address."""
+        kinds = self.kernel.registers
+        origin, before = [0] * len(kinds), None
+        while origin != before:
+            before = list(origin)
+            for line, (results, sources, _) in zip(self.kernel.instructions, self.parts, strict=True):
+                if line.name not in LOADS:
+                    found = self.arguments(line.operands)
+                    for register in sources:
+                        found |= origin[register]
+                    for register in results:
+                        origin[register] |= found if kinds[register] in ("b64", "u64", "s64") else 0
+        used = []
+        for line in self.kernel.instructions:
+            places = [operand.base for operand in line.operands if isinstance(operand, Address)]
+            if line.name == "cp":
+                places = places[1:]         # from global memory; the first is in shared memory
+            mask = self.arguments(places)
+            for base in places:
+                mask |= origin[base.number] if isinstance(base, Register) else 0
+            used.append(mask)
+        return used
+
+    def arguments(self, operands):
+        """The arguments that stand among the operands themselves and may be addresses."""
+        mask = 0
+        for operand in operands:
+            if isinstance(operand, Argument) and self.kernel.parameters[operand.number] in ("u64", "b64", "s64"):
+                mask |= 1 << operand.number
+        return mask
+
+
+def bits(registers):
+    mask = 0
+    for register in registers:
+        mask |= 1 << register
+    return mask
+
+
+def split(line):
+    """The registers that an instruction writes, and those it reads  ->  two lists of indices"""
+    operands = list(line.operands)
+    gives = line.name not in NO_RESULT or (line.name in ("bar", "barrier") and line.words[:1] == ("red",))
+    results = registers_in(operands[:1]) if gives and not isinstance(next(iter(operands), None), Address) else []
+    sources = registers_in(operands[1:] if results else operands)
+    return results, sources + ([line.guard.number] if line.guard else [])
+
+
+def registers_in(operands):
+    found = []
+    for operand in operands:
+        if isinstance(operand, Register):
+            found.append(operand.number)
+        elif isinstance(operand, Address):
+            found += registers_in([operand.base])
+        elif isinstance(operand, list):
+            found += registers_in(operand)
+    return found

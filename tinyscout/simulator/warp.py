@@ -1,0 +1,277 @@
+"""Instructions in which the 32 lanes of a warp work together: shuffles, votes, matrices; and asynchronous copies."""
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from tinyscout.simulator.memory import Access
+from tinyscout.simulator.operands import KINDS, from_bf16, reader
+from tinyscout.simulator.ptx import Number
+from tinyscout.simulator.table import unknown
+
+LANE = np.arange(32)
+BIT = np.uint32(1) << LANE.astype(np.uint32)
+
+
+def together(line, named):
+    """A function of the machine: are all lanes that the mask names, and that have not ended, at this instruction?
+
+    Otherwise they are waited for.  It raises Fault where a lane is here that its mask does not name.
+    """
+    mask = reader(named, "b32", line.place)
+
+    def ready(m):
+        value = mask(m)
+        if value.ndim == 0 and value == 0xffffffff:
+            return m.group.count == m.alive or m.gathered(line, m.living.reshape(-1, 32))
+        bits = np.broadcast_to(value, m.every.shape).reshape(-1, 32)
+        here = m.group.mask.reshape(-1, 32)
+        if (wrong := here & (bits & BIT == 0)).any():
+            m.fault(line, np.flatnonzero(wrong)[0], f"{line.name} by a lane that its own mask does not name")
+        wanted = np.bitwise_or.reduce(np.where(here, bits, 0), axis=1)[:, None] & BIT != 0
+        return m.gathered(line, wanted & m.living.reshape(-1, 32))
+    return ready
+
+
+def shuffle(line):
+    """shfl: the number that another lane holds, and whether there is such a lane."""
+    results = line.operands[0] if isinstance(line.operands[0], list) else [line.operands[0], None]
+    how = line.words[-1]
+    value, by, limits = (reader(operand, "b32", line.place) for operand in line.operands[1:4])
+    ready = together(line, line.operands[4])
+
+    def sources(by, limits):
+        """The lane that each lane reads, and whether it is inside."""
+        segment, clamp = limits >> 8 & 31, limits & 31
+        last = (LANE & segment) | (clamp & ~segment)
+        first = LANE & segment
+        source = {"up": LANE - by, "down": LANE + by, "bfly": LANE ^ by, "idx": first | (by & ~segment & 31)}[how]
+        inside = source >= last if how == "up" else source <= last
+        return np.where(inside, source, LANE), inside
+
+    fixed = cache(sources)
+
+    def step(m):
+        if not ready(m):
+            return m.park(line)
+        lanes = [value(m), by(m), limits(m)]
+        if lanes[1].ndim or lanes[2].ndim:
+            lanes = [np.broadcast_to(each, m.every.shape).reshape(-1, 32) for each in lanes]
+            source, inside = sources(*(each.astype(np.int64) for each in lanes[1:]))
+        else:
+            source, inside = fixed(int(lanes[1]), int(lanes[2]))
+        from_ = (np.arange(0, m.size, 32)[:, None] + source).ravel()
+        if m.group.threads is not None and (m.group.mask & ~m.group.mask[from_]).any():
+            lonely = np.flatnonzero(m.group.mask & ~m.group.mask[from_])[0]
+            m.fault(line, lonely, f"shuffle from {m.thread(from_[lonely])}, which takes no part")
+        if results[0] is not None:
+            m.put(results[0].number, lanes[0] if not np.ndim(lanes[0]) else np.reshape(lanes[0], -1)[from_])
+        if results[1] is not None:
+            m.put(results[1].number, np.broadcast_to(inside, (m.size // 32, 32)).ravel())
+        return None
+    return step
+
+
+def over_warps(line, function, kind, result):
+    """A step that computes from a number of every lane that takes part, and those lanes, the same for all of them."""
+    ready, read = together(line, line.operands[-1]), reader(line.operands[1], kind, line.place)
+    registers = line.operands[0] if isinstance(line.operands[0], list) else [line.operands[0]]
+
+    def step(m):
+        if not ready(m):
+            return m.park(line)
+        values = np.broadcast_to(read(m), m.every.shape).reshape(-1, 32)
+        found = function(values, m.group.mask.reshape(-1, 32))
+        for register, each in zip(registers, found if isinstance(found, tuple) else [found], strict=False):
+            if register is not None:
+                shape = each.shape if each.shape[1:] == (32,) else (len(each), 1)
+                m.put(register.number, np.broadcast_to(each.reshape(shape), values.shape).ravel())
+        return None
+    return step
+
+
+def ballot(yes):
+    """Truths of 32 lanes as bits."""
+    return (yes * BIT).sum(-1, dtype=np.uint32)
+
+
+def vote(line):
+    """vote: whether all or any lanes say yes, whether they agree, or who says yes."""
+    def function(yes, here):
+        yes, any_, all_ = yes & here, (yes & here).any(1), (yes | ~here).all(1)
+        return {"all": all_, "any": any_, "uni": all_ | ~any_, "ballot": ballot(yes)}[line.words[-1]]
+    return over_warps(line, function, "pred", line.kind)
+
+
+def match(line):
+    """match: the lanes with the same number as mine; or all lanes, if all have the same."""
+    def function(values, here):
+        same = (values[:, :, None] == values[:, None, :]) & here[:, None, :]
+        if line.words[0] == "any":
+            return ballot(same)
+        agreed = (same | ~here[:, None, :] | ~here[:, :, None]).all((1, 2))
+        return np.where(agreed, ballot(here), np.uint32(0)), agreed
+    return over_warps(line, function, line.kind, "b32")
+
+
+REDUCTIONS = {"add": (np.add, 0), "and": (np.bitwise_and, -1), "or": (np.bitwise_or, 0), "xor": (np.bitwise_xor, 0),
+              "min": (np.minimum, "max"), "max": (np.maximum, "min")}
+
+
+def redux(line):
+    """redux: one number from those of all lanes."""
+    function, start = REDUCTIONS[line.words[-1]]
+    dtype = KINDS[line.kind]
+    neutral: Any = np.array(getattr(np.iinfo(dtype), start) if isinstance(start, str) else start).astype(dtype)
+    return over_warps(line, lambda values, here: function.reduce(np.where(here, values, neutral), axis=1, dtype=dtype),
+                      line.kind, line.kind)
+
+
+def active(line):
+    """activemask: the lanes that are here now."""
+    return lambda m: m.put(line.operands[0].number, np.repeat(ballot(m.group.mask.reshape(-1, 32)), 32))
+
+
+def warp_barrier(line):
+    """bar.warp.sync: memory that lanes wrote before is seen by the others after."""
+    ready = together(line, line.operands[0])
+
+    def step(m):
+        if not ready(m):
+            return m.park(line)
+        m.clock.warp_barrier(m.group.mask.reshape(-1, 32).any(1))
+        return None
+    return step
+
+
+def whole(m, line):
+    """Raises Fault where a warp is not complete."""
+    here = m.group.mask.reshape(-1, 32)
+    torn = here.any(1) & ~here.all(1)
+    if torn.any():
+        m.fault(line, np.flatnonzero(m.group.mask & np.repeat(torn, 32))[0], f"{line.name} by a warp that is not whole")
+
+
+def ldmatrix(line):
+    """ldmatrix: one, two or four 8 x 8 matrices of 16 bits.  Lane 8 i + j has the address of row j of matrix i;
+
+    lane l gets the two numbers from column 2 (l % 4) on of row l / 4 of each, or of the transposed matrix.
+    """
+    registers = line.operands[0]
+    if len(registers) not in (1, 2, 4) or line.kind != "b16":
+        raise unknown(line)
+    access, few = Access(line, line.operands[1], 16, "reads", "shared"), 8 * len(registers)
+
+    def step(m):
+        whole(m, line)
+        group = m.group if few == 32 else m.group.where(np.tile(few > LANE, m.size // 32))
+        rows = np.zeros((m.size, 8), np.uint16)
+        for region, threads, position in access.noted(m, group):
+            who = slice(None) if threads is None else threads
+            rows[who] = region.view(np.dtype("c16"))[position >> 4].reshape(-1, 1).view(np.uint16)
+        matrices = rows.reshape(-1, 4, 8, 8)
+        if "trans" in line.words:
+            matrices = matrices.swapaxes(2, 3)
+        pairs = np.ascontiguousarray(matrices).view(np.uint32)
+        for n, register in enumerate(registers):
+            m.put(register.number, pairs[:, n].reshape(-1))
+    return step
+
+
+UNPACK = {"bf16": from_bf16, "f16": lambda bits: bits.view(np.float16).astype(np.float32)}
+
+
+def mma(line):
+    """mma.m16n8: d = a b + c in one warp; a has 16 rows, b 8 columns, and the depth is as many as there are numbers.
+
+    Lane l holds of a the rows l / 4 and l / 4 + 8, from column l % 4 times the numbers in a register on, and again half
+    of the depth further; of b column l / 4 likewise; of c and d the columns 2 (l % 4) and one more of those two rows.
+    """
+    (result, a, b), shaped = line.words[-3:], any(word.startswith("m16n8k") for word in line.words)
+    if not shaped or a not in (*UNPACK, "s8", "u8") or result not in ("f32", "s32"):
+        raise unknown(line)
+    dtype = KINDS[result]
+
+    def numbers(registers, m, kind):
+        bits = np.stack([np.broadcast_to(register(m), m.every.shape) for register in registers])
+        parts = bits[..., None].view(np.dtype(f"{'iu'[kind[0] == 'u']}1") if "8" in kind else np.uint16)
+        return UNPACK[kind](parts) if kind in UNPACK else parts.astype(np.float64)      # whole sums are exact there
+
+    reads = [[reader(register, kind, line.place) for register in operand]
+             for operand, kind in zip(line.operands[1:], ("b32", "b32", result), strict=True)]
+
+    def step(m):
+        whole(m, line)
+        left, right = numbers(reads[0], m, a), numbers(reads[1], m, b)
+        halves, warps, each = len(reads[1]), m.size // 32, left.shape[-1]
+        left = left.reshape(halves, 2, warps, 8, 4 * each).transpose(2, 1, 3, 0, 4).reshape(warps, 16, -1)
+        right = right.reshape(halves, warps, 8, 4 * each).transpose(1, 2, 0, 3).reshape(warps, 8, -1)
+        product = left @ right.swapaxes(1, 2)
+        product = product.reshape(warps, 2, 8, 4, 2).transpose(1, 4, 0, 2, 3).reshape(4, -1)
+        for n, register in enumerate(line.operands[0]):
+            m.put(register.number, (product[n] + reads[2][n](m)).astype(dtype))
+    return step
+
+
+def copy(line):
+    """cp.async: from global to shared memory, done by the time of the wait; the rest of the size becomes zero."""
+    if line.words[:2] == ("async", "commit_group"):
+        return lambda m: m.copies.commit(m)
+    if line.words[:2] in (("async", "wait_group"), ("async", "wait_all")):
+        leave = line.operands[0].bits if line.operands else None
+        return lambda m: m.copies.wait(m, leave)
+    if line.words[:2] not in (("async", "ca"), ("async", "cg")) or not isinstance(line.operands[2], Number):
+        raise unknown(line)
+    size = line.operands[2].bits
+    target = Access(line, line.operands[0], size, "writes", "shared")
+    source = Access(line, line.operands[1], size, "reads", "global")
+    amount = reader(line.operands[3] if len(line.operands) > 3 else line.operands[2], "u32", line.place)
+
+    def step(m):
+        if (amount(m) > size).any():
+            m.fault(line, m.first(), f"an asynchronous copy of more than {size} bytes")
+        many = np.broadcast_to(amount(m), m.every.shape)
+        data = np.zeros((m.size, size), np.uint8)
+        if (some := m.group.where(many > 0)).count:
+            for region, threads, position in source.noted(m, some):
+                who = m.every if threads is None else threads
+                data[who] = region.data[np.broadcast_to(position, who.shape)[:, None] + np.arange(size)]
+        data[np.arange(size) >= many[:, None]] = 0
+        [(region, threads, position)] = target.noted(m)
+        who = m.every if threads is None else threads
+        m.copies.begin(line, region, who, np.broadcast_to(position, who.shape), data[who])
+    return step
+
+
+class Copies:
+    """The asynchronous copies that are under way, and how often each thread has committed."""
+
+    def __init__(self, size):
+        self.commits, self.waiting = np.zeros(size, np.int32), []
+
+    def begin(self, line, region, threads, position, data):
+        region.data[position[:, None] + np.arange(data.shape[1])] = 255
+        region.shadow.fill(position, data.shape[1], True)
+        self.waiting.append((line, region, threads, position, data, self.commits[threads]))
+
+    def commit(self, m):
+        self.commits[m.group.mask] += 1
+
+    def wait(self, m, leave):
+        """Finish the copies of the active threads, all or all but the last committed groups."""
+        left = []
+        for line, region, threads, position, data, group in self.waiting:
+            done = m.group.mask[threads]
+            if leave is not None:
+                done = done & (group < self.commits[threads] - leave)
+            if done.any():
+                region.data[position[done, None] + np.arange(data.shape[1])] = data[done]
+                region.shadow.fill(position[done], data.shape[1], False)
+                region.shadow.look(m, line, "writes", position[done], data.shape[1], threads[done])
+            if not done.all():
+                left.append((line, region, *(each[~done] for each in (threads, position, data, group))))
+        self.waiting = left
+
+
+TABLE = {"shfl": shuffle, "vote": vote, "match": match, "redux": redux, "activemask": active, "ldmatrix": ldmatrix,
+         "mma": mma, "cp": copy, "bar.warp": warp_barrier}
