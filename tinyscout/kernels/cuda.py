@@ -15,7 +15,7 @@ from tinyscout.kernels.guards import for_kernels, integers, rows, shaped, whole
 from tinyscout.kernels.launch import Launch, ceil_div, kernel
 from tinyscout.reference import *  # noqa: F403  what is not below is the reference itself
 
-asarray, asnumpy = device.asarray, device.asnumpy               # below the import above, which brings NumPy's
+asarray, asnumpy = device.asarray, device.asnumpy  # type: ignore[assignment]  # the star import brought NumPy's
 linear = cuda_matrix.linear                                     # the products have a file of their own
 grouped_query_attention = cuda_matrix.grouped_query_attention
 experts = cuda_matrix.experts
