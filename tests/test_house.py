@@ -25,7 +25,8 @@ FLOOR = {part: n for n, floor in enumerate(FLOORS) for part in floor}
 THIRD_PARTY = {                 # beside numpy and rich, which every file may use
     "reference": set(), "laws": {"hypothesis", "PIL", "regex", "ml_dtypes"}, "tokenizer": {"regex"},
     "vocabulary": {"regex"}, "image": {"PIL"}, "checkpoint": {"ml_dtypes"}, "cache": {"ml_dtypes"},
-    "kernels": {"cupy"}, "files": {"ml_dtypes", "safetensors"}, "quantize": {"ml_dtypes"},
+    "files": {"ml_dtypes", "safetensors"}, "quantize": {"ml_dtypes"},
+    "kernels": {"cupy"},
     "bench": {"torch", "transformers", "matplotlib", "safetensors", "ml_dtypes", "threadpoolctl", "gguf",
               "llama_cpp"},
     "cli": {"hypothesis", "PIL"},
