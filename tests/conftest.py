@@ -14,7 +14,7 @@ EXAMPLES = {"tinyscout.kernels.cuda": 15}       # the simulator takes millisecon
 
 def pytest_addoption(parser):
     parser.addoption("--ops", help="path of a module that overlays tinyscout.reference: your own kernels")
-    parser.addoption("--examples", type=int, help="how many inputs each law is tried on (default 50, in the simulator 15)")
+    parser.addoption("--examples", type=int, help="inputs each law is tried on (default 50, in the simulator 15)")
 
 
 def on_gpu(config):

@@ -1,7 +1,7 @@
 """A stand-in for CuPy where there is no GPU: arrays that refuse to meet NumPy's, and modules that run in the simulator.
 
-What a real CuPy would refuse (one array of each in an operation, or a device array where a NumPy array is wanted), this one
-refuses as well, so a model that runs on it never mixes the two.
+What a real CuPy would refuse (one array of each in an operation, or one of the card where NumPy wants its own), this
+one refuses as well, so a model that runs on it never mixes the two.
 """
 from types import SimpleNamespace
 
@@ -11,7 +11,7 @@ import numpy as np
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     """An array on the card."""
 
-    __cuda_array_interface__: dict = {}
+    __cuda_array_interface__: dict = {}     # noqa: RUF012  (no more than a mark here)
     __array_priority__ = 100
 
     def __init__(self, host):
@@ -71,7 +71,7 @@ def there(value):
 
 
 def asarray(a, dtype=None):
-    return ndarray(np.array(a.host if isinstance(a, ndarray) else a, dtype, copy=None if isinstance(a, ndarray) else True))
+    return ndarray(np.asarray(a.host, dtype) if isinstance(a, ndarray) else np.array(a, dtype))
 
 
 def asnumpy(a):
@@ -102,7 +102,7 @@ class RawModule:
             def __call__(mine, grid, block, arguments, *, shared_mem):
                 if shared_mem > mine.max_dynamic_shared_size_bytes:
                     raise CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
-                run(self.ptx, name, grid, block, shared_mem, [a.host if isinstance(a, ndarray) else a for a in arguments])
+                run(self.ptx, name, grid, block, shared_mem, list(map(here, arguments)))
         return Function()
 
 

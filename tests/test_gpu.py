@@ -12,7 +12,7 @@ try:
 except RuntimeError as error:
     pytest.skip(str(error), allow_module_level=True)
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(cuda.note is not None, reason="no GPU here, or not asked for: -m gpu")]
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(cuda.note is not None, reason="no GPU here, or no -m gpu")]
 rng = np.random.default_rng(0)
 
 
@@ -20,7 +20,7 @@ def normal(*shape):
     return rng.standard_normal(shape, dtype=np.float32)
 
 
-SIZES = {       # rows of Scout's width, a prompt, a tile, its vocabulary; what is moved and not computed is moved in full
+SIZES = {       # rows of Scout's width, a prompt, a tile, its vocabulary; what is only moved is moved in full
     "rms_norm": lambda: (normal(512, 5120), normal(5120)),
     "layer_norm": lambda: (normal(577, 1408), normal(1408), normal(1408)),
     "apply_rope": lambda: (normal(1, 512, 40, 128), *(normal(512, 64) for _ in range(2))),
@@ -37,7 +37,7 @@ SIZES = {       # rows of Scout's width, a prompt, a tile, its vocabulary; what 
     "sample": lambda: (normal(202_048), 0.5, 0.6, None, 0.9),
     "cross_entropy": lambda: (normal(64, 202_048), rng.integers(0, 202_048, 64)),
     "adamw_step": lambda: (*(normal(1 << 22) for _ in range(3)), np.abs(normal(1 << 22)), 10, 3e-4),
-    "grouped_query_attention": lambda: (normal(1, 300, 40, 128), normal(1, 1500, 8, 128), normal(1, 1500, 8, 128), True, 1024),
+    "grouped_query_attention": lambda: (normal(1, 300, 40, 128), *(normal(1, 1500, 8, 128) for _ in "kv"), True, 1024),
     "linear": lambda: (normal(130, 5120), normal(5120, 2049) * np.float32(5120 ** -0.5)),
     "experts": lambda: (normal(130, 1024), rng.integers(0, 16, (130, 1)), np.abs(normal(130, 1)),
                         *(normal(16, *size) / 32 for size in [(1024, 2048), (1024, 2048), (2048, 1024)])),

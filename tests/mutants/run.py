@@ -3,8 +3,8 @@
     python tests/mutants/run.py [--only norm.cu] [--examples 200] [--processes 2]
 
 Each fault of table.py is planted in a copy of csrc/cuda; then the laws of the operations that it concerns are tried in
-the simulator until one is broken.  The score goes to docs/mutants.csv, which docs/mutants.md shows; --only changes its own
-lines there.
+the simulator until one is broken.  The score goes to docs/mutants.csv, which docs/mutants.md shows; --only changes its
+own lines there.
 """
 import argparse
 import csv
@@ -26,7 +26,8 @@ from mutants.table import CHECKS, MUTANTS, Mutant  # noqa: E402
 def planted(mutant, source):
     """The file's text with the fault in it.  Raises ValueError where the line is not there, or not only once."""
     head, after, rest = source.partition(mutant.after) if mutant.after else ("", "", source)
-    if mutant.line not in rest or mutant.line == mutant.replacement or not (mutant.after or rest.count(mutant.line) == 1):
+    found = mutant.line in rest if mutant.after else rest.count(mutant.line) == 1
+    if not found or mutant.line == mutant.replacement:
         raise ValueError(f"{mutant.file} holds {mutant.line!r} {rest.count(mutant.line)} times: change the table")
     return head + after + rest.replace(mutant.line, mutant.replacement, 1)
 
@@ -123,7 +124,8 @@ def main():
     survived = [m for m, found in results if not (found or m.harmless)]
     keep(results)
     for mutant, found in results:
-        print(f"{'caught  ' if found else 'survived'} {mutant.file}: {mutant.breaks} ({': '.join(found or ['nobody'])})")
+        end = "caught  " if found else "survived"
+        print(f"{end} {mutant.file}: {mutant.breaks} ({': '.join(found or ['nobody'])})")
     print(f"{sum(found is not None for _, found in results)} of {len(results)} caught, {len(survived)} got away")
     return bool(survived)
 

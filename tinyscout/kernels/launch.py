@@ -61,7 +61,7 @@ class Kernel:
         arguments = checked(self.name, self.types, arguments)
         if self.function is None:
             from tinyscout.simulator import run
-            run(self.ptx, self.name, *launch, arguments)
+            run(self.ptx, self.name, launch.grid, launch.block, launch.shared, arguments)
         else:
             start(self.function, self.name, launch, arguments)
 
