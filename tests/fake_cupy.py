@@ -3,6 +3,7 @@
 What a real CuPy would refuse (one array of each in an operation, or one of the card where NumPy wants its own), this
 one refuses as well, so a model that runs on it never mixes the two.
 """
+from time import perf_counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -86,6 +87,10 @@ def empty(shape, dtype=np.float32):
     return ndarray(np.empty(shape, dtype))
 
 
+def zeros(shape, dtype=np.float32):
+    return ndarray(np.zeros(shape, dtype))
+
+
 class RawModule:
     """What stands in the file is not a cubin here, but PTX: see the test."""
 
@@ -114,7 +119,38 @@ class CUDARuntimeError(RuntimeError):
     pass
 
 
+class Event:
+    """A moment on the card, which is known when somebody has waited for it, or for a later one."""
+
+    moment = None
+
+    def record(self):
+        self.moment, self.waited = perf_counter(), False
+        events.append(self)
+
+    def synchronize(self):
+        for event in events[:events.index(self) + 1]:
+            event.waited = True
+
+
+events: list = []
+
+
+def get_elapsed_time(begin, end):
+    """Milliseconds."""
+    if begin.moment is None or end.moment is None:
+        raise CUDARuntimeError("cudaErrorInvalidResourceHandle: invalid resource handle")
+    if not (begin.waited and end.waited):
+        raise CUDARuntimeError("cudaErrorNotReady: device not ready")
+    return 1e3 * (end.moment - begin.moment)
+
+
+__version__ = "14.0.0"
 cuda = SimpleNamespace(
-    Device=lambda: SimpleNamespace(compute_capability="90"), driver=SimpleNamespace(CUDADriverError=CUDADriverError),
-    runtime=SimpleNamespace(CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: 1),
+    Device=lambda: SimpleNamespace(compute_capability="90", id=0),
+    driver=SimpleNamespace(CUDADriverError=CUDADriverError), Event=Event, get_elapsed_time=get_elapsed_time,
+    runtime=SimpleNamespace(
+        CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: 1, memGetInfo=lambda: (1 << 30, 2 << 30),
+        driverGetVersion=lambda: 13010, runtimeGetVersion=lambda: 13000,
+        getDeviceProperties=lambda n: {"name": b"stand-in", "multiProcessorCount": 1, "totalGlobalMem": 2 << 30}),
     get_current_stream=lambda: SimpleNamespace(synchronize=lambda: None))

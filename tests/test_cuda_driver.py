@@ -75,3 +75,66 @@ except RuntimeError as error:
 else:
     raise SystemExit("no error")
 """)
+
+
+def test_the_benchmark_measures_who_is_right(tmp_path):
+    """Every kernel, launched again without waiting; a kernel that is wrong gets a line and no figure."""
+    pytest.importorskip("matplotlib")
+    run(f"""
+import json
+from tinyscout.cli import main
+swiglu = cuda.swiglu
+cuda.swiglu = lambda gate, up: swiglu(gate, up * 1.001)
+out, picture = {str(tmp_path / 'run.json')!r}, {str(tmp_path / 'run.png')!r}
+words = "bench --backend cuda --quick --groups float32 bfloat16 int4 --out".split()
+assert main([*words, out, "--plot", picture]) == 0
+report = json.load(open(out))
+found = report["cuda"]
+assert (found["card"]["card"], found["card"]["CUDA"], found["card"]["CuPy"]) == ("stand-in", 13000, "14.0.0")
+assert report["date"] and "commit" in report and "limits" not in report
+wrong = [note for note in found["notes"] if "is wrong" in note]
+assert len(wrong) == 1 and wrong[0].startswith("cuda is wrong and gets no figure: swiglu"), found["notes"]
+assert all("torch flash is not here" in note for note in found["notes"] if note not in wrong), found["notes"]
+rows = {{(row["name"], row["operation"], row["at"]): row for row in found["samples"]}}
+from tinyscout.bench.cuda import TINY, tasks
+expected = {{(name, task.case.name, task.case.at) for task in tasks(TINY, ("float32", "bfloat16", "int4"))
+            for name in task.who if task.case.name != "swiglu"}}
+assert {{row for row in expected ^ set(rows) if row[0] != "torch flash"}} == set()
+assert all(len(row["seconds"]) == 2 and min(row["seconds"]) > 0 for row in rows.values())
+""")
+
+
+def test_the_benchmark_launches_what_was_launched():
+    """Both kernels of an operation again, over the same arrays; and an operation that no kernel computed is refused."""
+    run("""
+from tinyscout.bench import card
+q, k, v = (cuda.asarray(np.ones(shape, np.float32)) for shape in [(1, 1, 2, 8), (1, 9, 1, 8), (1, 9, 1, 8)])
+launched = []
+plain = fake_cupy.RawModule.get_function
+from tinyscout.kernels import launch
+enqueue = launch.enqueue
+launch.enqueue = lambda function, *what: launched.append(function) or enqueue(function, *what)
+result, again = card.recorded(cuda.grouped_query_attention, (q, k, v))
+np.testing.assert_array_equal(result, 1)
+assert len(launched) == 2
+fake_cupy.cuda.get_current_stream = None                        # nobody waits
+again()
+assert launched[2:] == launched[:2] and launched[0] is not launched[1]
+try:
+    card.recorded(cuda.rms_norm, (cuda.asarray(np.ones((2, 4))),))          # float64
+except RuntimeError as error:
+    assert str(error) == "no kernel was launched for rms_norm: there is nothing to measure"
+else:
+    raise SystemExit("no error")
+""")
+
+
+def test_too_little_memory_is_one_line():
+    said = run("""
+import contextlib, io
+from tinyscout.cli import main
+with contextlib.redirect_stderr(io.StringIO()) as said:
+    assert main(["bench", "--backend", "cuda"]) == 2
+print(said.getvalue(), end="")
+""")
+    assert said == "tinyscout: not enough memory: this takes 6.7 GB on the GPU, and 1.1 GB are free there\n"

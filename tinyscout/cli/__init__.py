@@ -1,6 +1,6 @@
 """The command `tinyscout`: one file per subcommand, and here what they share: arguments, errors, exit codes.
 
-Exit codes: 0 done, 1 the answer is no (a law failed, a tensor is missing), 2 bad input, 130 interrupted.
+Exit codes: 0 done, 1 the answer is no (a law failed, a tensor or a GPU is missing), 2 bad input, 130 interrupted.
 """
 import argparse
 import importlib

@@ -1,4 +1,4 @@
-"""Measure tokens a second and single operations, beside transformers and llama.cpp."""
+"""Measure tokens a second and single operations, beside transformers and llama.cpp; or the kernels of a GPU."""
 import datetime
 import importlib
 import importlib.util
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import tinyscout
-from tinyscout.cli import above_zero, terminal
+from tinyscout.cli import above_zero, complain, terminal
 from tinyscout.model import BACKENDS
 
 EXAMPLE = """\
@@ -17,6 +17,7 @@ examples:
   tinyscout bench                                     many minutes, 16 GB of memory and 4 GB of disk
   tinyscout bench --models --groups int8 int4         whole models, quantized
   tinyscout bench --operations                        each operation beside the machine's limits
+  tinyscout bench --backend cuda --plot run.png       each CUDA kernel on this machine's GPU
   tinyscout bench --quick --peers none                seconds
   tinyscout bench --out run.json --plot run.png"""
 
@@ -28,7 +29,8 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 def arguments(sub):
     parts = sub.add_argument_group("what to measure (default: models and operations)")
     parts.add_argument("--models", action="store_true", help="whole models: reading a prompt and writing tokens")
-    parts.add_argument("--operations", action="store_true", help="single operations at Scout's sizes")
+    parts.add_argument("--operations", action="store_true",
+                       help="single operations at Scout's sizes; with --backends cuda on a GPU")
     parts.add_argument("--tokenizer", action="store_true", help="cutting text into tokens")
     sub.add_argument("--groups", nargs="+", default=list(GROUPS), choices=GROUPS,
                      help="forms of the weights; each is compared among its own")
@@ -37,7 +39,8 @@ def arguments(sub):
     sub.add_argument("--context", type=above_zero, nargs="+", default=[512, 4096], metavar="N",
                      help="tokens already read when decoding begins")
     sub.add_argument("--repeats", type=above_zero, default=5, metavar="N", help="samples of each (%(default)s)")
-    sub.add_argument("--backends", nargs="+", default=["numpy", "c"], choices=list(BACKENDS), help="of ours")
+    sub.add_argument("--backends", "--backend", nargs="+", default=["numpy", "c"], choices=list(BACKENDS),
+                     help="of ours (numpy c); cuda alone measures each of its kernels on this machine's GPU")
     sub.add_argument("--peers", nargs="+", default=["transformers", "llama.cpp"],
                      choices=["transformers", "llama.cpp", "none"], help="whom to compare with")
     sub.add_argument("--threads", type=above_zero, metavar="N", help="for all of them; default: one per processor")
@@ -45,7 +48,7 @@ def arguments(sub):
     sub.add_argument("--gguf-dir", type=Path, metavar="DIR",
                      help="where llama.cpp's files stand while they are used; default: the usual temporary directory")
     sub.add_argument("--out", type=Path, metavar="FILE.json", help="write everything that was measured")
-    sub.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the models' figures")
+    sub.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the models' figures, or the GPU's")
     sub.add_argument("--quick", action="store_true", help="a tiny model and few samples, to see that it works")
 
 
@@ -53,33 +56,61 @@ def run(args):
     if args.threads and any(os.environ.get(name) != str(args.threads) for name in THREADS):
         return again(args)
     check(args)
+    if "cuda" in wanted(args) and no_gpu():
+        complain(f"no GPU here: {no_gpu()}; `tinyscout profile` counts what a kernel does without one")
+        return 1
     from tinyscout.machine import better, commit, cores, limits, machine
 
     args.threads = args.threads or cores()
     chosen = {**vars(args), **(QUICK if args.quick else {})}
     report = {"tinyscout": tinyscout.__version__, "date": datetime.datetime.now().isoformat(timespec="seconds"),
-              "commit": commit(), "machine": machine(), "threads": args.threads, "limits": limits(args.threads)}
+              "commit": commit(), "machine": machine(), "threads": args.threads}
+    host = wanted(args) != ["cuda"]
+    if host:
+        report["limits"] = limits(args.threads)
     found = {name: part(chosen) for name, part in PARTS.items() if name in wanted(args)}
-    report["limits"] = better(report["limits"], limits(args.threads))       # a quiet moment may come only now
     console = terminal()
-    show_machine(report, console)
+    if host:
+        report["limits"] = better(report["limits"], limits(args.threads))   # a quiet moment may come only now
+        show_machine(report, console)
     for name, result in found.items():
         part = importlib.import_module(f"tinyscout.bench.{name}")
-        if hasattr(part, "summary"):
+        if "summary" not in result and hasattr(part, "summary"):
             result["summary"] = part.summary(result, report["limits"])
         report[name] = result
         part.show(result, console)
     if args.out:
         args.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if args.plot:
-        from tinyscout.bench.plot import plot
-        plot(report["models"], args.plot)
+        from tinyscout.bench.plot import plot, plot_card
+        if "models" in report:
+            plot(report["models"], args.plot)
+        else:
+            plot_card(report["cuda"], args.plot)
     return 0
 
 
 def wanted(args):
-    """The parts that were asked for."""
-    return [name for name in PARTS if getattr(args, name)] or ["models", "operations"]
+    """The parts that were asked for; single operations of CUDA are a part of their own."""
+    parts = [name for name in ("models", "operations", "tokenizer") if getattr(args, name)]
+    others = [name for name in args.backends if name != "cuda"]
+    if not parts:
+        parts = ["models", "operations"] if others else ["operations"]
+    if "operations" in parts and "cuda" in args.backends:
+        parts.append("cuda")
+    return [name for name in PARTS if name in parts and (others or name != "operations")]
+
+
+def no_gpu():
+    """Why none can be used, or None."""
+    from tinyscout.kernels import device  # which takes its time to look for one
+    if device.cupy is not None:
+        return None
+    if os.environ.get("TINYSCOUT_CUDA") == "simulator":
+        return "TINYSCOUT_CUDA says simulator"
+    if importlib.util.find_spec("cupy") is None:
+        return "CuPy is missing (pip install 'tinyscout[cuda,cuda13]')"
+    return "CuPy sees none"
 
 
 def check(args):
@@ -89,8 +120,8 @@ def check(args):
             raise FileNotFoundError(f"{file.parent} is not a directory")
     if args.gguf_dir and not args.gguf_dir.is_dir():
         raise FileNotFoundError(f"{args.gguf_dir} is not a directory")
-    if args.plot and "models" not in wanted(args):
-        raise ValueError("--plot draws the models' figures: ask for --models too")
+    if args.plot and not {"models", "cuda"} & set(wanted(args)):
+        raise ValueError("--plot draws the models' figures or a GPU's: ask for --models too")
     if args.plot and importlib.util.find_spec("matplotlib") is None:
         raise RuntimeError("--plot needs matplotlib: pip install matplotlib")
 
@@ -103,7 +134,13 @@ def models(chosen):
 
 def operations(chosen):
     from tinyscout.bench.operations import SCOUT, TINY, measure
-    return measure(TINY if chosen["quick"] else SCOUT, chosen["backends"], chosen["repeats"], chosen["groups"])
+    backends = [name for name in chosen["backends"] if name != "cuda"]
+    return measure(TINY if chosen["quick"] else SCOUT, backends, chosen["repeats"], chosen["groups"])
+
+
+def cuda(chosen):
+    from tinyscout.bench.cuda import SCOUT, TINY, measure
+    return measure(TINY if chosen["quick"] else SCOUT, chosen["repeats"], chosen["groups"])
 
 
 def tokenizer(chosen):
@@ -111,7 +148,7 @@ def tokenizer(chosen):
     return measure(chosen["megabytes"], chosen["repeats"], chosen["peers"] != ["none"])
 
 
-PARTS = {"models": models, "operations": operations, "tokenizer": tokenizer}
+PARTS = {"models": models, "operations": operations, "cuda": cuda, "tokenizer": tokenizer}
 
 
 def again(args):

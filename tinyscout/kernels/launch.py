@@ -117,12 +117,17 @@ def on_card(path, name):
         return cupy.RawModule(path=file.name).get_function(name)
 
 
-def start(function: Any, name, launch, arguments):
+def start(function, name, launch, arguments):
     """Launch on the card, and wait: so that an error is raised here and not somewhere later."""
     try:
-        if launch.shared > LARGE:
-            function.max_dynamic_shared_size_bytes = launch.shared
-        function(launch.grid, launch.block, tuple(arguments), shared_mem=launch.shared)
+        enqueue(function, launch, arguments)
         cupy.cuda.get_current_stream().synchronize()
     except (cupy.cuda.driver.CUDADriverError, cupy.cuda.runtime.CUDARuntimeError) as error:
         raise RuntimeError(f"{name} with {launch} failed: {error}") from error
+
+
+def enqueue(function: Any, launch, arguments):
+    """Launch on the card, and do not wait."""
+    if launch.shared > LARGE:
+        function.max_dynamic_shared_size_bytes = launch.shared
+    function(launch.grid, launch.block, tuple(arguments), shared_mem=launch.shared)
