@@ -138,3 +138,18 @@ with contextlib.redirect_stderr(io.StringIO()) as said:
 print(said.getvalue(), end="")
 """)
     assert said == "tinyscout: not enough memory: this takes 6.7 GB on the GPU, and 1.1 GB are free there\n"
+
+
+def test_the_cards_clock():
+    """Seconds of one call: those of the copying before them are not among them, and copies of the inputs take turns."""
+    run("""
+from time import sleep
+from tinyscout.bench.card import Clock
+clock, called = Clock(1 << 16), []
+clock.copy = lambda: called.append("copy") or sleep(0.001)
+clock.copies = 2
+taken = clock.seconds([lambda: called.append("a") or sleep(0.05), lambda: called.append("b") or sleep(0.05)], 3)
+assert called == ["copy", "copy", "a", "b", "a"]
+assert 0.05 <= taken < 0.15, taken
+assert set(clock.limits(16)) == {"bytes per second", "float32 operations per second", "bfloat16 operations per second"}
+""")
