@@ -15,6 +15,7 @@ if not PLACE.exists():
 sys.path.insert(0, str(PLACE))
 import cuda_counts  # noqa: E402
 
+
 @pytest.mark.parametrize("counted", [cuda_counts.linear, cuda_counts.attention])
 def test_tensor_core_kernels_waste_no_pass_over_shared_or_global_memory(counted):
     """No two lanes want different words of one bank, and every sector that is fetched is used."""
