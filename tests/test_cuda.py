@@ -18,10 +18,10 @@ except RuntimeError as error:
     pytest.skip(str(error), allow_module_level=True)
 
 SOURCES = sorted(nvrtc.SOURCES.glob("*.cu"))
-REGISTERS = {       # a thread has at most so many: half as many would let twice as many threads share a processor
-    "attention.cu": 96, "attention_2.cu": 168, "attention_3.cu": 255, "linear_2.cu": 128, "linear_3.cu": 168,
-    "linear_bits.cu": 96, "linear_rows.cu": 64, "moe.cu": 168,
-}
+# The most registers that a kernel of the file needs for a thread, of 255 that it can have.  A few more are nothing; a
+# jump is a loop that no longer unrolls, or a thread that keeps too much: half as many threads fit on a processor then.
+REGISTERS = {"attention.cu": 96, "attention_2.cu": 176, "attention_3.cu": 255, "linear.cu": 72, "linear_2.cu": 136,
+             "linear_3.cu": 144, "linear_bits.cu": 104, "moe.cu": 168}
 
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_90a"])

@@ -214,7 +214,7 @@ static void feed_forward_block(const decoder *m, const layer *l, shared *s, own 
         swiglu(o->row + (size_t) c * widest(m), s->gate + (size_t) c * F, s->up + (size_t) c * F, 1, F);
         ready(o, m, c, F, (c ? &l->w_down : &l->down)->scales != NULL);
     }
-    for (int first, last; take(next, &l->down, F, D, &first, &last);)
+    for (int first, last; take(next, l->E ? &l->w_down : &l->down, F, D, &first, &last);)
         for (int c = 0; c < ways; c++) {
             few_rows(s->y, o->row + (size_t) c * widest(m), &o->bytes[c], c ? &l->w_down : &l->down, c ? chosen[c - 1] : 0,
                      1, F, D, first, last);

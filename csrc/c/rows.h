@@ -101,7 +101,7 @@ static int take(atomic_int *next, const matrix *w, int I, int O, int *first, int
     int64_t bytes = (int64_t) I * O * (w->kind == F32 ? 32 : w->kind == INT8 ? 8 : w->kind == INT4 ? 4 : 16) / 8;
     int64_t shares = threads() * ((bytes + threads() * SHARE - 1) / (threads() * SHARE));
     int share = (int) ((O + shares - 1) / shares);
-    if (!w->scales && w->in != 1 && share < 512) share = 512;       // runs along a row should be long
+    if (!w->scales && w->in != 1 && share < 256) share = 256;       // runs along a row should be long
     share = (share + COLUMNS - 1) / COLUMNS * COLUMNS;              // whole tiles and vectors
     *first = atomic_fetch_add_explicit(next, 1, memory_order_relaxed) * share;
     *last = O - *first < share ? O : *first + share;
