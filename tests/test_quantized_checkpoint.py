@@ -16,7 +16,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import tinyscout
-from tinyscout import disk
+from tinyscout import disk, reference
 from tinyscout.checkpoint import save_checkpoint
 from tinyscout.cli import main
 from tinyscout.config import mini, plan
@@ -193,7 +193,7 @@ def test_writing_with_few_bits(tmp_path, capsys, kv):
     config = replace(mini(vision=False, vocab_size=tokenizer.vocab_size, hidden_dim=64),
                      bos_id=ids["<|begin_of_text|>"], stop_ids=(ids["<|eot|>"],))
     few = quantize_weights(init(config), 8)
-    tinyscout.save(tinyscout.Model(config, few, tokenizer, None), tmp_path)
+    tinyscout.save(tinyscout.Model(config, few, tokenizer, reference), tmp_path)
     assert main(["generate", "the sea", "--model", str(tmp_path), "--max-tokens", "3", "--kv", kv, "--quiet"]) == 0
     assert capsys.readouterr().out
 
