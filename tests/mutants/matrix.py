@@ -127,7 +127,8 @@ MATRIX = [
     # rows.cuh
     ("rows.cuh", "rows past the end are written", "if (r < rows && lane == 0) out", "if (lane == 0) out"),
     ("rows.cuh", "a barrier that some warps never reach", "__syncthreads();\n    if (warp >= rows || o >= O) return;",
-     "if (warp >= rows || o >= O) return;\n    __syncthreads();"),
+     "if (warp >= rows || o >= O) return;\n    __syncthreads();", "",
+     "a barrier waits until each thread has come or has returned, and by then all parts are written"),
     ("rows.cuh", "one warp's part is left out", "other = 0; other < WARPS", "other = 1; other < WARPS"),
     ("rows.cuh", "no barrier before the parts are joined", "    __syncthreads();\n", ""),
     ("rows.cuh", "inputs beyond the last", "i < I ? widened(w[i * in + o]) : 0.0f", "widened(w[i * in + o])"),

@@ -8,6 +8,8 @@ from functools import partial
 from types import ModuleType
 from typing import NamedTuple
 
+import numpy as np
+
 from mutants.matrix import MATRIX
 
 
@@ -57,6 +59,10 @@ HALF_LINEAR = (
     ("test_a_product_in_half_precision_is_off_by_its_rounding",
      lambda m: [(*size, turned, bias) for size in m.LINEAR for turned in (False, True) for bias in (False, True)]),
 )
+FEW_BITS = (
+    ("test_few_bits_are_multiplied_as_what_they_stand_for",
+     lambda m: [(N, bits, group, np.float32) for N in (1, 17) for bits in (8, 4) for group in (32, 128)]),
+)
 EDGES = (("test_attention_at_the_edges", lambda m: [("cuda", size) for size in m.ATTENTION]),)
 ATTENTION, LINEAR = ("grouped_query_attention", "attention"), ("linear",)
 CHECKS = {
@@ -66,7 +72,7 @@ CHECKS = {
     "attention_1.cu": Check(ATTENTION, "grouped_query_attention_1"),
     "attention_2.cu": Check(ATTENTION, "grouped_query_attention_2"),
     "attention_3.cu": Check((), functions=HALF_ATTENTION),
-    "bits.cuh": Check(("quantize",)),
+    "bits.cuh": Check(("quantize",), functions=FEW_BITS),
     "embed.cu": Check(("embed", "linear")),
     "fusion.cu": Check(("fuse", "fusion")),
     "linear_1.cu": Check(LINEAR, "linear_1"),
