@@ -11,10 +11,12 @@ shares = st.sampled_from([0.01, 0.3, 0.5, 0.9, 1.0])
 
 @st.composite
 def top_k_inputs(draw):
-    """Scores all different, or whole numbers, among which many are equal and zero has either sign."""
-    V = draw(lengths)
-    logits = normal(draw(generators()), draw(few), V, size=3)
-    return np.round(logits) if draw(st.booleans()) else logits, draw(st.integers(1, 2 * V))
+    """Scores all different, whole numbers with many equal and zero of either sign, or neighbouring floats."""
+    rng, V, kind = draw(generators()), draw(lengths), draw(st.sampled_from(["different", "whole", "neighbours"]))
+    logits = normal(rng, draw(few), V, size=3)
+    if kind == "neighbours":
+        logits = (1 + EPS * rng.integers(0, 8, logits.shape)).astype(np.float32)
+    return np.round(logits) if kind == "whole" else logits, draw(st.integers(1, 2 * V))
 
 
 @st.composite
@@ -24,10 +26,10 @@ def top_p_inputs(draw):
     move the cut.
     """
     rng, V, N, p = draw(generators()), draw(lengths), draw(few), draw(shares)
-    x = rng.dirichlet(np.full(V, 0.3), N)
     if draw(st.booleans()):
-        return (rng.multinomial(64, x) / 64).astype(np.float32), p
-    x = x.astype(np.float32)
+        whole = 1 << (2 * V).bit_length()
+        return (rng.multinomial(whole, np.full(V, 1 / V), N) / whole).astype(np.float32), p
+    x = rng.dirichlet(np.full(V, 0.3), N).astype(np.float32)
     before = np.cumsum(-np.sort(-x.astype(np.float64), axis=-1), axis=-1)
     assume((np.abs(before - p) > 1e-4)[:, :-1].all())
     return x, p
@@ -37,8 +39,11 @@ def top_p_inputs(draw):
 def sample_inputs(draw):
     rng = draw(generators())
     uniform = draw(st.sampled_from([0.0, rng.random()]))        # zero must not draw a token of no probability
-    return (normal(rng, draw(lengths), size=3), uniform, draw(st.sampled_from([0.0, 1e-320, 0.6, 1.0, 2.0])),
-            draw(st.sampled_from([None, 1, 5])), draw(st.sampled_from([None, 0.9])))
+    logits = normal(rng, draw(lengths), size=3)
+    k, p = draw(st.sampled_from([None, 1, 5])), draw(st.sampled_from([None, 0.9]))
+    if p is None and draw(st.booleans()):
+        logits = np.round(logits)                               # equals, and zero with either sign
+    return logits, uniform, draw(st.sampled_from([0.0, 1e-320, 0.6, 1.0, 2.0])), k, p
 
 
 def the_best_k_stay(ops, logits, k):
