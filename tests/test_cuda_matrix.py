@@ -1,11 +1,11 @@
 """The numbered CUDA kernels and the overlay's products, at the sizes where tiles, warps and chunks end."""
 import importlib.util
 from itertools import product
-from types import ModuleType
 
 import ml_dtypes
 import numpy as np
 import pytest
+from overlay import overlay
 
 if importlib.util.find_spec("nvidia") is None:
     pytest.skip("CUDA kernels need NVIDIA's compiler: pip install 'tinyscout[cuda]'", allow_module_level=True)
@@ -19,13 +19,6 @@ VERSIONS = {name: (operation, f) for operation, found in cuda_versions.versions(
 SINGLE = [name for name in VERSIONS if not name.endswith("_3")]
 SLOW = {"linear: a long sum does not drift": 1}          # 5120 inputs take the simulator seconds
 HELD = [(name, case) for name in SINGLE for case in laws.CASES if VERSIONS[name][0] in case.operations]
-
-
-def overlay(operation, function):
-    """The reference with one name replaced."""
-    module = ModuleType("overlay")
-    vars(module).update({name: getattr(reference, name) for name in reference.__all__}, **{operation: function})
-    return module
 
 
 @pytest.mark.parametrize(("name", "case"), HELD, ids=[f"{name}-{case.name}".replace(" ", "_") for name, case in HELD])

@@ -1,8 +1,8 @@
 """The numbered kernels, from slow to fast: each obeys every law of its operation."""
-from types import ModuleType
 
 import numpy as np
 import pytest
+from overlay import overlay
 
 from tinyscout import laws, reference
 from tinyscout.bench import operations
@@ -11,13 +11,6 @@ c = pytest.importorskip("tinyscout.kernels.c")
 VERSIONS = {name: (operation, kernel) for operation, found in c.versions().items() for name, kernel in found.items()}
 HELD = [(name, case) for name, (operation, _) in VERSIONS.items() for case in laws.CASES
         if operation in case.operations]
-
-
-def overlay(operation, function):
-    """The reference with one name replaced."""
-    module = ModuleType("overlay")
-    vars(module).update({name: getattr(reference, name) for name in reference.__all__}, **{operation: function})
-    return module
 
 
 @pytest.mark.parametrize(("name", "case"), HELD, ids=[f"{name}-{case.name}".replace(" ", "_") for name, case in HELD])

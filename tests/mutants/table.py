@@ -5,10 +5,10 @@ cannot make a difference says why: it is `harmless`.
 """
 import importlib
 from functools import partial
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
+from overlay import overlay
 
 from mutants.matrix import MATRIX
 
@@ -38,9 +38,7 @@ class Check(NamedTuple):
             return cuda
         from tinyscout.kernels.cuda_versions import versions
         operation = next(name for name, found in versions().items() if self.version in found)
-        mine = ModuleType("mine")
-        vars(mine).update({**vars(cuda), operation: versions()[operation][self.version]})
-        return mine
+        return overlay(operation, versions()[operation][self.version], cuda)
 
     def tests(self):
         """(name, function) of each test with its parameters."""
