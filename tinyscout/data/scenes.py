@@ -3,7 +3,7 @@
 A Scene is a description; `scene` draws one at random, `draw` paints it.  Places and sizes are fractions of the side.
 """
 import math
-from functools import lru_cache
+from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -20,8 +20,11 @@ GAP, OFF = 0.02, 0.05                                   # between two things, at
 PLACES = ("top left", "top", "top right", "left", "middle", "right", "bottom left", "bottom", "bottom right")
 MOST = 5                                                # things that are drawn at random at once
 LEVELS = 6                                              # heights that a bar may have
-STARTS, VOWELS, ENDS = "BDHLMNPRSTVZ", "AEIOU", "BDLMNPRST"     # of a word of three letters
+STARTS, VOWELS, ENDS = "BDHLNPRSTVZ", "AEIOU", "BDLNPRST"       # of a word of three letters
 KINDS = ("things", "number", "word", "chart")
+DIGITS = (0.05, 0.25, 0.7)                              # how often a number has one, two or three of them
+BARS = (2, 3, 4)
+HELD_OUT = 16                                           # one scene in so many is kept for tests
 SMOOTH = 4                                              # drawn so much larger, then reduced
 
 
@@ -57,11 +60,11 @@ def scene(rng, kind):
     if kind == "things":
         return Scene(kind, ground, things(rng, int(rng.integers(1, MOST + 1))))
     if kind == "chart":
-        n = int(rng.integers(2, 5))
+        n = pick(rng, BARS)
         colours, heights = shuffled(rng, COLOURS, n), shuffled(rng, range(1, LEVELS + 1), n)
         return Scene(kind, ground, bars=tuple(zip(colours, heights, strict=True)))
     if kind == "number":
-        digits = 1 + int(rng.choice(3, p=(0.1, 0.3, 0.6)))
+        digits = 1 + int(rng.choice(len(DIGITS), p=DIGITS))
         text = str(rng.integers(10 ** (digits - 1) if digits > 1 else 0, 10 ** digits))
     elif kind == "word":
         start, vowel = pick(rng, STARTS), pick(rng, VOWELS)
@@ -110,8 +113,20 @@ def gist(scene):
 
 
 def held_out(scene):
-    """Is the scene for tests only?  A hash of its gist decides, for one gist in 16: bool."""
-    return blake2b(gist(scene).encode(), digest_size=1).digest()[0] % 16 == 0
+    """Is the scene for tests only?  A hash of its gist decides, for one gist in HELD_OUT: bool."""
+    return blake2b(gist(scene).encode(), digest_size=1).digest()[0] % HELD_OUT == 0
+
+
+@cache
+def chance(kind, held_out_only):
+    """How often the most frequent number or word is drawn, among the scenes that are held out or the others: float."""
+    if kind == "number":
+        odds = {str(n): DIGITS[len(str(n)) - 1] / (10, 90, 900)[len(str(n)) - 1] for n in range(1000)}
+    else:
+        odds = {start + vowel + end: 1 / len(ENDS.replace(start, ""))
+                for start in STARTS for vowel in VOWELS for end in ENDS.replace(start, "")}
+    odds = {text: odd for text, odd in odds.items() if held_out(Scene(kind, "", text=text)) == held_out_only}
+    return max(odds.values()) / sum(odds.values())
 
 
 # ---- drawing
@@ -131,7 +146,7 @@ def draw(scene, size=64):
     picture = picture.reduce(SMOOTH)
     if scene.text:              # letters come with smooth edges
         middle = [(0.5 + step) * size for step in scene.shift]
-        font = _font("MOM" if scene.kind == "word" else "8" * len(scene.text), size)
+        font = _font("NOD" if scene.kind == "word" else "8" * len(scene.text), size)
         ImageDraw.Draw(picture).text(middle, scene.text, COLOURS[scene.colour], font, anchor="mm",
                                      stroke_width=size // 64)
     return picture
