@@ -71,6 +71,7 @@ def configs(draw):
         rope_scaling=draw(st.none() | scaling), temperature=draw(st.booleans()),
         temperature_floor=draw(size | positive),
         temperature_scale=draw(st.floats(0, 1)), tied=draw(st.booleans()), max_positions=draw(size))
+    decoder = replace(decoder, qk_norm_nope=decoder.qk_norm and draw(st.booleans()))
     d, shuffle, cells = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 3))
     eye = VisionConfig(dim=8 * d, n_heads=2, n_layers=draw(size), hidden_dim=8 * d * shuffle ** 2,
                        adapter_dim=draw(size), tile_size=7 * shuffle * cells, patch_size=7, shuffle=shuffle,
@@ -272,7 +273,7 @@ def test_damaged_config_is_read_or_refused_in_one_line(data):
 
 @pytest.mark.parametrize("changes", [
     {"dim": 0}, {"dim": 8.0}, {"dim": "8"}, {"dim": True}, {"chunk": 0}, {"rope_theta": float("nan")}, {"layers": ()},
-    {"n_heads": 3}, {"head_dim": 3}, {"top_k": 5}, {"tied": None}, {"rope_scaling": RopeScaling(factor=0.0)}])
+    {"n_heads": 3}, {"head_dim": 3}, {"top_k": 5}, {"tied": None}, {"qk_norm": False, "qk_norm_nope": True}, {"rope_scaling": RopeScaling(factor=0.0)}])
 def test_config_refuses(changes):
     with pytest.raises(ValueError, match=r"\w"):
         mini(**changes)

@@ -1,4 +1,5 @@
 """A token in one call of C is a token op by op: in every form of weights and cache, and with any number of threads."""
+from dataclasses import replace
 from types import SimpleNamespace
 
 import ml_dtypes
@@ -101,6 +102,16 @@ def test_a_row_of_nan_stays_one(weights):
         w = w._replace(text=w.text._replace(embedding=embedding))
         scores, _ = read(w, "float32", c, start=8, tokens=np.array([1, 2, 3, 4, 5, 6, 8, 9, 7]))
         assert np.isnan(scores[-1]).all()
+
+
+def test_a_norm_in_nope_layers_is_not_for_one_call(weights):
+    """C does not know it: such a model goes op by op, and token by token is the whole text at once."""
+    config = replace(CONFIG, text=replace(CONFIG.text, qk_norm_nope=True))
+    cache, at_once = Cache(config.text), scout.forward(TOKENS, (), weights, config, ops=c)
+    scout.forward(TOKENS[:64], (), weights, config, cache, c)
+    scores = [scout.forward([token], (), weights, config, cache, c)[0] for token in TOKENS[64:]]
+    assert cache.prepared is None
+    assert np.abs(scores - at_once[64:]).max() < 1e-5 * np.abs(at_once).max()
 
 
 def test_other_weights_with_the_same_cache(weights):

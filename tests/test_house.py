@@ -16,7 +16,7 @@ FLOORS = [                      # each may import from its own floor and from th
     {"config", "progress", "reference", "simulator", "machine"},
     {"weights", "cache", "tokenizer", "vocabulary", "image", "hf", "files", "names", "disk", "budget"},
     {"text", "text_backward", "vision", "vision_backward", "chat", "checkpoint", "kernels"},
-    {"scout", "learn"},
+    {"scout", "learn", "longcontext"},
     {"generate", "train", "data", "laws", "quantize"},
     {"model"},
     {"bench", "cli", "__main__", "__init__"},

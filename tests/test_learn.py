@@ -15,6 +15,9 @@ CONFIGS = {
     "maverick": mini(layers=plan(4, moe_every=2), qk_norm=False, rope_scaling=None),
     "two experts": mini(vision=False, top_k=2, temperature_floor=2.0),
     "other layers": mini(False, temperature=False, layers=(Layer(False, False, False), Layer(True, False, True))),
+    "rope everywhere": mini(False, layers=(Layer(True, False, False),) * 2),
+    "global with rope": mini(False, layers=(Layer(True, True, False), Layer(True, False, False))),
+    "a norm everywhere": mini(False, qk_norm_nope=True, layers=plan(2, nope_every=2)),
     "tied": mini(vision=False, tied=True, layers=plan(1)),
 }
 

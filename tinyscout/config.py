@@ -71,7 +71,8 @@ class TextConfig:
     dense_dim: int = 16_384                     # F of a layer without experts
     layers: tuple[Layer, ...] = plan(48)
     norm_eps: float = 1e-5
-    qk_norm: bool = True                        # on RoPE layers only
+    qk_norm: bool = True                        # on RoPE layers
+    qk_norm_nope: bool = False                  # and on NoPE layers, which no released Llama 4 has
     rope_theta: float = 500_000.0
     rope_scaling: RopeScaling | None = RopeScaling()    # noqa: RUF009 (a tuple)
     chunk: int = 8192                           # tokens
@@ -91,6 +92,7 @@ class TextConfig:
         _require(self.n_heads % self.n_kv_heads == 0,
                  f"{self.n_heads} query heads do not share {self.n_kv_heads} key/value heads evenly")
         _require(self.head_dim % 2 == 0, f"RoPE turns pairs of channels: head_dim {self.head_dim} is odd")
+        _require(self.qk_norm or not self.qk_norm_nope, "a QK norm on NoPE layers alone is not known here")
         _require(self.top_k <= self.n_experts, f"cannot choose {self.top_k} of {self.n_experts} experts")
 
 

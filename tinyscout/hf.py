@@ -25,6 +25,7 @@ IMAGE_IDS = [("patch_id", "image_token_index", 200_092), ("image_start_id", "boi
              ("image_end_id", "eoi_token_index", 200_081)]
 SCALING_FIELDS = [("factor", "factor"), ("low", "low_freq_factor"), ("high", "high_freq_factor"),
                   ("original", "original_max_position_embeddings")]
+EVERYWHERE = "everywhere"   # our use_qk_norm where NoPE layers have it too: no flag, so that transformers refuses it
 # Options that no Llama 4 uses: another value is refused rather than answered with other numbers.
 TEXT_FIXED = {"hidden_act": "silu", "attention_bias": False}
 VISION_FIXED = {"hidden_act": "gelu", "vision_feature_select_strategy": "default", "multi_modal_projector_bias": False}
@@ -104,6 +105,8 @@ def _text_from(c):
     f["chunk"] = 8192 if f["chunk"] is None else f["chunk"]             # then no layer is chunked
     if is_number(f["temperature"], int):
         f["temperature"] = f["temperature"] != 0                        # the first Scout's config.json says 4
+    if f["qk_norm"] == EVERYWHERE:
+        f |= {"qk_norm": True, "qk_norm_nope": True}
     theta, scaling = _rope_from(c)
     return TextConfig(**f, layers=_layers_from(c), rope_theta=theta, rope_scaling=scaling)
 
@@ -195,6 +198,7 @@ def _text_to(c):
     floor = c.temperature_floor
     return {
         **{theirs: getattr(c, ours) for ours, theirs, _ in TEXT_FIELDS}, **TEXT_FIXED,
+        "use_qk_norm": EVERYWHERE if c.qk_norm_nope else c.qk_norm,
         "floor_scale": int(floor) if floor == int(floor) else floor,    # transformers insists on an int
         "num_hidden_layers": len(c.layers), "rope_theta": c.rope_theta, "rope_scaling": scaling,
         "no_rope_layers": [int(layer.rope) for layer in c.layers],

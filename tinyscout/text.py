@@ -15,18 +15,26 @@ class Places(NamedTuple):
     start: int              # position of the first of them
     cos: Any                # (T, d/2), for RoPE layers
     sin: Any                # (T, d/2)
-    temperature: Any        # (T, 1, 1), for NoPE layers, or None where it is off
+    temperature: Any        # (T, 1, 1) or (B, T, 1, 1), for NoPE layers, or None where it is off
 
 
 def places(start, T, config, like, ops=reference):
     """The positions start .. start + T - 1 as every layer wants them, in the dtype of `like`."""
-    positions = np.arange(start, start + T)
-    angles = ops.rope_angles(positions, config.head_dim, config.rope_theta, config.rope_scaling)
+    return places_at(np.arange(start, start + T), config, like, ops)
+
+
+def places_at(positions, config, like, ops=reference):
+    """Any positions as every layer wants them, in the dtype of `like`.
+
+    positions (T,) int, or (B, T) of whole chunks side by side: RoPE sees differences only, and gets those of the first
+    """
+    row = positions if positions.ndim == 1 else positions[0]
+    angles = ops.rope_angles(row, config.head_dim, config.rope_theta, config.rope_scaling)
     cos, sin = (ops.asarray(a.astype(like.dtype)) for a in angles)
     if not config.temperature:
-        return Places(start, cos, sin, None)
+        return Places(int(row[0]), cos, sin, None)
     t = ops.attention_temperature(positions, config.temperature_floor, config.temperature_scale)
-    return Places(start, cos, sin, ops.asarray(t.astype(like.dtype)[:, None, None]))
+    return Places(int(row[0]), cos, sin, ops.asarray(t.astype(like.dtype)[..., None, None]))
 
 
 def heads(x, w, config, ops=reference):
@@ -35,15 +43,29 @@ def heads(x, w, config, ops=reference):
     return [ops.linear(x, matrix).reshape(B, T, -1, config.head_dim) for matrix in (w.w_q, w.w_k, w.w_v)]
 
 
+def turned(x, layer, where, config, ops=reference):
+    """What a layer's kind does to queries and to keys alike.  x (B, T, heads, d)  ->  the same."""
+    if layer.rope:
+        x = ops.apply_rope(x, where.cos, where.sin)
+    if normed(layer, config):
+        x = ops.rms_norm(x, None, config.norm_eps)  # per head and without weights
+    return x
+
+
+def normed(layer, config):
+    """Does a layer norm its queries and keys?"""
+    return config.qk_norm if layer.rope else config.qk_norm_nope
+
+
+def sharpened(q, layer, where):
+    """A NoPE layer's queries (B, T, H, d) by the temperature of their places; the keys in a cache stay valid."""
+    return q if layer.rope or where.temperature is None else q * where.temperature
+
+
 def placed(q, k, layer, where, config, ops=reference):
     """What a layer's kind does to its queries and keys.  q (B, T, H, d), k (B, T, K, d)  ->  the same."""
-    if layer.rope:
-        q, k = ops.apply_rope(q, where.cos, where.sin), ops.apply_rope(k, where.cos, where.sin)
-        if config.qk_norm:                          # per head and without weights
-            q, k = ops.rms_norm(q, None, config.norm_eps), ops.rms_norm(k, None, config.norm_eps)
-    elif where.temperature is not None:
-        q = q * where.temperature                   # only the query: the keys in the cache stay valid
-    return q, k
+    q, k = (turned(x, layer, where, config, ops) for x in (q, k))
+    return sharpened(q, layer, where), k
 
 
 def attention(x, w, layer, where, config, cache=None, ops=reference):

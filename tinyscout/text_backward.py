@@ -5,20 +5,22 @@ Each half of a layer is computed again from what it was given, so that training 
 import numpy as np
 
 from tinyscout import reference
-from tinyscout.text import attend, heads, placed, places, think
+from tinyscout.text import attend, heads, normed, placed, places, sharpened, think
 from tinyscout.weights import Attention, Block, FeedForward, MoE, Text
 
 
 def placed_backward(dq, dk, q, k, layer, where, config, ops=reference):
     """q and k as `placed` was given them  ->  their gradients"""
-    if layer.rope:
-        if config.qk_norm:
-            turned = [ops.apply_rope(a, where.cos, where.sin) for a in (q, k)]
-            dq, dk = (ops.rms_norm_backward(dy, x, None, config.norm_eps)[0]
-                      for dy, x in zip((dq, dk), turned, strict=True))
-        return tuple(ops.apply_rope_backward(dy, x, where.cos, where.sin)
-                     for dy, x in zip((dq, dk), (q, k), strict=True))
-    return dq if where.temperature is None else dq * where.temperature, dk
+    dq = sharpened(dq, layer, where)                # a factor is a factor both ways
+    return tuple(turned_backward(dy, x, layer, where, config, ops) for dy, x in zip((dq, dk), (q, k), strict=True))
+
+
+def turned_backward(dy, x, layer, where, config, ops=reference):
+    """dy and x (B, T, heads, d), the rest as in `text.turned`  ->  dx"""
+    if normed(layer, config):
+        given = ops.apply_rope(x, where.cos, where.sin) if layer.rope else x
+        dy, _ = ops.rms_norm_backward(dy, given, None, config.norm_eps)
+    return ops.apply_rope_backward(dy, x, where.cos, where.sin) if layer.rope else dy
 
 
 def attention_backward(dy, x, w, layer, where, config, ops=reference):

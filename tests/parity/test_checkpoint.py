@@ -7,7 +7,7 @@ import pytest
 
 import tinyscout
 from tinyscout.checkpoint import load_config, load_weights, save_checkpoint
-from tinyscout.config import RopeScaling, mini, plan
+from tinyscout.config import Layer, RopeScaling, mini, plan
 from tinyscout.files import map_tensors
 from tinyscout.weights import init, named, tree_map
 
@@ -15,13 +15,15 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("transformers", reason="transformers is not installed")
 
 from safetensors.torch import load_file  # noqa: E402
+from transformers import AutoConfig  # noqa: E402
 
 from . import oracle  # noqa: E402
 
 LOGITS = 1e-4       # in fp32 and eager, where logits are a few units
 SMALL = {"rope_scaling": RopeScaling(8.0, 1.0, 4.0, 64), "layers": plan(5, moe_every=2)}
 MODELS = {"pictures": mini(**SMALL), "text": mini(vision=False, **SMALL), "tied text": mini(vision=False, tied=True),
-          "tied": mini(tied=True), "maverick": mini(qk_norm=False, rope_scaling=None, layers=plan(4, moe_every=2))}
+          "tied": mini(tied=True), "maverick": mini(qk_norm=False, rope_scaling=None, layers=plan(4, moe_every=2)),
+          "rope and global": mini(vision=False, layers=(Layer(True, True, True), Layer(True, False, True)))}
 
 
 def lively(config, seed=0):
@@ -69,6 +71,17 @@ def test_ours_in_transformers(tmp_path, config, dtype, shard_bytes):
     assert len(list(tmp_path.glob("*.safetensors"))) == 1 or shard_bytes < 10 ** 9
     assert json.loads((tmp_path / "config.json").read_text())["dtype"] == dtype
     compare(in_transformers(tmp_path, config), tmp_path)
+
+
+@pytest.mark.parametrize("vision", [False, True])
+def test_what_transformers_has_not_it_refuses(tmp_path, vision):
+    """A norm in the NoPE layers too: it would answer with other numbers."""
+    config = mini(vision, qk_norm_nope=True)
+    tinyscout.save(tinyscout.random_model(config), tmp_path)
+    assert load_config(tmp_path).text == config.text
+    for reads in (AutoConfig.from_pretrained, lambda path: in_transformers(path, config)):
+        with pytest.raises(Exception, match="use_qk_norm"):
+            reads(tmp_path)
 
 
 def test_saved_by_the_public_door(tmp_path):

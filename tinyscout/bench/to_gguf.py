@@ -47,7 +47,8 @@ def check(c):
         "a chunk of 8192": c.chunk == 8192, "every fourth layer global": bool(step) and c.layers == plan(
             len(c.layers), 4, step),
         "the usual temperature": (c.temperature, c.temperature_floor, c.temperature_scale) == (True, 8192.0, 0.1),
-        "a norm of queries and keys unless it has 128 experts": c.qk_norm == (c.n_experts != 128)}
+        "a norm of queries and keys unless it has 128 experts": (c.qk_norm, c.qk_norm_nope) == (
+            c.n_experts != 128, False)}
     if missing := [name for name, held in fixed.items() if not held]:
         raise ValueError(f"llama.cpp's Llama 4 has {' and '.join(missing)}, this config has not")
     return step

@@ -57,7 +57,7 @@ def sizes(config):
         rows["hidden width without experts"] = c.dense_dim
     rows |= {"vocabulary": c.vocab_size, "RoPE theta": c.rope_theta,
              "RoPE stretch": f"{c.rope_scaling.factor:g} times" if c.rope_scaling else "none",
-             "norm of queries and keys": "yes" if c.qk_norm else "no",
+             "norm of queries and keys": ("in all layers" if c.qk_norm_nope else "yes") if c.qk_norm else "no",
              "temperature of long contexts": "yes" if c.temperature else "no", "made for tokens": c.max_positions}
     if v:
         rows["vision"] = (f"{v.n_layers} layers of width {v.dim:,}, tiles of {v.tile_size} pixels, "

@@ -236,7 +236,7 @@ def decode(x, w, config, cache):
         return None
     decoder = cache.prepared
     if decoder is None or not decoder.fits(w, config):
-        if not decodable(x, w, cache):
+        if not decodable(x, w, config, cache):
             return None
         decoder = cache.prepared = Decoder(w, config)
     return rms_norm(decoder(x, cache), w.norm, config.norm_eps)

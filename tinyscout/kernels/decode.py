@@ -86,9 +86,9 @@ class Decoder:
         return x
 
 
-def decodable(x, w, cache):
-    """Is it one token in float32, and every weight in a form that C reads in place?"""
-    if cache is None or x.shape[:2] != (1, 1) or x.dtype != np.float32:
+def decodable(x, w, config, cache):
+    """Is it one token in float32, of a plan that C knows, and every weight in a form that it reads in place?"""
+    if cache is None or x.shape[:2] != (1, 1) or x.dtype != np.float32 or config.qk_norm_nope:
         return False
     if any(layer.kv == "float32" and layer.keys is not None and layer.keys.dtype != np.float32
            for layer in cache.layers):

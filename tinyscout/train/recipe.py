@@ -1,7 +1,8 @@
 """Recipes: everything that, beside the text, decides what weights a training ends with."""
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 
-from tinyscout.config import ScoutConfig, TextConfig, VisionConfig, plan
+from tinyscout.config import Layer, ScoutConfig, TextConfig, VisionConfig, plan
 from tinyscout.tokenizer import SMALL_SPECIAL, special_names
 
 SPECIAL = len(special_names(SMALL_SPECIAL))
@@ -89,6 +90,12 @@ def laboratory():
         256 + SPECIAL)
 
 
+def variant(layers=None, **changes):
+    """The laboratory's model with another plan: what is taken from iRoPE must be missed."""
+    config = laboratory()
+    return replace(config, text=replace(config.text, layers=layers or config.text.layers, **changes))
+
+
 def scout_mini():
     """The model in this package: 16 experts and a shared one in each of four layers, and an eye for 64 x 64 pixels."""
     text = TextConfig(
@@ -98,10 +105,16 @@ def scout_mini():
     return with_ids(ScoutConfig(text, eye), 1024)
 
 
+LABORATORY = Recipe(
+    steps=1000, text=4096, lengths=((0.4, 128), (0.7, 256), (1.0, 512)),
+    needles=((0.15, 1), (0.3, 2), (0.45, 4), (1.0, 8)))
+LOCAL, GLOBAL, NOPE = Layer(True, True, False), Layer(True, False, False), Layer(False, False, False)
 PRESETS = {
-    "laboratory": (laboratory, Recipe(
-        steps=1000, text=4096, lengths=((0.4, 128), (0.7, 256), (1.0, 512)),
-        needles=((0.15, 1), (0.3, 2), (0.45, 4), (1.0, 8)))),
+    "laboratory": (laboratory, LABORATORY),
+    "laboratory-rope": (partial(variant, (GLOBAL,) * 4), LABORATORY),
+    "laboratory-nope-unchunked": (partial(variant, (GLOBAL,) * 3 + (NOPE,)), LABORATORY),
+    "laboratory-rope-global": (partial(variant, (LOCAL,) * 3 + (GLOBAL,)), LABORATORY),
+    "laboratory-qk-nope": (partial(variant, qk_norm_nope=True), LABORATORY),
     "scout-mini": (scout_mini, Recipe(
         steps=4000, text=8192, lengths=((0.5, 256), (1.0, 512)),
         needles=((0.2, 1), (0.4, 2), (1.0, 4)), needle_part=0.25, dialogs=64, dialog_length=256)),
