@@ -29,7 +29,7 @@ THIRD_PARTY = {                 # beside numpy and rich, which every file may us
     "kernels": {"cupy"},
     "bench": {"torch", "transformers", "matplotlib", "safetensors", "ml_dtypes", "threadpoolctl", "gguf",
               "llama_cpp"},
-    "data": {"PIL", "regex"}, "cli": {"hypothesis", "PIL"},
+    "data": {"PIL", "regex"}, "train": {"matplotlib", "safetensors"}, "cli": {"hypothesis", "PIL", "matplotlib"},
 }
 STANDARD = {"numpy", "rich", "tinyscout", "cffi"}
 

@@ -13,7 +13,7 @@ from tinyscout import reference
 from tinyscout.progress import track
 from tinyscout.text import attend, places, places_at, sharpened, think, turned
 
-TOKENS_AT_ONCE = 1 << 13        # in whole chunks, at least one: bounds the memory of what streams by
+TOKENS_AT_ONCE = 1 << 11        # in whole chunks, at least one: what streams by should stay in the cache
 SCORES_AT_ONCE = 1 << 21        # asked tokens x heads x keys: 8 MB of float32
 
 
@@ -75,7 +75,8 @@ class Reader:
     def stream(self, positions):
         """Chunks side by side through the chunked layers.  positions (n, t) int64  ->  (n * t, D)"""
         c, ops, D = self.config, self.ops, self.config.dim
-        x = ops.embed(ops.asarray(self.tokens[positions].astype(np.int64)), self.w.embedding)
+        table = self.w.embedding
+        x = ops.embed(ops.asarray(self.tokens[positions].astype(np.int64)), table, np.result_type(table, np.float32))
         where = places_at(positions, c, x, ops)
         for layer, weights in zip(c.layers[:self.streamed], self.w.blocks, strict=False):
             x = think(attend(x, weights, layer, where, c, None, ops), weights, c, ops)
