@@ -3,6 +3,7 @@ import contextlib
 import os
 import platform
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -44,6 +45,15 @@ def better(old, new):
     """Of two measurements by `limits` the higher values: what disturbs a machine only ever makes it slower."""
     return {key: better(value, new[key]) if isinstance(value, dict) else max(value, new[key])
             for key, value in old.items()}
+
+
+def peak_memory():
+    """Bytes that this process has had in memory at most so far, or None where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def cores():
