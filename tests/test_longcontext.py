@@ -108,6 +108,17 @@ def test_what_cannot_be_read(tokens, rows, says):
         scores_at(tokens, rows, init(config), config)
 
 
+def test_a_normed_query_has_no_length():
+    """Three times the query matrix of a NoPE layer makes no difference where it is normed, and one where it is not."""
+    for normed in (False, True):
+        config, weights = small((NOPE,), qk_norm_nope=normed, norm_eps=1e-30)
+        [block] = weights.text.blocks
+        louder = block._replace(attention=block.attention._replace(w_q=3 * block.attention.w_q))
+        longer = weights._replace(text=weights.text._replace(blocks=[louder]))
+        one, other = (whole(np.arange(30), w, config) for w in (weights, longer))
+        assert (np.abs(one - other).max() < 1e-12) == normed
+
+
 def test_nothing_behind_the_last_row_is_read():
     config, weights = small(plan(4))
     tokens = np.arange(60)

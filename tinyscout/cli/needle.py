@@ -47,7 +47,7 @@ def run(args):
                   f"{'seconds':>10}{'memory':>10}", style="bold")
     for context in args.contexts:
         began, found = time.perf_counter(), []
-        facts = min(max(args.facts, context // (args.density or context + 1)), len(KEYS))
+        facts = max(args.facts, min(context // (args.density or context + 1), len(KEYS)))
         for n in range(args.haystacks):
             rng = np.random.default_rng([args.seed, context, n])
             hay = haystack(rng, filler, context - 1, lines, facts, args.queries, model.config.text.chunk,
@@ -91,7 +91,7 @@ def wilson(right, n):
 
 def line(row):
     """A row of the table."""
-    times = f"{row['times']:,.4g} x" if row["times"] else ""
+    times = f"{row['times']:,.{0 if row['times'] >= 10 else 2}f} x" if row["times"] else ""
     memory = f"{row['memory'] / 1e6:,.0f} MB" if row["memory"] else ""
     return (f"{row['context']:>12,}{times:>14}{row['right']:>8}/{row['asked']:<5}{row['right'] / row['asked']:>8.1%}"
             f"{row['low']:>9.1%} - {row['high']:<6.1%}{row['facts']:>6}{row['seconds']:>10.1f}{memory:>10}")

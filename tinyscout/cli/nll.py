@@ -121,7 +121,7 @@ def show(report):
     for row in report["rows"]:
         error = "" if row["error"] is None else f"+- {row['error']:.3f}"
         made.add_row(f"{row['from']:,} to {row['to'] - 1:,}", f"{row['tokens']:,}", f"{row['nats']:.3f}",
-                     f"{row['per byte']:.3f}", f"{row['windows']:.3f}", f"{row['difference']:+.3f}", error)
+                     f"{row['per byte']:.3f}", f"{row['windows']:.3f}", f"{round(row['difference'], 3) + 0:+.3f}", error)
     terminal().print(made)
 
 

@@ -1,0 +1,64 @@
+"""Measure the laboratory's models, and write the figures beside this file, where docs/long_context.md finds them.
+
+    python docs/laboratory/measure.py RUNS [--only laboratory-rope] [--jobs far,flat] [--backend c]
+
+RUNS holds a directory for each training, named as its preset of tinyscout/train/recipe.py, further seeds with -seed-1
+and so on behind it.  Of each the last checkpoint is measured.  What is there already is left; delete it to measure anew.
+"""
+import argparse
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[1]))
+
+from tinyscout.cli import main  # noqa: E402
+from tinyscout.train.keep import steps_kept  # noqa: E402
+from tinyscout.train.recipe import PRESETS  # noqa: E402
+
+MANY = "--haystacks 32 --facts 8 --queries 8"
+JOBS = {                # what: the command, and the presets it is for; all where there are none
+    "needles": (f"needle --contexts 512,1k,2k,8k,20k {MANY}", ()),
+    "flat": (f"needle --contexts 512,2k,20k,51200 --no-temperature {MANY}", ("laboratory", "laboratory-qk-nope")),
+    "hundred": (f"needle --contexts 51200 {MANY}", ("laboratory", "laboratory-qk-nope")),
+    "far": ("needle --contexts 1M,10M --haystacks 2 --facts 64 --queries 64", ("laboratory",)),
+    "far-flat": ("needle --contexts 1M,10M --haystacks 2 --facts 64 --queries 64 --no-temperature", ("laboratory",)),
+    "cut": (f"needle --contexts 512,20k --straddle any {MANY}", ("laboratory",)),
+    "leak": (f"needle --contexts 512,20k --leak {MANY}", ("laboratory",)),
+    "dense": ("needle --contexts 512,2k,8k,20k --density 64 --haystacks 32", ("laboratory",)),
+    "nll": ("nll --context 20k --texts 16", ()),
+    "nll-flat": ("nll --context 20k --texts 16 --no-temperature", ("laboratory",)),
+}
+
+
+def run(arguments):
+    """Measure what is not measured yet  ->  exit code"""
+    for run in sorted(arguments.runs.iterdir()):
+        preset = re.sub(r"-seed-\d+$", "", run.name)
+        if preset not in PRESETS or not preset.startswith("laboratory") or arguments.only not in (None, run.name):
+            continue
+        checkpoint = list(steps_kept(run).values())[-1]
+        for what, (command, presets) in JOBS.items():
+            file = HERE / f"{run.name}.{what}.json"
+            if file.exists() or (presets and preset not in presets) or (arguments.jobs and what not in arguments.jobs):
+                continue
+            print(f"\n{run.name}: {command}", flush=True)
+            with tempfile.TemporaryDirectory() as scratch:
+                name, *words = command.split()
+                code = main([name, "--model", str(checkpoint), "--backend", arguments.backend, *words, "--out", scratch])
+                if code:
+                    return code
+                shutil.move(Path(scratch) / f"{name}.json", file)
+    return 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--only", metavar="NAME", help="the run of this name")
+    parser.add_argument("--jobs", metavar="WHAT,...", type=lambda text: text.split(","), help=", ".join(JOBS))
+    parser.add_argument("--backend", default="c")
+    sys.exit(run(parser.parse_args()))
