@@ -273,7 +273,8 @@ def test_damaged_config_is_read_or_refused_in_one_line(data):
 
 @pytest.mark.parametrize("changes", [
     {"dim": 0}, {"dim": 8.0}, {"dim": "8"}, {"dim": True}, {"chunk": 0}, {"rope_theta": float("nan")}, {"layers": ()},
-    {"n_heads": 3}, {"head_dim": 3}, {"top_k": 5}, {"tied": None}, {"qk_norm": False, "qk_norm_nope": True}, {"rope_scaling": RopeScaling(factor=0.0)}])
+    {"n_heads": 3}, {"head_dim": 3}, {"top_k": 5}, {"tied": None},
+    {"qk_norm": False, "qk_norm_nope": True}, {"rope_scaling": RopeScaling(factor=0.0)}])
 def test_config_refuses(changes):
     with pytest.raises(ValueError, match=r"\w"):
         mini(**changes)

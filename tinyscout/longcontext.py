@@ -1,8 +1,8 @@
 """Scores at a few places of a very long text, in memory that does not grow with it.
 
-A chunked layer never looks out of its chunk, so chunks can be read side by side and forgotten.  What must be known of all
-tokens are the keys and values of a global layer; and where only the last one is global, only the tokens that are asked
-for look at them.  So the text streams by, and each asked token keeps a running softmax of what it has seen.
+A chunked layer never looks out of its chunk, so chunks can be read side by side and forgotten.  What must be known of
+all tokens are the keys and values of a global layer; and where only the last one is global, only the tokens that are
+asked for look at them.  So the text streams by, and each asked token keeps a running softmax of what it has seen.
 """
 import math
 from typing import Any, NamedTuple
@@ -130,8 +130,8 @@ class Reader:
                 if layer.chunked:
                     mask &= rows[at:at + step, None] // c.chunk == positions // c.chunk
                 before = Seen(*(a[mine] for a in seen))
-                for old, new in zip(seen, more(before, q[mine], k, v, None if mask.all() else ops.asarray(mask)),
-                                    strict=True):
+                mask = None if mask.all() else ops.asarray(mask)
+                for old, new in zip(seen, more(before, q[mine], k, v, mask, ops), strict=True):
                     old[mine] = new
         y = (seen.read / seen.total[..., None]).astype(q.dtype)
         return y.transpose(2, 0, 1, 3).reshape(R, H, d)
@@ -156,18 +156,18 @@ def nothing_yet(q):
     return Seen(q[..., 0] * 0 + np.finfo(q.dtype).min, wide[..., 0].copy(), wide)
 
 
-def more(seen, q, k, v, mask):
+def more(seen, q, k, v, mask, ops=reference):
     """Some more keys, equation (online-softmax): what was remembered is scaled down where a larger score has come.
 
     seen Seen, q (K, G, R, d) divided by the root of d, k and v (S, K, d), mask (R, S) bool or None  ->  Seen
     """
     K, G, R, d = q.shape
-    weights = (q.reshape(K, G * R, d) @ k.transpose(1, 2, 0)).reshape(K, G, R, -1)
+    weights = np.stack([ops.linear(q[n].reshape(G * R, d), k[:, n].T) for n in range(K)]).reshape(K, G, R, -1)
     if mask is not None:
         np.copyto(weights, -np.inf, where=~mask)
     most = np.maximum(seen.most, weights.max(-1))
     weights -= most[..., None]
     np.exp(weights, out=weights)
     less = np.exp(seen.most - most)
-    read = (weights.reshape(K, G * R, -1) @ v.transpose(1, 0, 2)).reshape(K, G, R, d)
+    read = np.stack([ops.linear(weights[n].reshape(G * R, -1), v[:, n]) for n in range(K)]).reshape(K, G, R, d)
     return Seen(most, seen.total * less + weights.sum(-1), seen.read * less[..., None] + read)

@@ -3,7 +3,7 @@
     python docs/laboratory/measure.py RUNS [--only laboratory-rope] [--jobs far,flat] [--backend c]
 
 RUNS holds a directory for each training, named as its preset of tinyscout/train/recipe.py, further seeds with -seed-1
-and so on behind it.  Of each the last checkpoint is measured.  What is there already is left; delete it to measure anew.
+and so on behind it.  Of each the last checkpoint is measured.  What is there already stays; delete it to measure anew.
 """
 import argparse
 import re
@@ -48,8 +48,8 @@ def run(arguments):
             print(f"\n{run.name}: {command}", flush=True)
             with tempfile.TemporaryDirectory() as scratch:
                 name, *words = command.split()
-                code = main([name, "--model", str(checkpoint), "--backend", arguments.backend, *words, "--out", scratch])
-                if code:
+                words += ["--model", str(checkpoint), "--backend", arguments.backend, "--out", scratch]
+                if code := main([name, *words]):
                     return code
                 shutil.move(Path(scratch) / f"{name}.json", file)
     return 0

@@ -46,7 +46,8 @@ def run(args):
     console.print(f"{'context':>12}{'of training':>14}{'found':>14}{'':8}{'95% interval':>16}{'facts':>8}"
                   f"{'seconds':>10}{'memory':>10}", style="bold")
     for context in args.contexts:
-        began, found = time.perf_counter(), []
+        found: list = []
+        began = time.perf_counter()
         facts = max(args.facts, min(context // (args.density or context + 1), len(KEYS)))
         for n in range(args.haystacks):
             rng = np.random.default_rng([args.seed, context, n])
@@ -61,7 +62,7 @@ def run(args):
 
 
 def answered(hay, begin, model):
-    """Which answers in a Haystack a model would give.  begin: the token that every text starts with  ->  (queries,) bool"""
+    """Which answers in a Haystack a model would give, after the token that a text begins with.  ->  (queries,) bool"""
     tokens = np.concatenate([np.array([begin], hay.tokens.dtype), hay.tokens])
     rows = np.concatenate([np.arange(start, stop) for start, stop in hay.spans])     # each before what it should say
     scores = scores_at(tokens, rows, model.weights, model.config, model.ops)

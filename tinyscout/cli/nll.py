@@ -1,5 +1,6 @@
 """Measure how well a model foretells text, the further it has read, beside the same tokens read in short windows."""
 import math
+from itertools import pairwise
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def bins(window, context):
     edges = [0, window]
     while edges[-1] < context:
         edges.append(min(2 * edges[-1], context))
-    return list(zip(edges, edges[1:], strict=False))
+    return list(pairwise(edges))
 
 
 def sampled(rng, stretches, most):
@@ -107,7 +108,7 @@ def in_windows(row, rows, window, begin, model):
 
 
 def figures(low, high, seen):
-    """The means of a stretch of positions.  seen list of (positions, nats, nats in windows, bytes) for each text  ->  dict"""
+    """The means of a stretch of positions.  seen: (positions, nats, nats in windows, bytes) of each text  ->  dict"""
     here = [[a[(rows >= low) & (rows < high)] for a in parts] for rows, *parts in seen]
     more = [float(np.mean(long - short)) for long, short, _ in here]
     long, short, size = (np.concatenate(parts) for parts in zip(*here, strict=True))
@@ -119,9 +120,9 @@ def figures(low, high, seen):
 def show(report):
     made = table("", "positions", "tokens", "nats a token", "nats a byte", "in windows", "difference", "")
     for row in report["rows"]:
-        error = "" if row["error"] is None else f"+- {row['error']:.3f}"
-        made.add_row(f"{row['from']:,} to {row['to'] - 1:,}", f"{row['tokens']:,}", f"{row['nats']:.3f}",
-                     f"{row['per byte']:.3f}", f"{row['windows']:.3f}", f"{round(row['difference'], 3) + 0:+.3f}", error)
+        means = (f"{row[name]:.3f}" for name in ("nats", "per byte", "windows"))
+        more = f"{round(row['difference'], 3) + 0:+.3f}", "" if row["error"] is None else f"+- {row['error']:.3f}"
+        made.add_row(f"{row['from']:,} to {row['to'] - 1:,}", f"{row['tokens']:,}", *means, *more)
     terminal().print(made)
 
 
