@@ -18,7 +18,7 @@ SAME = 0.2              # of the pairs that fall into one chunk so many stay: th
 
 
 class Lines(NamedTuple):
-    """The parts of all lines as token ids: a fact is facts[key] + values[value], a question asks[key] + values[value]."""
+    """The parts of all lines as token ids: a fact is facts[key] and values[value], its question asks[key] and those."""
 
     facts: list[np.ndarray]
     asks: list[np.ndarray]
@@ -35,7 +35,7 @@ class Planted(NamedTuple):
 
 
 class Haystack(NamedTuple):
-    """A long text with facts in it and questions at its end, one answer after each."""
+    """A long text with facts in it and questions at its end, each with its answer."""
 
     tokens: np.ndarray      # (length,) as the filler was
     spans: np.ndarray       # (queries, 2) int64: an answer is tokens[start:stop], given all before it
@@ -43,7 +43,7 @@ class Haystack(NamedTuple):
 
 
 def encode_lines(tokenizer):
-    """All lines, ready to be planted: Lines.  equation (needle) has none: a line is plain text."""
+    """All lines as ids, ready to be planted: Lines.  Key and value are plain text to the tokenizer."""
     def encode(text):
         return np.array(tokenizer.encode(text), np.int64)
 
@@ -85,13 +85,13 @@ def plant(rng, row, lines, pairs, chunk, straddle=False):
 
 
 def haystack(rng, filler, length, lines, facts, queries, chunk, depth=None, straddle=False, leak=False):
-    """A long text for the test: facts all over it, and at its end questions about some of them, in random order.
+    """A long text for the test: facts all over it, and at its end questions about some of them.
 
     filler    (n,) token ids of real text, taken from a random place on and round and round until it is long enough
     lines     Lines;  facts, queries  how many, queries <= facts
     chunk, straddle     as for plant
-    depth     None: the facts stand one in each of `facts` equal parts of the text, anywhere in it; or (queries,)
-              numbers in 0..1, where the facts asked for stand instead, as nearly as the chunks allow
+    depth     None: one fact stands in each of `facts` equal parts of the text, and they are asked for in random
+              order; or (queries,) numbers in 0..1, where the facts asked for stand, as nearly as the chunks allow
     leak      the control: the text answers with other values than its facts have.  A model that gives these answers
               has not read them in the facts
     Returns a Haystack.  Raises ValueError where there is no room, or where the numbers do not fit together.
