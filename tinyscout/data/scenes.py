@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 COLOURS = {
     "red": (215, 25, 30), "orange": (255, 135, 0), "yellow": (250, 220, 20), "green": (20, 140, 50),
-    "cyan": (60, 210, 225), "blue": (25, 60, 215), "purple": (120, 25, 160), "pink": (255, 130, 190),
+    "cyan": (60, 210, 225), "blue": (25, 60, 215), "purple": (140, 40, 180), "pink": (255, 130, 190),
 }
 GROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (140, 140, 140)}
 SHAPES = ("circle", "square", "triangle", "diamond", "star", "cross", "ring", "heart")
@@ -148,7 +148,7 @@ def draw(scene, size=64):
         dx, dy = scene.shift
         font = _font("NOD" if scene.kind == "word" else "8" * len(scene.text), size)
         ImageDraw.Draw(picture).text(((0.5 + dx) * size, (0.5 + dy) * size), scene.text, COLOURS[scene.colour], font,
-                                     anchor="mm", stroke_width=size // 64)
+                                     anchor="mm", stroke_width=round(size / 64))
     return picture
 
 
