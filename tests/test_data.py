@@ -441,6 +441,20 @@ def test_planting_is_seeded_and_refuses_what_does_not_fit(text):
             needles.plant(generator(), filler[:length], lines, 1, chunk)
 
 
+def test_the_first_token_can_be_kept(text):
+    _, lines, filler = text
+    kept, taken = [], []
+    for seed in range(100):
+        row = filler[:4 * lines.longest]
+        for keep, seen in ((1, kept), (0, taken)):
+            found = needles.plant(generator(seed), row, lines, 1, len(row), keep=keep)
+            seen.append((found.answer | found.hidden)[0])
+        hay = needles.haystack(generator(seed), filler, 8 * lines.longest, lines, 1, 1, 4 * lines.longest, begin=7)
+        assert hay.tokens[0] == 7
+    assert any(taken)
+    assert not any(kept)
+
+
 @pytest.mark.parametrize("length", [512, 1_000_000])
 @pytest.mark.parametrize("straddle", [False, True])
 def test_a_haystack_answers_from_its_facts(text, length, straddle):
