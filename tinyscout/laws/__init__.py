@@ -17,9 +17,11 @@ from tinyscout.laws import (
     adamw,
     attention,
     fusion,
+    gradient,
     linear,
     loss,
     moe,
+    muon,
     norm,
     patches,
     quantize,
@@ -30,8 +32,8 @@ from tinyscout.laws import (
     vision,
 )
 
-COMPONENTS = (norm, rope, attention, activation, linear, moe, quantize, patches, fusion, sampling, loss, adamw, text,
-              vision)
+COMPONENTS = (norm, rope, attention, activation, linear, moe, quantize, patches, fusion, sampling, loss, adamw, muon,
+              text, vision)
 MOVES = {"asarray", "asnumpy"}          # into and out of a backend's own arrays: nothing to compute
 
 
@@ -48,12 +50,18 @@ def _cases():
     for component in COMPONENTS:
         short = component.__name__.rsplit(".", 1)[-1]
         for name, inputs in component.INPUTS.items():
-            for law in (universal.same_signature, universal.same_as_reference):
-                drawn = st.just(()) if law is universal.same_signature else inputs
-                call = partial(_call, law, name)
-                yield Case(f"{name}: {law.__name__.replace('_', ' ')}", frozenset({name}), call, drawn)
+            yield from _universal(name, inputs)
+            if name in reference.DIFFERENTIABLE:
+                drawn = gradient.backward_inputs(name, inputs)
+                yield from _universal(f"{name}_backward", drawn, gradient.backward_is_the_derivative)
         for law, inputs in component.LAWS.items():
             yield Case(f"{short}: {law.__name__.replace('_', ' ')}", frozenset(component.INPUTS), law, inputs)
+
+
+def _universal(name, inputs, *more):
+    for law in (universal.same_signature, universal.same_as_reference, *more):
+        drawn = st.just(()) if law is universal.same_signature else inputs
+        yield Case(f"{name}: {law.__name__.replace('_', ' ')}", frozenset({name}), partial(_call, law, name), drawn)
 
 
 def _call(law, name, ops, *drawn):

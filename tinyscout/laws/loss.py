@@ -18,6 +18,19 @@ def cross_entropy_inputs(draw):
     return normal(rng, N, V, size=draw(st.sampled_from([1.0, 1e-3, 1e3]))), targets
 
 
+@st.composite
+def soft_cross_entropy_inputs(draw):
+    rng, N, V = draw(generators()), draw(few), draw(lengths)
+    return tuple(normal(rng, N, V, size=draw(st.sampled_from([1.0, 1e-3, 1e3]))) for _ in range(2))
+
+
+def a_teacher_who_is_certain_teaches_tokens(ops, logits, targets):
+    """Scores that leave no doubt are targets."""
+    certain = np.where(np.arange(logits.shape[1]) == np.maximum(targets, 0)[:, None], np.float32(0), np.float32(-1e9))
+    args = logits, np.maximum(targets, 0)
+    close(ops.soft_cross_entropy(logits, certain), judged(reference.cross_entropy, *args))
+
+
 def the_loss_is_the_mean_surprise(ops, logits, targets):
     """Minus the log of softmax at the target, row by row, and their mean."""
     def by_definition(logits, targets):
@@ -45,10 +58,11 @@ def ignored_rows_may_hold_anything(ops, logits, targets):
     assert ops.cross_entropy(other, targets) == ops.cross_entropy(logits, targets)
 
 
-INPUTS = {"cross_entropy": cross_entropy_inputs()}
+INPUTS = {"cross_entropy": cross_entropy_inputs(), "soft_cross_entropy": soft_cross_entropy_inputs()}
 LAWS = {
     the_loss_is_the_mean_surprise: cross_entropy_inputs(),
     a_shift_of_a_row_does_not_matter_to_the_loss: cross_entropy_inputs(),
     knowing_nothing_costs_the_log_of_the_vocabulary: cross_entropy_inputs(),
+    a_teacher_who_is_certain_teaches_tokens: cross_entropy_inputs(),
     ignored_rows_may_hold_anything: cross_entropy_inputs(),
 }

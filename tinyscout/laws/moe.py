@@ -59,6 +59,15 @@ def of_equals_the_lower_expert_wins(ops, x, w_router, top_k):
     assert (gate == 0.5).all()
 
 
+def an_even_spread_costs_one_and_one_for_all_costs_most(ops, x, w_router, top_k):
+    """Equal scores are beliefs of 1 / E, whoever is chosen; a belief of one in one expert costs E."""
+    E = w_router.shape[1]
+    np.testing.assert_allclose(ops.load_balance(x, np.zeros_like(w_router), top_k), 1, rtol=1e-6)
+    sure = np.zeros_like(w_router)
+    sure[:, 0] = 1e4
+    np.testing.assert_allclose(ops.load_balance(np.ones_like(x), sure, 1), E, rtol=1e-6)
+
+
 def dispatch_is_the_dense_loop(ops, x, expert, gate, w_gate, w_up, w_down):
     """Every expert on every token, with a gate of zero where it was not chosen: what transformers computes."""
     def dense(x, expert, gate, w_gate, w_up, w_down):
@@ -91,12 +100,13 @@ def tokens_do_not_see_each_other(ops, x, expert, gate, w_gate, w_up, w_down):
     close(ops.experts(x[order], expert[order], gate[order], *weights), truth[order])
 
 
-INPUTS = {"router": router_inputs(), "experts": experts_inputs()}
+INPUTS = {"router": router_inputs(), "load_balance": router_inputs(), "experts": experts_inputs()}
 LAWS = {
     the_best_are_chosen: router_inputs(),
     gates_do_not_compete: router_inputs(),
     renaming_experts_renames_the_choice: router_inputs(),
     of_equals_the_lower_expert_wins: router_inputs(),
+    an_even_spread_costs_one_and_one_for_all_costs_most: router_inputs(),
     dispatch_is_the_dense_loop: experts_inputs(),
     experts_that_nobody_chose_are_not_touched: experts_inputs(),
     tokens_do_not_see_each_other: experts_inputs(),

@@ -3,26 +3,46 @@
 This package is also the shape of every backend: `kernels.c` and `kernels.cuda` are this same list of
 names, some of them replaced by something faster.  Inputs may be float32 or float64; a weight in float16
 or bfloat16 is widened to the input's type where it is used, so a checkpoint can stay as its file is.
+
+Under each f that can be learned through stands f_backward(dy, *arguments of f): given what the loss gains per
+unit of f's result, it gives what the loss gains per unit of each argument, in their order, for those that are
+learned or come from what is.  It computes again what it needs of f: nothing is kept between the two.
 """
+# ruff: noqa: F401  what is imported here is handed on
 from numpy import asarray
 from numpy import asarray as asnumpy  # into and out of the backend's own arrays
 
-from tinyscout.reference.activation import gelu, sigmoid, swiglu
+from tinyscout.reference.activation import gelu, gelu_backward, sigmoid, sigmoid_backward, swiglu, swiglu_backward
 from tinyscout.reference.adamw import adamw_step
 from tinyscout.reference.attention import (
     attention_temperature,
     causal_mask,
     chunked_mask,
     grouped_query_attention,
+    grouped_query_attention_backward,
     softmax,
+    softmax_backward,
 )
-from tinyscout.reference.fusion import fuse
-from tinyscout.reference.linear import embed, linear
-from tinyscout.reference.loss import cross_entropy
-from tinyscout.reference.moe import experts, router
-from tinyscout.reference.norm import layer_norm, rms_norm
-from tinyscout.reference.patches import patchify, pixel_shuffle
-from tinyscout.reference.quantize import (  # noqa: F401  three operations, and what forms a weight has
+from tinyscout.reference.fusion import fuse, fuse_backward
+from tinyscout.reference.linear import embed, embed_backward, linear, linear_backward
+from tinyscout.reference.loss import (
+    cross_entropy,
+    cross_entropy_backward,
+    soft_cross_entropy,
+    soft_cross_entropy_backward,
+)
+from tinyscout.reference.moe import (
+    experts,
+    experts_backward,
+    load_balance,
+    load_balance_backward,
+    router,
+    router_backward,
+)
+from tinyscout.reference.muon import muon_step
+from tinyscout.reference.norm import layer_norm, layer_norm_backward, rms_norm, rms_norm_backward
+from tinyscout.reference.patches import patchify, patchify_backward, pixel_shuffle, pixel_shuffle_backward
+from tinyscout.reference.quantize import (  # three operations, and what forms a weight has
     Quantized,
     QuantizedRows,
     dense,
@@ -31,12 +51,17 @@ from tinyscout.reference.quantize import (  # noqa: F401  three operations, and 
     quantize,
     quantize_rows,
 )
-from tinyscout.reference.rope import apply_rope, rope_angles, rope_angles_2d, rope_frequencies
+from tinyscout.reference.rope import apply_rope, apply_rope_backward, rope_angles, rope_angles_2d, rope_frequencies
 from tinyscout.reference.sampling import sample, top_k, top_p
 
+DIFFERENTIABLE = [              # each has its gradient under it: f_backward
+    "apply_rope", "cross_entropy", "embed", "experts", "fuse", "gelu", "grouped_query_attention", "layer_norm",
+    "linear", "load_balance", "patchify", "pixel_shuffle", "rms_norm", "router", "sigmoid", "soft_cross_entropy",
+    "softmax", "swiglu",
+]
 __all__ = [
-    "adamw_step", "apply_rope", "asarray", "asnumpy", "attention_temperature", "causal_mask", "chunked_mask",
-    "cross_entropy", "dequantize", "embed", "experts", "fuse", "gelu", "grouped_query_attention", "layer_norm",
-    "linear", "patchify", "pixel_shuffle", "quantize", "quantize_rows", "rms_norm", "rope_angles", "rope_angles_2d",
-    "rope_frequencies", "router", "sample", "sigmoid", "softmax", "swiglu", "top_k", "top_p",
+    *DIFFERENTIABLE, *(f"{name}_backward" for name in DIFFERENTIABLE),
+    "adamw_step", "asarray", "asnumpy", "attention_temperature", "causal_mask", "chunked_mask", "dequantize",
+    "muon_step", "quantize", "quantize_rows", "rope_angles", "rope_angles_2d", "rope_frequencies", "sample", "top_k",
+    "top_p",
 ]

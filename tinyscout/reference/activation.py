@@ -13,12 +13,30 @@ def sigmoid(x):
     return np.where(x >= 0, 1, e).astype(x.dtype, copy=False) / (1 + e)
 
 
+def sigmoid_backward(dy, x):
+    """Steepest where the gate is half open, equation (sigmoid-backward).
+
+    dy and x (...)  ->  dx (...)
+    """
+    y = sigmoid(x)
+    return dy * y * (1 - y)
+
+
 def swiglu(gate, up):
     """silu(gate) * up: one branch opens a gate for the other, equation (swiglu).
 
     gate and up (..., F)  ->  (..., F)
     """
     return gate * sigmoid(gate) * up
+
+
+def swiglu_backward(dy, gate, up):
+    """Both branches, each weighed by the other, equation (swiglu-backward).
+
+    dy, gate and up (..., F)  ->  dgate, dup (..., F)
+    """
+    opened = sigmoid(gate)
+    return dy * up * opened * (1 + gate * (1 - opened)), dy * gate * opened
 
 
 def gelu(x):
@@ -28,6 +46,16 @@ def gelu(x):
     """
     tail = erfc(np.abs(x) * math.sqrt(0.5)) / 2             # the chance of being beyond |x|
     return x * np.where(x < 0, tail, 1 - tail)
+
+
+def gelu_backward(dy, x):
+    """The chance, and by how much it grows, equation (gelu-backward).
+
+    dy and x (...)  ->  dx (...)
+    """
+    tail = erfc(np.abs(x) * math.sqrt(0.5)) / 2
+    density = np.exp(x * x / -2) * (1 / math.sqrt(2 * math.pi))
+    return dy * (np.where(x < 0, tail, 1 - tail) + x * density)
 
 
 FAR = 9.0                                       # erfc(9) = 4e-37: nothing is left beyond

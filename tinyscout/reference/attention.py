@@ -43,44 +43,89 @@ def softmax(x):
     return e
 
 
+def softmax_backward(dy, x):
+    """Only what beats the weighted mean pulls a score up, equation (softmax-backward).
+
+    dy and x (..., S)  ->  dx (..., S)
+    """
+    y = softmax(x)
+    return y * (dy - (dy * y).sum(-1, keepdims=True))
+
+
+def by_key_heads(q, K):
+    """The G query heads that share a key head, one below the other: (B, T, H, d) -> (B, K, G*T, d)."""
+    B, T, H, d = q.shape
+    return q.reshape(B, T, K, H // K, d).transpose(0, 2, 3, 1, 4).reshape(B, K, -1, d)
+
+
+def by_tokens(y, T, H):
+    """The inverse of `by_key_heads`: (B, K, G*T, d) -> (B, T, H, d)."""
+    B, K, _, d = y.shape
+    return y.reshape(B, K, H // K, T, d).transpose(0, 3, 1, 2, 4).reshape(B, T, H, d)
+
+
+def attention_weights(q, k, mask):
+    """How much each query reads of each key, equation (gqa).
+
+    q (B, K, G*T, d) from `by_key_heads`, k (B, S, K, d) in any form, mask (T, S) bool or None  ->  (B, K, G*T, S)
+    """
+    B, K, GT, d = q.shape
+    scores = np.empty((B, K, GT, k.shape[1]), q.dtype)
+    for piece in pieces(k):
+        keys = dense(part(k, piece), q.dtype).transpose(0, 2, 3, 1)     # (B, K, d, up to KEYS_AT_ONCE)
+        np.matmul(q, keys, out=scores[..., piece[1]])
+    scores *= 1 / math.sqrt(d)
+    if mask is not None:
+        np.copyto(scores.reshape(B, K, -1, *mask.shape), -np.inf, where=~mask)
+    return softmax(scores)
+
+
+def pieces(k):
+    """Which keys or values to make plain numbers at once."""
+    return [np.s_[:, n:n + KEYS_AT_ONCE] for n in range(0, k.shape[1], KEYS_AT_ONCE)]
+
+
 def attend(q, k, v, mask):
     """One block of queries against the keys it may see, equation (gqa).
 
     q (B, T, H, d), k and v (B, S, K, d) in any form, mask (T, S) bool or None  ->  (B, T, H, d)
     """
-    B, T, H, d = q.shape
-    K, S = k.shape[2], k.shape[1]
-    q = q.reshape(B, T, K, H // K, d).transpose(0, 2, 3, 1, 4).reshape(B, K, -1, d)         # G heads share a key
-    pieces = [np.s_[:, n:n + KEYS_AT_ONCE] for n in range(0, S, KEYS_AT_ONCE)]
-    scores = np.empty((*q.shape[:3], S), q.dtype)                       # (B, K, G*T, S)
-    for piece in pieces:
-        keys = dense(part(k, piece), q.dtype).transpose(0, 2, 3, 1)     # (B, K, d, up to KEYS_AT_ONCE)
-        np.matmul(q, keys, out=scores[..., piece[1]])
-    scores *= 1 / math.sqrt(d)
-    if mask is not None:
-        np.copyto(scores.reshape(B, K, H // K, T, -1), -np.inf, where=~mask)
-    weights = softmax(scores)
-    y = np.zeros_like(q)                                                # (B, K, G*T, d)
-    for piece in pieces:
+    rows = by_key_heads(q, k.shape[2])
+    weights = attention_weights(rows, k, mask)
+    y = np.zeros_like(rows)
+    for piece in pieces(v):
         y += weights[..., piece[1]] @ dense(part(v, piece), q.dtype).transpose(0, 2, 1, 3)
-    return y.reshape(B, K, H // K, T, d).transpose(0, 3, 1, 2, 4).reshape(B, T, H, d)
+    return by_tokens(y, *q.shape[1:3])
 
 
-def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
-    """Softmax attention in which G = H/K query heads share each key and value head, equation (gqa).
+def attend_backward(dy, q, k, v, mask):
+    """Back through the weighted mean, the softmax and the products, equation (gqa-backward).
 
-    q (B, T, H, d), k and v (B, S, K, d) in any form  ->  (B, T, H, d)
+    dy (B, T, H, d), the rest as in `attend`, k and v plain numbers  ->  dq (B, T, H, d), dk and dv (B, S, K, d)
+    """
+    (T, H, d), K = q.shape[1:], k.shape[2]
+    rows, dy = by_key_heads(q, K), by_key_heads(dy, K)
+    weights = attention_weights(rows, k, mask)
+    dv = weights.swapaxes(2, 3) @ dy                                    # (B, K, S, d)
+    d_scores = dy @ v.transpose(0, 2, 3, 1)                             # of the weights, so far
+    d_scores -= (d_scores * weights).sum(-1, keepdims=True)
+    d_scores *= weights
+    d_scores *= 1 / math.sqrt(d)
+    dk = d_scores.swapaxes(2, 3) @ rows
+    return by_tokens(d_scores @ k.swapaxes(1, 2), T, H), dk.swapaxes(1, 2), dv.swapaxes(1, 2)
 
-    The keys stand at S consecutive positions from `first` on, and the queries at the last T of them.
-    causal: a query sees no later key.  chunk: nor one of another chunk of that many tokens.
-    A T x S matrix is never built: queries go in blocks, against only the keys that a block can see.
+
+def blocks_of_queries(q, k, causal, chunk, first):
+    """A T x S matrix is never built: queries go in blocks, against only the keys that a block can see.
+
+    Arguments as in `grouped_query_attention`  ->  yields the queries' and the keys' index and the mask (t, s) or None
     """
     T, S, H = q.shape[1], k.shape[1], q.shape[2]
     if not causal:
-        return attend(q, k, v, None)
+        yield np.s_[:], np.s_[:], None
+        return
     positions = first + np.arange(S)
     most = SCORES_AT_ONCE // max(1, q.shape[0] * H)
-    y = np.empty_like(q)
     at = 0
     while at < T:
         start = S - T + at                                              # the block's first query among the keys
@@ -91,7 +136,32 @@ def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
             rows = min(rows, chunk - positions[start] % chunk)          # a block ends with its chunk
         queries, keys = positions[start:start + rows], positions[low:start + rows]
         mask = causal_mask(queries, keys) if chunk is None else chunked_mask(queries, keys, chunk)
-        seen = np.s_[:, low:start + rows]
-        y[:, at:at + rows] = attend(q[:, at:at + rows], part(k, seen), part(v, seen), mask)
+        yield np.s_[:, at:at + rows], np.s_[:, low:start + rows], mask
         at += rows
+
+
+def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
+    """Softmax attention in which G = H/K query heads share each key and value head, equation (gqa).
+
+    q (B, T, H, d), k and v (B, S, K, d) in any form  ->  (B, T, H, d)
+
+    The keys stand at S consecutive positions from `first` on, and the queries at the last T of them.
+    causal: a query sees no later key.  chunk: nor one of another chunk of that many tokens.
+    """
+    y = np.empty_like(q)
+    for mine, seen, mask in blocks_of_queries(q, k, causal, chunk, first):
+        y[mine] = attend(q[mine], part(k, seen), part(v, seen), mask)
     return y
+
+
+def grouped_query_attention_backward(dy, q, k, v, causal=True, chunk=None, first=0):
+    """The weights are computed again, block by block, and what comes back to a key is summed, equation (gqa-backward).
+
+    dy (B, T, H, d), the rest as in `grouped_query_attention`, k and v plain numbers  ->  dq, dk, dv
+    """
+    dq, dk, dv = np.empty_like(q), np.zeros_like(k), np.zeros_like(v)
+    for mine, seen, mask in blocks_of_queries(q, k, causal, chunk, first):
+        dq[mine], more_k, more_v = attend_backward(dy[mine], q[mine], k[seen], v[seen], mask)
+        dk[seen] += more_k
+        dv[seen] += more_v
+    return dq, dk, dv

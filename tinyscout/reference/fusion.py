@@ -9,3 +9,13 @@ def fuse(x, places, features):
     y = x.copy()
     y[places] = features
     return y
+
+
+def fuse_backward(dy, x, places, features):
+    """What stood at the places had no say, what was put there has all, equation (fuse-backward).
+
+    dy (T, D), the rest as in `fuse`  ->  dx (T, D), dfeatures (N, D)
+    """
+    dx = dy.copy()
+    dx[places] = 0
+    return dx, dy[places]

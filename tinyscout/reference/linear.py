@@ -1,4 +1,6 @@
 """Matrices: the embedding table that starts the model and the products that fill it."""
+import numpy as np
+
 from tinyscout.reference.quantize import dense
 
 
@@ -10,6 +12,16 @@ def embed(tokens, embedding, dtype="float32"):
     return embedding[tokens].astype(dtype, copy=False)
 
 
+def embed_backward(dy, tokens, embedding):
+    """Each row of the table collects the gradients of all places where its token stood, equation (embed-backward).
+
+    dy (..., D), tokens (...) int, embedding (V, D)  ->  dembedding (V, D) in dy's dtype
+    """
+    d_embedding = np.zeros(embedding.shape, dy.dtype)
+    np.add.at(d_embedding, tokens.reshape(-1), dy.reshape(-1, dy.shape[-1]))
+    return d_embedding
+
+
 def linear(x, w, bias=None):
     """y = x w + b, equation (linear).
 
@@ -17,3 +29,13 @@ def linear(x, w, bias=None):
     """
     y = x @ dense(w, x.dtype)
     return y if bias is None else y + bias.astype(x.dtype, copy=False)
+
+
+def linear_backward(dy, x, w, bias=None):
+    """Back through the matrix for the input; input against output for the matrix, equation (linear-backward).
+
+    dy (..., O), the rest as in `linear`  ->  dx (..., I), dw (I, O), dbias (O,) or None
+    """
+    rows = dy.reshape(-1, dy.shape[-1])
+    dw = x.reshape(-1, x.shape[-1]).T @ rows
+    return dy @ dense(w, x.dtype).T, dw, None if bias is None else rows.sum(0)

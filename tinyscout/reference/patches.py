@@ -14,6 +14,16 @@ def patchify(tiles, patch):
     return squares.reshape(B, rows * columns, C * patch * patch)
 
 
+def patchify_backward(dy, tiles, patch):
+    """Lay the squares out again: each number came from one place, equation (patchify).
+
+    dy (B, P, C * patch * patch), tiles (B, C, h, w), patch int  ->  dtiles (B, C, h, w)
+    """
+    B, C, h, w = tiles.shape
+    squares = dy.reshape(B, h // patch, w // patch, C, patch, patch).transpose(0, 3, 1, 4, 2, 5)
+    return squares.reshape(B, C, h, w)
+
+
 def pixel_shuffle(x, side):
     """Stack each side-by-side square of patches into the channels of one token, equation (pixel-shuffle).
 
@@ -25,3 +35,13 @@ def pixel_shuffle(x, side):
     n = round(P ** 0.5) // side
     squares = x.reshape(B, n, side, n, side, D).transpose(0, 1, 3, 2, 4, 5)
     return squares.reshape(B, n * n, side * side * D)
+
+
+def pixel_shuffle_backward(dy, x, side):
+    """Deal the channels of each token back to its patches, equation (pixel-shuffle).
+
+    dy (B, P / side**2, D * side**2), x (B, P, D), side int  ->  dx (B, P, D)
+    """
+    B, P, D = x.shape
+    n = round(P ** 0.5) // side
+    return dy.reshape(B, n, n, side, side, D).transpose(0, 1, 3, 2, 4, 5).reshape(B, P, D)

@@ -57,3 +57,11 @@ def apply_rope(x, cos, sin):
     y[..., 0::2] = even * cos - odd * sin
     y[..., 1::2] = even * sin + odd * cos
     return y
+
+
+def apply_rope_backward(dy, x, cos, sin):
+    """A turn's gradient is turned back, equation (rope-backward).
+
+    dy (B, T, H, d), the rest as in `apply_rope`  ->  dx (B, T, H, d).  Angles are not learned.
+    """
+    return apply_rope(dy, cos, -sin)

@@ -1,0 +1,40 @@
+"""What must hold for a step of Muon."""
+import numpy as np
+from hypothesis import strategies as st
+
+from tinyscout import reference
+from tinyscout.laws.draw import generators, normal
+from tinyscout.laws.universal import close, judged
+
+sides = st.sampled_from([1, 2, 16, 31, 33, 65])
+stacks = st.sampled_from([(), (1,), (3,)])          # one matrix, or one for each of several experts
+
+
+@st.composite
+def muon_step_inputs(draw):
+    rng, shape = draw(generators()), (*draw(stacks), draw(sides), draw(sides))
+    size = draw(st.sampled_from([1.0, 1e-3, 1e2]))
+    return (normal(rng, *shape), normal(rng, *shape, size=size), normal(rng, *shape, size=size / 3),
+            draw(st.sampled_from([0.02, 1e-3])), draw(st.sampled_from([0.95, 0.5])), draw(st.sampled_from([0.0, 0.1])))
+
+
+def a_step_is_long_in_every_direction(ops, w, g, m, lr, momentum, decay):
+    """Whatever the gradient's singular values: those of the step lie between 0.3 and 1.3, but for some near zero."""
+    moved, _ = ops.muon_step(np.zeros_like(w), g, np.zeros_like(g), lr, momentum, decay)
+    sizes = np.linalg.svd(moved.astype(np.float64), compute_uv=False) / (lr * max(1, w.shape[-1] / w.shape[-2]) ** 0.5)
+    known = np.linalg.svd(g.astype(np.float64), compute_uv=False)
+    loud = known > 0.02 * np.sqrt((known ** 2).sum(-1, keepdims=True))
+    assert (sizes < 1.3).all()
+    assert (sizes[loud] > 0.3).all()
+
+
+def experts_do_not_see_each_other(ops, w, g, m, lr, momentum, decay):
+    """A stack of matrices is stepped one by one."""
+    truth = judged(lambda w, g, m: np.stack(reference.muon_step(w, g, m, lr, momentum, decay)), w, g, m)
+    pairs = zip(*(a.reshape(-1, *w.shape[-2:]) for a in (w, g, m)), strict=True)
+    alone = [ops.muon_step(*three, lr, momentum, decay) for three in pairs]
+    close(np.stack([np.stack(parts).reshape(w.shape) for parts in zip(*alone, strict=True)]), truth)
+
+
+INPUTS = {"muon_step": muon_step_inputs()}
+LAWS = {a_step_is_long_in_every_direction: muon_step_inputs(), experts_do_not_see_each_other: muon_step_inputs()}
