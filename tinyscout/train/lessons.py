@@ -54,10 +54,12 @@ class School:
         targets, answers = tokens[:, 1:].copy(), np.full((len(tokens), length), IGNORED)
         for n in range(len(tokens)):
             if self.lines and rng.random() < r.needle_part:
-                planted = plant(rng, tokens[n, 1:], self.lines, r.at(r.needles, step), self.config.text.chunk)
-                tokens[n, 1:] = targets[n] = planted.tokens
-                targets[n, planted.hidden | planted.answer] = IGNORED
-                answers[n, planted.answer] = planted.tokens[planted.answer]
+                pairs = r.at(r.needles, step)
+                planted = plant(rng, tokens[n], self.lines, pairs, self.config.text.chunk, keep=1)
+                answer = planted.answer[1:]
+                tokens[n], targets[n] = planted.tokens, planted.tokens[1:]
+                answers[n, answer] = targets[n, answer]
+                targets[n, answer | planted.hidden[1:]] = IGNORED
         return Batch(tokens[:, :-1], targets, None, answers if self.lines else None)
 
     def conversations(self, rng, n):
