@@ -51,6 +51,11 @@ void linear_1(float *out, const float *x, const float *w, const float *bias, int
 void linear_2(float *out, const float *x, const float *w, const float *bias, int N, int I, int O);
 void linear_3(float *out, const float *x, const float *w, const float *bias, int N, int I, int O);
 
+// linear_backward.c
+void linear_backward(float *out_x, float *out_w, float *out_bias, const float *dy, const float *x, const matrix *w,
+                     const float *bias, int N, int I, int O);
+void embed_backward(float *out, const float *dy, const int64_t *tokens, const matrix *embedding, int N, int D, int V);
+
 // router.c
 void router(int64_t *out_expert, float *out_gate, const float *x, const matrix *w_router, int top_k,
             int N, int D, int E);

@@ -8,12 +8,16 @@ import math
 import numpy as np
 
 from tinyscout import reference
+from tinyscout.kernels import c_backward
 from tinyscout.kernels.arrays import f32, floats, matrix, past
 from tinyscout.kernels.decode import Decoder, decodable
 from tinyscout.kernels.guards import FLOATS, for_kernels, integers, readable, rows, shaped, whole
 from tinyscout.kernels.library import ffi, lib
 from tinyscout.kernels.versions import versions as versions
 from tinyscout.reference import *  # noqa: F403  what is not below is the reference itself
+
+linear_backward = c_backward.linear_backward                    # the gradients have a file of their own
+embed_backward = c_backward.embed_backward
 
 
 def set_threads(count):
