@@ -39,8 +39,11 @@ void grouped_query_attention_1(float *out, const float *q, const float *k, const
 
 // activation.c
 void sigmoid(float *out, const float *x, int N, int D);
+void sigmoid_backward(float *out, const float *dy, const float *x, int N, int D);
 void swiglu(float *out, const float *gate, const float *up, int N, int F);
+void swiglu_backward(float *out_gate, float *out_up, const float *dy, const float *gate, const float *up, int N, int F);
 void gelu(float *out, const float *x, int N, int D);
+void gelu_backward(float *out, const float *dy, const float *x, int N, int D);
 
 // embed.c
 void embed(float *out, const int64_t *tokens, const matrix *embedding, int N, int D);
@@ -63,6 +66,11 @@ void router(int64_t *out_expert, float *out_gate, const float *x, const matrix *
 // moe.c
 void experts(float *out, const float *x, const int64_t *expert, const float *gate, const matrix *w_gate,
              const matrix *w_up, const matrix *w_down, int N, int C, int D, int E, int F);
+
+// moe_backward.c
+void experts_backward(float *out_x, float *out_gate, float *out_w_gate, float *out_w_up, float *out_w_down, const float *dy,
+                      const float *x, const int64_t *expert, const float *gate, const matrix *w_gate, const matrix *w_up,
+                      const matrix *w_down, int N, int C, int D, int E, int F);
 
 // patches.c
 void patchify(float *out, const float *tiles, int patch, int B, int C, int R, int S);
