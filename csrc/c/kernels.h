@@ -39,8 +39,11 @@ void grouped_query_attention_1(float *out, const float *q, const float *k, const
 
 // activation.c
 void sigmoid(float *out, const float *x, int N, int D);
+void sigmoid_backward(float *out, const float *dy, const float *x, int N, int D);
 void swiglu(float *out, const float *gate, const float *up, int N, int F);
+void swiglu_backward(float *out_gate, float *out_up, const float *dy, const float *gate, const float *up, int N, int F);
 void gelu(float *out, const float *x, int N, int D);
+void gelu_backward(float *out, const float *dy, const float *x, int N, int D);
 
 // embed.c
 void embed(float *out, const int64_t *tokens, const matrix *embedding, int N, int D);
@@ -51,6 +54,11 @@ void linear_1(float *out, const float *x, const float *w, const float *bias, int
 void linear_2(float *out, const float *x, const float *w, const float *bias, int N, int I, int O);
 void linear_3(float *out, const float *x, const float *w, const float *bias, int N, int I, int O);
 
+// linear_backward.c
+void linear_backward(float *out_x, float *out_w, float *out_bias, const float *dy, const float *x, const matrix *w,
+                     const float *bias, int N, int I, int O);
+void embed_backward(float *out, const float *dy, const int64_t *tokens, const matrix *embedding, int N, int D, int V);
+
 // router.c
 void router(int64_t *out_expert, float *out_gate, const float *x, const matrix *w_router, int top_k,
             int N, int D, int E);
@@ -58,6 +66,11 @@ void router(int64_t *out_expert, float *out_gate, const float *x, const matrix *
 // moe.c
 void experts(float *out, const float *x, const int64_t *expert, const float *gate, const matrix *w_gate,
              const matrix *w_up, const matrix *w_down, int N, int C, int D, int E, int F);
+
+// moe_backward.c
+void experts_backward(float *out_x, float *out_gate, float *out_w_gate, float *out_w_up, float *out_w_down, const float *dy,
+                      const float *x, const int64_t *expert, const float *gate, const matrix *w_gate, const matrix *w_up,
+                      const matrix *w_down, int N, int C, int D, int E, int F);
 
 // patches.c
 void patchify(float *out, const float *tiles, int patch, int B, int C, int R, int S);

@@ -17,8 +17,9 @@ from tinyscout.checkpoint import load_config
 from tinyscout.config import NAMED
 from tinyscout.model import BACKENDS
 
-COMMANDS = ("generate", "chat", "tokenize", "info", "budget", "quantize", "check", "profile", "bench")  # cli/<name>.py
-BAD_INPUT = (ValueError, OSError, RuntimeError, MemoryError, ImportError)
+COMMANDS = ("generate", "chat", "tokenize", "info", "budget", "quantize", "train", "check", "profile",
+            "bench")     # cli/<name>.py
+BAD_INPUT = (ValueError, OSError, RuntimeError, MemoryError, ImportError, FloatingPointError)
 
 
 class Parser(argparse.ArgumentParser):

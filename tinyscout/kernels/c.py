@@ -8,12 +8,20 @@ import math
 import numpy as np
 
 from tinyscout import reference
+from tinyscout.kernels import c_backward
 from tinyscout.kernels.arrays import f32, floats, matrix, past
 from tinyscout.kernels.decode import Decoder, decodable
 from tinyscout.kernels.guards import FLOATS, for_kernels, integers, readable, rows, shaped, whole
 from tinyscout.kernels.library import ffi, lib
 from tinyscout.kernels.versions import versions as versions
 from tinyscout.reference import *  # noqa: F403  what is not below is the reference itself
+
+sigmoid_backward = c_backward.sigmoid_backward                  # the gradients have a file of their own
+swiglu_backward = c_backward.swiglu_backward
+gelu_backward = c_backward.gelu_backward
+embed_backward = c_backward.embed_backward
+linear_backward = c_backward.linear_backward
+experts_backward = c_backward.experts_backward
 
 
 def set_threads(count):

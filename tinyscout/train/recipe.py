@@ -1,5 +1,6 @@
 """Recipes: everything that, beside the text, decides what weights a training ends with."""
 from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 from tinyscout.config import ScoutConfig, TextConfig, VisionConfig, plan
 from tinyscout.tokenizer import SMALL_SPECIAL, special_names
@@ -33,6 +34,7 @@ class Recipe:
     clip: float = 1.0                       # the longest gradient; a longer one is scaled down
     balance: float = 0.01                   # what an uneven load of the experts costs
     # where it starts and whom it listens to
+    source: str | None = None               # the checkpoint that is fine-tuned; None: from nothing
     lora: int = 0                           # rank of the adapters that learn instead of the matrices; 0: all weights
     teacher: str | None = None              # a checkpoint whose opinion counts
     trust: tuple[float, float] = (0.5, 0.0)     # how much it counts, at first and at last
@@ -45,6 +47,10 @@ class Recipe:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.text < self.parts * max(length for _, length in self.lengths) and self.text:
             raise ValueError(f"{self.text} tokens of text in {self.parts} parts hold no row of the longest length")
+        if self.rate <= 0 or self.muon_rate <= 0:
+            raise ValueError("a learning rate must be above zero")
+        if not all(0 <= part <= 1 for part in self.trust):
+            raise ValueError(f"trust in a teacher goes from 0 to 1, not to {max(self.trust)}")
         if not self.text and not self.dialogs:
             raise ValueError("nothing to learn: neither text nor conversations")
 
@@ -64,13 +70,13 @@ def from_json(values):
     known = {f.name for f in fields(Recipe)}
     if not isinstance(values, dict) or values.keys() - known:
         raise ValueError("this is no recipe, or one of another version")
-    tupled = {name: tuple(tuple(v) if isinstance(v, list) else v for v in value) if isinstance(value, list) else value
-              for name, value in values.items()}
+    tupled: dict[str, Any] = {name: tuple(tuple(v) if isinstance(v, list) else v for v in value)
+                              if isinstance(value, list) else value for name, value in values.items()}
     return Recipe(**tupled)
 
 
 def with_ids(config, vocab_size):
-    """A config for a tokenizer of that size of ours: its special tokens are the last ones, as `tokenizer.train` puts them.
+    """A config for a tokenizer of that size: its special tokens are the last ones, as `tokenizer.train` puts them.
 
     config ScoutConfig, vocab_size int  ->  ScoutConfig
     """
@@ -100,9 +106,10 @@ def scout_mini():
 
 PRESETS = {
     "laboratory": (laboratory, Recipe(
-        steps=1000, text=4096, lengths=((0.4, 128), (0.7, 256), (1.0, 512)),
+        steps=1000, text=4096, lengths=((0.5, 256), (1.0, 512)),
         needles=((0.15, 1), (0.3, 2), (0.45, 4), (1.0, 8)))),
     "scout-mini": (scout_mini, Recipe(
         steps=4000, text=8192, lengths=((0.5, 256), (1.0, 512)),
         needles=((0.2, 1), (0.4, 2), (1.0, 4)), needle_part=0.25, dialogs=64, dialog_length=256)),
+    "finetune": (scout_mini, Recipe(steps=200, lengths=((1.0, 256),), optimizer="adamw", rate=3e-4, warmup=20)),
 }

@@ -1,0 +1,83 @@
+"""The gradients of the C column: f_backward for the f of c.py, whose part this is.
+
+What a kernel was not made for is left to the reference: other types than float32, weights in few bits, which do not learn,
+arrays without elements, shapes that do not fit.
+"""
+import numpy as np
+
+from tinyscout import reference
+from tinyscout.kernels.arrays import f32, floats, matrix
+from tinyscout.kernels.guards import FLOATS, for_kernels, integers, readable, rows, shaped
+from tinyscout.kernels.library import ffi, lib
+from tinyscout.reference import Quantized
+
+
+def indices(array):
+    """A C pointer to row-major 64-bit integers, which are copied only where they are not that yet."""
+    return ffi.from_buffer("int64_t[]", np.require(array, np.int64, ["C", "A"]))
+
+
+def learnable(w, *shape):
+    """Is it a weight of that shape in plain numbers?"""
+    return not isinstance(w, Quantized) and readable(w, *shape)
+
+
+def sigmoid_backward(dy, x):
+    if not (for_kernels(dy, x) and dy.shape == x.shape):
+        return reference.sigmoid_backward(dy, x)
+    dy, x = f32(dy, x)
+    out = np.empty_like(x)
+    lib.sigmoid_backward(floats(out), floats(dy), floats(x), *rows(x))
+    return out
+
+
+def swiglu_backward(dy, gate, up):
+    if not (for_kernels(dy, gate, up) and dy.shape == gate.shape == up.shape):
+        return reference.swiglu_backward(dy, gate, up)
+    inputs = f32(dy, gate, up)
+    outs = np.empty_like(inputs[1]), np.empty_like(inputs[2])
+    lib.swiglu_backward(*map(floats, outs), *map(floats, inputs), *rows(gate))
+    return outs
+
+
+def gelu_backward(dy, x):
+    if not (for_kernels(dy, x) and dy.shape == x.shape):
+        return reference.gelu_backward(dy, x)
+    dy, x = f32(dy, x)
+    out = np.empty_like(x)
+    lib.gelu_backward(floats(out), floats(dy), floats(x), *rows(x))
+    return out
+
+
+def linear_backward(dy, x, w, bias=None):
+    fits = for_kernels(dy, x) and learnable(w, x.shape[-1], dy.shape[-1]) and dy.shape[:-1] == x.shape[:-1]
+    if not (fits and (bias is None or shaped(bias, w.shape[1]))):
+        return reference.linear_backward(dy, x, w, bias)
+    m, (dy, x) = matrix(w), f32(dy, x)
+    dx, dw = np.empty_like(x), np.empty(w.shape, np.float32)
+    d_bias = None if bias is None else np.empty(w.shape[1], np.float32)
+    lib.linear_backward(floats(dx), floats(dw), floats(d_bias), floats(dy), floats(x), m, ffi.NULL, rows(x)[0], *w.shape)
+    return dx, dw, d_bias
+
+
+def embed_backward(dy, tokens, embedding):
+    fits = for_kernels(dy) and shaped(embedding, None, dy.shape[-1]) and embedding.dtype.name in FLOATS
+    if not (fits and integers(tokens, len(embedding)) and tokens.min() >= 0 and dy.shape[:-1] == tokens.shape):
+        return reference.embed_backward(dy, tokens, embedding)
+    [dy] = f32(dy)
+    out = np.empty(embedding.shape, np.float32)
+    lib.embed_backward(floats(out), floats(dy), indices(tokens), ffi.NULL, *rows(dy), len(embedding))
+    return out
+
+
+def experts_backward(dy, x, expert, gate, w_gate, w_up, w_down):
+    fits = for_kernels(dy, x, gate) and x.ndim == 2 and dy.shape == x.shape and shaped(gate, len(x), None)
+    E, D, F = w_gate.shape if fits and len(w_gate.shape) == 3 else (0, 0, 0)
+    fits = fits and x.shape[1] == D and all(learnable(w, E, D, F) for w in (w_gate, w_up)) and learnable(w_down, E, F, D)
+    if not (fits and shaped(expert, *gate.shape) and integers(expert, E) and expert.min() >= 0):
+        return reference.experts_backward(dy, x, expert, gate, w_gate, w_up, w_down)
+    matrices, (dy, x, gate) = [matrix(w) for w in (w_gate, w_up, w_down)], f32(dy, x, gate)
+    outs = [np.empty(a.shape, np.float32) for a in (x, gate, w_gate, w_up, w_down)]
+    lib.experts_backward(*map(floats, outs), floats(dy), floats(x), indices(expert), floats(gate), *matrices,
+                         *gate.shape, D, E, F)
+    return tuple(outs)
