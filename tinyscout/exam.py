@@ -1,4 +1,4 @@
-"""What a small model has learned: bits for a byte of text that it never read, and answers about pictures it never saw."""
+"""What a small model has learned: bits for a byte of unread text, and answers about pictures that it never saw."""
 from typing import NamedTuple
 
 import numpy as np

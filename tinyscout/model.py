@@ -85,8 +85,9 @@ class Model:
 def load(path=None, backend="numpy", dtype=None):
     """Open a Llama 4 checkpoint directory in Hugging Face's layout.
 
-    path, or None for the small model that is part of this package, backend "numpy", "c", "cuda" or a module, dtype None to compute from the files as they are (memory-mapped,
-    widened where used) or such as "float32" to convert now (more memory, faster tokens)  ->  Model
+    path, or None for the small model that is part of this package, backend "numpy", "c", "cuda" or a module, dtype
+    None to compute from the files as they are (memory-mapped, widened where used) or such as "float32" to convert
+    now (more memory, faster tokens)  ->  Model
     Raises FileNotFoundError, ValueError, RuntimeError for a backend that is not there, or MemoryError.
     """
     path, ops = SHIPPED if path is None else Path(path).expanduser(), backend_ops(backend)
