@@ -37,6 +37,11 @@ void grouped_query_attention(float *out, const float *q, const past *k, const pa
 void grouped_query_attention_1(float *out, const float *q, const float *k, const float *v, int causal, int chunk,
                                int64_t first, int B, int T, int S, int H, int K, int d);
 
+// attention_backward.c
+void grouped_query_attention_backward(float *out_q, float *out_k, float *out_v, const float *dy, const float *q, const float *k,
+                                      const float *v, int causal, int chunk, int64_t first, int B, int T, int S, int H, int K,
+                                      int d);
+
 // activation.c
 void sigmoid(float *out, const float *x, int N, int D);
 void sigmoid_backward(float *out, const float *dy, const float *x, int N, int D);

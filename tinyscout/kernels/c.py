@@ -16,7 +16,8 @@ from tinyscout.kernels.library import ffi, lib
 from tinyscout.kernels.versions import versions as versions
 from tinyscout.reference import *  # noqa: F403  what is not below is the reference itself
 
-sigmoid_backward = c_backward.sigmoid_backward                  # the gradients have a file of their own
+grouped_query_attention_backward = c_backward.grouped_query_attention_backward  # gradients have a file of their own
+sigmoid_backward = c_backward.sigmoid_backward
 swiglu_backward = c_backward.swiglu_backward
 gelu_backward = c_backward.gelu_backward
 embed_backward = c_backward.embed_backward

@@ -7,7 +7,7 @@ import numpy as np
 
 from tinyscout import reference
 from tinyscout.kernels.arrays import f32, floats, matrix
-from tinyscout.kernels.guards import FLOATS, for_kernels, integers, readable, rows, shaped
+from tinyscout.kernels.guards import FLOATS, for_kernels, integers, readable, rows, shaped, whole
 from tinyscout.kernels.library import ffi, lib
 from tinyscout.reference import Quantized
 
@@ -20,6 +20,19 @@ def indices(array):
 def learnable(w, *shape):
     """Is it a weight of that shape in plain numbers?"""
     return not isinstance(w, Quantized) and readable(w, *shape)
+
+
+def grouped_query_attention_backward(dy, q, k, v, causal=True, chunk=None, first=0):
+    fits = for_kernels(dy, q, k, v) and q.ndim == k.ndim == 4 and dy.shape == q.shape and k.shape == v.shape
+    fits = fits and k.shape[::3] == q.shape[::3] and q.shape[2] % k.shape[2] == 0 and k.shape[1] >= q.shape[1]
+    if not (fits and (chunk is None or whole(chunk)) and first >= 0):
+        return reference.grouped_query_attention_backward(dy, q, k, v, causal, chunk, first)
+    inputs = f32(dy, q, k, v)
+    outs = [np.empty(a.shape, np.float32) for a in (q, k, v)]
+    B, T, H, d = q.shape
+    lib.grouped_query_attention_backward(*map(floats, outs), *map(floats, inputs), causal, chunk or 0, first, B, T,
+                                         k.shape[1], H, k.shape[2], d)
+    return tuple(outs)
 
 
 def sigmoid_backward(dy, x):
