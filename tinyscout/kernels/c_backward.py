@@ -22,6 +22,34 @@ def learnable(w, *shape):
     return not isinstance(w, Quantized) and readable(w, *shape)
 
 
+def rms_norm_backward(dy, x, weight=None, eps=1e-5):
+    if not (for_kernels(dy, x) and dy.shape == x.shape and (weight is None or shaped(weight, x.shape[-1]))):
+        return reference.rms_norm_backward(dy, x, weight, eps)
+    dy, x, weight = f32(dy, x, weight)
+    dx, dw = np.empty_like(x), None if weight is None else np.empty_like(weight)
+    lib.rms_norm_backward(floats(dx), floats(dw), floats(dy), floats(x), floats(weight), eps, *rows(x))
+    return dx, dw
+
+
+def layer_norm_backward(dy, x, weight, bias, eps=1e-5):
+    D = x.shape[-1]
+    if not (for_kernels(dy, x) and dy.shape == x.shape and shaped(weight, D) and shaped(bias, D)):
+        return reference.layer_norm_backward(dy, x, weight, bias, eps)
+    dy, x, weight = f32(dy, x, weight)
+    outs = np.empty_like(x), np.empty_like(weight), np.empty_like(weight)
+    lib.layer_norm_backward(*map(floats, outs), floats(dy), floats(x), floats(weight), ffi.NULL, eps, *rows(x))
+    return outs
+
+
+def softmax_backward(dy, x):
+    if not (for_kernels(dy, x) and dy.shape == x.shape):
+        return reference.softmax_backward(dy, x)
+    dy, x = f32(dy, x)
+    out = np.empty_like(x)
+    lib.softmax_backward(floats(out), floats(dy), floats(x), *rows(x))
+    return out
+
+
 def grouped_query_attention_backward(dy, q, k, v, causal=True, chunk=None, first=0):
     fits = for_kernels(dy, q, k, v) and q.ndim == k.ndim == 4 and dy.shape == q.shape and k.shape == v.shape
     fits = fits and k.shape[::3] == q.shape[::3] and q.shape[2] % k.shape[2] == 0 and k.shape[1] >= q.shape[1]
@@ -94,3 +122,22 @@ def experts_backward(dy, x, expert, gate, w_gate, w_up, w_down):
     lib.experts_backward(*map(floats, outs), floats(dy), floats(x), indices(expert), floats(gate), *matrices,
                          *gate.shape, D, E, F)
     return tuple(outs)
+
+
+def cross_entropy_backward(dy, logits, targets):
+    fits = for_kernels(logits) and logits.ndim == 2 and shaped(targets, len(logits))
+    if not (fits and integers(targets, logits.shape[1]) and targets.max() >= 0):
+        return reference.cross_entropy_backward(dy, logits, targets)
+    [logits] = f32(logits)
+    out = np.empty_like(logits)
+    lib.cross_entropy_backward(floats(out), dy, floats(logits), indices(targets), *logits.shape)
+    return out
+
+
+def soft_cross_entropy_backward(dy, logits, teacher):
+    if not (for_kernels(logits, teacher) and logits.ndim == 2 and logits.shape == teacher.shape):
+        return reference.soft_cross_entropy_backward(dy, logits, teacher)
+    logits, teacher = f32(logits, teacher)
+    out = np.empty_like(logits)
+    lib.soft_cross_entropy_backward(floats(out), dy, floats(logits), floats(teacher), *logits.shape)
+    return out
