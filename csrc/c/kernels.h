@@ -74,6 +74,11 @@ void embed_backward(float *out, const float *dy, const int64_t *tokens, const ma
 // router.c
 void router(int64_t *out_expert, float *out_gate, const float *x, const matrix *w_router, int top_k,
             int N, int D, int E);
+void router_backward(float *out_x, float *out_w_router, const float *d_gate, const float *x, const matrix *w_router, int top_k,
+                     int N, int D, int E);
+void load_balance(double *out, const float *x, const matrix *w_router, int top_k, int N, int D, int E);
+void load_balance_backward(float *out_x, float *out_w_router, double dy, const float *x, const matrix *w_router, int top_k,
+                           int N, int D, int E);
 
 // moe.c
 void experts(float *out, const float *x, const int64_t *expert, const float *gate, const matrix *w_gate,

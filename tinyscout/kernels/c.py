@@ -25,6 +25,8 @@ swiglu_backward = c_backward.swiglu_backward
 gelu_backward = c_backward.gelu_backward
 embed_backward = c_backward.embed_backward
 linear_backward = c_backward.linear_backward
+router_backward = c_backward.router_backward
+load_balance_backward = c_backward.load_balance_backward
 experts_backward = c_backward.experts_backward
 cross_entropy_backward = c_backward.cross_entropy_backward
 soft_cross_entropy_backward = c_backward.soft_cross_entropy_backward
@@ -148,6 +150,15 @@ def router(x, w_router, top_k=1):
     expert, gate = (np.empty((N, min(top_k, E)), dtype) for dtype in (np.int64, np.float32))
     lib.router(ffi.from_buffer("int64_t[]", expert), floats(gate), floats(x), w, gate.shape[1], N, D, E)
     return expert, gate
+
+
+def load_balance(x, w_router, top_k=1):
+    if not (for_kernels(x) and x.ndim == 2 and readable(w_router, x.shape[1], None) and whole(top_k)):
+        return reference.load_balance(x, w_router, top_k)
+    [x], w, E = f32(x), matrix(w_router), w_router.shape[1]
+    out = ffi.new("double *")
+    lib.load_balance(out, floats(x), w, min(top_k, E), *x.shape, E)
+    return out[0]
 
 
 def experts(x, expert, gate, w_gate, w_up, w_down):

@@ -111,6 +111,25 @@ def embed_backward(dy, tokens, embedding):
     return out
 
 
+def router_backward(d_gate, x, w_router, top_k=1):
+    fits = for_kernels(d_gate, x) and x.ndim == 2 and learnable(w_router, x.shape[1], None) and whole(top_k)
+    if not (fits and shaped(d_gate, len(x), min(top_k, w_router.shape[1]))):
+        return reference.router_backward(d_gate, x, w_router, top_k)
+    w, (d_gate, x) = matrix(w_router), f32(d_gate, x)
+    outs = np.empty_like(x), np.empty(w_router.shape, np.float32)
+    lib.router_backward(*map(floats, outs), floats(d_gate), floats(x), w, d_gate.shape[1], *x.shape, w_router.shape[1])
+    return outs
+
+
+def load_balance_backward(dy, x, w_router, top_k=1):
+    if not (for_kernels(x) and x.ndim == 2 and learnable(w_router, x.shape[1], None) and whole(top_k)):
+        return reference.load_balance_backward(dy, x, w_router, top_k)
+    [x], w, E = f32(x), matrix(w_router), w_router.shape[1]
+    outs = np.empty_like(x), np.empty(w_router.shape, np.float32)
+    lib.load_balance_backward(*map(floats, outs), dy, floats(x), w, min(top_k, E), *x.shape, E)
+    return outs
+
+
 def experts_backward(dy, x, expert, gate, w_gate, w_up, w_down):
     fits = for_kernels(dy, x, gate) and x.ndim == 2 and dy.shape == x.shape and shaped(gate, len(x), None)
     E, D, F = w_gate.shape if fits and len(w_gate.shape) == 3 else (0, 0, 0)
