@@ -10,8 +10,9 @@ extern "C" __global__ void embed(float *out, const long long *tokens, const floa
 // Its gradient, equation (embed-backward): one warp owns one row of the table, and looks among all tokens for its own.  So
 // nobody else adds to that row: no atomics, and the same bits every time.
 //
-// dy (N, D), tokens (N)  ->  out (V, D)
-extern "C" __global__ void embed_backward(float *out, const float *dy, const long long *tokens, int N, int V, int D) {
+// dy (N, D), tokens (N), embedding (V, D), of which only the shape matters  ->  out (V, D)
+extern "C" __global__ void embed_backward(float *out, const float *dy, const long long *tokens, const float *embedding,
+                                          int N, int D, int V) {
     int token = blockIdx.x * warps() + warp();
     if (token >= V) return;
     float *row = out + (size_t) token * D;

@@ -89,7 +89,7 @@ def embed_backward(dy, tokens, embedding):
         return reference.embed_backward(dy, tokens, embedding)
     out, (N, D), V = empty(*embedding.shape), rows(dy), len(embedding)
     launch = Launch((ceil_div(V, 4),), (4 * WARP,))
-    kernel("embed.cu", "embed_backward")(launch, out, *f32(dy), *typed(np.int64, tokens), N, V, D)
+    kernel("embed.cu", "embed_backward")(launch, out, *f32(dy), *typed(np.int64, tokens), None, N, D, V)
     return beside(dy, out)
 
 
