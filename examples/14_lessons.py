@@ -2,8 +2,8 @@
 What a small model learns from
 ==============================
 
-Nothing is downloaded to train one: pictures are drawn, questions follow from what was drawn, the text is Python's own, and
-facts are planted in it.  Here are some of each, and then a model in its first seconds.
+Nothing is downloaded to train one: pictures are drawn, questions follow from what was drawn, the text is Python's own,
+and facts are planted in it.  Here are some of each, and then a model in its first seconds.
 """
 import csv
 import tempfile
