@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -40,6 +41,10 @@ def small(vision=False, **changes):
     return with_ids(ScoutConfig(text, eye if vision else None), VOCABULARY)
 
 
+def untrained(seed=0):
+    return Model(small(), init(small(), seed), learned_tokenizer(small(), None, RECIPE), reference)
+
+
 def weights_in(directory):
     return {path: np.array(w) for path, w in named(tinyscout.load(directory).weights)}
 
@@ -60,8 +65,8 @@ def test_it_learns(tmp_path):
     assert float(log[-1]["held_out"]) < 1.5
     assert (tmp_path / "run" / "log.png").stat().st_size > 0
     model = tinyscout.load(last)
-    said = model.generate(model.tokenizer.encode("<|begin_of_text|>def f(x):\n    ret", True), max_new_tokens=3, temperature=0)
-    assert model.tokenizer.decode(list(said)) == "urn"
+    prompt = model.tokenizer.encode("<|begin_of_text|>def f(x):\n    ret", special=True)
+    assert model.tokenizer.decode(list(model.generate(prompt, max_new_tokens=3, temperature=0))) == "urn"
 
 
 def test_pictures_are_learned_too(tmp_path):
@@ -74,7 +79,7 @@ def test_pictures_are_learned_too(tmp_path):
 def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, changes, monkeypatch):
     """Stopped at any step: bit for bit the same weights, and a log without gaps."""
     recipe = replace(RECIPE, **changes)
-    source = Model(small(), init(small(), 1), learned_tokenizer(small(), None, RECIPE), reference) if recipe.lora else None
+    source = untrained(1) if recipe.lora else None
     whole = weights_in(train(tmp_path / "whole", recipe, small(), CORPUS, source=source, save_every=2))
     from tinyscout.train import loop
     real = loop.one_step
@@ -133,15 +138,14 @@ def test_a_run_that_cannot_go_on(tmp_path, break_it, says):
     run = tmp_path / "run"
     train(run, RECIPE, small(), CORPUS)
     changed = break_it(run)
-    arguments = {"recipe": RECIPE, "config": small(), "corpus": CORPUS, **(changed if isinstance(changed, dict) else {})}
+    arguments = {"recipe": RECIPE, "config": small(), "corpus": CORPUS}
     with pytest.raises(ValueError, match=says):
-        train(run, **arguments)
+        train(run, **{**arguments, **(changed if isinstance(changed, dict) else {})})
 
 
 def test_a_loss_that_is_no_number(tmp_path):
-    weights = init(small(), 0)
-    weights.text.norm[:] = np.inf
-    source = Model(small(), weights, learned_tokenizer(small(), None, RECIPE), reference)
+    source = untrained()
+    source.weights.text.norm[:] = np.inf
     with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="no number any more at step 1"):
         train(tmp_path / "run", RECIPE, small(), CORPUS, source=source)
     assert not steps_kept(tmp_path / "run")
@@ -198,7 +202,7 @@ def test_the_rate_rises_and_falls():
     assert rates[0] == pytest.approx(0.1)
     assert np.argmax(rates) == 9
     assert rates[-1] == pytest.approx(0.1, abs=1e-3)
-    assert all(a > b for a, b in zip(rates[9:], rates[10:], strict=False))
+    assert all(a > b for a, b in pairwise(rates[9:]))
 
 
 def test_a_long_gradient_is_cut():
@@ -217,7 +221,8 @@ def test_the_mean_of_gradients_where_some_are_missing():
 
 def test_adapters_have_the_gradient_of_what_they_are_merged_into():
     rng = np.random.default_rng(0)
-    weights = {"x.w_q": rng.normal(size=(5, 7)), "x.experts.w_up": rng.normal(size=(3, 5, 7)), "x.norm": rng.normal(size=5)}
+    shapes = {"x.w_q": (5, 7), "x.experts.w_up": (3, 5, 7), "x.norm": (5,)}
+    weights = {path: rng.normal(size=shape) for path, shape in shapes.items()}
     pairs = adapters(weights, 2, 0)
     for path, w in merged(weights, pairs).items():
         np.testing.assert_array_equal(w, weights[path])                     # at first nothing changes
@@ -227,8 +232,8 @@ def test_adapters_have_the_gradient_of_what_they_are_merged_into():
     assert found.keys() == pairs.keys()
     for path in pairs:
         along, h = rng.normal(size=pairs[path].shape), 1e-6
-        above, below = (sum(np.sum(goal[p] * w) for p, w in merged(weights, {**pairs, path: pairs[path] + s * along}).items())
-                        for s in (h, -h))
+        ends = [merged(weights, {**pairs, path: pairs[path] + s * along}) for s in (h, -h)]
+        above, below = (sum(np.sum(goal[p] * w) for p, w in end.items()) for end in ends)
         assert np.sum(found[path] * along) == pytest.approx((above - below) / (2 * h), rel=1e-6)
 
 
@@ -274,7 +279,8 @@ def test_a_recipe_and_back():
         from_json({"pace": 1})
 
 
-@pytest.mark.parametrize("changes", [{"optimizer": "sgd"}, {"steps": 0}, {"text": 0}, {"text": 100}, {"rate": 0.0}], ids=str)
+@pytest.mark.parametrize("changes", [
+    {"optimizer": "sgd"}, {"steps": 0}, {"text": 0}, {"text": 100}, {"rate": 0.0}], ids=str)
 def test_recipes_that_teach_nothing(changes):
     with pytest.raises(ValueError, match=r"optimizer|steps|nothing to learn|no row|above zero"):
         Recipe(**changes)

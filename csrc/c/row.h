@@ -41,6 +41,7 @@ INLINE double dot(const float *x, const float *y, int n) {
     for (; i + SUMS <= n; i += SUMS)
         for (int l = 0; l < SUMS; l++) sums[l] += (double) x[i + l] * y[i + l];
     for (; i < n; i++) sum += (double) x[i] * y[i];
-    for (int l = 0; l < SUMS; l++) sum += sums[l];
-    return sum;
+    for (int half = SUMS / 2; half > 0; half /= 2)
+        for (int l = 0; l < half; l++) sums[l] += sums[l + half];
+    return sum + sums[0];
 }

@@ -141,7 +141,7 @@ MUTANTS = [Mutant(*fields) for fields in [
     ("rope.cu", "the sine of another token", "sin[(size_t) t * half + i % half]", "sin[i % half]"),
     # softmax.cu
     ("softmax.cu", "nothing is taken away: exp overflows", "sum += expf(number - best)", "sum += expf(number)"),
-    ("softmax.cu", "only this thread's largest", "    best = block_max(best);\n", ""),
+    ("softmax.cu", "only this thread's largest", "return block_max(best);", "return best;"),
     ("softmax.cu", "only this thread's sum", "    sum = block_sum(sum);\n", ""),
     ("softmax.cu", "not divided by the sum", "expf(number - best) / sum", "expf(number - best)"),
     ("softmax.cu", "rows that cannot be read by fours are", "if (fours(S, out, x)) softmax_row<4>",
@@ -171,9 +171,9 @@ MUTANTS = [Mutant(*fields) for fields in [
     ("fusion.cu", "only the places that this thread met", "    before = block_sum(before);\n", ""),
     ("fusion.cu", "text and picture swapped", "places[t] ?", "!places[t] ?"),
     # loss.cu
-    ("loss.cu", "an ignored row is not left alone", "target < 0", "target < -1"),
+    ("loss.cu", "an ignored row is not left alone", "target < 0", "target < -1", "double *out"),
     ("loss.cu", "the largest logit is counted twice", "((double) x[target] - best)", "(double) x[target]"),
-    ("loss.cu", "only a thread's sum", "sum = block_sum(sum);", "sum = over_warp<Sum>(sum);"),
+    ("loss.cu", "only a thread's sum", "return block_sum(sum);", "return over_warp<Sum>(sum);"),
     ("loss.cu", "only a part of the threads at the barrier",
      "if (threadIdx.x == 0) out[blockIdx.x] = 0.0;\n        return;", "return;"),
     # adamw.cu

@@ -38,7 +38,7 @@ def top_p_inputs(draw):
 
 @st.composite
 def sample_inputs(draw):
-    """Scores all different, or whole numbers with zero of either sign among the best; a p that no few equals add up to."""
+    """Scores all different, or whole numbers with zero of either sign among the best; a p no few equals add up to."""
     rng = draw(generators())
     uniform = draw(st.sampled_from([0.0, rng.random()]))        # zero must not draw a token of no probability
     logits = normal(rng, draw(lengths), size=draw(st.sampled_from([1.0, 3.0])))

@@ -100,7 +100,8 @@ def scout_mini():
     text = TextConfig(
         dim=128, n_heads=4, n_kv_heads=2, head_dim=32, n_experts=16, hidden_dim=128, dense_dim=256, layers=plan(4),
         rope_theta=10_000.0, rope_scaling=None, chunk=256, temperature_floor=512.0)
-    eye = VisionConfig(dim=96, n_heads=3, n_layers=3, hidden_dim=384, adapter_dim=128, tile_size=64, patch_size=8)
+    eye = VisionConfig(dim=96, n_heads=3, n_layers=3, hidden_dim=384, adapter_dim=128, tile_size=64, patch_size=8,
+                       max_tiles=1)
     return with_ids(ScoutConfig(text, eye), 1024)
 
 
