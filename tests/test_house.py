@@ -17,7 +17,7 @@ FLOORS = [                      # each may import from its own floor and from th
     {"weights", "cache", "tokenizer", "vocabulary", "image", "hf", "files", "names", "disk", "budget"},
     {"text", "text_backward", "vision", "vision_backward", "chat", "checkpoint", "kernels"},
     {"scout", "learn", "longcontext"},
-    {"generate", "train", "data", "laws", "quantize"},
+    {"generate", "train", "data", "exam", "laws", "quantize"},
     {"model"},
     {"bench", "cli", "__main__", "__init__"},
 ]
@@ -29,7 +29,7 @@ THIRD_PARTY = {                 # beside numpy and rich, which every file may us
     "kernels": {"cupy"},
     "bench": {"torch", "transformers", "matplotlib", "safetensors", "ml_dtypes", "threadpoolctl", "gguf",
               "llama_cpp"},
-    "data": {"PIL", "regex"}, "train": {"matplotlib", "safetensors"}, "cli": {"hypothesis", "PIL", "matplotlib"},
+    "data": {"PIL"}, "cli": {"hypothesis", "PIL", "matplotlib"}, "train": {"safetensors", "matplotlib"},
 }
 STANDARD = {"numpy", "rich", "tinyscout", "cffi"}
 

@@ -100,7 +100,7 @@ def test_a_teacher_pulls_towards_its_opinion():
     config = mini(vision=False, layers=plan(1))
     weights, teacher, batch = lively(config), lively(config, 1), drawn(config)
     rng, trust, h = np.random.default_rng(1), 0.3, 1e-5
-    lesson = learn(batch, weights, config, teacher=teacher, trust=trust)
+    lesson = learn(batch, weights, config, teacher=(teacher, config), trust=trust)
     opinion = forward(batch, teacher, config).logits
 
     def mixed(weights):

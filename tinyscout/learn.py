@@ -114,14 +114,15 @@ class Lesson(NamedTuple):
 def learn(batch, w, config, balance=0.0, teacher=None, trust=0.0, ops=reference):
     """The loss of a batch and its gradient: (1 - trust) of the tokens that came, and trust of the teacher's opinion.
 
-    batch Batch, w Scout, config ScoutConfig, balance float as in `backward`, teacher Scout of the same config or
-    None, trust float from 0 to 1  ->  Lesson.  Equation (distillation).
+    batch Batch, w Scout, config ScoutConfig, balance float as in `backward`, teacher None or (weights, config) of a
+    model with the same tokens, trust float from 0 to 1  ->  Lesson.  Equation (distillation).
     """
     passed = forward(batch, w, config, ops)
     goals, soft = [ops.asarray(goal) for goal in passed.goals], None
     d_logits = sum(ops.cross_entropy_backward(1.0 - trust, passed.logits, goal) for goal in goals)
     if teacher is not None:
-        opinion = forward(batch, teacher, config, ops).logits
+        their_weights, their_config = teacher
+        opinion = forward(batch, their_weights, their_config, ops).logits
         soft = ops.soft_cross_entropy(passed.logits, opinion)
         d_logits = d_logits + ops.soft_cross_entropy_backward(trust, passed.logits, opinion)
     gradients = backward(d_logits, passed, batch, w, config, balance, ops)

@@ -64,11 +64,11 @@ def _library():
 
 def _capped(found):
     """Leaves out what is beyond CAPS: which files stay is decided by a hash of their names, as on every machine."""
-    groups: dict[str | None, list] = {}
+    groups: dict[str, list] = {}
     for name, path in found:
         group = "test" if TESTS & set(name.parts) else name.parts[0]
-        groups.setdefault(group if group in CAPS else None, []).append((name, path))
-    kept = groups.pop(None, [])
+        groups.setdefault(group if group in CAPS else "free", []).append((name, path))
+    kept = groups.pop("free", [])
     for group, members in groups.items():
         members.sort(key=lambda member: (crc32(member[0].as_posix().encode()), member))
         sizes = accumulate(path.stat().st_size for _, path in members)

@@ -18,7 +18,7 @@ SAME = 0.2              # of the pairs that fall into one chunk so many stay: th
 
 
 class Lines(NamedTuple):
-    """The parts of all lines as token ids: a fact is facts[key] + values[value], a question asks[key] + values[value]."""
+    """The parts of all lines as token ids: a fact is facts[key] and values[value], its question asks[key] and those."""
 
     facts: list[np.ndarray]
     asks: list[np.ndarray]
@@ -35,7 +35,7 @@ class Planted(NamedTuple):
 
 
 class Haystack(NamedTuple):
-    """A long text with facts in it and questions at its end, one answer after each."""
+    """A long text with facts in it and questions at its end, each with its answer."""
 
     tokens: np.ndarray      # (length,) as the filler was
     spans: np.ndarray       # (queries, 2) int64: an answer is tokens[start:stop], given all before it
@@ -43,7 +43,7 @@ class Haystack(NamedTuple):
 
 
 def encode_lines(tokenizer):
-    """All lines, ready to be planted: Lines.  equation (needle) has none: a line is plain text."""
+    """All lines as ids, ready to be planted: Lines.  Key and value are plain text to the tokenizer."""
     def encode(text):
         return np.array(tokenizer.encode(text), np.int64)
 
@@ -52,18 +52,21 @@ def encode_lines(tokenizer):
     return Lines(facts, asks, values, max(map(len, [*facts, *asks])) + max(map(len, values)))
 
 
-def plant(rng, row, lines, pairs, chunk, straddle=False):
+def plant(rng, row, lines, pairs, chunk, straddle=False, keep=0):
     """Overwrites places in a row of text with facts and, further on, the questions about them.
 
     row       (T,) token ids; it is not changed
     lines     Lines;  pairs  how many facts at most, each with its question
     chunk     tokens that the local layers see together.  Of the pairs that fall into one chunk only a fifth stays,
               but one pair stays in any case
-    straddle  may a line cross the edge of a chunk, where no local layer can read it?
+    straddle  may a line cross the edge of a chunk, where no local layer can read it?  Edges are counted from the
+              beginning of the row
+    keep      how many tokens at the beginning stay: 1 where the row starts with <|begin_of_text|>
     Returns Planted.  Raises ValueError where the row or a chunk has no room for a line.
     """
     tokens, answer, hidden = row.copy(), np.zeros(len(row), bool), np.zeros(len(row), bool)
     places = slots(rng, len(row), chunk, lines.longest, straddle)
+    places = places[places >= keep]
     if len(places) < 2:
         raise ValueError(f"a row of {len(row)} tokens has no room for a fact and a question of {lines.longest} each")
     n = min(pairs, len(places) // 2, len(KEYS))
@@ -84,16 +87,18 @@ def plant(rng, row, lines, pairs, chunk, straddle=False):
     return Planted(tokens, answer, hidden)
 
 
-def haystack(rng, filler, length, lines, facts, queries, chunk, depth=None, straddle=False, leak=False):
-    """A long text for the test: facts all over it, and at its end questions about some of them, in random order.
+def haystack(rng, filler, length, lines, facts, queries, chunk, depth=None, straddle=False, leak=False,
+             begin=None):
+    """A long text for the test: facts all over it, and at its end questions about some of them.
 
     filler    (n,) token ids of real text, taken from a random place on and round and round until it is long enough
     lines     Lines;  facts, queries  how many, queries <= facts
     chunk, straddle     as for plant
-    depth     None: the facts stand one in each of `facts` equal parts of the text, anywhere in it; or (queries,)
-              numbers in 0..1, where the facts asked for stand instead, as nearly as the chunks allow
+    depth     None: one fact stands in each of `facts` equal parts of the text, and they are asked for in random
+              order; or (queries,) numbers in 0..1, where the facts asked for stand, as nearly as the chunks allow
     leak      the control: the text answers with other values than its facts have.  A model that gives these answers
               has not read them in the facts
+    begin     id of the first of the tokens, mostly that of <|begin_of_text|>; None for none in particular
     Returns a Haystack.  Raises ValueError where there is no room, or where the numbers do not fit together.
     """
     if not 1 <= queries <= facts <= len(KEYS):
@@ -101,11 +106,14 @@ def haystack(rng, filler, length, lines, facts, queries, chunk, depth=None, stra
     if not len(filler):
         raise ValueError("there is no text to hide a fact in")
     places = slots(rng, length, chunk, lines.longest, straddle)
+    places = places[places >= (begin is not None)]
     if len(places) < facts + queries:
         raise ValueError(f"{length} tokens have room for {len(places)} lines, not for {facts + queries}")
     room, asks = places[:-queries], places[-queries:]
     asked, others = _spread(rng, len(room), facts, queries, depth)
     tokens = _round_and_round(rng, filler, length)
+    if begin is not None:
+        tokens[0] = begin
     keys, values = rng.choice(len(KEYS), facts, replace=False), rng.integers(VALUES, size=facts)
     for place, key, value in zip(room[[*asked, *others]].tolist(), keys, values, strict=True):
         _write(tokens, place, lines.facts[key], lines.values[value])

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 COLOURS = {
     "red": (215, 25, 30), "orange": (255, 135, 0), "yellow": (250, 220, 20), "green": (20, 140, 50),
-    "cyan": (60, 210, 225), "blue": (25, 60, 215), "purple": (120, 25, 160), "pink": (255, 130, 190),
+    "cyan": (60, 210, 225), "blue": (25, 60, 215), "purple": (140, 40, 180), "pink": (255, 130, 190),
 }
 GROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (140, 140, 140)}
 SHAPES = ("circle", "square", "triangle", "diamond", "star", "cross", "ring", "heart")
@@ -51,20 +51,21 @@ class Scene(NamedTuple):
     bars: tuple[tuple[str, int], ...] = ()      # colour and height, 1..LEVELS
 
 
-def scene(rng, kind):
-    """A scene of this kind at random; of things there are 1 to MOST, all numbers equally likely.
+def scene(rng, kind, most=MOST):
+    """A scene of this kind at random; of things there are 1 to `most`, all numbers equally likely.
 
+    Where there may be only one or two things, a number has no more digits.
     Raises ValueError for a kind that is not in KINDS.
     """
     ground = pick(rng, tuple(GROUNDS))
     if kind == "things":
-        return Scene(kind, ground, things(rng, int(rng.integers(1, MOST + 1))))
+        return Scene(kind, ground, things(rng, int(rng.integers(1, most + 1))))
     if kind == "chart":
         n = pick(rng, BARS)
         colours, heights = shuffled(rng, COLOURS, n), shuffled(rng, range(1, LEVELS + 1), n)
         return Scene(kind, ground, bars=tuple(zip(colours, heights, strict=True)))
     if kind == "number":
-        digits = 1 + int(rng.choice(len(DIGITS), p=DIGITS))
+        digits = min(1 + int(rng.choice(len(DIGITS), p=DIGITS)), most)
         text = str(rng.integers(10 ** (digits - 1) if digits > 1 else 0, 10 ** digits))
     elif kind == "word":
         start, vowel = pick(rng, STARTS), pick(rng, VOWELS)
@@ -145,10 +146,10 @@ def draw(scene, size=64):
         _draw_bars(brush, scene, side)
     picture = picture.reduce(SMOOTH)
     if scene.text:              # letters come with smooth edges
-        middle = [(0.5 + step) * size for step in scene.shift]
+        dx, dy = scene.shift
         font = _font("NOD" if scene.kind == "word" else "8" * len(scene.text), size)
-        ImageDraw.Draw(picture).text(middle, scene.text, COLOURS[scene.colour], font, anchor="mm",
-                                     stroke_width=size // 64)
+        ImageDraw.Draw(picture).text(((0.5 + dx) * size, (0.5 + dy) * size), scene.text, COLOURS[scene.colour], font,
+                                     anchor="mm", stroke_width=round(size / 64))
     return picture
 
 
@@ -180,6 +181,8 @@ def _draw_bars(brush, scene, side):
 def _font(widest, size):
     """The font that Pillow brings, as large as the widest text allows."""
     font = ImageFont.load_default(size)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise ValueError("this Pillow was built without FreeType: it cannot draw letters of any size")
     left, top, right, bottom = font.getbbox(widest)
     return font.font_variant(size=0.82 * size * size / max(right - left, bottom - top))
 
@@ -187,20 +190,20 @@ def _font(widest, size):
 def _star():
     """Ten corners, the points at radius 1, the first of them above."""
     return [(radius * math.sin(k * math.pi / 5), -radius * math.cos(k * math.pi / 5))
-            for k, radius in enumerate([1.1, 0.45] * 5)]
+            for k, radius in enumerate([1, 0.42] * 5)]
 
 
 def _heart():
-    """The curve x = sin³ t, y = cos t − (5 cos 2t + 2 cos 3t + cos 4t) / 13, its lobes above."""
+    """The curve x = sin³ t, y = 13 cos t − 5 cos 2t − 2 cos 3t − cos 4t, which reaches from 12 down to −17."""
     angles = [k * math.tau / 32 for k in range(32)]
-    return [(math.sin(t) ** 3, -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)) / 15)
-            for t in angles]
+    heights = [13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t) for t in angles]
+    return [(math.sin(t) ** 3, -(height + 2.5) / 14.5) for t, height in zip(angles, heights, strict=True)]
 
 
 OUTLINES = {        # corners at radius 1, x to the right and y down
     "square": [(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)],
     "triangle": [(0, -1), (1, 0.9), (-1, 0.9)],
-    "diamond": [(0, -1.08), (0.72, 0), (0, 1.08), (-0.72, 0)],
+    "diamond": [(0, -1), (0.7, 0), (0, 1), (-0.7, 0)],
     "cross": [(-0.33, -1), (0.33, -1), (0.33, -0.33), (1, -0.33), (1, 0.33), (0.33, 0.33),
               (0.33, 1), (-0.33, 1), (-0.33, 0.33), (-1, 0.33), (-1, -0.33), (-0.33, -0.33)],
     "star": _star(),

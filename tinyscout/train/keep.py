@@ -72,7 +72,8 @@ def resumed(path):
     try:
         state = load_file(path / OPTIMIZER)
     except SafetensorError as error:
-        raise ValueError(f"{path / OPTIMIZER} is damaged ({error}): remove {path} to go on from the one before") from None
+        raise ValueError(f"{path / OPTIMIZER} is damaged ({error}): without {path} the run goes on from the "
+                         "checkpoint before") from None
     return config, {name: np.array(w) for name, w in weights.items()}, Tokenizer.load(path), state
 
 
@@ -91,7 +92,8 @@ def begun(directory, recipe):
         ours, theirs = as_json(recipe), as_json(there)
         if changed := [name for name in ours if ours[name] != theirs[name]]:
             name = changed[0]
-            raise ValueError(f"{directory} was begun with {name} {theirs[name]}, not {ours[name]}: choose another --out")
+            raise ValueError(f"{directory} was begun with {name} {theirs[name]}, not {ours[name]}: "
+                             "choose another --out")
         return
     if directory.exists() and any(directory.iterdir()):
         raise ValueError(f"{directory} is not empty and holds no training: choose another --out")

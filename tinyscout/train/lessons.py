@@ -3,10 +3,11 @@
 A step's lessons depend on the recipe, the texts and the step's number alone, so that a training that was interrupted
 goes on as if it had not been.
 """
+from typing import Any
+
 import numpy as np
 
 from tinyscout.chat import BEGIN, encode_chat
-from tinyscout.data.corpus import files
 from tinyscout.data.needles import encode_lines, plant
 from tinyscout.data.questions import TURNS, dialog
 from tinyscout.learn import Batch
@@ -25,11 +26,14 @@ class School:
         self.tokenizer, self.config, self.recipe = tokenizer, config, recipe
         self.lines = encode_lines(tokenizer) if recipe.needles else None
         self.begin = tokenizer.special[BEGIN]
-        self.text, self.held_out = (joined(texts, tokenizer, self.begin) for texts in corpus) if corpus else (None, None)
         longest = max(length for _, length in recipe.lengths)
-        if corpus and min(len(self.text), len(self.held_out)) <= longest:
-            raise ValueError(f"the text is shorter than a row of {longest} tokens: {len(self.text):,} to learn and "
-                             f"{len(self.held_out):,} held out")
+        self.text: Any = None
+        self.held_out: Any = None
+        if corpus:
+            self.text, self.held_out = (joined(texts, tokenizer, self.begin) for texts in corpus)
+            if min(len(self.text), len(self.held_out)) <= longest:
+                raise ValueError(f"the text is shorter than a row of {longest} tokens: {len(self.text):,} to learn "
+                                 f"and {len(self.held_out):,} held out")
 
     def lessons(self, step):
         """The batches of a step: {"text": list of Batch, "pictures": list of Batch}, each with `parts` of them."""
@@ -38,7 +42,8 @@ class School:
         if r.text:
             made["text"] = [self.rows(rng, self.text, step) for _ in range(r.parts)]
         if r.dialogs:
-            made["pictures"] = [self.conversations(rng, max(1, r.dialogs // r.parts)) for _ in range(r.parts)]
+            each, most = max(1, r.dialogs // r.parts), r.at(r.things, step)
+            made["pictures"] = [self.conversations(rng, each, most) for _ in range(r.parts)]
         return made
 
     def rows(self, rng, text, step):
@@ -50,16 +55,19 @@ class School:
         targets, answers = tokens[:, 1:].copy(), np.full((len(tokens), length), IGNORED)
         for n in range(len(tokens)):
             if self.lines and rng.random() < r.needle_part:
-                planted = plant(rng, tokens[n, 1:], self.lines, r.at(r.needles, step), self.config.text.chunk)
-                tokens[n, 1:] = targets[n] = planted.tokens
-                targets[n, planted.hidden | planted.answer] = IGNORED
-                answers[n, planted.answer] = planted.tokens[planted.answer]
+                pairs = r.at(r.needles, step)
+                planted = plant(rng, tokens[n], self.lines, pairs, self.config.text.chunk, keep=1)
+                answer = planted.answer[1:]
+                tokens[n], targets[n] = planted.tokens, planted.tokens[1:]
+                answers[n, answer] = targets[n, answer]
+                targets[n, answer | planted.hidden[1:]] = IGNORED
         return Batch(tokens[:, :-1], targets, None, answers if self.lines else None)
 
-    def conversations(self, rng, n):
-        """Conversations about pictures, as long as the longest of them: a Batch whose targets are the replies."""
+    def conversations(self, rng, n, most):
+        """n conversations about pictures of at most so many things: a Batch whose targets are the replies."""
         size = self.config.vision.tile_size
-        chats = [encode_chat(dialog(rng, turns=TURNS, size=size), self.tokenizer, self.config, reply=False) for _ in range(n)]
+        spoken = [dialog(rng, turns=TURNS, size=size, most=most) for _ in range(n)]
+        chats = [encode_chat(messages, self.tokenizer, self.config, reply=False) for messages in spoken]
         longest = max(len(chat.tokens) for chat in chats)
         if longest > self.recipe.dialog_length:
             raise ValueError(f"a conversation of {longest} tokens is longer than dialog_length "

@@ -12,7 +12,7 @@ from tinyscout.train.keep import begun, flat, keep, resumed, steps_kept, tree_of
 from tinyscout.train.lessons import School, learned_tokenizer
 from tinyscout.train.optimizer import rate_at, stepped, summed
 from tinyscout.train.report import Log, Watch, plot
-from tinyscout.weights import init, named
+from tinyscout.weights import init, named, tree_map
 
 SAVE_EVERY, EXAM_EVERY = 100, 100       # steps
 
@@ -77,17 +77,19 @@ def train(directory, recipe, config, corpus=None, ops=reference, source=None, te
     """Train from the beginning, from a checkpoint, or on from where this run was interrupted.
 
     directory of the run, recipe Recipe, config ScoutConfig, corpus Corpus or None, source Model to fine-tune or None,
-    teacher tree of weights or None, save_every steps  ->  path of the last checkpoint
+    teacher Model or None, save_every steps  ->  path of the last checkpoint
     Raises ValueError, OSError, or FloatingPointError where the loss is no number any more.
     """
     directory = Path(directory)
     begun(directory, recipe)
+    check_teacher(teacher, config)
     student, school, done = ready(directory, recipe, config, corpus, source, ops)
     log, exam, read = Log(directory, done), school.exam(), 0
     earlier, since = log.seconds, monotonic()
+    taught = teacher and (tree_map(ops.asarray, teacher.weights), teacher.config)
     with Watch(recipe.steps, done) as watch:
         for step in range(done + 1, recipe.steps + 1):
-            row, tokens = one_step(student, school, step, teacher)
+            row, tokens = one_step(student, school, step, taught)
             read += tokens
             if exam and (step % EXAM_EVERY == 0 or step == recipe.steps):
                 [row["held_out"]] = arithmetic.losses(exam, student.tree(), student.config, ops)
@@ -98,6 +100,13 @@ def train(directory, recipe, config, corpus=None, ops=reference, source=None, te
                 keep(directory, step, back(student), student.config, school.tokenizer, student.state(), {"step": step})
                 plot(log.rows, directory / "log.png")
     return steps_kept(directory)[recipe.steps]
+
+
+def check_teacher(teacher, config):
+    """Raises ValueError for a teacher who speaks of other tokens."""
+    if teacher is not None and teacher.config.text.vocab_size != config.text.vocab_size:
+        raise ValueError(f"the teacher has a vocabulary of {teacher.config.text.vocab_size}, the student one of "
+                         f"{config.text.vocab_size}: they must be the same")
 
 
 def back(student):

@@ -1,6 +1,8 @@
 """Recipes: everything that, beside the text, decides what weights a training ends with."""
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
+from typing import Any
 
 from tinyscout.config import Layer, ScoutConfig, TextConfig, VisionConfig, plan
 from tinyscout.tokenizer import SMALL_SPECIAL, special_names
@@ -21,6 +23,7 @@ class Recipe:
     needles: Ladder = ()                    # pairs of fact and question in a row, at most; none: no needles
     needle_part: float = 1.0                # of the rows that have any
     dialogs: int = 0                        # conversations about pictures
+    things: Ladder = ((1.0, 5),)            # on a picture, at most
     dialog_length: int = 128                # tokens of the longest
     parts: int = 1                          # a step's rows go in so many batches, whose gradients are averaged
     # what it does with it
@@ -34,6 +37,7 @@ class Recipe:
     clip: float = 1.0                       # the longest gradient; a longer one is scaled down
     balance: float = 0.01                   # what an uneven load of the experts costs
     # where it starts and whom it listens to
+    source: str | None = None               # the checkpoint that is fine-tuned; None: from nothing
     lora: int = 0                           # rank of the adapters that learn instead of the matrices; 0: all weights
     teacher: str | None = None              # a checkpoint whose opinion counts
     trust: tuple[float, float] = (0.5, 0.0)     # how much it counts, at first and at last
@@ -46,6 +50,10 @@ class Recipe:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.text < self.parts * max(length for _, length in self.lengths) and self.text:
             raise ValueError(f"{self.text} tokens of text in {self.parts} parts hold no row of the longest length")
+        if self.rate <= 0 or self.muon_rate <= 0:
+            raise ValueError("a learning rate must be above zero")
+        if not all(0 <= part <= 1 for part in self.trust):
+            raise ValueError(f"trust in a teacher goes from 0 to 1, not to {max(self.trust)}")
         if not self.text and not self.dialogs:
             raise ValueError("nothing to learn: neither text nor conversations")
 
@@ -65,13 +73,13 @@ def from_json(values):
     known = {f.name for f in fields(Recipe)}
     if not isinstance(values, dict) or values.keys() - known:
         raise ValueError("this is no recipe, or one of another version")
-    tupled = {name: tuple(tuple(v) if isinstance(v, list) else v for v in value) if isinstance(value, list) else value
-              for name, value in values.items()}
+    tupled: dict[str, Any] = {name: tuple(tuple(v) if isinstance(v, list) else v for v in value)
+                              if isinstance(value, list) else value for name, value in values.items()}
     return Recipe(**tupled)
 
 
 def with_ids(config, vocab_size):
-    """A config for a tokenizer of that size of ours: its special tokens are the last ones, as `tokenizer.train` puts them.
+    """A config for a tokenizer of that size: its special tokens are the last ones, as `tokenizer.train` puts them.
 
     config ScoutConfig, vocab_size int  ->  ScoutConfig
     """
@@ -101,15 +109,16 @@ def scout_mini():
     text = TextConfig(
         dim=128, n_heads=4, n_kv_heads=2, head_dim=32, n_experts=16, hidden_dim=128, dense_dim=256, layers=plan(4),
         rope_theta=10_000.0, rope_scaling=None, chunk=256, temperature_floor=512.0)
-    eye = VisionConfig(dim=96, n_heads=3, n_layers=3, hidden_dim=384, adapter_dim=128, tile_size=64, patch_size=8)
+    eye = VisionConfig(dim=96, n_heads=3, n_layers=3, hidden_dim=384, adapter_dim=128, tile_size=64, patch_size=8,
+                       max_tiles=1)
     return with_ids(ScoutConfig(text, eye), 1024)
 
 
 LABORATORY = Recipe(
-    steps=1000, text=4096, lengths=((0.4, 128), (0.7, 256), (1.0, 512)),
+    steps=1000, text=4096, lengths=((0.5, 256), (1.0, 512)),
     needles=((0.15, 1), (0.3, 2), (0.45, 4), (1.0, 8)))
 LOCAL, GLOBAL, NOPE = Layer(True, True, False), Layer(True, False, False), Layer(False, False, False)
-PRESETS = {
+PRESETS: dict[str, tuple[Callable[[], ScoutConfig], Recipe]] = {
     "laboratory": (laboratory, LABORATORY),
     "laboratory-rope": (partial(variant, (GLOBAL,) * 4), LABORATORY),
     "laboratory-nope-unchunked": (partial(variant, (GLOBAL,) * 3 + (NOPE,)), LABORATORY),
@@ -117,5 +126,7 @@ PRESETS = {
     "laboratory-qk-nope": (partial(variant, qk_norm_nope=True), LABORATORY),
     "scout-mini": (scout_mini, Recipe(
         steps=4000, text=8192, lengths=((0.5, 256), (1.0, 512)),
-        needles=((0.2, 1), (0.4, 2), (1.0, 4)), needle_part=0.25, dialogs=64, dialog_length=256)),
+        needles=((0.2, 1), (0.4, 2), (1.0, 4)), needle_part=0.25,
+        dialogs=64, things=((0.1, 1), (0.2, 2), (1.0, 5)), dialog_length=256)),
+    "finetune": (scout_mini, Recipe(steps=200, lengths=((1.0, 256),), optimizer="adamw", rate=3e-4, warmup=20)),
 }

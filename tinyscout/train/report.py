@@ -7,15 +7,16 @@ from pathlib import Path
 from time import monotonic
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-COLUMNS = ("step", "seconds", "tokens", "rate", "norm", "text", "needles", "needles_right", "pictures", "pictures_right",
-           "soft", "held_out", "least_load", "most_load")
+# of log.csv
+COLUMNS = ("step", "seconds", "tokens", "rate", "norm", "text", "needles", "needles_right", "pictures",
+           "pictures_right", "soft", "held_out", "least_load", "most_load")
 EVERY = 10.0            # seconds between two lines where nobody watches a terminal
 
 
 class Log:
-    """log.csv: a line for each step, in the order of COLUMNS; a training that goes on cuts off what it will do again."""
+    """log.csv: a line for each step, in the order of COLUMNS.  A run that goes on cuts off what it will do again."""
 
     def __init__(self, directory, done):
         self.path = Path(directory) / "log.csv"
@@ -66,8 +67,7 @@ class Watch:
         self.bar = None
         if sys.stderr.isatty():
             self.bar = Progress(TextColumn("step"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
-                                TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False),
-                                console=Console(stderr=True))
+                                TimeRemainingColumn(), console=Console(stderr=True))
             self.task = self.bar.add_task("", total=steps, completed=done)
 
     def __enter__(self):
