@@ -19,13 +19,16 @@ from tinyscout.cli import main  # noqa: E402
 from tinyscout.train.keep import steps_kept  # noqa: E402
 from tinyscout.train.recipe import PRESETS  # noqa: E402
 
-MANY = "--haystacks 32 --facts 8 --queries 8"
+EIGHT = "--facts 8 --queries 8"         # at every length: keys that resemble each other are a difficulty of their own
+MANY = f"--haystacks 32 {EIGHT}"
 JOBS = {                # what: the command, and the presets it is for; all where there are none
     "needles": (f"needle --contexts 512,1k,2k,8k,20k {MANY}", ()),
     "flat": (f"needle --contexts 512,2k,20k,51200 --no-temperature {MANY}", ("laboratory", "laboratory-qk-nope")),
     "hundred": (f"needle --contexts 51200 {MANY}", ("laboratory", "laboratory-qk-nope")),
-    "far": ("needle --contexts 1M,10M --haystacks 2 --facts 64 --queries 64", ("laboratory",)),
-    "far-flat": ("needle --contexts 1M,10M --haystacks 2 --facts 64 --queries 64 --no-temperature", ("laboratory",)),
+    "million": (f"needle --contexts 1M --haystacks 16 {EIGHT}", ("laboratory",)),
+    "million-flat": (f"needle --contexts 1M --haystacks 16 {EIGHT} --no-temperature", ("laboratory",)),
+    "far": (f"needle --contexts 10M --haystacks 4 {EIGHT}", ("laboratory",)),
+    "far-flat": (f"needle --contexts 10M --haystacks 4 {EIGHT} --no-temperature", ("laboratory",)),
     "cut": (f"needle --contexts 512,20k --straddle any {MANY}", ("laboratory",)),
     "leak": (f"needle --contexts 512,20k --leak {MANY}", ("laboratory",)),
     "dense": ("needle --contexts 512,2k,8k,20k --density 64 --haystacks 32", ("laboratory",)),
