@@ -20,7 +20,8 @@ def test_check_looks_at_what_was_replaced():
     from tinyscout.kernels import c
     assert laws.replaced(reference) == []
     by_numpy = {"causal_mask", "chunked_mask", "attention_temperature", "rope_angles", "rope_angles_2d",
-                "rope_frequencies", "quantize", "quantize_rows", "dequantize"}
+                "rope_frequencies", "quantize", "quantize_rows", "dequantize", "fuse_backward", "patchify_backward",
+                "pixel_shuffle_backward"}
     assert set(reference.__all__) - laws.MOVES - set(laws.replaced(c)) == by_numpy
 
 

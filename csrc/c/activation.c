@@ -1,27 +1,21 @@
 // Activations, equations (sigmoid), (swiglu) and (gelu).
-#include "simd.h"
-
-// The numbers from p[i] on, of n; past the end 0 is read and nothing written.
-static inline vec read_at(const float *p, size_t i, size_t n) {
-    return n - i >= LANES ? load(p + i) : load_some(p + i, (int) (n - i), 0.0f);
-}
-static inline void write_at(float *p, size_t i, size_t n, vec v) {
-    if (n - i >= LANES) store(p + i, v);
-    else store_some(p + i, v, (int) (n - i));
-}
-
-static inline vec absolute(vec x) { return (vec) ((ivec) x & 0x7fffffff); }
-
-static inline vec sigmoid_of(vec x) {
-    vec e = exp_of(-absolute(x));                                     // never overflows
-    return choose(all(0.0f) > x, e, all(1.0f)) / (1.0f + e);
-}
+#include "activation.h"
 
 // x (N, D)  ->  out (N, D)
 void sigmoid(float *out, const float *x, int N, int D) {
     size_t n = (size_t) N * D;
     #pragma omp parallel for if (n > SMALL)
     for (size_t i = 0; i < n; i += LANES) write_at(out, i, n, sigmoid_of(read_at(x, i, n)));
+}
+
+// dy and x (N, D)  ->  out (N, D)
+void sigmoid_backward(float *out, const float *dy, const float *x, int N, int D) {
+    size_t n = (size_t) N * D;
+    #pragma omp parallel for if (n > SMALL)
+    for (size_t i = 0; i < n; i += LANES) {
+        vec y = sigmoid_of(read_at(x, i, n));
+        write_at(out, i, n, read_at(dy, i, n) * y * (1.0f - y));
+    }
 }
 
 // gate and up (N, F)  ->  out (N, F)
@@ -31,6 +25,17 @@ void swiglu(float *out, const float *gate, const float *up, int N, int F) {
     for (size_t i = 0; i < n; i += LANES) {
         vec g = read_at(gate, i, n);
         write_at(out, i, n, g * sigmoid_of(g) * read_at(up, i, n));
+    }
+}
+
+// dy, gate and up (N, F)  ->  out_gate and out_up (N, F)
+void swiglu_backward(float *out_gate, float *out_up, const float *dy, const float *gate, const float *up, int N, int F) {
+    size_t n = (size_t) N * F;
+    #pragma omp parallel for if (n > SMALL)
+    for (size_t i = 0; i < n; i += LANES) {
+        vec down = read_at(dy, i, n), g = read_at(gate, i, n), open = sigmoid_of(g);
+        write_at(out_gate, i, n, swiglu_slope(down, g, read_at(up, i, n), open));
+        write_at(out_up, i, n, down * g * open);
     }
 }
 
@@ -54,5 +59,15 @@ void gelu(float *out, const float *x, int N, int D) {
     for (size_t i = 0; i < n; i += LANES) {
         vec v = read_at(x, i, n), tail = tail_of(absolute(v));
         write_at(out, i, n, v * choose(all(0.0f) > v, tail, 1.0f - tail));
+    }
+}
+
+// dy and x (N, D)  ->  out (N, D)
+void gelu_backward(float *out, const float *dy, const float *x, int N, int D) {
+    size_t n = (size_t) N * D;
+    #pragma omp parallel for if (n > SMALL)
+    for (size_t i = 0; i < n; i += LANES) {
+        vec v = read_at(x, i, n), tail = tail_of(absolute(v)), density = 0.398942280f * exp_of(-0.5f * v * v);
+        write_at(out, i, n, read_at(dy, i, n) * (choose(all(0.0f) > v, tail, 1.0f - tail) + v * density));
     }
 }

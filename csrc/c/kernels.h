@@ -25,11 +25,18 @@ int set_threads(int count);             // how many threads they use from now on
 void rms_norm(float *out, const float *x, const float *weight, float eps, int N, int D);
 void layer_norm(float *out, const float *x, const float *weight, const float *bias, float eps, int N, int D);
 
+// norm_backward.c
+void rms_norm_backward(float *out_x, float *out_weight, const float *dy, const float *x, const float *weight, float eps,
+                       int N, int D);
+void layer_norm_backward(float *out_x, float *out_weight, float *out_bias, const float *dy, const float *x,
+                         const float *weight, const float *bias, float eps, int N, int D);
+
 // rope.c
 void apply_rope(float *out, const float *x, const float *cos, const float *sin, int B, int T, int H, int d);
 
 // softmax.c
 void softmax(float *out, const float *x, int N, int S);
+void softmax_backward(float *out, const float *dy, const float *x, int N, int S);
 
 // attention.c, after attention_1.c
 void grouped_query_attention(float *out, const float *q, const past *k, const past *v, int causal, int chunk,
@@ -37,10 +44,18 @@ void grouped_query_attention(float *out, const float *q, const past *k, const pa
 void grouped_query_attention_1(float *out, const float *q, const float *k, const float *v, int causal, int chunk,
                                int64_t first, int B, int T, int S, int H, int K, int d);
 
+// attention_backward.c
+void grouped_query_attention_backward(float *out_q, float *out_k, float *out_v, const float *dy, const float *q, const float *k,
+                                      const float *v, int causal, int chunk, int64_t first, int B, int T, int S, int H, int K,
+                                      int d);
+
 // activation.c
 void sigmoid(float *out, const float *x, int N, int D);
+void sigmoid_backward(float *out, const float *dy, const float *x, int N, int D);
 void swiglu(float *out, const float *gate, const float *up, int N, int F);
+void swiglu_backward(float *out_gate, float *out_up, const float *dy, const float *gate, const float *up, int N, int F);
 void gelu(float *out, const float *x, int N, int D);
+void gelu_backward(float *out, const float *dy, const float *x, int N, int D);
 
 // embed.c
 void embed(float *out, const int64_t *tokens, const matrix *embedding, int N, int D);
@@ -51,13 +66,28 @@ void linear_1(float *out, const float *x, const float *w, const float *bias, int
 void linear_2(float *out, const float *x, const float *w, const float *bias, int N, int I, int O);
 void linear_3(float *out, const float *x, const float *w, const float *bias, int N, int I, int O);
 
+// linear_backward.c
+void linear_backward(float *out_x, float *out_w, float *out_bias, const float *dy, const float *x, const matrix *w,
+                     const float *bias, int N, int I, int O);
+void embed_backward(float *out, const float *dy, const int64_t *tokens, const matrix *embedding, int N, int D, int V);
+
 // router.c
 void router(int64_t *out_expert, float *out_gate, const float *x, const matrix *w_router, int top_k,
             int N, int D, int E);
+void router_backward(float *out_x, float *out_w_router, const float *d_gate, const float *x, const matrix *w_router, int top_k,
+                     int N, int D, int E);
+void load_balance(double *out, const float *x, const matrix *w_router, int top_k, int N, int D, int E);
+void load_balance_backward(float *out_x, float *out_w_router, double dy, const float *x, const matrix *w_router, int top_k,
+                           int N, int D, int E);
 
 // moe.c
 void experts(float *out, const float *x, const int64_t *expert, const float *gate, const matrix *w_gate,
              const matrix *w_up, const matrix *w_down, int N, int C, int D, int E, int F);
+
+// moe_backward.c
+void experts_backward(float *out_x, float *out_gate, float *out_w_gate, float *out_w_up, float *out_w_down, const float *dy,
+                      const float *x, const int64_t *expert, const float *gate, const matrix *w_gate, const matrix *w_up,
+                      const matrix *w_down, int N, int C, int D, int E, int F);
 
 // patches.c
 void patchify(float *out, const float *tiles, int patch, int B, int C, int R, int S);
@@ -73,11 +103,18 @@ void sample(int *out, const float *logits, double uniform, double temperature, i
 
 // loss.c
 void cross_entropy(double *out, const float *logits, const int64_t *targets, int N, int V);
+void cross_entropy_backward(float *out, double dy, const float *logits, const int64_t *targets, int N, int V);
+void soft_cross_entropy(double *out, const float *logits, const float *teacher, int N, int V);
+void soft_cross_entropy_backward(float *out, double dy, const float *logits, const float *teacher, int N, int V);
 
 // adamw.c
 void adamw_step(float *out_w, float *out_m, float *out_v, const float *w, const float *g, const float *m,
                 const float *v, double step, double lr, double beta1, double beta2, double eps, double decay,
                 int64_t N);
+
+// muon.c
+void muon_step(float *out_w, float *out_m, const float *w, const float *g, const float *m, double lr, double momentum,
+               double decay, int N, int I, int O);
 
 // decode.c
 typedef struct {

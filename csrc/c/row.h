@@ -1,4 +1,4 @@
-// What softmax and the loss both ask of a row: its largest number and the sum of the exponentials.
+// What softmax, the loss and gradients ask of a row: its largest number, the sum of its exponentials, a product with another.
 #pragma once
 
 #include "simd.h"
@@ -31,4 +31,17 @@ INLINE double row_exp(float *out, const float *x, float middle, int n) {
         sum += sum_lanes(sums);
     }
     return sum;
+}
+
+// The sum of the products of two rows, in doubles side by side: see norm.c
+INLINE double dot(const float *x, const float *y, int n) {
+    enum { SUMS = 2 * LANES };
+    double sums[SUMS] = {0}, sum = 0.0;
+    int i = 0;
+    for (; i + SUMS <= n; i += SUMS)
+        for (int l = 0; l < SUMS; l++) sums[l] += (double) x[i + l] * y[i + l];
+    for (; i < n; i++) sum += (double) x[i] * y[i];
+    for (int half = SUMS / 2; half > 0; half /= 2)
+        for (int l = 0; l < half; l++) sums[l] += sums[l + half];
+    return sum + sums[0];
 }

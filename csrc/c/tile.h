@@ -16,7 +16,8 @@ typedef struct {
 // out (rows, PANEL) += x (rows, depth) * panel (depth, PANEL).  Every number of the panel serves all rows, every number
 // of x a whole row of the panel.  Called with constant rows, so that the loops unroll and `sum` is registers.  They
 // begin at zero and are added to out in the end: sums of sums do not drift as one long sum would.
-INLINE void tile_of(float *out, ptrdiff_t out_row, const float *x, ptrdiff_t x_row, const float *panel,
+// x_row, x_in: how far it is to the next row and input of x; one of them is the constant 1.
+INLINE void tile_of(float *out, ptrdiff_t out_row, const float *x, ptrdiff_t x_row, ptrdiff_t x_in, const float *panel,
                     int rows, int depth, ahead *soon) {
     int any = soon && soon->lines-- > 0;
     const char *line = any ? soon->next : (const char *) panel;         // this costs next to nothing
@@ -29,7 +30,7 @@ INLINE void tile_of(float *out, ptrdiff_t out_row, const float *x, ptrdiff_t x_r
         #pragma GCC unroll 8
         for (int r = 0; r < rows; r++) {
             #pragma GCC unroll 2
-            for (int c = 0; c < PANEL / LANES; c++) sum[r][c] += x[r * x_row + k] * load(b + c * LANES);
+            for (int c = 0; c < PANEL / LANES; c++) sum[r][c] += x[r * x_row + k * x_in] * load(b + c * LANES);
         }
     }
     for (int r = 0; r < rows; r++)
@@ -40,17 +41,27 @@ INLINE void tile_of(float *out, ptrdiff_t out_row, const float *x, ptrdiff_t x_r
 }
 
 // The same for any number of rows.
-static inline void tile(float *out, ptrdiff_t out_row, const float *x, ptrdiff_t x_row, const float *panel,
-                        int rows, int depth, ahead *soon) {
+INLINE void tiles_of(float *out, ptrdiff_t out_row, const float *x, ptrdiff_t x_row, ptrdiff_t x_in, const float *panel,
+                     int rows, int depth, ahead *soon) {
     for (; rows >= ROWS; rows -= ROWS, out += ROWS * out_row, x += ROWS * x_row)
-        tile_of(out, out_row, x, x_row, panel, ROWS, depth, soon);
+        tile_of(out, out_row, x, x_row, x_in, panel, ROWS, depth, soon);
     for (int some = 4; some > 0; some /= 2) {
         if (!(rows & some)) continue;
-        if (some == 4) tile_of(out, out_row, x, x_row, panel, 4, depth, soon);
-        if (some == 2) tile_of(out, out_row, x, x_row, panel, 2, depth, soon);
-        if (some == 1) tile_of(out, out_row, x, x_row, panel, 1, depth, soon);
+        if (some == 4) tile_of(out, out_row, x, x_row, x_in, panel, 4, depth, soon);
+        if (some == 2) tile_of(out, out_row, x, x_row, x_in, panel, 2, depth, soon);
+        if (some == 1) tile_of(out, out_row, x, x_row, x_in, panel, 1, depth, soon);
         out += some * out_row, x += some * x_row;
     }
+}
+static inline void tile(float *out, ptrdiff_t out_row, const float *x, ptrdiff_t x_row, const float *panel,
+                        int rows, int depth, ahead *soon) {
+    tiles_of(out, out_row, x, x_row, 1, panel, rows, depth, soon);
+}
+
+// x turned over its diagonal, as gradients of weights need it: its rows lie side by side in memory.
+static inline void tile_turned(float *out, ptrdiff_t out_row, const float *x, ptrdiff_t x_in, const float *panel,
+                               int rows, int depth, ahead *soon) {
+    tiles_of(out, out_row, x, 1, x_in, panel, rows, depth, soon);
 }
 
 // A square of LANES x LANES turned over its diagonal: again and again, its halves are shuffled like cards.

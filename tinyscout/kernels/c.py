@@ -8,12 +8,28 @@ import math
 import numpy as np
 
 from tinyscout import reference
+from tinyscout.kernels import c_backward
 from tinyscout.kernels.arrays import f32, floats, matrix, past
 from tinyscout.kernels.decode import Decoder, decodable
 from tinyscout.kernels.guards import FLOATS, for_kernels, integers, readable, rows, shaped, whole
 from tinyscout.kernels.library import ffi, lib
 from tinyscout.kernels.versions import versions as versions
 from tinyscout.reference import *  # noqa: F403  what is not below is the reference itself
+
+rms_norm_backward = c_backward.rms_norm_backward                # the gradients have a file of their own
+layer_norm_backward = c_backward.layer_norm_backward
+softmax_backward = c_backward.softmax_backward
+grouped_query_attention_backward = c_backward.grouped_query_attention_backward
+sigmoid_backward = c_backward.sigmoid_backward
+swiglu_backward = c_backward.swiglu_backward
+gelu_backward = c_backward.gelu_backward
+embed_backward = c_backward.embed_backward
+linear_backward = c_backward.linear_backward
+router_backward = c_backward.router_backward
+load_balance_backward = c_backward.load_balance_backward
+experts_backward = c_backward.experts_backward
+cross_entropy_backward = c_backward.cross_entropy_backward
+soft_cross_entropy_backward = c_backward.soft_cross_entropy_backward
 
 
 def set_threads(count):
@@ -50,6 +66,10 @@ def apply_rope(x, cos, sin):
     out = np.empty_like(x)
     lib.apply_rope(floats(out), floats(x), floats(cos), floats(sin), *x.shape)
     return out
+
+
+def apply_rope_backward(dy, x, cos, sin):
+    return apply_rope(dy, cos, -sin)
 
 
 def softmax(x):
@@ -130,6 +150,15 @@ def router(x, w_router, top_k=1):
     expert, gate = (np.empty((N, min(top_k, E)), dtype) for dtype in (np.int64, np.float32))
     lib.router(ffi.from_buffer("int64_t[]", expert), floats(gate), floats(x), w, gate.shape[1], N, D, E)
     return expert, gate
+
+
+def load_balance(x, w_router, top_k=1):
+    if not (for_kernels(x) and x.ndim == 2 and readable(w_router, x.shape[1], None) and whole(top_k)):
+        return reference.load_balance(x, w_router, top_k)
+    [x], w, E = f32(x), matrix(w_router), w_router.shape[1]
+    out = ffi.new("double *")
+    lib.load_balance(out, floats(x), w, min(top_k, E), *x.shape, E)
+    return out[0]
 
 
 def experts(x, expert, gate, w_gate, w_up, w_down):
@@ -218,6 +247,15 @@ def cross_entropy(logits, targets):
     return float(losses.sum() / np.count_nonzero(targets >= 0))
 
 
+def soft_cross_entropy(logits, teacher):
+    if not (for_kernels(logits, teacher) and logits.ndim == 2 and logits.shape == teacher.shape):
+        return reference.soft_cross_entropy(logits, teacher)
+    logits, teacher = f32(logits, teacher)
+    losses = np.empty(len(logits))
+    lib.soft_cross_entropy(ffi.from_buffer("double[]", losses), floats(logits), floats(teacher), *logits.shape)
+    return float(losses.mean())
+
+
 def adamw_step(w, g, m, v, step, lr, beta1=0.9, beta2=0.95, eps=1e-8, decay=0.1):
     if not (for_kernels(w, g, m, v) and w.shape == g.shape == m.shape == v.shape and step >= 1):
         return reference.adamw_step(w, g, m, v, step, lr, beta1, beta2, eps, decay)
@@ -225,6 +263,15 @@ def adamw_step(w, g, m, v, step, lr, beta1=0.9, beta2=0.95, eps=1e-8, decay=0.1)
     outs = [np.empty(w.shape, np.float32) for _ in range(3)]
     lib.adamw_step(*map(floats, outs), *map(floats, inputs), step, lr, beta1, beta2, eps, decay, w.size)
     return tuple(outs)
+
+
+def muon_step(w, g, m, lr, momentum=0.95, decay=0.1):
+    if not (for_kernels(w, g, m) and w.ndim >= 2 and w.shape == g.shape == m.shape):
+        return reference.muon_step(w, g, m, lr, momentum, decay)
+    inputs = f32(w, g, m)
+    outs = np.empty_like(inputs[0]), np.empty_like(inputs[0])
+    lib.muon_step(*map(floats, outs), *map(floats, inputs), lr, momentum, decay, math.prod(w.shape[:-2]), *w.shape[-2:])
+    return outs
 
 
 def decode(x, w, config, cache):

@@ -1,0 +1,30 @@
+// Choices sorted by expert: those of each expert are a run.
+#pragma once
+
+#include <stdlib.h>
+
+typedef struct {
+    int *order;         // (N): the choices, those of expert 0 first
+    int *end;           // (E): where the run of each expert ends
+} sorted;
+
+static inline sorted sorted_by_expert(const int64_t *expert, int N, int E) {
+    sorted s = {malloc(sizeof *s.order * (size_t) N), calloc((size_t) E + 1, sizeof *s.end)};
+    for (int i = 0; i < N; i++) s.end[expert[i] + 1]++;
+    for (int e = 0; e < E; e++) s.end[e + 1] += s.end[e];
+    for (int i = 0; i < N; i++) s.order[s.end[expert[i]]++] = i;        // what was an expert's first is now its end
+    return s;
+}
+static inline void sorted_free(sorted *s) {
+    free(s->order);
+    free(s->end);
+}
+
+// The part of an expert's run that lies from `begin` to end - 1: where it starts, and how long it is (0 or less: none)
+static inline int first_between(const sorted *s, int e, int begin) {
+    int first = e ? s->end[e - 1] : 0;
+    return first > begin ? first : begin;
+}
+static inline int rows_between(const sorted *s, int e, int begin, int end) {
+    return (s->end[e] < end ? s->end[e] : end) - first_between(s, e, begin);
+}
