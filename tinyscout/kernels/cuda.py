@@ -19,6 +19,7 @@ asarray, asnumpy = device.asarray, device.asnumpy    # type: ignore[assignment] 
 linear = cuda_matrix.linear                                     # the products have a file of their own
 grouped_query_attention = cuda_matrix.grouped_query_attention
 experts = cuda_matrix.experts
+muon_step = cuda_matrix.muon_step
 rms_norm_backward = cuda_backward.rms_norm_backward             # and so have the gradients
 layer_norm_backward = cuda_backward.layer_norm_backward
 softmax_backward = cuda_backward.softmax_backward
