@@ -54,6 +54,7 @@ GRADIENTS = {   # what comes down to a result, before what was given
     "embed": lambda: normal(512, 5120),
     "cross_entropy": lambda: 0.5,
     "grouped_query_attention": lambda: normal(1, 300, 40, 128),
+    "router": lambda: normal(512, 1),
     "linear": lambda: normal(130, 2049),
     "experts": lambda: normal(130, 1024),
 }

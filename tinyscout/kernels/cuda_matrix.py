@@ -65,7 +65,7 @@ def linear(x, w, bias=None):
 
 
 def orthogonalize(g, rounds=5):
-    """The reference's, of one matrix (I, O): products are `linear`, what is done number by number is the arrays' own."""
+    """The reference's, of one matrix (I, O): its products are `linear`, all else is done by the arrays themselves."""
     wide, (a, b, c) = len(g) > g.shape[1], CUBIC
     x = g.T if wide else g
     x = x / (np.sqrt((x * x).sum()) + 1e-7)
