@@ -61,6 +61,14 @@ def test_only_what_was_seen_learns(chunk):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_little_is_left_where_one_number_has_nearly_all_the_weight(seed):
+    """One row, and a difference of nearly equal numbers that is all there is to see."""
+    x = normal(1, 64, seed=seed)
+    x[0, seed] += 12
+    agree("softmax_backward", normal(1, 64, seed=seed + 100), x)
+
+
 @pytest.mark.parametrize(("N", "I", "O"), [(1, 33, 31), (5, 65, 129), (17, 31, 1), (257, 1, 65), (300, 64, 64)])
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16, np.float16])
 @pytest.mark.parametrize("turned", [False, True])

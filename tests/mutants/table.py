@@ -71,6 +71,7 @@ GRADIENT_EDGES = (
     ("test_only_what_was_seen_learns", lambda m: [(None,), (32,)]),
     ("test_attention_at_the_edges", lambda m: [(size,) for size in m.STRETCHES + m.ATTENTION]),
 )
+LITTLE = (("test_little_is_left_where_one_number_has_nearly_all_the_weight", lambda m: [(n,) for n in range(20)]),)
 LONG_SUMS = (("test_long_sums_do_not_drift", lambda m: [("rms_norm_backward",), ("linear_backward",)]),)
 
 
@@ -104,7 +105,7 @@ CHECKS = {
     "router.cu": Check(("router", "moe")),
     "rows.cuh": Check(LINEAR),
     "sampling.cu": Check(("top_k", "top_p", "sample", *BUT_THE_SWEEP)),
-    "softmax.cu": Check((*with_gradients("softmax"), "attention")),
+    "softmax.cu": Check((*with_gradients("softmax"), "attention"), "", LITTLE, "test_cuda_backward"),
     "stripe.cuh": Check(("rms_norm_backward", "layer_norm_backward", "linear_backward"), "", LONG_SUMS,
                         "test_cuda_backward"),
     "tile.cuh": Check((*LINEAR, "linear_backward"), "linear_2"),
