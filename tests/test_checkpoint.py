@@ -146,7 +146,8 @@ def test_saving_over_what_is_mapped(saved):
     assert same(read(saved), copy)
     save_checkpoint(saved, tree_map(lambda a: a + a, read(saved)), CONFIG, "float16")       # ... and one again
     assert same(read(saved), tree_map(lambda a: (a + a).astype(np.float16), copy))
-    assert sorted(p.name for p in saved.iterdir()) == ["config.json", "generation_config.json", "model.safetensors"]
+    assert sorted(p.name for p in saved.iterdir()) == [
+        "config.json", "generation_config.json", "model.safetensors", "preprocessor_config.json"]
 
 
 def test_other_files_are_left_alone(saved):

@@ -42,6 +42,21 @@ SIZES = {       # rows of Scout's width, a prompt, a tile, its vocabulary; what 
     "experts": lambda: (normal(130, 1024), rng.integers(0, 16, (130, 1)), np.abs(normal(130, 1)),
                         *(normal(16, *size) / 32 for size in [(1024, 2048), (1024, 2048), (2048, 1024)])),
 }
+GRADIENTS = {   # what comes down to a result, before what was given
+    "rms_norm": lambda: normal(512, 5120),
+    "layer_norm": lambda: normal(577, 1408),
+    "apply_rope": lambda: normal(1, 512, 40, 128),
+    "softmax": lambda: normal(64, 202_048),
+    "sigmoid": lambda: normal(257, 8192),
+    "swiglu": lambda: normal(257, 8192),
+    "gelu": lambda: normal(577, 5632),
+    "embed": lambda: normal(512, 5120),
+    "cross_entropy": lambda: 0.5,
+    "grouped_query_attention": lambda: normal(1, 300, 40, 128),
+    "linear": lambda: normal(130, 2049),
+    "experts": lambda: normal(130, 1024),
+}
+SIZES |= {f"{name}_backward": lambda dy=dy, args=SIZES[name]: (dy(), *args()) for name, dy in GRADIENTS.items()}
 
 
 @pytest.mark.parametrize("name", SIZES)

@@ -15,9 +15,9 @@ PACKAGE = ROOT / "tinyscout"
 FLOORS = [                      # each may import from its own floor and from those below
     {"config", "progress", "reference", "simulator", "machine"},
     {"weights", "cache", "tokenizer", "vocabulary", "image", "hf", "files", "names", "disk", "budget"},
-    {"text", "vision", "chat", "checkpoint", "kernels"},
-    {"scout"},
-    {"generate", "train", "laws", "quantize"},
+    {"text", "text_backward", "vision", "vision_backward", "chat", "checkpoint", "kernels"},
+    {"scout", "learn"},
+    {"generate", "train", "data", "exam", "laws", "quantize"},
     {"model"},
     {"bench", "cli", "__main__", "__init__"},
 ]
@@ -29,7 +29,7 @@ THIRD_PARTY = {                 # beside numpy and rich, which every file may us
     "kernels": {"cupy"},
     "bench": {"torch", "transformers", "matplotlib", "safetensors", "ml_dtypes", "threadpoolctl", "gguf",
               "llama_cpp"},
-    "cli": {"hypothesis", "PIL"},
+    "data": {"PIL"}, "cli": {"hypothesis", "PIL"}, "train": {"safetensors", "matplotlib"},
 }
 STANDARD = {"numpy", "rich", "tinyscout", "cffi"}
 
@@ -91,7 +91,7 @@ def test_some_parts_are_numpy_alone(part):
 
 
 def test_the_reference_stays_small():
-    assert sum(len(path.read_text().splitlines()) for path in (PACKAGE / "reference").glob("*.py")) <= 1000
+    assert sum(len(path.read_text().splitlines()) for path in (PACKAGE / "reference").glob("*.py")) <= 1200
 
 
 @pytest.mark.parametrize("path", FILES, ids=[path.relative_to(PACKAGE).as_posix() for path in FILES])

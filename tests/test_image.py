@@ -2,6 +2,7 @@
 import io
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -92,6 +93,7 @@ def test_channels_and_their_scale():
 def test_max_tiles():
     assert cut_tiles(PHOTO, CONFIG, max_tiles=1).pixels.shape == (1, 3, 28, 28)
     assert cut_tiles(PHOTO, CONFIG, max_tiles=2)[1:] == (2, 1)
+    assert cut_tiles(PHOTO, replace(CONFIG, max_tiles=2))[1:] == (2, 1)
 
 
 # ---- every form a picture comes in

@@ -11,7 +11,7 @@ The format itself is docs/chat.md.
 """
 from typing import Any, NamedTuple
 
-from tinyscout.image import IMAGE_END, IMAGE_START, MAX_TILES, PATCH, cut_tiles, tile_layout
+from tinyscout.image import IMAGE_END, IMAGE_START, PATCH, cut_tiles, tile_layout
 
 ROLES = {"system": "system", "user": "user", "assistant": "assistant", "tool": "ipython", "ipython": "ipython"}
 BEGIN, HEADER_START, HEADER_END = "<|begin_of_text|>", "<|header_start|>", "<|header_end|>"
@@ -72,7 +72,7 @@ def encode_prompt(text, pictures, tokenizer, config):
         raise ValueError("the prompt is empty: give it a text or a picture")
     prompt = Prompt([special_id(BEGIN, tokenizer, config)], [])
     for picture in pictures:
-        _add_picture(prompt, picture, MAX_TILES, tokenizer, config)
+        _add_picture(prompt, picture, None, tokenizer, config)
     prompt.tokens.extend(tokenizer.encode(text, special=False))
     return prompt
 
@@ -107,7 +107,7 @@ def _add_message(prompt, message, where, tokenizer, config):
             prompt.tokens.extend(tokenizer.encode(part["text"], special=False))
             continue
         for picture in [part["image"]] if part["type"] == "image" else part["frames"]:
-            _add_picture(prompt, picture, part.get("max_tiles", MAX_TILES), tokenizer, config)
+            _add_picture(prompt, picture, part.get("max_tiles"), tokenizer, config)
     prompt.tokens.append(special_id(end, tokenizer, config))
 
 
@@ -160,7 +160,7 @@ def _check(message, where):
 
 
 def _check_part(part, where):
-    kind, most = (part.get("type"), part.get("max_tiles", MAX_TILES)) if isinstance(part, dict) else (None, None)
+    kind, most = (part.get("type"), part.get("max_tiles", 1)) if isinstance(part, dict) else (None, None)
     if kind in ("image", "video") and not (isinstance(most, int) and most >= 1):
         raise ValueError(f"{where}: max_tiles is a whole number from 1, not {most!r}")
     if kind == "text" and isinstance(part.get("text"), str):

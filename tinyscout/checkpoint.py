@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 
 from tinyscout.files import FLOATS, SHARD_BYTES, Size, Stored, map_tensors, put_in_place, write_shards
-from tinyscout.hf import from_hf, generation_to_hf, read_json, to_hf
+from tinyscout.hf import from_hf, generation_to_hf, preprocessor_to_hf, read_json, to_hf
 from tinyscout.names import foreign_name, forms_of_name
 from tinyscout.progress import track
 from tinyscout.reference import Quantized
@@ -50,8 +50,9 @@ def load_config(directory):
     directory = Path(directory)
     if not (directory / "config.json").is_file():
         raise FileNotFoundError(f"{directory} holds no config.json: is it a Llama 4 checkpoint directory?")
-    generation = directory / "generation_config.json"
-    parts = read_json(directory / "config.json"), read_json(generation) if generation.is_file() else None
+    parts = (read_json(directory / "config.json"),
+             *(read_json(directory / name) if (directory / name).is_file() else None
+               for name in ("generation_config.json", "preprocessor_config.json")))
     try:
         return from_hf(*parts)
     except ValueError as error:
@@ -212,9 +213,12 @@ def quantization_entry(bits, group):
 
 
 def write_configs(scratch, config, stored, quantization=None):
-    """config.json, which tells the form of the weights, and generation_config.json."""
+    """config.json, which tells the form of the weights, and how to sample and to cut pictures."""
     ours = to_hf(config, stored)
     if quantization:
         ours["quantization_config"] = quantization_entry(*quantization)
-    for name, value in [("config.json", ours), ("generation_config.json", generation_to_hf(config))]:
+    files = {"config.json": ours, "generation_config.json": generation_to_hf(config)}
+    if config.vision is not None:
+        files["preprocessor_config.json"] = preprocessor_to_hf(config)
+    for name, value in files.items():
         (scratch / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

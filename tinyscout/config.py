@@ -107,6 +107,7 @@ class VisionConfig:
     patch_size: int = 14                        # pixels on a side
     shuffle: int = 2                            # patches on a side that pixel shuffle makes one token
     channels: int = 3
+    max_tiles: int = 16                         # that a picture is cut into, beside the global one
     norm_eps: float = 1e-5
     rope_theta: float = 10_000.0
 

@@ -1,5 +1,6 @@
-"""Hugging Face's config.json and generation_config.json, to and from ScoutConfig."""
+"""Hugging Face's config.json, and generation_config.json and preprocessor_config.json beside it, and ScoutConfig."""
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from tinyscout.config import Layer, RopeScaling, ScoutConfig, TextConfig, VisionConfig, is_number, plan
@@ -41,10 +42,10 @@ def read_json(path):
     return value
 
 
-def from_hf(config, generation=None):
-    """Read a config.json, with the generation_config.json beside it if there is one.
+def from_hf(config, generation=None, preprocessor=None):
+    """Read a config.json, with generation_config.json and preprocessor_config.json beside it if they are there.
 
-    config dict, generation dict or None  ->  ScoutConfig.  What is missing has transformers' own default.
+    config dict, the others dict or None  ->  ScoutConfig.  What is missing has transformers' own default.
     Raises ValueError for another architecture, for options that no Llama 4 has and for values that make no sense.
     """
     kind = config.get("model_type")
@@ -53,8 +54,11 @@ def from_hf(config, generation=None):
     text = _part(config, "text_config") if kind == "llama4" else config
     says = [generation or {}, config, text]
     stop = _first(says, "eos_token_id", 2)
+    vision = _vision_from(_part(config, "vision_config")) if kind == "llama4" else None
+    if vision and "max_patches" in (preprocessor or {}):
+        vision = replace(vision, max_tiles=preprocessor["max_patches"])
     return ScoutConfig(
-        text=_text_from(text), vision=_vision_from(_part(config, "vision_config")) if kind == "llama4" else None,
+        text=_text_from(text), vision=vision,
         **{ours: config.get(theirs, default) for ours, theirs, default in IMAGE_IDS},
         bos_id=_first(says, "bos_token_id", 1), pad_id=_first(says, "pad_token_id", None),
         stop_ids=() if stop is None else tuple(stop) if isinstance(stop, list) else (stop,))
@@ -183,6 +187,14 @@ def to_hf(config, dtype="float32"):
 def generation_to_hf(config):
     """The generation_config.json beside it: Meta's defaults for sampling.  config ScoutConfig  ->  dict"""
     return {**_ids_to(config), "do_sample": True, "temperature": 0.6, "top_p": 0.9}
+
+
+def preprocessor_to_hf(config):
+    """The preprocessor_config.json beside it: how transformers cuts a picture.  config ScoutConfig  ->  dict"""
+    side = {"height": config.vision.tile_size, "width": config.vision.tile_size}
+    return {"image_processor_type": "Llama4ImageProcessor", "size": side, "max_patches": config.vision.max_tiles,
+            "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_rescale": True, "rescale_factor": 1 / 255,
+            "do_normalize": True, "do_resize": True, "do_convert_rgb": True, "resample": 2}
 
 
 def _ids_to(config):

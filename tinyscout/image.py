@@ -143,15 +143,16 @@ def resize_target(height, width, rows, cols, tile_size=336):
     return room_y, max(1, min(math.floor(width * scale_y), room_x))
 
 
-def cut_tiles(picture, config, max_tiles=MAX_TILES):
+def cut_tiles(picture, config, max_tiles=None):
     """Cuts a picture into the tiles that the vision encoder reads.
 
-    picture  anything that open_picture takes;  config  a VisionConfig, of which tile_size counts
+    picture  anything that open_picture takes;  config  a VisionConfig, of which tile_size and max_tiles count
+    max_tiles  at most so many, the global tile not counted; None for as many as the model is used to
     Returns Tiles.  A canvas of one tile is all there is; of several, a global tile follows them: the whole
     picture in one square, its proportions given up.  Raises what open_picture raises.
     """
     picture, size = open_picture(picture), config.tile_size
-    rows, cols = choose_canvas(picture.height, picture.width, size, max_tiles)
+    rows, cols = choose_canvas(picture.height, picture.width, size, max_tiles or config.max_tiles)
     height, width = resize_target(picture.height, picture.width, rows, cols, size)
     canvas = np.zeros((rows * size, cols * size, 3), np.uint8)      # black, to the right and below
     canvas[:height, :width] = resize(picture, height, width)

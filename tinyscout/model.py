@@ -18,6 +18,7 @@ from tinyscout.tokenizer import Tokenizer
 from tinyscout.weights import Scout, init, tree_map
 
 BACKENDS = {"numpy": "tinyscout.reference", "c": "tinyscout.kernels.c", "cuda": "tinyscout.kernels.cuda"}
+SHIPPED = Path(__file__).parent / "scout-mini"      # trained by this package: docs/training.md
 
 
 def backend_ops(backend):
@@ -81,14 +82,15 @@ class Model:
         return generate(tokens, images, self.weights, self.config, self.ops, **options)
 
 
-def load(path, backend="numpy", dtype=None):
+def load(path=None, backend="numpy", dtype=None):
     """Open a Llama 4 checkpoint directory in Hugging Face's layout.
 
-    path, backend "numpy", "c", "cuda" or a module, dtype None to compute from the files as they are (memory-mapped,
-    widened where used) or such as "float32" to convert now (more memory, faster tokens)  ->  Model
+    path, or None for the small model that is part of this package, backend "numpy", "c", "cuda" or a module, dtype
+    None to compute from the files as they are (memory-mapped, widened where used) or such as "float32" to convert
+    now (more memory, faster tokens)  ->  Model
     Raises FileNotFoundError, ValueError, RuntimeError for a backend that is not there, or MemoryError.
     """
-    path, ops = Path(path).expanduser(), backend_ops(backend)
+    path, ops = SHIPPED if path is None else Path(path).expanduser(), backend_ops(backend)
     if not path.is_dir():
         raise FileNotFoundError(f"{path} is not a directory")
     config = load_config(path)

@@ -29,21 +29,31 @@ def places(start, T, config, like, ops=reference):
     return Places(start, cos, sin, ops.asarray(t.astype(like.dtype)[:, None, None]))
 
 
-def attention(x, w, layer, where, config, cache=None, ops=reference):
-    """Rotated and chunked, or without positions and sharpened: the two kinds of layer, equation (attention-block).
-
-    x (B, T, D), w Attention, layer Layer, where Places, cache Cache's LayerCache or None  ->  (B, T, D)
-    """
+def heads(x, w, config, ops=reference):
+    """x (B, T, D), w Attention  ->  queries (B, T, H, d), keys and values (B, T, K, d)."""
     B, T, _ = x.shape
-    q = ops.linear(x, w.w_q).reshape(B, T, config.n_heads, config.head_dim)
-    k = ops.linear(x, w.w_k).reshape(B, T, config.n_kv_heads, config.head_dim)
-    v = ops.linear(x, w.w_v).reshape(B, T, config.n_kv_heads, config.head_dim)
+    return [ops.linear(x, matrix).reshape(B, T, -1, config.head_dim) for matrix in (w.w_q, w.w_k, w.w_v)]
+
+
+def placed(q, k, layer, where, config, ops=reference):
+    """What a layer's kind does to its queries and keys.  q (B, T, H, d), k (B, T, K, d)  ->  the same."""
     if layer.rope:
         q, k = ops.apply_rope(q, where.cos, where.sin), ops.apply_rope(k, where.cos, where.sin)
         if config.qk_norm:                          # per head and without weights
             q, k = ops.rms_norm(q, None, config.norm_eps), ops.rms_norm(k, None, config.norm_eps)
     elif where.temperature is not None:
         q = q * where.temperature                   # only the query: the keys in the cache stay valid
+    return q, k
+
+
+def attention(x, w, layer, where, config, cache=None, ops=reference):
+    """Rotated and chunked, or without positions and sharpened: the two kinds of layer, equation (attention-block).
+
+    x (B, T, D), w Attention, layer Layer, where Places, cache Cache's LayerCache or None  ->  (B, T, D)
+    """
+    B, T, _ = x.shape
+    q, k, v = heads(x, w, config, ops)
+    q, k = placed(q, k, layer, where, config, ops)
     first = where.start
     if cache is not None:
         k, v, first = cache.extend(where.start, k, v)
@@ -65,13 +75,20 @@ def moe(x, w, top_k, ops=reference):
     return feed_forward(x, w.shared, ops) + ops.experts(x, expert, gate, *w.experts)
 
 
-def block(x, w, layer, where, config, cache=None, ops=reference):
-    """One decoder layer: attention, then experts or a dense network, each added to what came in, equation (block).
+def attend(x, w, layer, where, config, cache=None, ops=reference):
+    """The first half of a decoder layer: what attention reads is added to what came in, equation (block).
 
     x (B, T, D), w Block, the rest as in `attention`  ->  (B, T, D)
     """
     normal = ops.rms_norm(x, w.attention_norm, config.norm_eps)
-    x = x + attention(normal, w.attention, layer, where, config, cache, ops)
+    return x + attention(normal, w.attention, layer, where, config, cache, ops)
+
+
+def think(x, w, config, ops=reference):
+    """The second half: experts or a dense network, each token for itself, equation (block).
+
+    x (B, T, D), w Block  ->  (B, T, D)
+    """
     rows = ops.rms_norm(x, w.feed_forward_norm, config.norm_eps).reshape(-1, x.shape[-1])
     if isinstance(w.feed_forward, MoE):
         y = moe(rows, w.feed_forward, config.top_k, ops)
@@ -94,7 +111,8 @@ def text_model(x, w, config, cache=None, ops=reference):
     where = places(0 if cache is None else cache.length, T, config, x, ops)
     blocks = zip(config.layers, reading_ahead(w.blocks), strict=True)
     for n, (layer, weights) in enumerate(steps(blocks, "layers", len(w.blocks))):
-        x = block(x, weights, layer, where, config, None if cache is None else cache.layers[n], ops)
+        x = attend(x, weights, layer, where, config, None if cache is None else cache.layers[n], ops)
+        x = think(x, weights, config, ops)
     if cache is not None:
         cache.advance(T)
     return ops.rms_norm(x, w.norm, config.norm_eps)

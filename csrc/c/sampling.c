@@ -110,11 +110,11 @@ void sample(int *out, const float *logits, double uniform, double temperature, i
     for (int i = 1; i < V; i++) best = logits[i] > best || isnan(logits[i]) ? logits[i] : best;
     *out = weight && heap ? V : -1;
     if (weight && heap && isfinite(best)) {
-        double worst = k < V ? ((double) level_of_best(logits, k, V) - best) / temperature : -INFINITY;
+        float worst = k < V ? level_of_best(logits, k, V) : -INFINITY;
         #pragma omp parallel for if (V > SMALL)
         for (int i = 0; i < V; i++) {
             double score = ((double) logits[i] - best) / temperature;
-            weight[i] = score < worst ? 0.0 : exp(score);
+            weight[i] = logits[i] < worst ? 0.0 : exp(score);
         }
         if (p != INFINITY) {
             for (int i = 0; i < V; i++) sum += weight[i];

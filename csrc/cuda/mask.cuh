@@ -13,3 +13,11 @@ __device__ inline int seen_from(int t, int causal, int chunk, long long first, i
 
 // One past the last.
 __device__ inline int seen_to(int t, int causal, int T, int S) { return causal ? S - T + t + 1 : S; }
+
+// The same from the other side: the first query that sees key s, and one past the last.
+__device__ inline int sees_from(int s, int causal, int T, int S) { return causal ? max(0, s - (S - T)) : 0; }
+__device__ inline int sees_to(int s, int causal, int chunk, long long first, int T, int S) {
+    if (!causal || !chunk) return T;
+    long long end = ((first + s) / chunk + 1) * chunk - first - (S - T);
+    return end < 0 ? 0 : (int) min((long long) T, end);
+}

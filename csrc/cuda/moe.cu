@@ -6,6 +6,7 @@
 #include "bits.cuh"
 #include "rows.cuh"
 #include "tile.cuh"
+#include "warp.cuh"
 #include "weight.cuh"
 
 // A counting sort; one warp owns one expert, and keeps its rows in order.
@@ -150,4 +151,75 @@ extern "C" __global__ void experts_join(float *out, const float *y, const int *p
     float sum = 0.0f;
     for (int c = n * C; c < (n + 1) * C; c++) sum += y[(size_t) (place ? place[c] : c) * D + d];
     out[(size_t) n * D + d] = sum;
+}
+
+// The gradient, equation (experts-backward): products with each row's own expert's matrix, and sums over an expert's rows.
+// A block owns a tile of what it adds up, as before: no atomics.
+
+// M rows in sorted order: they lie so, or where `order` is not null they are their tokens', times their gate if there is one.
+struct Sorted {
+    const float *x, *gate;
+    const int *order;
+    int C, I;                                       // choices of a token; numbers of a row
+
+    __device__ float at(int m, int i) const {
+        int row = order ? order[m] : m;
+        return x[(size_t) (order ? row / C : m) * I + i] * (gate ? gate[row] : 1.0f);
+    }
+};
+
+// x (M, I) or (N, I), w (E, I, O)  ->  out (M, O) in sorted order
+#define PRODUCT(NAME, Number) \
+extern "C" __global__ __launch_bounds__(THREADS) \
+void experts_product##NAME(float *out, const float *x, const float *gate, const int *first, const int *order, const Number *w, \
+                           int C, int E, int I, int O, long long in, long long across) { \
+    Share mine = share(blockIdx.y, first, E); \
+    Sorted rows = {x, gate, order, C, I}; \
+    Plain<Number> own = {w + (long long) mine.expert * I * O, in, across}; \
+    int o = blockIdx.x * TILE; \
+    float sum[4][4] = {}; \
+    if (!mine.count) return; \
+    multiply(sum, I, own.along_inputs(), [&](int r, int i) { return r < mine.count ? rows.at(mine.from + r, i) : 0.0f; }, \
+             [&](int i, int c) { return o + c < O ? own.at(i, o + c) : 0.0f; }); \
+    each(sum, [&](int r, int c, float y) { \
+        if (r < mine.count && o + c < O) out[(size_t) (mine.from + r) * O + o + c] = y; \
+    }); \
+}
+PRODUCT(, float)
+PRODUCT(_bf16, bf16)
+
+// dy (M, O) or (N, O), x (M, I) or (N, I)  ->  out_w (E, I, O), zeros for an expert that nobody chose
+extern "C" __global__ __launch_bounds__(THREADS)
+void experts_backward_w(float *out_w, const float *dy, const int *dy_order, const float *x, const float *gate,
+                        const int *x_order, const int *first, int C, int E, int I, int O) {
+    int e = blockIdx.z, i = blockIdx.y * TILE, o = blockIdx.x * TILE, from = first[e];
+    Sorted of_x = {x, gate, x_order, C, I}, of_dy = {dy, nullptr, dy_order, C, O};
+    float sum[4][4] = {};
+    multiply<false>(sum, first[e + 1] - from, false, [&](int r, int m) { return i + r < I ? of_x.at(from + m, i + r) : 0.0f; },
+                    [&](int m, int c) { return o + c < O ? of_dy.at(from + m, o + c) : 0.0f; });
+    each(sum, [&](int r, int c, float y) { if (i + r < I && o + c < O) out_w[((size_t) e * I + i + r) * O + o + c] = y; });
+}
+
+// by_gate and by_up (M, D): what comes back through both matrices; x (N, D), gate (M), place (M)
+// ->  out_x (N, D), out_gate (M).  One block owns a token.
+extern "C" __global__ void experts_backward_join(float *out_x, float *out_gate, const float *by_gate, const float *by_up,
+                                                 const float *x, const float *gate, const int *place, int N, int C, int D) {
+    size_t n = blockIdx.x;
+    for (size_t c = n * C; c < (n + 1) * C; c++) {
+        float sum = 0.0f;
+        for (int d = threadIdx.x; d < D; d += blockDim.x) {
+            size_t at = (size_t) place[c] * D + d;
+            sum += (by_gate[at] + by_up[at]) * x[n * D + d];
+        }
+        sum = block_sum(sum);
+        if (threadIdx.x == 0) out_gate[c] = sum;
+    }
+    for (int d = threadIdx.x; d < D; d += blockDim.x) {
+        float sum = 0.0f;
+        for (size_t c = n * C; c < (n + 1) * C; c++) {
+            size_t at = (size_t) place[c] * D + d;
+            sum += (by_gate[at] + by_up[at]) * gate[c];
+        }
+        out_x[n * D + d] = sum;
+    }
 }

@@ -123,7 +123,7 @@ MATRIX = [
     ("tile.cuh", "no barrier before a stage is overwritten", "__syncthreads();                        // nobody",
      "//"),
     ("tile.cuh", "inputs past the end", "i + deep < I ? w", "true ? w"),
-    ("tile.cuh", "inputs beyond the last", "i + c % DEPTH < I ? x", "true ? x"),
+    ("tile.cuh", "inputs beyond the last", "i + deep < I ? x", "true ? x"),
     # rows.cuh
     ("rows.cuh", "rows past the end are written", "if (r < rows && lane == 0) out", "if (lane == 0) out"),
     ("rows.cuh", "a barrier that some warps never reach", "__syncthreads();\n    if (warp >= rows || o >= O) return;",

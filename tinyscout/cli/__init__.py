@@ -17,8 +17,9 @@ from tinyscout.checkpoint import load_config
 from tinyscout.config import NAMED
 from tinyscout.model import BACKENDS
 
-COMMANDS = ("generate", "chat", "tokenize", "info", "budget", "quantize", "check", "profile", "bench")  # cli/<name>.py
-BAD_INPUT = (ValueError, OSError, RuntimeError, MemoryError, ImportError)
+COMMANDS = ("generate", "chat", "tokenize", "info", "budget", "quantize", "train", "exam", "check",
+            "profile", "bench")      # cli/<name>.py
+BAD_INPUT = (ValueError, OSError, RuntimeError, MemoryError, ImportError, FloatingPointError)
 
 
 class Parser(argparse.ArgumentParser):
@@ -80,7 +81,8 @@ def parser():
 
 def model_arguments(sub):
     """The arguments of every subcommand that runs a model."""
-    sub.add_argument("--model", required=True, metavar="DIR", help="checkpoint directory in Hugging Face's layout")
+    sub.add_argument("--model", metavar="DIR",
+                     help="checkpoint directory in Hugging Face's layout (the small model in this package)")
     sub.add_argument("--backend", default="numpy", choices=list(BACKENDS), help="who computes (%(default)s)")
     sub.add_argument("--dtype", choices=["float32", "bfloat16", "float16"],
                      help="convert the weights first (default: as in the files); NumPy is fastest with float32")

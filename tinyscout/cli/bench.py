@@ -1,4 +1,4 @@
-"""Measure tokens a second and single operations, beside transformers and llama.cpp; or the kernels of a GPU."""
+"""Measure tokens a second, training and single operations, beside transformers and llama.cpp; or a GPU's kernels."""
 import datetime
 import importlib
 import importlib.util
@@ -17,6 +17,7 @@ examples:
   tinyscout bench                                     many minutes, 16 GB of memory and 4 GB of disk
   tinyscout bench --models --groups int8 int4         whole models, quantized
   tinyscout bench --operations                        each operation beside the machine's limits
+  tinyscout bench --training                          steps of training, beside PyTorch
   tinyscout bench --backend cuda --plot run.png       each CUDA kernel on this machine's GPU
   tinyscout bench --quick --peers none                seconds
   tinyscout bench --out run.json --plot run.png"""
@@ -31,6 +32,7 @@ def arguments(sub):
     parts.add_argument("--models", action="store_true", help="whole models: reading a prompt and writing tokens")
     parts.add_argument("--operations", action="store_true",
                        help="single operations at Scout's sizes; with --backends cuda on a GPU")
+    parts.add_argument("--training", action="store_true", help="steps of training scout-mini's text model")
     parts.add_argument("--tokenizer", action="store_true", help="cutting text into tokens")
     sub.add_argument("--groups", nargs="+", default=list(GROUPS), choices=GROUPS,
                      help="forms of the weights; each is compared among its own")
@@ -92,7 +94,7 @@ def run(args):
 
 def wanted(args):
     """The parts that were asked for; single operations of CUDA are a part of their own."""
-    parts = [name for name in ("models", "operations", "tokenizer") if getattr(args, name)]
+    parts = [name for name in ("models", "operations", "training", "tokenizer") if getattr(args, name)]
     others = [name for name in args.backends if name != "cuda"]
     if not parts:
         parts = ["models", "operations"] if others else ["operations"]
@@ -143,12 +145,20 @@ def cuda(chosen):
     return measure(TINY if chosen["quick"] else SCOUT, chosen["repeats"], chosen["groups"])
 
 
+def training(chosen):
+    from tinyscout.bench.training import measure
+    backends = [name for name in chosen["backends"] if name != "cuda"]
+    return measure("small" if chosen["quick"] else "scout-mini", chosen["repeats"], backends, chosen["peers"],
+                   chosen["threads"])
+
+
 def tokenizer(chosen):
     from tinyscout.bench.tokenizer import measure
     return measure(chosen["megabytes"], chosen["repeats"], chosen["peers"] != ["none"])
 
 
-PARTS = {"models": models, "operations": operations, "cuda": cuda, "tokenizer": tokenizer}
+PARTS = {"models": models, "operations": operations, "cuda": cuda, "training": training,
+         "tokenizer": tokenizer}
 
 
 def again(args):

@@ -8,30 +8,31 @@ import math
 import numpy as np
 
 from tinyscout import reference
-from tinyscout.kernels import cuda_matrix, device, nvrtc
+from tinyscout.kernels import cuda_backward, cuda_matrix, device, nvrtc
 from tinyscout.kernels.device import beside, empty, f32, typed
 from tinyscout.kernels.device import note as note
 from tinyscout.kernels.guards import for_kernels, integers, rows, shaped, whole
-from tinyscout.kernels.launch import Launch, ceil_div, kernel
+from tinyscout.kernels.launch import BLOCK, Launch, element_launch, kernel, row_launch
 from tinyscout.reference import *  # noqa: F403  what is not below is the reference itself
 
 asarray, asnumpy = device.asarray, device.asnumpy    # type: ignore[assignment]  # what stands above is NumPy's
 linear = cuda_matrix.linear                                     # the products have a file of their own
 grouped_query_attention = cuda_matrix.grouped_query_attention
 experts = cuda_matrix.experts
+rms_norm_backward = cuda_backward.rms_norm_backward             # and so have the gradients
+layer_norm_backward = cuda_backward.layer_norm_backward
+softmax_backward = cuda_backward.softmax_backward
+sigmoid_backward = cuda_backward.sigmoid_backward
+swiglu_backward = cuda_backward.swiglu_backward
+gelu_backward = cuda_backward.gelu_backward
+embed_backward = cuda_backward.embed_backward
+linear_backward = cuda_backward.linear_backward
+grouped_query_attention_backward = cuda_backward.grouped_query_attention_backward
+experts_backward = cuda_backward.experts_backward
+cross_entropy_backward = cuda_backward.cross_entropy_backward
 
-WARP, BLOCK, LARGEST = 32, 256, 1024        # threads
+LARGEST = 1024          # threads of a block
 nvrtc.wheel()                               # without the compiler this says, in one line, what to install
-
-
-def row_launch(N, D, most=BLOCK):
-    """One block for each of N rows, with a thread for every four of its D numbers, but not more than `most`."""
-    return Launch((N,), (min(most, WARP * ceil_div(D, 4 * WARP)),))
-
-
-def element_launch(n, each=4):
-    """One thread for each of n numbers, or for every few."""
-    return Launch((ceil_div(n, each * BLOCK),), (BLOCK,))
 
 
 def rms_norm(x, weight=None, eps=1e-5):
@@ -57,6 +58,10 @@ def apply_rope(x, cos, sin):
     out, (B, T, H, d) = empty(*x.shape), x.shape
     kernel("rope.cu", "apply_rope")(row_launch(B * T, H * d), out, *f32(x, cos, sin), B, T, H, d)
     return beside(x, out)
+
+
+def apply_rope_backward(dy, x, cos, sin):
+    return apply_rope(dy, cos, -sin)
 
 
 def softmax(x):

@@ -132,6 +132,14 @@ def each_row(x, expert, gate, w, C):
     return out
 
 
+def by_expert(expert, E):
+    """Rows sorted by expert: where each begins (E + 1,), which row is at a place (M,), at which place a row is (M,)."""
+    M = expert.size
+    first, order, place = (empty(n, dtype=np.int32) for n in (E + 1, M, M))
+    kernel("moe.cu", "experts_sort")(Launch((E,), (32,)), first, order, place, expert, M, E)
+    return first, order, place
+
+
 def sorted_rows(x, expert, gate, w_gate, w_up, w_down):
     """Many rows, sorted by expert: a launch for the first two products and one for the last.
 
@@ -141,8 +149,7 @@ def sorted_rows(x, expert, gate, w_gate, w_up, w_down):
     if last != same:                                                    # they lie in different ways
         (kind, gates, last), (_, ups, _) = (form(np.ascontiguousarray(w)) for w in (w_gate, w_up))
     (E, D, F), M = w_gate.shape, expert.size
-    first, order, place = (empty(n, dtype=np.int32) for n in (E + 1, M, M))
-    kernel("moe.cu", "experts_sort")(Launch((E,), (32,)), first, order, place, expert, M, E)
+    first, order, place = by_expert(expert, E)
     hidden, y = empty(M, F), empty(M, D)
     kernel("moe.cu", "experts_open" + kind)(experts_launch(M, F, E), hidden, x, gate, first, order, *gates, *ups,
                                             M // len(x), D, E, F, *last)

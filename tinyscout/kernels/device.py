@@ -49,5 +49,5 @@ def empty(*shape, dtype=np.float32):
 
 def beside(x, *results):
     """Results where x is: who hands over NumPy arrays gets NumPy arrays back.  One alone comes as it is."""
-    here = tuple(asnumpy(a) if isinstance(x, np.ndarray) else a for a in results)
+    here = tuple(asnumpy(a) if isinstance(x, np.ndarray) and a is not None else a for a in results)
     return here[0] if len(here) == 1 else here

@@ -17,6 +17,7 @@ from tinyscout.kernels import nvrtc
 from tinyscout.kernels.device import cupy
 
 OLDEST = 80                     # compute capability 8.0, Ampere: tensor cores for bfloat16, and cp.async
+WARP, BLOCK = 32, 256           # threads
 LARGE = 48 << 10                # shared memory beyond which a kernel has to ask for it, in bytes
 TYPES = {"u64": np.uint64, "s64": np.int64, "b64": np.uint64, "u32": np.uint32, "s32": np.int32, "b32": np.uint32,
          "u8": np.uint8, "s8": np.int8, "b8": np.uint8, "f32": np.float32, "f64": np.float64}
@@ -33,6 +34,16 @@ class Launch(NamedTuple):
 def ceil_div(n, size):
     """How many blocks of that size cover n."""
     return -(-n // size)
+
+
+def row_launch(N, D, most=BLOCK):
+    """One block for each of N rows, with a thread for every four of its D numbers, but not more than `most`."""
+    return Launch((N,), (min(most, WARP * ceil_div(D, 4 * WARP)),))
+
+
+def element_launch(n, each=4):
+    """One thread for each of n numbers, or for every few."""
+    return Launch((ceil_div(n, each * BLOCK),), (BLOCK,))
 
 
 @cache

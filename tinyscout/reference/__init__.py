@@ -4,10 +4,11 @@ This package is also the shape of every backend: `kernels.c` and `kernels.cuda` 
 names, some of them replaced by something faster.  Inputs may be float32 or float64; a weight in float16
 or bfloat16 is widened to the input's type where it is used, so a checkpoint can stay as its file is.
 
-Under each f that can be learned through stands f_backward(dy, *arguments of f): given what the loss gains per unit of f's
-result, it gives what the loss gains per unit of each argument, in their order, for those that are learned or computed from
-what is.  It computes again what it needs of f, so nothing has to be kept between the two.
+Under each f that can be learned through stands f_backward(dy, *arguments of f): given what the loss gains per
+unit of f's result, it gives what the loss gains per unit of each argument, in their order, for those that are
+learned or come from what is.  It computes again what it needs of f: nothing is kept between the two.
 """
+# ruff: noqa: F401  what is imported here is handed on
 from numpy import asarray
 from numpy import asarray as asnumpy  # into and out of the backend's own arrays
 
@@ -41,7 +42,7 @@ from tinyscout.reference.moe import (
 from tinyscout.reference.muon import muon_step
 from tinyscout.reference.norm import layer_norm, layer_norm_backward, rms_norm, rms_norm_backward
 from tinyscout.reference.patches import patchify, patchify_backward, pixel_shuffle, pixel_shuffle_backward
-from tinyscout.reference.quantize import (  # noqa: F401  three operations, and what forms a weight has
+from tinyscout.reference.quantize import (  # three operations, and what forms a weight has
     Quantized,
     QuantizedRows,
     dense,
@@ -54,11 +55,11 @@ from tinyscout.reference.rope import apply_rope, apply_rope_backward, rope_angle
 from tinyscout.reference.sampling import sample, top_k, top_p
 
 DIFFERENTIABLE = [              # each has its gradient under it: f_backward
-    "apply_rope", "cross_entropy", "embed", "experts", "fuse", "gelu", "grouped_query_attention", "layer_norm", "linear",
-    "load_balance", "patchify", "pixel_shuffle", "rms_norm", "router", "sigmoid", "soft_cross_entropy", "softmax",
-    "swiglu",
+    "apply_rope", "cross_entropy", "embed", "experts", "fuse", "gelu", "grouped_query_attention", "layer_norm",
+    "linear", "load_balance", "patchify", "pixel_shuffle", "rms_norm", "router", "sigmoid", "soft_cross_entropy",
+    "softmax", "swiglu",
 ]
-__all__ = [  # noqa: PLE0604
+__all__ = [
     *DIFFERENTIABLE, *(f"{name}_backward" for name in DIFFERENTIABLE),
     "adamw_step", "asarray", "asnumpy", "attention_temperature", "causal_mask", "chunked_mask", "dequantize",
     "muon_step", "quantize", "quantize_rows", "rope_angles", "rope_angles_2d", "rope_frequencies", "sample", "top_k",

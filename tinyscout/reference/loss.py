@@ -23,7 +23,7 @@ def cross_entropy(logits, targets):
 def cross_entropy_backward(dy, logits, targets):
     """What was expected less what came, equation (cross-entropy-backward).
 
-    dy float, logits (N, V), targets (N,)  ->  dlogits (N, V), zero where a target is negative.  Raises as the loss does.
+    dy float, logits (N, V), targets (N,)  ->  dlogits (N, V), zero where a target is negative.  Raises as the loss.
     """
     learn = np.flatnonzero(targets >= 0)
     if not len(learn):

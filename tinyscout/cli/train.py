@@ -1,0 +1,58 @@
+"""Train a model from nothing, or fine-tune one; interrupted, the same command goes on where it stopped."""
+from dataclasses import replace
+from pathlib import Path
+
+import tinyscout
+from tinyscout.cli import above_zero, terminal
+from tinyscout.data.corpus import files
+from tinyscout.model import BACKENDS, backend_ops
+from tinyscout.train import PRESETS, train
+from tinyscout.weights import count
+
+EXAMPLE = """\
+examples:
+  tinyscout train --preset laboratory --backend c
+  tinyscout train --preset scout-mini --backend c --out runs/mini
+  tinyscout train --from runs/mini/step-004000 --preset finetune --text my/code --lora 8 --out runs/mine
+  tinyscout train --preset laboratory --teacher runs/laboratory/step-001000 --trust 0.8 0.2 --out runs/pupil
+
+The text is Python's own standard library where --text names none.  The run's directory gets checkpoints that every
+other command takes as --model, log.csv with a line for each step, and log.png."""
+
+
+def arguments(sub):
+    sub.add_argument("--preset", default="laboratory", choices=list(PRESETS), help="model and recipe (%(default)s)")
+    sub.add_argument("--out", metavar="DIR", help="directory of the run (runs/PRESET)")
+    sub.add_argument("--backend", default="numpy", choices=list(BACKENDS), help="who computes (%(default)s)")
+    sub.add_argument("--from", dest="source", metavar="DIR", help="fine-tune this checkpoint")
+    sub.add_argument("--text", nargs="+", metavar="PATH", help="learn from these files and directories")
+    sub.add_argument("--steps", type=above_zero, metavar="N", help="how many steps")
+    sub.add_argument("--seed", type=int, metavar="S", help="of the weights and of what is read")
+    sub.add_argument("--parts", type=above_zero, metavar="N", help="cut a step into N batches: less memory")
+    sub.add_argument("--optimizer", choices=["muon", "adamw"], help="for the hidden matrices")
+    sub.add_argument("--rate", type=float, metavar="R", help="the full learning rate of AdamW")
+    sub.add_argument("--lora", type=above_zero, metavar="RANK", help="with --from: learn low-rank adapters only")
+    sub.add_argument("--teacher", metavar="DIR", help="a checkpoint of the same vocabulary, whose opinion counts too")
+    sub.add_argument("--trust", type=float, nargs=2, metavar=("FIRST", "LAST"),
+                     help="how much the teacher counts, from 0 to 1, at first and at last (0.5 0)")
+    sub.add_argument("--save-every", type=above_zero, default=100, metavar="N", help="steps (%(default)s)")
+
+
+def run(args):
+    if args.lora and not args.source:
+        raise ValueError("--lora adapts a model: name it with --from")
+    ops = backend_ops(args.backend)
+    make, recipe = PRESETS[args.preset]
+    given = {name: getattr(args, name) for name in ("steps", "seed", "parts", "optimizer", "rate", "lora", "teacher")}
+    given["trust"] = tuple(args.trust) if args.trust else None
+    given["source"] = args.source
+    recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
+    source, teacher = (tinyscout.load(name, dtype="float32") if name else None for name in (args.source, args.teacher))
+    config = source.config if source else make()
+    corpus = files(args.text) if recipe.text else None
+    out = Path(args.out or f"runs/{args.preset}").expanduser()
+    console = terminal()
+    counted = count(config)
+    console.print(f"{counted.total:,} parameters, {counted.active:,} active in a token; {recipe.steps:,} steps")
+    last = train(out, recipe, config, corpus, ops, source, teacher, args.save_every)
+    console.print(f"Trained: {last}")

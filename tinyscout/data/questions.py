@@ -1,0 +1,173 @@
+"""Questions about scenes, each with one short answer, and conversations made of them.
+
+A task is staged: the scenes are drawn so that every answer is as likely as any other, and an answer is worth what it
+seems.  The messages are those of tinyscout/chat.py.
+"""
+from typing import NamedTuple
+
+from PIL import Image
+
+from tinyscout.data import scenes as made
+from tinyscout.data.answers import ABOUT, Asked, about, plural
+from tinyscout.data.scenes import COLOURS, MOST, PLACES, SHAPES, SIZES, Scene, draw, pick, scene, thing, things
+
+TURNS = 4               # questions in a conversation, at most
+CHANGES = ("colour", "shape", "size", "position")
+ORDINALS = ("first", "second")
+
+
+class Question(NamedTuple):
+    """One question, as a test asks it."""
+
+    task: str
+    pictures: list[Image.Image]
+    text: str
+    answer: str
+    chance: float               # that a guess is right, by one who has not looked closely
+    scenes: tuple[Scene, ...]   # what the pictures show
+
+
+def ask(rng, task, held_out=False, size=64):
+    """A question of a task, about pictures of size × size pixels: a Question.
+
+    held_out   only scenes that no conversation for training ever shows; without it, only others
+    Raises ValueError for a task that is not in TASKS.
+    """
+    shown, asked = _stage(rng, task, held_out)
+    return Question(task, [draw(one, size) for one in shown], asked.text, asked.answer, asked.chance, shown)
+
+
+def dialog(rng, task=None, turns=None, held_out=False, size=64):
+    """A conversation about one or two pictures, as a list of messages.
+
+    task    of the first question; None for any, all equally likely
+    turns   questions in all, or fewer where there is no more to ask; None for 1 to TURNS
+    No question comes twice.  Raises ValueError for a task that is not in TASKS.
+    """
+    turns = int(rng.integers(1, TURNS + 1)) if turns is None else turns
+    shown, asked = _stage(rng, pick(rng, TASKS) if task is None else task, held_out)
+    rounds = [asked]
+    for _ in range(4 * turns):          # tries, since some come twice or have no answer
+        if len(rounds) == turns:
+            break
+        asked = _follow_up(rng, shown)
+        if asked and asked.topic not in [earlier.topic for earlier in rounds]:
+            rounds.append(asked)
+    pictures = [{"type": "image", "image": draw(one, size)} for one in shown]
+    first, *rest = [[{"role": "user", "content": asked.text}, {"role": "assistant", "content": asked.answer}]
+                    for asked in rounds]
+    first[0]["content"] = [*pictures, {"type": "text", "text": first[0]["content"]}]
+    return [message for two in [first, *rest] for message in two]
+
+
+def _follow_up(rng, shown):
+    """One more question about one of the pictures, or None."""
+    which = int(rng.integers(len(shown)))
+    asked = about(rng, pick(rng, ABOUT[shown[which].kind]), shown[which])
+    if asked is None or len(shown) == 1:
+        return asked
+    return asked._replace(topic=(which, asked.topic),
+                          text=f"In the {ORDINALS[which]} picture, {asked.text[0].lower()}{asked.text[1:]}")
+
+
+# ---- staging: scenes and a question, drawn together
+
+def _stage(rng, task, held_out):
+    """(scenes, Asked) of a task.  What is drawn is drawn again until all its scenes are of the right part."""
+    if task not in TASKS:
+        raise ValueError(f"a task is one of {', '.join(TASKS)}, not {task!r}")
+    stage = STAGES.get(task, _stage_one)
+    while True:
+        shown, asked = stage(rng, task, held_out)
+        if asked and all(made.held_out(one) == held_out for one in shown):
+            return shown, asked
+
+
+def _stage_one(rng, task, held_out):
+    """One scene of a kind that the task is about."""
+    kind = pick(rng, [kind for kind in ABOUT if task in ABOUT[kind]])
+    shown = scene(rng, kind)
+    return (shown,), about(rng, task, shown)
+
+
+def _stage_count(rng, task, held_out):
+    """Half the time all things are counted, half the time those of one colour or shape, 1 to MOST of them."""
+    if rng.random() < 0.5:
+        shown = scene(rng, "things")
+        return (shown,), about(rng, task, shown)
+    n, others = int(rng.integers(1, MOST + 1)), int(rng.integers(4))
+    by_shape = rng.random() < 0.5
+    one, *rest = made.shuffled(rng, SHAPES if by_shape else COLOURS, None)
+    placed = []
+    for k, place in enumerate(made.shuffled(rng, range(len(PLACES)), n + others)):
+        value = one if k < n else pick(rng, rest)
+        placed.append(thing(rng, place, shape=value) if by_shape else thing(rng, place, colour=value))
+    name = plural(one) if by_shape else f"{one} objects"
+    text = pick(rng, ("How many {} are there?", "How many {} do you see?", "Count the {}.")).format(name)
+    return (_on_ground(rng, *placed),), Asked("count", text, str(n), 1 / MOST)
+
+
+def _stage_same(rng, task, held_out):
+    """Two pictures that agree in something, or do not: yes or no."""
+    agree = rng.random() < 0.5
+    what = pick(rng, ("colour", "shape", "number"))
+    if what == "number":
+        n, other = _numbers(rng, MOST)
+        shown = [_of(held_out, lambda n=n: _on_ground(rng, *things(rng, n))) for n in (n, n if agree else other)]
+        wordings = ("Do both pictures show the same number of objects?", "Is the number of objects the same?",
+                    "Are there equally many objects in both pictures?")
+    else:
+        value, other = made.shuffled(rng, SHAPES if what == "shape" else COLOURS, 2)
+        shown = [_of(held_out, lambda one=one: _on_ground(rng, thing(rng, _place(rng), **{what: one})))
+                 for one in (value, value if agree else other)]
+        wordings = (f"Do both objects have the same {what}?", f"Is the object of the same {what} in both pictures?",
+                    f"Are the two objects of the same {what}?")
+    return tuple(shown), Asked(what, pick(rng, wordings), "yes" if agree else "no", 1 / 2)
+
+
+def _stage_more(rng, task, held_out):
+    """Two pictures with different numbers of things: first or second."""
+    counts = _numbers(rng, MOST)
+    shown = tuple(_of(held_out, lambda n=n: _on_ground(rng, *things(rng, n))) for n in counts)
+    word, best = pick(rng, (("more", max), ("fewer", min)))
+    text = pick(rng, ("Which picture has {} objects?", "Which picture shows {} objects, the first or the second?",
+                      "In which picture are there {} objects?")).format(word)
+    return shown, Asked("more", text, ORDINALS[counts.index(best(counts))], 1 / 2)
+
+
+def _stage_changed(rng, task, held_out):
+    """One thing, before and after one of its four properties changed."""
+    change = pick(rng, CHANGES)
+    before = thing(rng, _place(rng))._replace(dx=0.0, dy=0.0)
+    field = "place" if change == "position" else change
+    choices = {"colour": COLOURS, "shape": SHAPES, "size": SIZES, "place": range(len(PLACES))}[field]
+    after = before._replace(**{field: pick(rng, [one for one in choices if one != getattr(before, field)])})
+    shown = _on_ground(rng, before)
+    text = pick(rng, ("What changed?", "What is different in the second picture?",
+                      "What has changed from the first picture to the second?"))
+    return (shown, shown._replace(things=(after,))), Asked("changed", text, change, 1 / len(CHANGES))
+
+
+def _on_ground(rng, *placed):
+    return Scene("things", pick(rng, tuple(made.GROUNDS)), tuple(sorted(placed, key=lambda one: one.place)))
+
+
+def _of(held_out, scene_at_random):
+    """A scene of the right part: of two pictures, each is drawn again for itself."""
+    while made.held_out(shown := scene_at_random()) != held_out:
+        pass
+    return shown
+
+
+def _place(rng):
+    return int(rng.integers(len(PLACES)))
+
+
+def _numbers(rng, most):
+    """Two different numbers from 1."""
+    return made.shuffled(rng, range(1, most + 1), 2)
+
+
+STAGES = {"count": _stage_count, "same": _stage_same, "more": _stage_more, "changed": _stage_changed}
+TASKS = ("shape", "colour", "count", "position", "relation", "same", "more", "changed", "number", "chart", "word",
+         "caption")

@@ -1,0 +1,178 @@
+"""The training itself: read, go forwards and backwards, step; and now and then write down where one is."""
+import math
+from pathlib import Path
+from time import monotonic
+
+import numpy as np
+
+from tinyscout import learn as arithmetic
+from tinyscout import reference
+from tinyscout.train.adapters import adapters, gradients_of, merged
+from tinyscout.train.keep import begun, flat, keep, resumed, steps_kept, tree_of
+from tinyscout.train.lessons import School, learned_tokenizer
+from tinyscout.train.optimizer import rate_at, stepped, summed
+from tinyscout.train.report import Log, Watch, plot
+from tinyscout.weights import init, named, tree_map
+
+SAVE_EVERY, EXAM_EVERY = 100, 100       # steps
+
+
+def start(config, seed):
+    """Weights to begin with: layers that add little, tokens far apart, and scores that are all zero.
+
+    config ScoutConfig, seed int  ->  dict of arrays by path
+    """
+    arrays = flat(init(config, seed), config)
+    for path, w in arrays.items():
+        if path.endswith(("w_o", "w_down", "mlp.w_2")):
+            w *= np.float32(0.5)
+        elif path == "text.output":
+            w *= np.float32(0)
+        elif path == "text.embedding":
+            w *= np.float32(0.5 * math.sqrt(w.shape[1]))
+    return arrays
+
+
+class Student:
+    """What changes from step to step: the weights, or the adapters on them, and the optimizer's running means."""
+
+    def __init__(self, config, weights, recipe, state=None, ops=reference):
+        self.config, self.recipe, self.ops = config, recipe, ops
+        move = ops.asarray
+        self.weights = {path: move(w) for path, w in weights.items()}
+        self.pairs = {path: move(a) for path, a in adapters(weights, recipe.lora, recipe.seed).items()} \
+            if recipe.lora else {}
+        self.means: dict = {}
+        for name, a in sorted((state or {}).items()):
+            kind, path = name.split(":", 1)
+            if kind == "adapter":
+                self.pairs[path] = move(a)
+            else:
+                self.means[path] = (*self.means.get(path, ()), move(a))     # m before v
+
+    def tree(self):
+        """The weights as the model computes with them."""
+        arrays = merged(self.weights, self.pairs) if self.pairs else self.weights
+        return tree_of(self.config, arrays)
+
+    def learn(self, gradients, step):
+        """One step.  gradients dict by path of the tree  ->  their length"""
+        if self.pairs:
+            self.pairs, self.means, norm = stepped(
+                self.pairs, gradients_of(self.pairs, gradients), self.means, self.recipe, step, self.ops)
+        else:
+            self.weights, self.means, norm = stepped(
+                self.weights, gradients, self.means, self.recipe, step, self.ops)
+        return norm
+
+    def state(self):
+        """What has to be kept beside the tree to go on: {name: array}.  With adapters, the weights beneath too."""
+        back = self.ops.asnumpy
+        kept = {f"{'mv'[n]}:{path}": back(a) for path, means in self.means.items() for n, a in enumerate(means)}
+        kept |= {f"adapter:{path}": back(a) for path, a in self.pairs.items()}
+        return kept
+
+
+def train(directory, recipe, config, corpus=None, ops=reference, source=None, teacher=None, save_every=SAVE_EVERY):
+    """Train from the beginning, from a checkpoint, or on from where this run was interrupted.
+
+    directory of the run, recipe Recipe, config ScoutConfig, corpus Corpus or None, source Model to fine-tune or None,
+    teacher Model or None, save_every steps  ->  path of the last checkpoint
+    Raises ValueError, OSError, or FloatingPointError where the loss is no number any more.
+    """
+    directory = Path(directory)
+    begun(directory, recipe)
+    check_teacher(teacher, config)
+    student, school, done = ready(directory, recipe, config, corpus, source, ops)
+    log, exam, read = Log(directory, done), school.exam(), 0
+    earlier, since = log.seconds, monotonic()
+    taught = teacher and (tree_map(ops.asarray, teacher.weights), teacher.config)
+    with Watch(recipe.steps, done) as watch:
+        for step in range(done + 1, recipe.steps + 1):
+            row, tokens = one_step(student, school, step, taught)
+            read += tokens
+            if exam and (step % EXAM_EVERY == 0 or step == recipe.steps):
+                [row["held_out"]] = arithmetic.losses(exam, student.tree(), student.config, ops)
+            row |= {"seconds": earlier + monotonic() - since, "tokens": tokens}
+            log.add(row)
+            watch.show(row, read)
+            if step % save_every == 0 or step == recipe.steps:
+                keep(directory, step, back(student), student.config, school.tokenizer, student.state(), {"step": step})
+                plot(log.rows, directory / "log.png")
+    return steps_kept(directory)[recipe.steps]
+
+
+def check_teacher(teacher, config):
+    """Raises ValueError for a teacher who speaks of other tokens."""
+    if teacher is not None and teacher.config.text.vocab_size != config.text.vocab_size:
+        raise ValueError(f"the teacher has a vocabulary of {teacher.config.text.vocab_size}, the student one of "
+                         f"{config.text.vocab_size}: they must be the same")
+
+
+def back(student):
+    """The tree of weights as NumPy arrays."""
+    arrays = {path: student.ops.asnumpy(w) for path, w in named(student.tree())}
+    return tree_of(student.config, arrays)
+
+
+def ready(directory, recipe, config, corpus, source, ops):
+    """The student and the school, as the last checkpoint left them or as a training begins: both and the steps done."""
+    kept = steps_kept(directory)
+    if kept:
+        done, path = list(kept.items())[-1]
+        config, weights, tokenizer, state = resumed(path)
+        if recipe.lora:
+            weights = flat(source.weights, config)
+        student = Student(config, weights, recipe, state, ops)
+        return student, School(tokenizer, config, recipe, corpus), done
+    if source is not None:
+        config, tokenizer, weights = source.config, source.tokenizer, flat(source.weights, source.config)
+        weights = {path: np.asarray(w, np.float32) for path, w in weights.items()}
+    else:
+        tokenizer = learned_tokenizer(config, corpus, recipe)
+        if tokenizer.vocab_size != config.text.vocab_size:
+            raise ValueError(f"the text has pairs for a vocabulary of {tokenizer.vocab_size} only, not of "
+                             f"{config.text.vocab_size}: it is too short")
+        weights = start(config, recipe.seed)
+    return Student(config, weights, recipe, None, ops), School(tokenizer, config, recipe, corpus), 0
+
+
+def one_step(student, school, step, teacher=None):
+    """All batches of a step, and the step itself  ->  what the log says of it, and how many tokens were read"""
+    recipe, tree, kinds, tokens, loads, soft = student.recipe, student.tree(), {}, 0, [], []
+    part = (step - 1) / recipe.steps
+    trust = recipe.trust[0] + (recipe.trust[1] - recipe.trust[0]) * part if teacher is not None else 0.0
+    gradients: dict = {}
+    for kind, batches in school.lessons(step).items():
+        lessons = [arithmetic.learn(batch, tree, student.config, recipe.balance, teacher, trust, student.ops)
+                   for batch in batches]
+        kinds[kind] = lessons
+        tokens += sum(batch.tokens.size for batch in batches)
+        loads += [lesson.loads for lesson in lessons if len(lesson.loads)]
+        soft += [lesson.soft for lesson in lessons if lesson.soft is not None]
+        for path, g in summed([dict(named(lesson.gradients)) for lesson in lessons]).items():
+            gradients[path] = gradients[path] + g if path in gradients else g
+    norm = student.learn(gradients, step)
+    row = {"step": step, "rate": rate_at(recipe, step) * recipe.rate, "norm": norm}
+    row |= figures(kinds, loads, soft)
+    if not all(math.isfinite(value) for value in row.values()):
+        raise FloatingPointError(f"the loss or its gradient is no number any more at step {step}: try a lower rate; "
+                                 "the last checkpoint is from before")
+    return row, tokens
+
+
+def figures(kinds, loads, soft):
+    """What the lessons of a step came to."""
+    row = {}
+    for kind, lessons in kinds.items():
+        row[kind] = float(np.mean([lesson.losses[0] for lesson in lessons]))
+        last = "needles" if kind == "text" else kind
+        if kind == "pictures" or len(lessons[0].losses) > 1:
+            row[last] = float(np.mean([lesson.losses[-1] for lesson in lessons]))
+            row[f"{last}_right"] = float(np.mean([lesson.right for lesson in lessons]))
+    if loads:
+        spread = np.mean(loads, axis=0)
+        row |= {"least_load": float(spread.min()), "most_load": float(spread.max())}
+    if soft:
+        row["soft"] = float(np.mean(soft))
+    return row

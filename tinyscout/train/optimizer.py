@@ -1,0 +1,58 @@
+"""From gradients to new weights: a rate that rises and falls, gradients that are not too long, and two kinds of steps.
+
+Weights, gradients and their running means are dicts by path here, as `weights.named` names them.
+"""
+import math
+
+import numpy as np
+
+from tinyscout import reference
+
+NOT_HIDDEN = ("embedding", "output", "w_router", "w_patch")    # matrices that meet one-hot rows, choices or pixels
+
+
+def rate_at(recipe, step):
+    """The part of the full rate at a step from 1: a straight line up, then half a cosine down, equation (schedule)."""
+    fall = 0.5 * (1 + math.cos(math.pi * (step - 1) / recipe.steps))
+    return min(1.0, step / recipe.warmup if recipe.warmup else 1.0) * (recipe.final + (1 - recipe.final) * fall)
+
+
+def by_muon(path, array, recipe):
+    """Is this a hidden matrix, or a stack of experts' matrices, which Muon steps?"""
+    return recipe.optimizer == "muon" and array.ndim >= 2 and not path.endswith(NOT_HIDDEN)
+
+
+def summed(several):
+    """The mean of dicts of gradients, in which what was not met is missing and counts as zero."""
+    total: dict = {}
+    for gradients in several:
+        for path, g in gradients.items():
+            total[path] = total[path] + g if path in total else g
+    return {path: g / len(several) for path, g in total.items()} if len(several) > 1 else total
+
+
+def length(gradients):
+    """The length of all gradients as one vector.  dict  ->  float"""
+    return math.sqrt(sum(float((g * g).sum(dtype=np.float64)) for g in gradients.values()))
+
+
+def stepped(weights, gradients, means, recipe, step, ops=reference):
+    """All weights one step on.
+
+    weights, gradients dicts of arrays, means dict of {path: (m,) or (m, v)}, step int from 1
+    ->  weights, means, the gradient's length before it was cut.  Weights without a gradient stay as they are.
+    """
+    norm, share = length(gradients), rate_at(recipe, step)
+    scale = min(1.0, recipe.clip / norm) if norm else 1.0
+    weights, means = dict(weights), dict(means)
+    for path, g in gradients.items():
+        w, g = weights[path], g * np.float32(scale)
+        if by_muon(path, w, recipe):
+            [m] = means.get(path) or [np.zeros_like(w)]
+            w, *kept = ops.muon_step(w, g, m, share * recipe.muon_rate, decay=recipe.decay)
+        else:
+            m, v = means.get(path) or [np.zeros_like(w)] * 2
+            decay = recipe.decay if w.ndim > 1 else 0.0
+            w, *kept = ops.adamw_step(w, g, m, v, step, share * recipe.rate, *recipe.betas, decay=decay)
+        weights[path], means[path] = w, tuple(kept)
+    return weights, means, norm

@@ -1,0 +1,116 @@
+"""Recipes: everything that, beside the text, decides what weights a training ends with."""
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from tinyscout.config import ScoutConfig, TextConfig, VisionConfig, plan
+from tinyscout.tokenizer import SMALL_SPECIAL, special_names
+
+SPECIAL = len(special_names(SMALL_SPECIAL))
+Ladder = tuple[tuple[float, int], ...]      # (until this part of the steps, this much), ...
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained.  Lengths are in tokens; a step is one change of all weights."""
+
+    steps: int = 1000
+    seed: int = 0
+    # what a step reads
+    text: int = 4096                        # tokens of text, in rows of the current length; 0 for none
+    lengths: Ladder = ((1.0, 256),)         # of a row, growing with the training
+    needles: Ladder = ()                    # pairs of fact and question in a row, at most; none: no needles
+    needle_part: float = 1.0                # of the rows that have any
+    dialogs: int = 0                        # conversations about pictures
+    dialog_length: int = 128                # tokens of the longest
+    parts: int = 1                          # a step's rows go in so many batches, whose gradients are averaged
+    # what it does with it
+    optimizer: str = "muon"                 # for the hidden matrices; the rest is AdamW's, or all of it with "adamw"
+    rate: float = 3e-3                      # of AdamW
+    muon_rate: float = 0.02
+    betas: tuple[float, float] = (0.9, 0.98)
+    decay: float = 0.1
+    warmup: int = 100                       # steps
+    final: float = 0.1                      # of the rate, which falls to it along half a cosine
+    clip: float = 1.0                       # the longest gradient; a longer one is scaled down
+    balance: float = 0.01                   # what an uneven load of the experts costs
+    # where it starts and whom it listens to
+    source: str | None = None               # the checkpoint that is fine-tuned; None: from nothing
+    lora: int = 0                           # rank of the adapters that learn instead of the matrices; 0: all weights
+    teacher: str | None = None              # a checkpoint whose opinion counts
+    trust: tuple[float, float] = (0.5, 0.0)     # how much it counts, at first and at last
+
+    def __post_init__(self):
+        if self.optimizer not in ("muon", "adamw"):
+            raise ValueError(f"the optimizer is muon or adamw, not {self.optimizer!r}")
+        for name in ("steps", "parts", "dialog_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.text < self.parts * max(length for _, length in self.lengths) and self.text:
+            raise ValueError(f"{self.text} tokens of text in {self.parts} parts hold no row of the longest length")
+        if self.rate <= 0 or self.muon_rate <= 0:
+            raise ValueError("a learning rate must be above zero")
+        if not all(0 <= part <= 1 for part in self.trust):
+            raise ValueError(f"trust in a teacher goes from 0 to 1, not to {max(self.trust)}")
+        if not self.text and not self.dialogs:
+            raise ValueError("nothing to learn: neither text nor conversations")
+
+    def at(self, ladder, step):
+        """Where a ladder stands at a step."""
+        part = (step - 1) / self.steps
+        return next((value for until, value in ladder if part < until), ladder[-1][1])
+
+
+def as_json(recipe):
+    """A recipe as plain values, and back by `from_json`."""
+    return asdict(recipe)
+
+
+def from_json(values):
+    """Raises ValueError for what is no recipe."""
+    known = {f.name for f in fields(Recipe)}
+    if not isinstance(values, dict) or values.keys() - known:
+        raise ValueError("this is no recipe, or one of another version")
+    tupled: dict[str, Any] = {name: tuple(tuple(v) if isinstance(v, list) else v for v in value)
+                              if isinstance(value, list) else value for name, value in values.items()}
+    return Recipe(**tupled)
+
+
+def with_ids(config, vocab_size):
+    """A config for a tokenizer of that size: its special tokens are the last ones, as `tokenizer.train` puts them.
+
+    config ScoutConfig, vocab_size int  ->  ScoutConfig
+    """
+    ids = {name: vocab_size - SPECIAL + n for n, name in enumerate(special_names(SMALL_SPECIAL))}
+    return replace(
+        config, text=replace(config.text, vocab_size=vocab_size), patch_id=ids["<|patch|>"],
+        image_start_id=ids["<|image_start|>"], image_end_id=ids["<|image_end|>"], bos_id=ids["<|begin_of_text|>"],
+        stop_ids=(ids["<|end_of_text|>"], ids["<|eom|>"], ids["<|eot|>"]), pad_id=ids["<|finetune_right_pad|>"])
+
+
+def laboratory():
+    """The long-context laboratory's model: bytes, three local layers and a global one, 0.2 million parameters."""
+    return with_ids(ScoutConfig(TextConfig(
+        dim=64, n_heads=2, n_kv_heads=1, head_dim=32, n_experts=1, hidden_dim=168, dense_dim=168,
+        layers=plan(4, moe_every=5), rope_theta=10_000.0, rope_scaling=None, chunk=128, temperature_floor=512.0), None),
+        256 + SPECIAL)
+
+
+def scout_mini():
+    """The model in this package: 16 experts and a shared one in each of four layers, and an eye for 64 x 64 pixels."""
+    text = TextConfig(
+        dim=128, n_heads=4, n_kv_heads=2, head_dim=32, n_experts=16, hidden_dim=128, dense_dim=256, layers=plan(4),
+        rope_theta=10_000.0, rope_scaling=None, chunk=256, temperature_floor=512.0)
+    eye = VisionConfig(dim=96, n_heads=3, n_layers=3, hidden_dim=384, adapter_dim=128, tile_size=64, patch_size=8,
+                       max_tiles=1)
+    return with_ids(ScoutConfig(text, eye), 1024)
+
+
+PRESETS = {
+    "laboratory": (laboratory, Recipe(
+        steps=1000, text=4096, lengths=((0.5, 256), (1.0, 512)),
+        needles=((0.15, 1), (0.3, 2), (0.45, 4), (1.0, 8)))),
+    "scout-mini": (scout_mini, Recipe(
+        steps=4000, text=8192, lengths=((0.5, 256), (1.0, 512)),
+        needles=((0.2, 1), (0.4, 2), (1.0, 4)), needle_part=0.25, dialogs=64, dialog_length=256)),
+    "finetune": (scout_mini, Recipe(steps=200, lengths=((1.0, 256),), optimizer="adamw", rate=3e-4, warmup=20)),
+}
