@@ -24,7 +24,7 @@ def test_a_matrix_learns_from_thousands_of_rows(one_sign):
 
 @pytest.mark.parametrize(("E", "k"), [(1, 1), (3, 1), (40, 2)])
 def test_experts_learn_from_thousands_of_tokens(E, k):
-    """More than one pass of sorted rows, experts that reach over its end, and more rows of an expert than a block has."""
+    """More than one pass of sorted rows, experts that reach over its end, and more rows of one than a block has."""
     rng, N, D, F = np.random.default_rng(E), 3001, 5, 3
     expert = np.argsort(rng.random((N, E)) * np.arange(1, E + 1), axis=1)[:, :k]         # the first ones are busier
     gate = rng.uniform(0.1, 1, (N, k)).astype(np.float32)
