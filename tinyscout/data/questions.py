@@ -33,19 +33,20 @@ def ask(rng, task, held_out=False, size=64):
     held_out   only scenes that no conversation for training ever shows; without it, only others
     Raises ValueError for a task that is not in TASKS.
     """
-    shown, asked = _stage(rng, task, held_out)
+    shown, asked = _stage(rng, task, held_out, MOST)
     return Question(task, [draw(one, size) for one in shown], asked.text, asked.answer, asked.chance, shown)
 
 
-def dialog(rng, task=None, turns=None, held_out=False, size=64):
+def dialog(rng, task=None, turns=None, held_out=False, size=64, most=MOST):
     """A conversation about one or two pictures, as a list of messages.
 
     task    of the first question; None for any, all equally likely
     turns   questions in all, or fewer where there is no more to ask; None for 1 to TURNS
+    most    things on a picture: who begins to see begins with one
     No question comes twice.  Raises ValueError for a task that is not in TASKS.
     """
     turns = int(rng.integers(1, TURNS + 1)) if turns is None else turns
-    shown, asked = _stage(rng, pick(rng, TASKS) if task is None else task, held_out)
+    shown, asked = _stage(rng, pick(rng, TASKS) if task is None else task, held_out, most)
     rounds = [asked]
     for _ in range(4 * turns):          # tries, since some come twice or have no answer
         if len(rounds) == turns:
@@ -72,30 +73,33 @@ def _follow_up(rng, shown):
 
 # ---- staging: scenes and a question, drawn together
 
-def _stage(rng, task, held_out):
-    """(scenes, Asked) of a task.  What is drawn is drawn again until all its scenes are of the right part."""
+def _stage(rng, task, held_out, most):
+    """(scenes, Asked) of a task, with at most so many things, or two where a task needs them.
+
+    What is drawn is drawn again until all its scenes are of the right part.
+    """
     if task not in TASKS:
         raise ValueError(f"a task is one of {', '.join(TASKS)}, not {task!r}")
     stage = STAGES.get(task, _stage_one)
     while True:
-        shown, asked = stage(rng, task, held_out)
+        shown, asked = stage(rng, task, held_out, max(most, 2 if task in PAIRS else 1))
         if asked and all(made.held_out(one) == held_out for one in shown):
             return shown, asked
 
 
-def _stage_one(rng, task, held_out):
+def _stage_one(rng, task, held_out, most):
     """One scene of a kind that the task is about."""
     kind = pick(rng, [kind for kind in ABOUT if task in ABOUT[kind]])
-    shown = scene(rng, kind)
+    shown = scene(rng, kind, most)
     return (shown,), about(rng, task, shown)
 
 
-def _stage_count(rng, task, held_out):
+def _stage_count(rng, task, held_out, most):
     """Half the time all things are counted, half the time those of one colour or shape, 1 to MOST of them."""
     if rng.random() < 0.5:
-        shown = scene(rng, "things")
+        shown = scene(rng, "things", most)
         return (shown,), about(rng, task, shown)
-    n, others = int(rng.integers(1, MOST + 1)), int(rng.integers(4))
+    n, others = int(rng.integers(1, most + 1)), int(rng.integers(min(most, 4)))
     by_shape = rng.random() < 0.5
     one, *rest = made.shuffled(rng, SHAPES if by_shape else COLOURS, None)
     placed = []
@@ -107,12 +111,12 @@ def _stage_count(rng, task, held_out):
     return (_on_ground(rng, *placed),), Asked("count", text, str(n), 1 / MOST)
 
 
-def _stage_same(rng, task, held_out):
+def _stage_same(rng, task, held_out, most):
     """Two pictures that agree in something, or do not: yes or no."""
     agree = rng.random() < 0.5
     what = pick(rng, ("colour", "shape", "number"))
     if what == "number":
-        n, other = _numbers(rng, MOST)
+        n, other = _numbers(rng, most)
         shown = [_of(held_out, lambda n=n: _on_ground(rng, *things(rng, n))) for n in (n, n if agree else other)]
         wordings = ("Do both pictures show the same number of objects?", "Is the number of objects the same?",
                     "Are there equally many objects in both pictures?")
@@ -125,9 +129,9 @@ def _stage_same(rng, task, held_out):
     return tuple(shown), Asked(what, pick(rng, wordings), "yes" if agree else "no", 1 / 2)
 
 
-def _stage_more(rng, task, held_out):
+def _stage_more(rng, task, held_out, most):
     """Two pictures with different numbers of things: first or second."""
-    counts = _numbers(rng, MOST)
+    counts = _numbers(rng, most)
     shown = tuple(_of(held_out, lambda n=n: _on_ground(rng, *things(rng, n))) for n in counts)
     word, best = pick(rng, (("more", max), ("fewer", min)))
     text = pick(rng, ("Which picture has {} objects?", "Which picture shows {} objects, the first or the second?",
@@ -135,7 +139,7 @@ def _stage_more(rng, task, held_out):
     return shown, Asked("more", text, ORDINALS[counts.index(best(counts))], 1 / 2)
 
 
-def _stage_changed(rng, task, held_out):
+def _stage_changed(rng, task, held_out, most):
     """One thing, before and after one of its four properties changed."""
     change = pick(rng, CHANGES)
     before = thing(rng, _place(rng))._replace(dx=0.0, dy=0.0)
@@ -168,6 +172,7 @@ def _numbers(rng, most):
     return made.shuffled(rng, range(1, most + 1), 2)
 
 
+PAIRS = ("relation", "same", "more")                # there is no such question about one thing
 STAGES = {"count": _stage_count, "same": _stage_same, "more": _stage_more, "changed": _stage_changed}
 TASKS = ("shape", "colour", "count", "position", "relation", "same", "more", "changed", "number", "chart", "word",
          "caption")

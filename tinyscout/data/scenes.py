@@ -51,20 +51,21 @@ class Scene(NamedTuple):
     bars: tuple[tuple[str, int], ...] = ()      # colour and height, 1..LEVELS
 
 
-def scene(rng, kind):
-    """A scene of this kind at random; of things there are 1 to MOST, all numbers equally likely.
+def scene(rng, kind, most=MOST):
+    """A scene of this kind at random; of things there are 1 to `most`, all numbers equally likely.
 
+    Where there may be only one or two things, a number has no more digits.
     Raises ValueError for a kind that is not in KINDS.
     """
     ground = pick(rng, tuple(GROUNDS))
     if kind == "things":
-        return Scene(kind, ground, things(rng, int(rng.integers(1, MOST + 1))))
+        return Scene(kind, ground, things(rng, int(rng.integers(1, most + 1))))
     if kind == "chart":
         n = pick(rng, BARS)
         colours, heights = shuffled(rng, COLOURS, n), shuffled(rng, range(1, LEVELS + 1), n)
         return Scene(kind, ground, bars=tuple(zip(colours, heights, strict=True)))
     if kind == "number":
-        digits = 1 + int(rng.choice(len(DIGITS), p=DIGITS))
+        digits = min(1 + int(rng.choice(len(DIGITS), p=DIGITS)), most)
         text = str(rng.integers(10 ** (digits - 1) if digits > 1 else 0, 10 ** digits))
     elif kind == "word":
         start, vowel = pick(rng, STARTS), pick(rng, VOWELS)

@@ -42,7 +42,8 @@ class School:
         if r.text:
             made["text"] = [self.rows(rng, self.text, step) for _ in range(r.parts)]
         if r.dialogs:
-            made["pictures"] = [self.conversations(rng, max(1, r.dialogs // r.parts)) for _ in range(r.parts)]
+            each, most = max(1, r.dialogs // r.parts), r.at(r.things, step)
+            made["pictures"] = [self.conversations(rng, each, most) for _ in range(r.parts)]
         return made
 
     def rows(self, rng, text, step):
@@ -62,10 +63,10 @@ class School:
                 targets[n, answer | planted.hidden[1:]] = IGNORED
         return Batch(tokens[:, :-1], targets, None, answers if self.lines else None)
 
-    def conversations(self, rng, n):
-        """Conversations about pictures, as long as the longest of them: a Batch whose targets are the replies."""
+    def conversations(self, rng, n, most):
+        """n conversations about pictures of at most so many things: a Batch whose targets are the replies."""
         size = self.config.vision.tile_size
-        spoken = [dialog(rng, turns=TURNS, size=size) for _ in range(n)]
+        spoken = [dialog(rng, turns=TURNS, size=size, most=most) for _ in range(n)]
         chats = [encode_chat(messages, self.tokenizer, self.config, reply=False) for messages in spoken]
         longest = max(len(chat.tokens) for chat in chats)
         if longest > self.recipe.dialog_length:

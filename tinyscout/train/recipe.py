@@ -21,6 +21,7 @@ class Recipe:
     needles: Ladder = ()                    # pairs of fact and question in a row, at most; none: no needles
     needle_part: float = 1.0                # of the rows that have any
     dialogs: int = 0                        # conversations about pictures
+    things: Ladder = ((1.0, 5),)            # on a picture, at most
     dialog_length: int = 128                # tokens of the longest
     parts: int = 1                          # a step's rows go in so many batches, whose gradients are averaged
     # what it does with it
@@ -111,6 +112,7 @@ PRESETS = {
         needles=((0.15, 1), (0.3, 2), (0.45, 4), (1.0, 8)))),
     "scout-mini": (scout_mini, Recipe(
         steps=4000, text=8192, lengths=((0.5, 256), (1.0, 512)),
-        needles=((0.2, 1), (0.4, 2), (1.0, 4)), needle_part=0.25, dialogs=64, dialog_length=256)),
+        needles=((0.2, 1), (0.4, 2), (1.0, 4)), needle_part=0.25,
+        dialogs=64, things=((0.1, 1), (0.2, 2), (1.0, 5)), dialog_length=256)),
     "finetune": (scout_mini, Recipe(steps=200, lengths=((1.0, 256),), optimizer="adamw", rate=3e-4, warmup=20)),
 }
