@@ -5,6 +5,7 @@
 #include "tile.h"
 
 enum { FEWEST = 64, MOST = 512 };       // rows that share what was packed: enough to be worth it; out stays in the cache
+enum { ALONE = 1 << 20 };               // fewer products than this are done before a second thread has woken up
 
 // out (N, columns) += x (N, depth) * panel, where the panel may be wider than what is left of out.
 static void panel_of(float *out, const float *x, ptrdiff_t x_row, ptrdiff_t x_in, const float *panel, int N, int O,
@@ -55,7 +56,7 @@ static void piece(float *out, const float *x, ptrdiff_t x_row, ptrdiff_t x_in, c
 // Who is one of several threads already takes all of it alone: a region within a region costs more than a small product.
 static void in_stripes(float *out, const float *x, ptrdiff_t x_row, ptrdiff_t x_in, const matrix *w, ptrdiff_t at,
                        const float *bias, int more, int N, int I, int O) {
-    if (among_threads() || (size_t) N * I * O <= SMALL) {
+    if (among_threads() || (size_t) N * I * O <= ALONE) {
         for (int n = 0; n < N; n += MOST)
             for (int o = 0; o < O; o += WIDE) piece(out, x, x_row, x_in, w, at, bias, more, n, MOST, o, N, I, O);
         return;

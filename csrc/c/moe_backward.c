@@ -52,13 +52,10 @@ static void block(float *d_mine, kept k, float *scratch, const float *dy, const 
 static void pass(float *d_mine, float *out_w_gate, float *out_w_up, float *out_w_down, kept k, const float *dy, const float *x,
                  const float *gate, const sorted *s, const matrix *w_gate, const matrix *w_up, const matrix *w_down,
                  int begin, int end, int C, int D, int E, int F) {
-    int busy = 0, blocks = 0;
-    for (int e = 0; e < E; e++) {
-        int rows = rows_between(s, e, begin, end);
-        busy += rows > 0, blocks += (rows + BLOCK - 1) / BLOCK;
-    }
+    int blocks = 0;
+    for (int e = 0; e < E; e++) blocks += (rows_between(s, e, begin, end) + BLOCK - 1) / BLOCK;
     taken cpus = {0};
-    #pragma omp parallel if (blocks >= most_threads() && (size_t) (end - begin) * D * F > SMALL)
+    #pragma omp parallel if (blocks > 1 && (size_t) (end - begin) * D * F > SMALL)
     {
         spread(&cpus);
         float *scratch = malloc(sizeof(float) * BLOCK * ((size_t) F + 2 * (size_t) D));     // once: page faults cost more
@@ -72,7 +69,7 @@ static void pass(float *d_mine, float *out_w_gate, float *out_w_up, float *out_w
             }
         free(scratch);
     }
-    #pragma omp parallel for schedule(dynamic) collapse(2) if (3 * busy >= 2 * most_threads())
+    #pragma omp parallel for schedule(dynamic) collapse(2) if ((size_t) (end - begin) * D * F > SMALL)
     for (int e = 0; e < E; e++)
         for (int which = 0; which < 3; which++) {
             int at = first_between(s, e, begin) - begin, rows = rows_between(s, e, begin, end);
