@@ -91,6 +91,14 @@ def zeros(shape, dtype=np.float32):
     return ndarray(np.zeros(shape, dtype))
 
 
+def arange(n):
+    return ndarray(np.arange(n))
+
+
+def stack(arrays):
+    return ndarray(np.stack(list(map(here, arrays))))
+
+
 class RawModule:
     """What stands in the file is not a cubin here, but PTX: see the test."""
 

@@ -61,6 +61,14 @@ def test_only_what_was_seen_learns(chunk):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_little_is_left_where_one_number_has_nearly_all_the_weight(seed):
+    """One row, and a difference of nearly equal numbers that is all there is to see."""
+    x = normal(1, 64, seed=seed)
+    x[0, seed] += 12
+    agree("softmax_backward", normal(1, 64, seed=seed + 100), x)
+
+
 @pytest.mark.parametrize(("N", "I", "O"), [(1, 33, 31), (5, 65, 129), (17, 31, 1), (257, 1, 65), (300, 64, 64)])
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16, np.float16])
 @pytest.mark.parametrize("turned", [False, True])
@@ -68,8 +76,9 @@ def test_linear_at_the_edges(N, I, O, dtype, turned):
     w = (normal(O, I).T if turned else normal(I, O)).astype(dtype, order="K")
     dy, x, bias = normal(N, O, seed=1), normal(N, I, seed=2), normal(O, seed=3)
     given = cuda.linear_backward(dy, x, w, bias)
+    plain = dy, x, w.astype(np.float32), bias
     for n, gradient in enumerate(given):
-        close(gradient, judged(lambda *args, n=n: reference.linear_backward(*args)[n], dy, x, w.astype(np.float32), bias))
+        close(gradient, judged(lambda *args, n=n: reference.linear_backward(*args)[n], *plain))
 
 
 @pytest.mark.parametrize("form", ["plain", "turned", "bf16"])
@@ -96,8 +105,9 @@ LONG = {                            # sums over thousands of rows of one sign: n
     "layer_norm_backward": lambda N: (positive(N, 2), np.tile(np.float32([1, 2]), (N, 1)), normal(2), normal(2)),
     "linear_backward": lambda N: (positive(N, 3), positive(N, 2, seed=1), normal(2, 3), normal(3)),
     "embed_backward": lambda N: (positive(N, 3), np.zeros(N, int), normal(2, 3)),
-    "experts_backward": lambda N: (positive(N, 2), positive(N, 2, seed=1), np.zeros((N, 1), int), positive(N, 1, seed=2),
-                                   positive(1, 2, 3), positive(1, 2, 3, seed=1), positive(1, 3, 2)),
+    "experts_backward": lambda N: (positive(N, 2), positive(N, 2, seed=1), np.zeros((N, 1), int),
+                                   positive(N, 1, seed=2), positive(1, 2, 3), positive(1, 2, 3, seed=1),
+                                   positive(1, 3, 2)),
     "grouped_query_attention_backward": lambda N: (*(positive(1, 33, N // 33, 2, seed=s) for s in (1, 2)),
                                                    *(positive(1, 33, 1, 2, seed=s) for s in (3, 4)), False),
 }

@@ -48,6 +48,18 @@ assert list(there.generate(tokens, [image], **options)) == list(plain.generate(t
 """)
 
 
+def test_gradients_stay_on_the_card():
+    """Also those that no kernel computes: the reference's own, on arrays of the card."""
+    run("""
+from tinyscout import laws, reference
+names = {f"{name}_backward: same as reference" for name in reference.DIFFERENTIABLE} | {"muon_step: same as reference"}
+cases = [case for case in laws.CASES if case.name in names]
+assert len(cases) == len(names)
+for case in cases:
+    laws.hold(case, cuda, 2)
+""")
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_weights_move_as_they_are(dtype, tmp_path):
     run(f"""

@@ -37,6 +37,7 @@ SIZES = {       # rows of Scout's width, a prompt, a tile, its vocabulary; what 
     "sample": lambda: (normal(202_048), 0.5, 0.6, None, 0.9),
     "cross_entropy": lambda: (normal(64, 202_048), rng.integers(0, 202_048, 64)),
     "adamw_step": lambda: (*(normal(1 << 22) for _ in range(3)), np.abs(normal(1 << 22)), 10, 3e-4),
+    "muon_step": lambda: (*(normal(2, 512, 1408) for _ in range(3)), 0.02),
     "grouped_query_attention": lambda: (normal(1, 300, 40, 128), *(normal(1, 1500, 8, 128) for _ in "kv"), True, 1024),
     "linear": lambda: (normal(130, 5120), normal(5120, 2049) * np.float32(5120 ** -0.5)),
     "experts": lambda: (normal(130, 1024), rng.integers(0, 16, (130, 1)), np.abs(normal(130, 1)),
@@ -53,6 +54,7 @@ GRADIENTS = {   # what comes down to a result, before what was given
     "embed": lambda: normal(512, 5120),
     "cross_entropy": lambda: 0.5,
     "grouped_query_attention": lambda: normal(1, 300, 40, 128),
+    "router": lambda: normal(512, 1),
     "linear": lambda: normal(130, 2049),
     "experts": lambda: normal(130, 1024),
 }

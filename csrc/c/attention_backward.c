@@ -98,33 +98,29 @@ static void block(work *w, int rows, int seen, int causal, int G, int d) {
     }
 }
 
-// The queries begin to end - 1 of one sequence, and the heads of key head `head`, which see keys from `low` on.
-static void queries(float *out_q, float *out_k, float *out_v, const float *dy, const float *q, const float *k, const float *v,
-                    int causal, int b, int begin, int end, int low, int head, int T, int S, int H, int K, int d) {
-    int G = H / K, keys = (causal ? S - T + end : S) - low, rows = WEIGHTS / panels(keys);
-    rows = rows < LEAST ? LEAST : rows > MOST ? MOST : rows;
-    int most = rows > G ? rows / G : 1;
+// The queries begin to end - 1 of one sequence, `most` at a time, and the heads of key head `head`: they see keys from `low` on.
+static void queries(work *w, float *out_q, float *out_k, float *out_v, const float *dy, const float *q, const float *k, const float *v,
+                    int causal, int most, int b, int begin, int end, int low, int head, int T, int S, int H, int K, int d) {
+    int G = H / K, keys = (causal ? S - T + end : S) - low;
     size_t first = (((size_t) b * S + low) * K + head) * d, step = (size_t) K * d;
-    work w = work_for(keys, most * G, d);
-    pack_keys(&w, k + first, v + first, keys, (ptrdiff_t) step, d);
+    pack_keys(w, k + first, v + first, keys, (ptrdiff_t) step, d);
     for (int t = begin; t < end; t += most) {
         int n = end - t < most ? end - t : most;
         for (int i = 0; i < n * G; i++) {
             size_t at = (((size_t) b * T + t + i / G) * H + (size_t) head * G + i % G) * d;
-            memcpy(w.q + (size_t) i * d, q + at, sizeof(float) * (size_t) d);
-            memcpy(w.dy + (size_t) i * d, dy + at, sizeof(float) * (size_t) d);
+            memcpy(w->q + (size_t) i * d, q + at, sizeof(float) * (size_t) d);
+            memcpy(w->dy + (size_t) i * d, dy + at, sizeof(float) * (size_t) d);
         }
-        block(&w, n * G, causal ? S - T + t + 1 - low : keys, causal, G, d);
+        block(w, n * G, causal ? S - T + t + 1 - low : keys, causal, G, d);
         for (int i = 0; i < n * G; i++) {
             size_t at = (((size_t) b * T + t + i / G) * H + (size_t) head * G + i % G) * d;
-            memcpy(out_q + at, w.dq + (size_t) i * w.width, sizeof(float) * (size_t) d);
+            memcpy(out_q + at, w->dq + (size_t) i * w->width, sizeof(float) * (size_t) d);
         }
     }
     for (int s = 0; s < keys; s++) {
-        memcpy(out_k + first + s * step, w.dk + (size_t) s * w.width, sizeof(float) * (size_t) d);
-        memcpy(out_v + first + s * step, w.dv + (size_t) s * w.width, sizeof(float) * (size_t) d);
+        memcpy(out_k + first + s * step, w->dk + (size_t) s * w->width, sizeof(float) * (size_t) d);
+        memcpy(out_v + first + s * step, w->dv + (size_t) s * w->width, sizeof(float) * (size_t) d);
     }
-    free(w.k_in);
 }
 
 // dy and q (B, T, H, d), k and v (B, S, K, d)  ->  out_q (B, T, H, d), out_k and out_v (B, S, K, d)
@@ -133,20 +129,25 @@ void grouped_query_attention_backward(float *out_q, float *out_k, float *out_v, 
                                       int d) {
     int64_t start = first + S - T;                      // the first query's position
     int chunked = causal && chunk, chunks = chunked ? (int) ((start + T - 1) / chunk - start / chunk) + 1 : 1;
+    int keys = chunked && chunk < S ? chunk : S, rows = WEIGHTS / panels(keys);
+    rows = rows < LEAST ? LEAST : rows > MOST ? MOST : rows;
+    int most = rows > H / K ? rows / (H / K) : 1;
     memset(out_k, 0, sizeof(float) * (size_t) B * S * K * d);               // keys of chunks that have no query
     memset(out_v, 0, sizeof(float) * (size_t) B * S * K * d);
     taken cpus = {0};
     #pragma omp parallel if ((size_t) B * T * S * H * d > SMALL)
     {
         spread(&cpus);
+        work w = work_for(keys, most * (H / K), d);
         #pragma omp for schedule(dynamic) collapse(3)
         for (int b = 0; b < B; b++)
             for (int i = 0; i < chunks; i++)
                 for (int head = 0; head < K; head++) {
                     int64_t from = chunked ? (start / chunk + i) * chunk : 0, to = chunked ? from + chunk : start + T;
                     int begin = chunked && from > start ? (int) (from - start) : 0, end = to < start + T ? (int) (to - start) : T;
-                    queries(out_q, out_k, out_v, dy, q, k, v, causal, b, begin, end, from > first ? (int) (from - first) : 0,
-                            head, T, S, H, K, d);
+                    queries(&w, out_q, out_k, out_v, dy, q, k, v, causal, most, b, begin, end,
+                            from > first ? (int) (from - first) : 0, head, T, S, H, K, d);
                 }
+        free(w.k_in);
     }
 }

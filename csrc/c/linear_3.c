@@ -5,6 +5,7 @@
 #include "tile.h"
 
 enum { FEWEST = 64, MOST = 512 };       // rows that share what was packed: enough to be worth it; out stays in the cache
+enum { ALONE = 1 << 20 };               // fewer products than this are done before a second thread has woken up
 
 // out (N, columns) += x (N, depth) * panel, where the panel may be wider than what is left of out.
 static void panel_of(float *out, const float *x, ptrdiff_t x_row, ptrdiff_t x_in, const float *panel, int N, int O,
@@ -41,11 +42,27 @@ static void stripe(float *out, const float *x, ptrdiff_t x_row, ptrdiff_t x_in, 
     }
 }
 
+// Up to WIDE columns from o on of up to `rows` rows from n on, in an out that holds sums already where there is `more`.
+static void piece(float *out, const float *x, ptrdiff_t x_row, ptrdiff_t x_in, const matrix *w, ptrdiff_t at,
+                  const float *bias, int more, int n, int rows, int o, int N, int I, int O) {
+    int some = N - n < rows ? N - n : rows, columns = O - o < WIDE ? O - o : WIDE;
+    float *y = out + (size_t) n * O + o;
+    for (int r = 0; !more && r < some; r++)
+        for (int c = 0; c < columns; c++) y[(size_t) r * O + c] = bias ? bias[o + c] : 0.0f;
+    stripe(y, x + n * x_row, x_row, x_in, w, at + o * w->out, some, I, O, columns);
+}
+
 // Stripes of columns and pieces of rows go to the threads.  Sums are never cut: the result does not depend on who computes.
+// Who is one of several threads already takes all of it alone: a region within a region costs more than a small product.
 static void in_stripes(float *out, const float *x, ptrdiff_t x_row, ptrdiff_t x_in, const matrix *w, ptrdiff_t at,
                        const float *bias, int more, int N, int I, int O) {
+    if (among_threads() || (size_t) N * I * O <= ALONE) {
+        for (int n = 0; n < N; n += MOST)
+            for (int o = 0; o < O; o += WIDE) piece(out, x, x_row, x_in, w, at, bias, more, n, MOST, o, N, I, O);
+        return;
+    }
     taken cpus = {0};
-    #pragma omp parallel if ((size_t) N * I * O > SMALL)
+    #pragma omp parallel
     {
         spread(&cpus);
         int64_t enough = ((int64_t) N * ((O + WIDE - 1) / WIDE) + 2 * threads() - 1) / (2 * threads());
@@ -53,13 +70,7 @@ static void in_stripes(float *out, const float *x, ptrdiff_t x_row, ptrdiff_t x_
         rows = (rows + ROWS - 1) / ROWS * ROWS;
         #pragma omp for schedule(dynamic) collapse(2)
         for (int n = 0; n < N; n += rows)
-            for (int o = 0; o < O; o += WIDE) {
-                int some = N - n < rows ? N - n : rows, columns = O - o < WIDE ? O - o : WIDE;
-                float *y = out + (size_t) n * O + o;
-                for (int r = 0; !more && r < some; r++)
-                    for (int c = 0; c < columns; c++) y[(size_t) r * O + c] = bias ? bias[o + c] : 0.0f;
-                stripe(y, x + n * x_row, x_row, x_in, w, at + o * w->out, some, I, O, columns);
-            }
+            for (int o = 0; o < O; o += WIDE) piece(out, x, x_row, x_in, w, at, bias, more, n, rows, o, N, I, O);
     }
 }
 

@@ -20,11 +20,11 @@ typedef struct {
 } kept;
 
 // Sorted rows `at` to at + rows - 1, all of expert e  ->  kept, from row `place` on, and d_mine (N * C, D) in its rows
-static void block(float *d_mine, kept k, const float *dy, const float *x, const float *gate, const int *order, int place,
-                  const matrix *w_gate, const matrix *w_up, const matrix *w_down, int e, int rows, int C, int D, int F) {
+static void block(float *d_mine, kept k, float *scratch, const float *dy, const float *x, const float *gate, const int *order,
+                  int place, const matrix *w_gate, const matrix *w_up, const matrix *w_down, int e, int rows, int C, int D,
+                  int F) {
     size_t n = (size_t) rows * F;
-    float *d_hidden = malloc(sizeof(float) * (size_t) rows * ((size_t) F + 2 * (size_t) D));
-    float *by_gate = d_hidden + n, *by_up = by_gate + (size_t) rows * D;
+    float *d_hidden = scratch, *by_gate = d_hidden + n, *by_up = by_gate + (size_t) rows * D;
     matrix gate_back = turned(w_gate), up_back = turned(w_up), down_back = turned(w_down);
     k.mine += (size_t) place * D, k.dy += (size_t) place * D;
     k.hidden += (size_t) place * F, k.d_opened += (size_t) place * F, k.d_up += (size_t) place * F;
@@ -46,32 +46,30 @@ static void block(float *d_mine, kept k, const float *dy, const float *x, const 
     linear_packed(by_up, k.d_up, &up_back, e * w_up->expert, NULL, rows, F, D);
     for (int r = 0; r < rows; r++)
         for (int d = 0; d < D; d++) d_mine[(size_t) order[r] * D + d] = by_gate[(size_t) r * D + d] + by_up[(size_t) r * D + d];
-    free(d_hidden);
 }
 
 // The sorted rows from `begin` to end - 1: what they leave, and from it what the weights of their experts gain.
 static void pass(float *d_mine, float *out_w_gate, float *out_w_up, float *out_w_down, kept k, const float *dy, const float *x,
                  const float *gate, const sorted *s, const matrix *w_gate, const matrix *w_up, const matrix *w_down,
                  int begin, int end, int C, int D, int E, int F) {
-    int busy = 0, blocks = 0;
-    for (int e = 0; e < E; e++) {
-        int rows = rows_between(s, e, begin, end);
-        busy += rows > 0, blocks += (rows + BLOCK - 1) / BLOCK;
-    }
+    int blocks = 0;
+    for (int e = 0; e < E; e++) blocks += (rows_between(s, e, begin, end) + BLOCK - 1) / BLOCK;
     taken cpus = {0};
-    #pragma omp parallel if (blocks >= most_threads() && (size_t) (end - begin) * D * F > SMALL)
+    #pragma omp parallel if (blocks > 1 && (size_t) (end - begin) * D * F > SMALL)
     {
         spread(&cpus);
+        float *scratch = malloc(sizeof(float) * BLOCK * ((size_t) F + 2 * (size_t) D));     // once: page faults cost more
         #pragma omp for schedule(dynamic) collapse(2)
         for (int e = 0; e < E; e++)
             for (int n = 0; n < AT_ONCE; n += BLOCK) {
                 int at = first_between(s, e, begin), rows = rows_between(s, e, begin, end) - n;
                 if (rows <= 0) continue;
-                block(d_mine, k, dy, x, gate, s->order + at + n, at + n - begin, w_gate, w_up, w_down, e,
+                block(d_mine, k, scratch, dy, x, gate, s->order + at + n, at + n - begin, w_gate, w_up, w_down, e,
                       rows < BLOCK ? rows : BLOCK, C, D, F);
             }
+        free(scratch);
     }
-    #pragma omp parallel for schedule(dynamic) collapse(2) if (3 * busy >= 2 * most_threads())
+    #pragma omp parallel for schedule(dynamic) collapse(2) if ((size_t) (end - begin) * D * F > SMALL)
     for (int e = 0; e < E; e++)
         for (int which = 0; which < 3; which++) {
             int at = first_between(s, e, begin) - begin, rows = rows_between(s, e, begin, end);

@@ -48,8 +48,12 @@ static void step(float *restrict out_w, float *restrict out_m, const float *w, c
 // w, g, m (N, I, O)  ->  out_w, out_m (N, I, O)
 void muon_step(float *out_w, float *out_m, const float *w, const float *g, const float *m, double lr, double momentum,
                double decay, int N, int I, int O) {
+    if (N == 1) {                       // its products share themselves out
+        step(out_w, out_m, w, g, m, lr, momentum, decay, I, O);
+        return;
+    }
     taken cpus = {0};
-    #pragma omp parallel if (N >= most_threads() && (size_t) N * I * O > SMALL)
+    #pragma omp parallel if ((size_t) N * I * O > SMALL)
     {
         spread(&cpus);
         #pragma omp for schedule(dynamic)

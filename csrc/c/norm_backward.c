@@ -77,12 +77,13 @@ void layer_norm_backward(float *restrict out_x, float *out_weight, float *out_bi
             for (int d = 0; d < D; d++) out_n[d] = (x_n[d] - middle) - rest;
             float scale = (float) (1.0 / sqrt(dot(out_n, out_n, D) / D + eps));
             moments(&along, &shift, dy_n, weight, out_n, D);
-            float pull = (float) (along / D * scale), less = (float) (shift / D), least = (float) (shift / D - less);
+            float pull = (float) (along / D * scale);
+            shift /= D;
             for (int d = 0; d < D; d++) {
                 float normal = out_n[d] * scale;
                 sum[d] += dy_n[d] * normal;
                 bias_sum[d] += dy_n[d];
-                out_n[d] = scale * ((dy_n[d] * weight[d] - less) - least - normal * pull);
+                out_n[d] = scale * ((float) ((double) dy_n[d] * weight[d] - shift) - normal * pull);
             }
         }
     add_up(out_weight, sums, N, D);

@@ -20,11 +20,12 @@ static inline void sorted_free(sorted *s) {
     free(s->end);
 }
 
-// The part of an expert's run that lies from `begin` to end - 1: where it starts, and how long it is (0 or less: none)
+// The part of an expert's run that lies from `begin` to end - 1: where it starts, and how long it is
 static inline int first_between(const sorted *s, int e, int begin) {
     int first = e ? s->end[e - 1] : 0;
     return first > begin ? first : begin;
 }
 static inline int rows_between(const sorted *s, int e, int begin, int end) {
-    return (s->end[e] < end ? s->end[e] : end) - first_between(s, e, begin);
+    int rows = (s->end[e] < end ? s->end[e] : end) - first_between(s, e, begin);
+    return rows > 0 ? rows : 0;
 }

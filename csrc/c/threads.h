@@ -11,10 +11,12 @@
 static inline int thread(void) { return omp_get_thread_num(); }
 static inline int threads(void) { return omp_get_num_threads(); }
 static inline int most_threads(void) { return omp_get_max_threads(); }
+static inline int among_threads(void) { return omp_get_level() > 0; }   // is this within a parallel region already?
 #else
 static inline int thread(void) { return 0; }
 static inline int threads(void) { return 1; }
 static inline int most_threads(void) { return 1; }
+static inline int among_threads(void) { return 0; }
 #endif
 
 // The processors that threads of one parallel region have found themselves on.

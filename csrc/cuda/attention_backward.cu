@@ -1,5 +1,6 @@
 // The gradient of attention, equation (gqa-backward): a block owns 32 queries, and the keys pass by, 32 at a time; then a
-// block owns 32 keys, and the queries pass by.  Nobody else adds to what a block owns: no atomics, and the same bits every time.
+// block owns 32 keys, and the queries pass by.  Nobody else adds to what a block owns: no atomics, and the same bits every
+// time.
 //
 // Weights are not kept but computed again, here as there: a score is q times k, and what comes down to its weight is dy times
 // v.  So a tile of scores takes two tiles of each side, and both kernels do the same with their sides exchanged.
@@ -94,7 +95,8 @@ template <class Row> __device__ void put(float (&sum)[2][4][4], bool more, int d
 
 // dy and q (B, T, H, d), k and v (B, S, K, d) with d up to 128
 // ->  out_q (B, T, H, d), and for the other kernel out_rows (B, T, H, 3): the largest score of a query and head, the sum of
-// weights beside it, and the mean of what comes down to its weights
+// weights beside it, and the mean of what comes down to its weights.  The mean is measured from what comes down to the
+// largest: where that weight is nearly all, every rounding on the way would be as large as what is left in the end.
 extern "C" __global__ __launch_bounds__(THREADS)
 void attention_backward_q(float *out_q, float *out_rows, const float *dy, const float *q, const float *k, const float *v,
                           int causal, int chunk, long long first, int B, int T, int S, int H, int K, int d) {
@@ -107,7 +109,8 @@ void attention_backward_q(float *out_q, float *out_rows, const float *dy, const 
     stage(of_q, d, pitch, [&](int r) { return r < count ? q + place(r) * d : nullptr; });
     stage(of_dy, d, pitch, [&](int r) { return r < count ? dy + place(r) * d : nullptr; });
 
-    int from[2], to[2], low = seen_from(begin / G, causal, chunk, first, T, S), high = seen_to((begin + count - 1) / G, causal, T, S);
+    int low = seen_from(begin / G, causal, chunk, first, T, S), high = seen_to((begin + count - 1) / G, causal, T, S);
+    int from[2], to[2];
     #pragma unroll
     for (int r = 0; r < 2; r++) {
         int t = (begin + min(own(r), count - 1)) / G;
@@ -116,7 +119,9 @@ void attention_backward_q(float *out_q, float *out_rows, const float *dy, const 
     float score[2][4], down[2][4], root = 1.0f / sqrtf((float) d);
     auto scores = [&](int s) {                      // of the keys from s on; minus infinity where a query may not look
         __syncthreads();                            // nobody reads the tiles before any more
-        auto row = [&](const float *a, int r) { return s + r < high ? a + (((size_t) b * S + s + r) * K + head) * d : nullptr; };
+        auto row = [&](const float *a, int r) {
+            return s + r < high ? a + (((size_t) b * S + s + r) * K + head) * d : nullptr;
+        };
         stage(of_k, d, pitch, [&](int r) { return row(k, r); });
         stage(of_v, d, pitch, [&](int r) { return row(v, r); });
         __syncthreads();                            // these are whole
@@ -131,7 +136,7 @@ void attention_backward_q(float *out_q, float *out_rows, const float *dy, const 
             }
     };
 
-    float most[2] = {-CUDART_INF_F, -CUDART_INF_F}, total[2] = {}, mean[2] = {}, sum[2][4][4] = {};
+    float most[2] = {-CUDART_INF_F, -CUDART_INF_F}, total[2] = {}, level[2] = {}, mean[2] = {}, sum[2][4][4] = {};
     for (int s = low; s < high; s += TILE) {
         scores(s);
         #pragma unroll
@@ -140,18 +145,25 @@ void attention_backward_q(float *out_q, float *out_rows, const float *dy, const 
             #pragma unroll
             for (int j = 0; j < 4; j++) top = fmaxf(top, score[r][j]);
             top = largest_of_8(top);
-            float base = top == -CUDART_INF_F ? 0.0f : top, before = expf(most[r] - base);      // a row that has seen nothing yet
-            most[r] = top, total[r] *= before, mean[r] *= before;
+            float base = top == -CUDART_INF_F ? 0.0f : top;             // a row that has seen nothing yet
+            float before = expf(most[r] - base), at_top = -CUDART_INF_F;
+            #pragma unroll
+            for (int j = 0; j < 4; j++)
+                if (score[r][j] == top) at_top = fmaxf(at_top, down[r][j]);
+            at_top = largest_of_8(at_top);
+            if (top == most[r]) at_top = level[r];
+            total[r] *= before, mean[r] = mean[r] * before + (level[r] - at_top) * total[r];
+            most[r] = top, level[r] = at_top;
             #pragma unroll
             for (int j = 0; j < 4; j++) {
                 float weight = expf(score[r][j] - base);
-                total[r] += weight, mean[r] += weight * down[r][j];
+                total[r] += weight, mean[r] += weight * (down[r][j] - at_top);
             }
         }
     }
     #pragma unroll
     for (int r = 0; r < 2; r++) {
-        total[r] = sum_of_8(total[r]), mean[r] = sum_of_8(mean[r]) / total[r];
+        total[r] = sum_of_8(total[r]), mean[r] = level[r] + sum_of_8(mean[r]) / total[r];
         float *of_row = out_rows + place(own(r)) * 3;
         if (own(r) < count && threadIdx.x % 8 == 0) of_row[0] = most[r], of_row[1] = total[r], of_row[2] = mean[r];
     }

@@ -11,7 +11,7 @@ MATRIX = [
     ("mask.cuh", "the past that is in the cache is forgotten", "first + S - T + t", "first + t"),
     ("mask.cuh", "chunks begin at the wrong key", "position / chunk * chunk - first", "position / chunk * chunk"),
     ("mask.cuh", "positions beyond 2^31", "long long position =", "int position ="),
-    ("mask.cuh", "without a mask there are no chunks", "if (!causal || !chunk)", "if (!chunk)"),
+    ("mask.cuh", "without a mask there are no chunks", "if (!causal || !chunk)", "if (!chunk)", "seen_from"),
     ("mask.cuh", "a chunk that began before the first key", "begin > 0 ? (int) begin : 0", "(int) begin"),
     # attention.cu
     ("attention.cu", "the wrong group's head", "(begin + r) / G) * H + head * G", "(begin + r) / G) * H + head"),
@@ -157,7 +157,7 @@ MATRIX = [
     ("moe.cu", "gate and up swapped", "n ? w_up : w_gate", "n ? w_gate : w_up"),
     ("moe.cu", "no barrier before tokens are read", "    __syncthreads();\n", "", "token[threadIdx.x] = row / C"),
     ("moe.cu", "tiles that are half full are left out", "(rows + TILE - 1) / TILE", "rows / TILE"),
-    ("moe.cu", "a choice is forgotten", "c < (n + 1) * C", "c < (n + 1) * C - 1"),
+    ("moe.cu", "a choice is forgotten", "c < (n + 1) * C", "c < (n + 1) * C - 1", "experts_join("),
     ("moe.cu", "a lane counts itself", "(1u << lane) - 1", "(2u << lane) - 1"),
     ("moe.cu", "the gate of another choice", "scale[threadIdx.x] = gate[row]", "scale[threadIdx.x] = gate[row / C]"),
     ("moe.cu", "tiles that are not full", "tile -= tiles;", "tile -= rows / TILE;"),

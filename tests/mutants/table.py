@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from overlay import overlay
 
+from mutants.gradient import GRADIENTS
 from mutants.matrix import MATRIX
 
 
@@ -30,6 +31,7 @@ class Check(NamedTuple):
     laws: tuple
     version: str = ""           # of tinyscout.kernels.cuda_versions
     functions: tuple = ()       # of tests/test_cuda_matrix.py: what is in bfloat16 has bounds of its own
+    module: str = "test_cuda_matrix"
 
     def ops(self):
         """The backend that the laws are tried on."""
@@ -42,7 +44,7 @@ class Check(NamedTuple):
 
     def tests(self):
         """(name, function) of each test with its parameters."""
-        module = importlib.import_module("test_cuda_matrix") if self.functions else None
+        module = importlib.import_module(self.module) if self.functions else None
         for name, parameters in self.functions:
             for values in parameters(module):
                 yield name.removeprefix("test_").replace("_", " "), partial(getattr(module, name), *values)
@@ -65,31 +67,48 @@ EDGES = (("test_attention_at_the_edges", lambda m: [("cuda", size) for size in m
 # A sweep draws fifty tokens for one input, of which each alone is held to the reference's: far slower, and no sharper.
 BUT_THE_SWEEP = ("sampling: the best k stay", "sampling: what stays has no more than p before it")
 ATTENTION, LINEAR = ("grouped_query_attention", "attention"), ("linear",)
+GRADIENT_EDGES = (
+    ("test_only_what_was_seen_learns", lambda m: [(None,), (32,)]),
+    ("test_attention_at_the_edges", lambda m: [(size,) for size in m.STRETCHES + m.ATTENTION]),
+)
+LITTLE = (("test_little_is_left_where_one_number_has_nearly_all_the_weight", lambda m: [(n,) for n in range(20)]),)
+LONG_SUMS = (("test_long_sums_do_not_drift", lambda m: [("rms_norm_backward",), ("linear_backward",)]),)
+
+
+def with_gradients(*names):
+    """The operations, and their gradients."""
+    return *names, *(f"{name}_backward" for name in names)
+
+
 CHECKS = {
-    "activation.cu": Check(("sigmoid", "swiglu", "gelu", "activation")),
+    "activation.cu": Check((*with_gradients("sigmoid", "swiglu", "gelu"), "activation")),
     "adamw.cu": Check(("adamw_step", "adamw")),
     "attention.cu": Check(ATTENTION, functions=EDGES),
     "attention_1.cu": Check(ATTENTION, "grouped_query_attention_1"),
     "attention_2.cu": Check(ATTENTION, "grouped_query_attention_2"),
     "attention_3.cu": Check((), functions=HALF_ATTENTION),
+    "attention_backward.cu": Check(("grouped_query_attention_backward",), "", GRADIENT_EDGES, "test_cuda_backward"),
     "bits.cuh": Check(("quantize",), functions=FEW_BITS),
-    "embed.cu": Check(("embed", "linear")),
+    "embed.cu": Check((*with_gradients("embed"), "linear")),
     "fusion.cu": Check(("fuse", "fusion")),
     "linear_1.cu": Check(LINEAR, "linear_1"),
     "linear_2.cu": Check(LINEAR, "linear_2"),
     "linear_3.cu": Check((), functions=HALF_LINEAR),
-    "loss.cu": Check(("cross_entropy", "loss")),
-    "mask.cuh": Check(ATTENTION, functions=EDGES),
-    "moe.cu": Check(("experts", "moe")),
-    "norm.cu": Check(("rms_norm", "layer_norm", "norm")),
+    "linear_backward.cu": Check(("linear_backward",)),
+    "loss.cu": Check((*with_gradients("cross_entropy"), "loss")),
+    "mask.cuh": Check((*ATTENTION, "grouped_query_attention_backward"), functions=EDGES),
+    "moe.cu": Check((*with_gradients("experts"), "moe")),
+    "norm.cu": Check((*with_gradients("rms_norm", "layer_norm"), "norm")),
     "patches.cu": Check(("patchify", "pixel_shuffle", "patches")),
     "ptx.cuh": Check((), functions=HALF_ATTENTION[:1] + HALF_LINEAR),
     "rope.cu": Check(("apply_rope", "rope")),
     "router.cu": Check(("router", "moe")),
     "rows.cuh": Check(LINEAR),
     "sampling.cu": Check(("top_k", "top_p", "sample", *BUT_THE_SWEEP)),
-    "softmax.cu": Check(("softmax", "attention")),
-    "tile.cuh": Check(LINEAR, "linear_2"),
+    "softmax.cu": Check((*with_gradients("softmax"), "attention"), "", LITTLE, "test_cuda_backward"),
+    "stripe.cuh": Check(("rms_norm_backward", "layer_norm_backward", "linear_backward"), "", LONG_SUMS,
+                        "test_cuda_backward"),
+    "tile.cuh": Check((*LINEAR, "linear_backward"), "linear_2"),
     "vector.cuh": Check(("rms_norm", "layer_norm", "sigmoid", "swiglu")),
     "warp.cuh": Check(("rms_norm", "layer_norm", "softmax", "norm", "top_p", "sample")),
     "weight.cuh": Check(("linear", "quantize")),
@@ -104,8 +123,9 @@ MUTANTS = [Mutant(*fields) for fields in [
     ("norm.cu", "the wrong stride: threads overlap", "i += blockDim.x", "i += WARP", "float sum = 0.0f;"),
     ("norm.cu", "each thread keeps its own sum", "return block_sum(sum);", "return sum;"),
     ("norm.cu", "eps outside the root", " / D + eps);", " / D) + eps;", "float scale = 1.0f / sqrtf(sum_over"),
-    ("norm.cu", "a sum of the numbers, not of their squares", "return v * v;", "return v;"),
-    ("norm.cu", "the sum where the mean should be", "return v - middle; }) / D;", "return v - middle; });"),
+    ("norm.cu", "a sum of the numbers, not of their squares", "return v * v;", "return v;",
+     "void rms_norm_row"),
+    ("norm.cu", "the sum where the mean should be", "return v - mean; }, x) / D;", "return v - mean; }, x);"),
     ("norm.cu", "the first vector of the weights for all", "w = load<V>(weight, i);", "w = load<V>(weight, 0);",
      "if (weight)"),
     ("norm.cu", "every block writes the first row", "rms_norm_row<4>(out + row, x + row",
@@ -215,4 +235,4 @@ MUTANTS = [Mutant(*fields) for fields in [
     ("sampling.cu", "the temperature the wrong way round", "- most) / temperature", "- most) * temperature"),
     ("sampling.cu", "not divided by what is left", "x[i] / sum : 0.0f", "x[i] : 0.0f"),
 ]]
-MUTANTS += [Mutant(*fields) for fields in MATRIX]
+MUTANTS += [Mutant(*fields) for fields in [*MATRIX, *GRADIENTS]]

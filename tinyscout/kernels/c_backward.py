@@ -1,7 +1,7 @@
 """The gradients of the C column: f_backward for the f of c.py, whose part this is.
 
-What a kernel was not made for is left to the reference: other types than float32, weights in few bits, which do not learn,
-arrays without elements, shapes that do not fit.
+What a kernel was not made for is left to the reference: other types than float32, weights in few bits, which do not
+learn, arrays without elements, shapes that do not fit.
 """
 import numpy as np
 
@@ -97,7 +97,8 @@ def linear_backward(dy, x, w, bias=None):
     m, (dy, x) = matrix(w), f32(dy, x)
     dx, dw = np.empty_like(x), np.empty(w.shape, np.float32)
     d_bias = None if bias is None else np.empty(w.shape[1], np.float32)
-    lib.linear_backward(floats(dx), floats(dw), floats(d_bias), floats(dy), floats(x), m, ffi.NULL, rows(x)[0], *w.shape)
+    lib.linear_backward(floats(dx), floats(dw), floats(d_bias), floats(dy), floats(x), m, ffi.NULL, rows(x)[0],
+                        *w.shape)
     return dx, dw, d_bias
 
 
@@ -133,7 +134,8 @@ def load_balance_backward(dy, x, w_router, top_k=1):
 def experts_backward(dy, x, expert, gate, w_gate, w_up, w_down):
     fits = for_kernels(dy, x, gate) and x.ndim == 2 and dy.shape == x.shape and shaped(gate, len(x), None)
     E, D, F = w_gate.shape if fits and len(w_gate.shape) == 3 else (0, 0, 0)
-    fits = fits and x.shape[1] == D and all(learnable(w, E, D, F) for w in (w_gate, w_up)) and learnable(w_down, E, F, D)
+    fits = fits and x.shape[1] == D and learnable(w_down, E, F, D)
+    fits = fits and all(learnable(w, E, D, F) for w in (w_gate, w_up))
     if not (fits and shaped(expert, *gate.shape) and integers(expert, E) and expert.min() >= 0):
         return reference.experts_backward(dy, x, expert, gate, w_gate, w_up, w_down)
     matrices, (dy, x, gate) = [matrix(w) for w in (w_gate, w_up, w_down)], f32(dy, x, gate)

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinyscout import reference
 from tinyscout.kernels import cuda_backward, cuda_matrix, device, nvrtc
-from tinyscout.kernels.device import beside, empty, f32, typed
+from tinyscout.kernels.device import beside, empty, f32, typed, xp
 from tinyscout.kernels.device import note as note
 from tinyscout.kernels.guards import for_kernels, integers, rows, shaped, whole
 from tinyscout.kernels.launch import BLOCK, Launch, element_launch, kernel, row_launch
@@ -19,6 +19,7 @@ asarray, asnumpy = device.asarray, device.asnumpy    # type: ignore[assignment] 
 linear = cuda_matrix.linear                                     # the products have a file of their own
 grouped_query_attention = cuda_matrix.grouped_query_attention
 experts = cuda_matrix.experts
+muon_step = cuda_matrix.muon_step
 rms_norm_backward = cuda_backward.rms_norm_backward             # and so have the gradients
 layer_norm_backward = cuda_backward.layer_norm_backward
 softmax_backward = cuda_backward.softmax_backward
@@ -122,6 +123,18 @@ def router(x, w_router, top_k=1):
     expert, gate = empty(N, k, dtype=np.int64), empty(N, k)
     kernel("router.cu", "router")(router_launch(N, E), expert, gate, *f32(x, w_router), k, N, D, E)
     return beside(x, expert, gate)
+
+
+def router_backward(d_gate, x, w_router, top_k=1):
+    fits = for_kernels(d_gate, x, w_router) and x.ndim == 2 and shaped(w_router, x.shape[1], None) and whole(top_k)
+    E = w_router.shape[1] if fits else 0
+    if not (fits and E <= LARGEST and shaped(d_gate, len(x), min(top_k, E))):
+        return reference.router_backward(d_gate, x, w_router, top_k)
+    d_gate_, x_, w_ = f32(d_gate, x, w_router)
+    expert, gate = router(x_, w_, top_k)
+    d_scores = xp.zeros((len(x), E), np.float32)
+    d_scores[xp.arange(len(x))[:, None], expert] = d_gate_ * gate * (1 - gate)
+    return beside(x, *linear_backward(d_scores, x_, w_)[:2])
 
 
 def patchify(tiles, patch):

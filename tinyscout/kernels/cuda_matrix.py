@@ -9,6 +9,7 @@ from tinyscout.kernels.device import beside, empty, f32, typed, xp
 from tinyscout.kernels.guards import FLOATS, for_kernels, integers, is_array, readable, rows, shaped, whole
 from tinyscout.kernels.launch import Launch, ceil_div, kernel
 from tinyscout.reference import Quantized, QuantizedRows, dequantize
+from tinyscout.reference.muon import CUBIC
 
 FEW = 16                        # rows up to which a matrix is read once for every four of them, and nothing is kept
 TILE = 64                       # rows and columns of an output that a block of tile.cuh owns
@@ -61,6 +62,28 @@ def linear(x, w, bias=None):
     [x_, bias], out = f32(x, bias), empty(*x.shape[:-1], O)
     kernel(file, name + kind)(launch, out, x_, *arrays, bias, N, I, O, *last)
     return beside(x, out)
+
+
+def orthogonalize(g, rounds=5):
+    """The reference's, of one matrix (I, O): its products are `linear`, all else is done by the arrays themselves."""
+    wide, (a, b, c) = len(g) > g.shape[1], CUBIC
+    x = g.T if wide else g
+    x = x / (np.sqrt((x * x).sum()) + 1e-7)
+    for _ in range(rounds):
+        square = linear(x, x.T)
+        x = a * x + linear(b * square + c * linear(square, square), x)
+    return x.T if wide else x
+
+
+def muon_step(w, g, m, lr, momentum=0.95, decay=0.1):
+    if not (for_kernels(w, g, m) and w.shape == g.shape == m.shape and w.ndim >= 2):
+        return reference.muon_step(w, g, m, lr, momentum, decay)
+    w_, g_, m_ = f32(w, g, m)
+    m_ = momentum * m_ + (1 - momentum) * g_
+    pace = (1 - momentum) * g_ + momentum * m_
+    pace = xp.stack([orthogonalize(one) for one in pace.reshape(-1, *w.shape[-2:])]).reshape(w.shape)
+    size = max(1.0, w.shape[-1] / w.shape[-2]) ** 0.5
+    return beside(w, (1 - lr * decay) * w_ - (lr * size) * pace, m_)
 
 
 def attention_1_launch(B, T, H):

@@ -125,7 +125,7 @@ PRESETS: dict[str, tuple[Callable[[], ScoutConfig], Recipe]] = {
     "laboratory-rope-global": (partial(variant, (LOCAL,) * 3 + (GLOBAL,)), LABORATORY),
     "laboratory-qk-nope": (partial(variant, qk_norm_nope=True), LABORATORY),
     "scout-mini": (scout_mini, Recipe(
-        steps=4000, text=8192, lengths=((0.5, 256), (1.0, 512)),
+        steps=3000, muon_rate=0.01, text=4096, lengths=((0.5, 256), (1.0, 512)),
         needles=((0.2, 1), (0.4, 2), (1.0, 4)), needle_part=0.25,
         dialogs=64, things=((0.1, 1), (0.2, 2), (1.0, 5)), dialog_length=256)),
     "finetune": (scout_mini, Recipe(steps=200, lengths=((1.0, 256),), optimizer="adamw", rate=3e-4, warmup=20)),
