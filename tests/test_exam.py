@@ -106,3 +106,23 @@ def test_the_command(model, tmp_path, capsys):
     report = json.loads((tmp_path / "exam.json").read_text())
     assert {mark["task"] for mark in report["questions"]} == set(TASKS)
     assert 5 < report["text"]["the model"] < 20
+
+
+def test_the_demo(model, tmp_path, capsys):
+    tinyscout.model.save(model, tmp_path / "model")
+    words = ["demo", "--model", str(tmp_path / "model"), "--tasks", "shape", "same", "--save", str(tmp_path / "seen")]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert said.count("▀") >= 3 * 16 * 32                   # one picture and a pair
+    assert "def __repr__(self):" in said
+    names = sorted(path.name for path in (tmp_path / "seen").iterdir())
+    assert names == ["1-shape-1.png", "2-same-1.png", "2-same-2.png"]
+
+
+def test_a_model_without_eyes_is_shown_nothing(tmp_path, capsys):
+    config = with_ids(ScoutConfig(TextConfig(dim=32, n_heads=2, n_kv_heads=1, head_dim=16, n_experts=4, hidden_dim=24,
+                                             layers=plan(1), rope_scaling=None), None), 256 + SPECIAL)
+    blind = tinyscout.random_model(config, tokenizer=train([], 256 + SPECIAL))
+    tinyscout.model.save(blind, tmp_path)
+    assert main(["demo", "--model", str(tmp_path)]) == 2
+    assert "reads text only" in capsys.readouterr().err

@@ -73,7 +73,7 @@ def measure(size="scout-mini", repeats=5, backends=("numpy", "c"), peers=("trans
     modules, notes = modules_and_notes([name for name in peers if name == "transformers"])
     weights = start(config, seed)
     weights["text.output"] = (rng.standard_normal(weights["text.output"].shape) * 0.1).astype(np.float32)
-    contenders = {name: Ours(config, weights, name) for name in backends}
+    contenders: dict = {name: Ours(config, weights, name) for name in backends}
     if "transformers" in modules:
         tree = Student(config, {path: w.copy() for path, w in weights.items()}, RECIPE).tree()  # stepped in place
         contenders["transformers"] = Torch(config, tree, threads, *modules["transformers"])

@@ -17,8 +17,8 @@ from tinyscout.checkpoint import load_config
 from tinyscout.config import NAMED
 from tinyscout.model import BACKENDS
 
-COMMANDS = ("generate", "chat", "tokenize", "info", "budget", "quantize", "train", "exam", "needle",
-            "nll", "check", "profile", "bench")      # cli/<name>.py
+COMMANDS = ("demo", "generate", "chat", "tokenize", "info", "budget", "quantize", "train", "exam", "needle", "nll",
+            "check", "profile", "bench")      # cli/<name>.py
 BAD_INPUT = (ValueError, OSError, RuntimeError, MemoryError, ImportError, FloatingPointError)
 
 
