@@ -60,6 +60,24 @@ for case in cases:
 """)
 
 
+def test_a_training_stays_on_the_card(tmp_path):
+    """Pictures, needles and adapters; the checkpoint comes back as NumPy's arrays, and is gone on from."""
+    run(f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from dataclasses import replace
+from test_train import CORPUS, RECIPE, small, steps_kept, train, untrained
+one = small(vision=True, layers=small().text.layers[:1])
+recipe = replace(RECIPE, steps=1, text=0, needles=(), dialogs=1, dialog_length=600, optimizer="adamw")
+last = train({str(tmp_path / "run")!r}, recipe, one, None, cuda)
+here = train({str(tmp_path / "here")!r}, recipe, one)
+ours, theirs = (tinyscout.load(path).weights.text.blocks[0].attention.w_q for path in (last, here))
+assert np.abs(ours - theirs).max() < 1e-3 * np.abs(theirs).max()
+lora = replace(RECIPE, steps=2, text=64, lengths=((1.0, 64),), lora=2)
+train({str(tmp_path / "lora")!r}, lora, small(), CORPUS, cuda, untrained(), save_every=1)
+""")
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_weights_move_as_they_are(dtype, tmp_path):
     run(f"""

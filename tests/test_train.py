@@ -29,7 +29,7 @@ from tinyscout.weights import init, named, tree_map
 VOCABULARY = 256 + SPECIAL
 LINES = "def f(x):\n    return x + 1\n\n\nclass Twice:\n    def __call__(self, x):\n        return 2 * x\n\n\n" * 40
 CORPUS = Corpus([("a.py", LINES)], [("b.py", LINES[:2000])])
-RECIPE = Recipe(steps=6, text=128, lengths=((0.5, 32), (1.0, 64)), needles=((1.0, 2),), warmup=2)
+RECIPE = Recipe(steps=6, text=192, lengths=((0.5, 64), (1.0, 96)), needles=((1.0, 2),), warmup=2)
 
 
 def small(vision=False, **changes):
@@ -189,7 +189,8 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert main(["train", "--text", "mine", "--preset", "finetune", "--from", str(first), "--lora", "2"]) == 0
     assert main(["train", "--text", "mine", "--teacher", str(first), "--trust", "1", "0.5", "--out", "pupil"]) == 0
     assert float(log_of(tmp_path / "pupil")[-1]["soft"]) > 0
-    assert main(["train", "--text", "mine"]) == 0           # done already: nothing changes
+    assert main(["train", "--text", "mine", "--export", "model"]) == 0      # done already: nothing is trained
+    assert tinyscout.load("model").weights.text.norm.dtype == "bfloat16"
     assert PRESETS["laboratory"][1].steps == 3
 
 

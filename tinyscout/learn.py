@@ -80,8 +80,8 @@ def backward(d_logits, passed, batch, w, config, balance=0.0, ops=reference):
     dx, text = text_model_backward(dy, passed.states, w.text, config.text, balance, ops)
     dx = dx.reshape(passed.x.shape)
     if passed.seen:
-        features = dx[passed.places]                    # only their shape matters
-        dx, d_features = ops.fuse_backward(dx, passed.x, ops.asarray(passed.places), features)
+        places = ops.asarray(passed.places)
+        dx, d_features = ops.fuse_backward(dx, passed.x, places, dx[places])    # of the last only the shape matters
         d_read, d_projector, _ = ops.linear_backward(d_features, passed.read, w.w_projector)
         tiles = ops.asarray(batch.tiles.astype(dx.dtype, copy=False))
         d_read = d_read.reshape(len(tiles), -1, d_read.shape[-1])

@@ -35,6 +35,7 @@ def arguments(sub):
     sub.add_argument("--teacher", metavar="DIR", help="a checkpoint of the same vocabulary, whose opinion counts too")
     sub.add_argument("--trust", type=float, nargs=2, metavar=("FIRST", "LAST"),
                      help="how much the teacher counts, from 0 to 1, at first and at last (0.5 0)")
+    sub.add_argument("--export", metavar="DIR", help="write the trained model there too, in bfloat16")
     sub.add_argument("--save-every", type=above_zero, default=100, metavar="N", help="steps (%(default)s)")
 
 
@@ -56,3 +57,6 @@ def run(args):
     console.print(f"{counted.total:,} parameters, {counted.active:,} active in a token; {recipe.steps:,} steps")
     last = train(out, recipe, config, corpus, ops, source, teacher, args.save_every)
     console.print(f"Trained: {last}")
+    if args.export:
+        tinyscout.save(tinyscout.load(last), args.export, "bfloat16")
+        console.print(f"Exported: {args.export}")
