@@ -1,0 +1,64 @@
+"""
+A line, twenty thousand tokens back
+===================================
+
+The small model in this package was trained on rows of at most 512 tokens.  Here it is asked for a line that stands far
+behind that, in code that it never read, with and without the temperature of its global layer.
+"""
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import tinyscout
+from tinyscout.data.corpus import files
+from tinyscout.data.needles import encode_lines, haystack
+from tinyscout.longcontext import scores_at
+from tinyscout.reference import attention_temperature
+
+model = tinyscout.load(dtype="float32")
+config, trained = model.config, 512
+unread = np.concatenate([model.tokenizer.encode(text) for _, text in files().held_out])
+lines = encode_lines(model.tokenizer)
+planted = haystack(np.random.default_rng(1), unread, 2000, lines, 4, 2, config.text.chunk)
+end = planted.spans[0, 0] - len(lines.asks[0])
+print("...", model.tokenizer.decode(planted.tokens[end - 40:planted.spans[-1, 1]]), sep="")
+
+# %%
+# Right or wrong
+# --------------
+# A text with eight facts all over it, and at its end eight questions.  An answer counts where each of its tokens scores
+# highest.  Only the asked tokens look back over all of it; the rest streams by in chunks.
+
+
+def right(length, config, seed):
+    """How many of the eight answers are right."""
+    hay = haystack(np.random.default_rng([seed, length]), unread, length, lines, 8, 8, config.text.chunk)
+    rows = np.concatenate([np.arange(start - 1, stop - 1) for start, stop in hay.spans])
+    best = model.ops.asnumpy(scores_at(hay.tokens, rows, model.weights, config, model.ops)).argmax(-1)
+    hits = best == hay.tokens[rows + 1]
+    return sum(part.all() for part in np.split(hits, np.cumsum(np.diff(hay.spans, axis=1).ravel())[:-1]))
+
+
+lengths = [512, 2048, 8192, 20_480]
+flat = replace(config, text=replace(config.text, temperature=False))
+found = {name: [sum(right(length, c, seed) for seed in range(2)) / 16 for length in lengths]
+         for name, c in (("with temperature", config), ("without", flat))}
+figure, axis = plt.subplots(figsize=(6, 3))
+for (name, parts), style in zip(found.items(), ("o-", "s--"), strict=True):
+    axis.plot(lengths, parts, style, label=name)
+axis.axvspan(256, trained, color="0.9")
+axis.text(trained * 0.95, 0.05, "trained", ha="right", fontsize=8)
+axis.set(xscale="log", xlim=(256, 25_000), ylim=(-0.03, 1.03), xlabel="tokens", ylabel="right, of 16")
+axis.legend(loc="lower left", bbox_to_anchor=(0.25, 0))
+plt.show()
+
+# %%
+# By how much a query is sharpened
+# --------------------------------
+# Nothing within the trained length, and little beyond: it grows with the logarithm.
+
+positions = np.array(lengths) - 1
+for length, t in zip(lengths, attention_temperature(positions, config.text.temperature_floor,
+                                                    config.text.temperature_scale), strict=True):
+    print(f"{length:7,} tokens: x {t:.2f}")
