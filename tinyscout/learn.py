@@ -105,7 +105,7 @@ class Lesson(NamedTuple):
     """What one batch taught."""
 
     losses: list            # nats a token: of the targets, and of the answers where there are any
-    right: float            # part of the last of these that scored highest
+    right: list             # part of each that scored highest
     soft: float | None      # nats a token against a teacher's opinion; None without a teacher
     gradients: Scout        # of the sum of the losses
     loads: Any              # (layers with experts, E): each expert's part of the tokens
@@ -127,6 +127,6 @@ def learn(batch, w, config, balance=0.0, teacher=None, trust=0.0, ops=reference)
         d_logits = d_logits + ops.soft_cross_entropy_backward(trust, passed.logits, opinion)
     gradients = backward(d_logits, passed, batch, w, config, balance, ops)
     best = ops.asnumpy(passed.logits.argmax(-1))
-    right = float((best == passed.goals[-1]).sum() / (passed.goals[-1] >= 0).sum())
+    right = [float((best == goal).sum() / (goal >= 0).sum()) for goal in passed.goals]
     surprise = [ops.cross_entropy(passed.logits, goal) for goal in goals]
     return Lesson(surprise, right, soft, gradients, expert_loads(passed.states, w.text, config.text, ops))

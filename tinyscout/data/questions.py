@@ -43,7 +43,8 @@ def dialog(rng, task=None, turns=None, held_out=False, size=64, most=MOST):
     task    of the first question; None for any, all equally likely
     turns   questions in all, or fewer where there is no more to ask; None for 1 to TURNS
     most    things on a picture: who begins to see begins with one
-    No question comes twice.  Raises ValueError for a task that is not in TASKS.
+    No question comes twice.  Beside each picture stands its scene, which the model is not shown.
+    Raises ValueError for a task that is not in TASKS.
     """
     turns = int(rng.integers(1, TURNS + 1)) if turns is None else turns
     shown, asked = _stage(rng, pick(rng, TASKS) if task is None else task, held_out, most)
@@ -54,7 +55,7 @@ def dialog(rng, task=None, turns=None, held_out=False, size=64, most=MOST):
         asked = _follow_up(rng, shown)
         if asked and asked.topic not in [earlier.topic for earlier in rounds]:
             rounds.append(asked)
-    pictures = [{"type": "image", "image": draw(one, size)} for one in shown]
+    pictures = [{"type": "image", "image": draw(one, size), "scene": one} for one in shown]
     first, *rest = [[{"role": "user", "content": asked.text}, {"role": "assistant", "content": asked.answer}]
                     for asked in rounds]
     first[0]["content"] = [*pictures, {"type": "text", "text": first[0]["content"]}]

@@ -147,7 +147,7 @@ def draw(scene, size=64):
     picture = picture.reduce(SMOOTH)
     if scene.text:              # letters come with smooth edges
         dx, dy = scene.shift
-        font = _font("NOD" if scene.kind == "word" else "8" * len(scene.text), size)
+        font = font_for(scene, size)
         ImageDraw.Draw(picture).text(((0.5 + dx) * size, (0.5 + dy) * size), scene.text, COLOURS[scene.colour], font,
                                      anchor="mm", stroke_width=round(size / 64))
     return picture
@@ -175,6 +175,11 @@ def _draw_bars(brush, scene, side):
         brush.rectangle((x, foot - height / LEVELS * 0.84 * side, x + width, foot), COLOURS[colour])
     line = GROUNDS["black" if scene.ground == "white" else "white"]
     brush.rectangle((0.04 * side, foot, 0.96 * side, foot + 0.025 * side), line)
+
+
+def font_for(scene, size):
+    """The font in which a number or a word is written."""
+    return _font("NOD" if scene.kind == "word" else "8" * len(scene.text), size)
 
 
 @lru_cache

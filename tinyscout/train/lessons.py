@@ -10,6 +10,7 @@ import numpy as np
 from tinyscout.chat import BEGIN, encode_chat
 from tinyscout.data.needles import encode_lines, plant
 from tinyscout.data.questions import TURNS, dialog
+from tinyscout.data.spots import spots
 from tinyscout.learn import Batch
 from tinyscout.tokenizer import train
 
@@ -79,7 +80,21 @@ class School:
             tokens[row, :len(ids)] = ids
             said = replies(ids, self.tokenizer)
             targets[row, :len(ids) - 1] = np.where(said[1:], ids[1:], IGNORED)
-        return Batch(tokens, targets, np.concatenate([image for chat in chats for image in chat.images]))
+        tiles = np.concatenate([image for chat in chats for image in chat.images])
+        return Batch(tokens, targets, tiles, self.names(tokens, spoken) if self.recipe.spots else None)
+
+    def names(self, tokens, spoken):
+        """At each picture token the name of what stands there, its first token: answers as a Batch has them.
+
+        tokens (B, T) of conversations whose pictures have one tile each, spoken their messages
+        """
+        v = self.config.vision
+        scenes = [part["scene"] for messages in spoken for part in messages[0]["content"] if part["type"] == "image"]
+        names = [name for scene in scenes for name in spots(scene, v.grid // v.shuffle)]
+        answers = np.full(tokens.shape, IGNORED)
+        ids = [self.tokenizer.encode(name)[0] if name else IGNORED for name in names]
+        answers[tokens == self.config.patch_id] = ids
+        return answers
 
     def exam(self):
         """Rows of held-out text, the same every time: a Batch without needles, or None where no text is read."""
@@ -125,8 +140,9 @@ def learned_tokenizer(config, corpus, recipe):
     texts = [text for _, text in corpus.train] if corpus else []
     if recipe.dialogs:                  # as often as they will be read, beside the text
         rng = np.random.default_rng([recipe.seed, 0])
-        said = [spoken(dialog(rng, size=8)) for _ in range(2000)]
-        texts += said * 20
+        said = [dialog(rng, size=8) for _ in range(2000)]
+        texts += [spoken(messages) for messages in said] * 20
+        texts += [message["content"] for messages in said for message in messages[1::2]] * 40   # a word, a token
     return train(texts, config.text.vocab_size)
 
 

@@ -15,6 +15,7 @@ from tinyscout.train.report import Log, Watch, plot
 from tinyscout.weights import init, named, tree_map
 
 SAVE_EVERY, EXAM_EVERY = 100, 100       # steps
+GOALS = {"text": ("text", "needles"), "pictures": ("pictures", "spots")}      # of each kind of batch
 
 
 def start(config, seed):
@@ -165,11 +166,8 @@ def figures(kinds, loads, soft):
     """What the lessons of a step came to."""
     row = {}
     for kind, lessons in kinds.items():
-        row[kind] = float(np.mean([lesson.losses[0] for lesson in lessons]))
-        last = "needles" if kind == "text" else kind
-        if kind == "pictures" or len(lessons[0].losses) > 1:
-            row[last] = float(np.mean([lesson.losses[-1] for lesson in lessons]))
-            row[f"{last}_right"] = float(np.mean([lesson.right for lesson in lessons]))
+        for name, *pairs in zip(GOALS[kind], *(zip(a.losses, a.right, strict=True) for a in lessons), strict=False):
+            row[name], row[f"{name}_right"] = (float(np.mean(values)) for values in zip(*pairs, strict=True))
     if loads:
         spread = np.mean(loads, axis=0)
         row |= {"least_load": float(spread.min()), "most_load": float(spread.max())}

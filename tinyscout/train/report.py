@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 # of log.csv
-COLUMNS = ("step", "seconds", "tokens", "rate", "norm", "text", "needles", "needles_right", "pictures",
-           "pictures_right", "soft", "held_out", "least_load", "most_load")
+COLUMNS = ("step", "seconds", "tokens", "rate", "norm", "text", "text_right", "needles", "needles_right", "pictures",
+           "pictures_right", "spots", "spots_right", "soft", "held_out", "least_load", "most_load")
 EVERY = 10.0            # seconds between two lines where nobody watches a terminal
 
 
@@ -96,7 +96,7 @@ def summary(row, speed):
     words = []
     if row.get("text") is not None:
         words.append(f"text {row['text']:.3f}")
-    for name in ("needles", "pictures"):
+    for name in ("needles", "pictures", "spots"):
         if row.get(name) is not None:
             words.append(f"{name} {row[name]:.3f} ({row[f'{name}_right']:.0%} right)")
     if row.get("most_load") is not None:
@@ -114,8 +114,8 @@ def plot(rows, file):
     with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(9, 3.2), layout="constrained")
         left, right = figure.subplots(1, 2)
-        for axis, names, label in [(left, ("text", "held_out", "needles", "pictures"), "nats a token"),
-                                   (right, ("needles_right", "pictures_right"), "right")]:
+        for axis, names, label in [(left, ("text", "held_out", "needles", "pictures", "spots"), "nats a token"),
+                                   (right, ("needles_right", "pictures_right", "spots_right"), "right")]:
             for name in names:
                 points = [(int(row["step"]), float(row[name])) for row in rows if row[name]]
                 if points:
