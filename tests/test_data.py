@@ -10,6 +10,7 @@ from tinyscout.chat import encode_chat
 from tinyscout.config import mini
 from tinyscout.data import corpus, needles, questions, scenes
 from tinyscout.data.scenes import COLOURS, GROUNDS, KINDS, LEVELS, PLACES, SHAPES, SIZES, Scene, Thing, draw
+from tinyscout.data.spots import spots
 from tinyscout.image import count_tokens
 
 HELD_OUT_NAMES = [46, 87]
@@ -493,3 +494,39 @@ def test_depths_leaks_and_errors(text):
         arguments = {"filler": filler, "length": 20_000, "lines": lines, "facts": 20, "queries": 5, "chunk": 128}
         with pytest.raises(ValueError, match=message):
             needles.haystack(generator(), **arguments | change)
+
+
+# ---- what stands where
+
+
+def test_spots_name_what_is_drawn_there():
+    """Where a square has a name, the picture there is not bare ground; where it has none, mostly it is."""
+    rng = generator(5)
+    for kind in scenes.KINDS:
+        for _ in range(20):
+            scene = scenes.scene(rng, kind)
+            levels = np.asarray(scenes.draw(scene, 64), np.int64)
+            bare = np.abs(levels - scenes.GROUNDS[scene.ground]).sum(-1) < 30
+            for n, name in enumerate(spots(scene, 4)):
+                row, col = divmod(n, 4)
+                part = bare[16 * row:16 * row + 16, 16 * col:16 * col + 16]
+                letter = scene.kind in ("number", "word")           # a 7 leaves most of its box empty
+                assert part.mean() < 1 or letter if name else part.mean() > 0.5, (scene, n, name)
+
+
+def test_spots_of_known_scenes():
+    one = scenes.Scene("things", "white", (scenes.Thing("star", "red", "large", 0),))
+    assert spots(one, 3) == ["star"] + [""] * 8
+    chart = scenes.Scene("chart", "black", bars=(("red", 6), ("blue", 1)))
+    assert spots(chart, 4)[:4] == ["", "red", "", ""]
+    word = scenes.Scene("word", "grey", text="BAD", colour="pink")
+    assert spots(word, 3)[3:6] == ["B", "A", "D"]
+    assert {name for name in spots(scenes.Scene("number", "grey", text="7", colour="pink"), 4) if name} == {"7"}
+
+
+def test_a_picture_in_a_dialog_has_its_scene_beside_it():
+    messages = questions.dialog(generator(3), "same")
+    parts = [part for part in messages[0]["content"] if part["type"] == "image"]
+    assert len(parts) == 2
+    for part in parts:
+        assert part["image"].tobytes() == scenes.draw(part["scene"]).tobytes()
