@@ -58,9 +58,9 @@ plt.show()
 # %%
 # Who reads whom
 # --------------
-# A backend is the reference with names replaced, so a backend that takes notes is one function: it computes attention as
-# ever and writes down how much the last token, where the answer begins, reads of each token.  Shown are the sixteen of
-# the picture, for each layer the head that reads most of them.
+# A backend is the reference with names replaced, so a backend that takes notes is one function: it computes attention
+# as ever and writes down how much the last token, where the answer begins, reads of each token.  Shown are the sixteen
+# of the picture, for each layer the head that reads most of them.
 
 
 def watching(notes):

@@ -185,3 +185,15 @@ def test_parts_that_are_asked_for(words, parts):
 def test_bad_words_are_refused_in_one_line(words, capsys):
     assert main(["bench", *words.split()]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_training_is_measured_beside_who_is_here():
+    from tinyscout.bench import training
+    result = training.measure("small", repeats=2, backends=BACKENDS, threads=1)
+    assert set(BACKENDS) <= set(result["samples"])
+    assert all(len(times) == 2 for times in result["samples"].values())
+    first = result["losses"][BACKENDS[0]]
+    assert all(abs(loss - first) < 1e-4 * first for loss in result["losses"].values())
+    rows = training.summary(result)
+    assert rows[0]["of the first"] == 1
+    training.show({**result, "summary": rows}, Console(quiet=True))
