@@ -191,6 +191,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert float(log_of(tmp_path / "pupil")[-1]["soft"]) > 0
     assert main(["train", "--text", "mine", "--export", "model"]) == 0      # done already: nothing is trained
     assert tinyscout.load("model").weights.text.norm.dtype == "bfloat16"
+    assert from_json(json.loads((tmp_path / "model" / "recipe.json").read_text())).steps == 3
     assert PRESETS["laboratory"][1].steps == 3
 
 

@@ -11,14 +11,15 @@ from tinyscout.cli.budget import tokens
 from tinyscout.data.corpus import files
 from tinyscout.hf import read_json
 from tinyscout.machine import commit, machine
-from tinyscout.model import BACKENDS
+from tinyscout.model import BACKENDS, SHIPPED
 from tinyscout.train.lessons import joined
 from tinyscout.train.recipe import from_json
 
 
 def arguments(sub):
     """The arguments of both."""
-    sub.add_argument("--model", required=True, metavar="DIR", help="checkpoint directory in Hugging Face's layout")
+    sub.add_argument("--model", default=SHIPPED, metavar="DIR",
+                     help="checkpoint directory in Hugging Face's layout (the small model in this package)")
     sub.add_argument("--backend", default="numpy", choices=list(BACKENDS), help="who computes (%(default)s)")
     sub.add_argument("--text", action="append", metavar="PATH",
                      help="files or directories of text, a twentieth of which is read (repeatable; default: what the "

@@ -1,4 +1,5 @@
 """Train a model from nothing, or fine-tune one; interrupted, the same command goes on where it stopped."""
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,4 +60,5 @@ def run(args):
     console.print(f"Trained: {last}")
     if args.export:
         tinyscout.save(tinyscout.load(last), args.export, "bfloat16")
+        shutil.copy(out / "recipe.json", Path(args.export).expanduser())
         console.print(f"Exported: {args.export}")
