@@ -159,6 +159,7 @@ def test_a_loss_that_is_no_number(tmp_path):
     (["--trust", "2", "0"], "from 0 to 1"),
     (["--from", "missing"], "not a directory"),
     (["--out", "full"], "not empty"),
+    (["--out", "full/else.txt/run"], "Not a directory"),
     (["--out", "shut/run"], "shut"),
 ])
 def test_one_line_for_bad_input(tmp_path, monkeypatch, capsys, arguments, says):
