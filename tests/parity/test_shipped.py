@@ -1,0 +1,39 @@
+"""The model in this package through transformers: the same scores and greedy tokens, on code and on pictures."""
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="PyTorch is not installed (extra `parity`)")
+pytest.importorskip("transformers", reason="transformers is not installed (extra `parity`)")
+import tinyscout
+from tinyscout.chat import encode_chat, encode_prompt
+from tinyscout.data.questions import ask
+from tinyscout.model import SHIPPED
+
+from . import oracle
+
+
+@pytest.fixture(scope="module")
+def both():
+    return oracle.read(SHIPPED), tinyscout.load(dtype="float32")
+
+
+def prompts(model):
+    code = "class Circle:\n    def __init__(self, radius):\n        self.radius = radius\n\n    def area(self):\n"
+    yield encode_prompt(code, [], model.tokenizer, model.config)
+    yield encode_prompt(code * 8, [], model.tokenizer, model.config)        # beyond the first chunk
+    for n, task in enumerate(["colour", "same"]):
+        question = ask(np.random.default_rng(n), task, held_out=True)
+        parts = [*({"type": "image", "image": picture} for picture in question.pictures),
+                 {"type": "text", "text": question.text}]
+        yield encode_chat([{"role": "user", "content": parts}], model.tokenizer, model.config)
+
+
+@pytest.mark.parametrize("n", range(4))
+def test_the_same_scores_and_tokens(both, n):
+    theirs, ours = both
+    prompt = list(prompts(ours))[n]
+    tiles = np.concatenate(prompt.images) if prompt.images else None
+    expected = oracle.logits(theirs, prompt.tokens, tiles)
+    np.testing.assert_allclose(ours.logits(prompt.tokens, prompt.images), expected, rtol=0, atol=1e-4)
+    said = list(ours.generate(prompt.tokens, prompt.images, max_new_tokens=16, temperature=0))
+    assert said == oracle.greedy(theirs, prompt.tokens, 16, tiles)

@@ -1,0 +1,60 @@
+"""The model in this package: it opens without a path, it is small, and it knows a fixed sample of what it learned."""
+import numpy as np
+import pytest
+
+import tinyscout
+from tinyscout.chat import encode_chat
+from tinyscout.exam import bits_a_byte, questions
+from tinyscout.model import SHIPPED
+
+KNOWN = {       # of 40 questions each: what it got right when it was made, less what rounding may turn
+    "shape": 36, "colour": 35, "count": 25, "position": 34, "relation": 10, "same": 18,
+    "more": 12, "changed": 16, "number": 32, "chart": 30, "word": 36, "caption": 32,
+}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tinyscout.load(dtype="float32")
+
+
+def test_it_fits_into_a_wheel():
+    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 12_000_000
+
+
+def test_it_is_a_scout_in_small(model):
+    text = model.config.text
+    assert (text.n_experts, text.top_k) == (16, 1)
+    assert [layer.rope for layer in text.layers] == [True, True, True, False]
+    assert all(layer.moe for layer in text.layers)
+    assert text.qk_norm
+    assert text.temperature
+    assert model.config.vision is not None
+
+
+def test_it_completes_code(model):
+    code = "<|begin_of_text|>import numpy as np\n\n\nclass Point:\n    def __init__(self"
+    prompt = model.tokenizer.encode(code, special=True)
+    said = model.tokenizer.decode(list(model.generate(prompt, max_new_tokens=3, temperature=0)))
+    assert said.startswith(",")
+
+
+def test_unread_code_costs_less_than_xz_asks(model):
+    text = ('def mean(values):\n    """The arithmetic mean."""\n    if not values:\n'
+            '        raise ValueError("no values")\n    return sum(values) / len(values)\n')
+    assert bits_a_byte(model, [("mean.py", text)]) < 3
+
+
+def test_it_answers_about_pictures(model):
+    for mark in questions(model, each=40, seed=1):
+        assert mark.right >= KNOWN[mark.task], mark
+
+
+def test_a_reply_is_short_and_ends(model):
+    from tinyscout.data.questions import ask
+    question = ask(np.random.default_rng(3), "count", held_out=True)
+    parts = [{"type": "image", "image": question.pictures[0]}, {"type": "text", "text": question.text}]
+    prompt = encode_chat([{"role": "user", "content": parts}], model.tokenizer, model.config)
+    ids = list(model.generate(prompt.tokens, prompt.images, max_new_tokens=10, temperature=0))
+    assert ids[-1] in model.config.stop_ids
+    assert model.tokenizer.decode(ids[:-1]).isdecimal()
