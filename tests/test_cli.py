@@ -326,10 +326,16 @@ def test_check_takes_a_kernel_that_crashes_as_broken(run, tmp_path):
     assert "ZeroDivisionError" in said.out
 
 
+def test_without_a_model_the_small_one_speaks():
+    said = run("generate", "def mean(values):", "--max-tokens", "5", "--temperature", "0", "--quiet")
+    assert said.code == 0
+    assert said.out.strip()
+
+
 # what is wrong is said in one line
 
 @pytest.mark.parametrize("words", [
-    "generate sea --model nowhere", "generate sea", "generate sea --model HERE --backend abacus",
+    "generate sea --model nowhere", "generate sea --model HERE --backend abacus",
     "generate sea --model HERE --max-tokens 0", "generate sea --model HERE --temperature -1",
     "generate sea --model HERE --top-p 2", "generate sea --model HERE --dtype int8", "generate sea --model EMPTY",
     "generate sea --model HERE --image nowhere.png", "generate sea --model HERE --image HERE/broken.png",
