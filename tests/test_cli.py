@@ -326,7 +326,7 @@ def test_check_takes_a_kernel_that_crashes_as_broken(run, tmp_path):
     assert "ZeroDivisionError" in said.out
 
 
-def test_without_a_model_the_small_one_speaks():
+def test_without_a_model_the_small_one_speaks(run):
     said = run("generate", "def mean(values):", "--max-tokens", "5", "--temperature", "0", "--quiet")
     assert said.code == 0
     assert said.out.strip()
