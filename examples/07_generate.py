@@ -18,8 +18,7 @@ model = tinyscout.load(dtype="float32")
 code = "class Stack:\n    def __init__(self):\n        self.items = []\n\n    def push(self, "
 prompt = encode_prompt(code, [], model.tokenizer, model.config).tokens
 for seed in (1, 1, 2):                                  # the seed is all the randomness there is
-    said = model.tokenizer.decode(list(model.generate(prompt, max_new_tokens=14, seed=seed)))
-    print(f"seed {seed}: {said!r}")
+    print(f"seed {seed}:", repr(model.tokenizer.decode(list(model.generate(prompt, max_new_tokens=14, seed=seed)))))
 
 # %%
 # What the dice look like
@@ -45,19 +44,16 @@ plt.show()
 # --------------------
 # Local layers forget a chunk when the next begins, the global layer forgets nothing: a saw beside a ramp.
 
-text = np.resize(prompt, 800)
-c = model.config.text
+text, c, cache, held = np.resize(prompt, 800), model.config.text, model.new_cache(), []
 slot = 2 * c.n_kv_heads * c.head_dim * 4                # bytes: keys and values in float32
-cache, held = model.new_cache(), []
 for token in text:
     model.logits([token], cache=cache)
     held.append([slot * (cache.length - layer.first) / 1024 for layer in cache.layers])
 *local, everywhere = np.transpose(held)                 # one row for each of the four layers
-figure, axis = plt.subplots(figsize=(7.5, 3))
+_, axis = plt.subplots(figsize=(7.5, 3))
 axis.plot(1 + np.arange(800), sum(local), color=colours[0], label="three local layers together")
 axis.plot(1 + np.arange(800), everywhere, color=colours[2], linewidth=2.5, label="one global layer")
 axis.set(xlabel="tokens", ylabel="KiB of keys and values", xticks=range(0, 801, c.chunk))
-axis.grid(True)
 axis.legend()
 plt.show()
 

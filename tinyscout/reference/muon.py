@@ -26,5 +26,5 @@ def muon_step(w, g, m, lr, momentum=0.95, decay=0.1):
     """
     m = momentum * m + (1 - momentum) * g
     pace = orthogonalize((1 - momentum) * g + momentum * m)             # a look ahead, as Nesterov's
-    size = max(1.0, w.shape[-1] / w.shape[-2]) ** 0.5
+    size = max(1.0, w.shape[-1] / max(1, w.shape[-2])) ** 0.5
     return (1 - lr * decay) * w - (lr * size) * pace, m

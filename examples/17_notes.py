@@ -1,0 +1,60 @@
+"""
+A backend that takes notes
+==========================
+
+A backend is the reference with names replaced.  So a backend that takes notes is one function: it computes attention as
+ever, and writes down how much the last token, where the answer begins, reads of each token.
+"""
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import tinyscout
+from tinyscout import reference, scout
+from tinyscout.chat import encode_chat
+from tinyscout.data.scenes import Scene, Thing, draw
+from tinyscout.reference import softmax
+from tinyscout.text import text_model
+
+model = tinyscout.load(dtype="float32")
+config, side = model.config, model.config.vision.grid // model.config.vision.shuffle
+scene = Scene("things", "white", (Thing("square", "orange", "large", 1), Thing("cross", "green", "small", 2),
+                                  Thing("circle", "blue", "large", 8)))
+picture = draw(scene, config.vision.tile_size)
+notes: list = []
+
+
+def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
+    keys = np.repeat(k[0], q.shape[2] // k.shape[2], axis=1)                    # (S, H, d)
+    notes.append(softmax(np.einsum("hd,shd->hs", q[0, -1], keys) / q.shape[-1] ** 0.5))
+    return reference.grouped_query_attention(q, k, v, causal, chunk, first)
+
+
+watching = SimpleNamespace(**{name: getattr(reference, name) for name in dir(reference)}
+                           | {"grouped_query_attention": grouped_query_attention})
+
+# %%
+# Who reads whom
+# --------------
+# The sixteen tokens of the picture, for each layer the head that reads most of them.
+
+questions = ["What colour is the square?", "What colour is the cross?", "What shape is the blue object?"]
+figure, axes = plt.subplots(len(questions), 5, figsize=(9, 5.4))
+for row, question in zip(axes, questions, strict=True):
+    parts = [{"type": "image", "image": picture}, {"type": "text", "text": question}]
+    asked = encode_chat([{"role": "user", "content": parts}], model.tokenizer, config)
+    x = scout.embed(asked.tokens, asked.images, model.weights, config)
+    notes.clear()
+    last = text_model(x[None], model.weights.text, config.text, ops=watching)[0, -1:]
+    said = model.tokenizer.decode([int(reference.linear(last, model.weights.text.output).argmax())])
+    at = np.flatnonzero(np.array(asked.tokens) == config.patch_id)
+    row[0].imshow(picture)
+    row[0].set_title(f"{question}\n{said}", fontsize=7)
+    for n, (axis, weights) in enumerate(zip(row[1:], notes, strict=True), 1):
+        best = weights[weights[:, at].sum(1).argmax(), at]
+        axis.imshow(best.reshape(side, side), cmap="magma", vmin=0)
+        axis.set_title(f"layer {n}: {best.sum():.0%} of it", fontsize=7)
+for axis in axes.flat:
+    axis.set(xticks=[], yticks=[])
+plt.show()
