@@ -11,7 +11,7 @@ from tinyscout.chat import encode_chat
 from tinyscout.cli import main
 from tinyscout.config import ScoutConfig, TextConfig, VisionConfig, plan
 from tinyscout.data.ngram import ORDER, Counts, compressed
-from tinyscout.data.questions import TASKS, ask
+from tinyscout.data.questions import TASKS, ask, message
 from tinyscout.tokenizer import train
 from tinyscout.train.recipe import SPECIAL, with_ids
 
@@ -79,9 +79,7 @@ def test_right_is_what_a_greedy_reply_says(model):
     asked = [ask(np.random.default_rng(n), task, held_out=True, size=32) for n, task in enumerate(TASKS[:4])]
 
     def reply(question):
-        parts = [*({"type": "image", "image": picture} for picture in question.pictures),
-                 {"type": "text", "text": question.text}]
-        prompt = encode_chat([{"role": "user", "content": parts}], model.tokenizer, model.config)
+        prompt = encode_chat([message(question)], model.tokenizer, model.config)
         return next(iter(model.generate(prompt.tokens, prompt.images, max_new_tokens=1, temperature=0)))
 
     stop = model.tokenizer.special["<|eot|>"]

@@ -4,6 +4,7 @@ import pytest
 
 import tinyscout
 from tinyscout.chat import encode_chat
+from tinyscout.data.questions import ask, message
 from tinyscout.exam import bits_a_byte, questions
 from tinyscout.model import SHIPPED
 
@@ -51,10 +52,8 @@ def test_it_answers_about_pictures(model):
 
 
 def test_a_reply_is_short_and_ends(model):
-    from tinyscout.data.questions import ask
     question = ask(np.random.default_rng(3), "count", held_out=True)
-    parts = [{"type": "image", "image": question.pictures[0]}, {"type": "text", "text": question.text}]
-    prompt = encode_chat([{"role": "user", "content": parts}], model.tokenizer, model.config)
+    prompt = encode_chat([message(question)], model.tokenizer, model.config)
     ids = list(model.generate(prompt.tokens, prompt.images, max_new_tokens=10, temperature=0))
     assert ids[-1] in model.config.stop_ids
     assert model.tokenizer.decode(ids[:-1]).isdecimal()

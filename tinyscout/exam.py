@@ -5,7 +5,7 @@ import numpy as np
 
 from tinyscout import learn
 from tinyscout.chat import BEGIN, encode_chat
-from tinyscout.data.questions import TASKS, ask
+from tinyscout.data.questions import TASKS, ask, message
 from tinyscout.progress import track
 
 ROWS = 32               # of text or of questions that are computed together
@@ -57,9 +57,7 @@ def answered(model, asked):
     """How many of some questions the model answers right."""
     rows, heads, tiles = [], [], []
     for question in asked:
-        parts = [*({"type": "image", "image": picture} for picture in question.pictures),
-                 {"type": "text", "text": question.text}]
-        user = {"role": "user", "content": parts}
+        user = message(question)
         opened = encode_chat([user], model.tokenizer, model.config)
         whole = encode_chat([user, {"role": "assistant", "content": question.answer}], model.tokenizer, model.config,
                             reply=False)

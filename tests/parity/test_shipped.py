@@ -6,7 +6,7 @@ pytest.importorskip("torch", reason="PyTorch is not installed (extra `parity`)")
 pytest.importorskip("transformers", reason="transformers is not installed (extra `parity`)")
 import tinyscout
 from tinyscout.chat import encode_chat, encode_prompt
-from tinyscout.data.questions import ask
+from tinyscout.data.questions import ask, message
 from tinyscout.model import SHIPPED
 
 from . import oracle
@@ -23,9 +23,7 @@ def prompts(model):
     yield encode_prompt(code * 8, [], model.tokenizer, model.config)        # beyond the first chunk
     for n, task in enumerate(["colour", "same"]):
         question = ask(np.random.default_rng(n), task, held_out=True)
-        parts = [*({"type": "image", "image": picture} for picture in question.pictures),
-                 {"type": "text", "text": question.text}]
-        yield encode_chat([{"role": "user", "content": parts}], model.tokenizer, model.config)
+        yield encode_chat([message(question)], model.tokenizer, model.config)
 
 
 @pytest.mark.parametrize("n", range(4))

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from tinyscout.chat import encode_chat, encode_prompt
 from tinyscout.cli import opened, terminal
-from tinyscout.data.questions import TASKS, ask
+from tinyscout.data.questions import TASKS, ask, message
 from tinyscout.model import BACKENDS
 
 EXAMPLE = """\
@@ -51,9 +51,7 @@ def run(args):
 
 def answer(model, question):
     """What the model says to a question, greedily."""
-    parts = [*({"type": "image", "image": picture} for picture in question.pictures),
-             {"type": "text", "text": question.text}]
-    prompt = encode_chat([{"role": "user", "content": parts}], model.tokenizer, model.config)
+    prompt = encode_chat([message(question)], model.tokenizer, model.config)
     ids = model.generate(prompt.tokens, prompt.images, max_new_tokens=40, temperature=0)
     return model.tokenizer.decode([id for id in ids if id not in model.config.stop_ids])
 

@@ -37,6 +37,12 @@ def ask(rng, task, held_out=False, size=64):
     return Question(task, [draw(one, size) for one in shown], asked.text, asked.answer, asked.chance, shown)
 
 
+def message(question):
+    """A Question as the message of a user, for tinyscout/chat.py."""
+    pictures = [{"type": "image", "image": picture} for picture in question.pictures]
+    return {"role": "user", "content": [*pictures, {"type": "text", "text": question.text}]}
+
+
 def dialog(rng, task=None, turns=None, held_out=False, size=64, most=MOST):
     """A conversation about one or two pictures, as a list of messages.
 

@@ -44,16 +44,15 @@ def steps_kept(directory):
     return dict(sorted(found.items()))
 
 
-def keep(directory, step, weights, config, tokenizer, state, sums):
+def keep(directory, step, weights, config, tokenizer, state):
     """Write a checkpoint and remove those before the last.
 
-    weights tree, state {name: array} of the optimizer and the adapters, sums dict of plain numbers
+    weights tree, state {name: array} of the optimizer and the adapters
     Raises OSError.  A checkpoint comes whole or not at all: it is written aside and then given its name.
     """
     def beside(scratch):
         tokenizer.save(scratch)
-        save_file({name: np.ascontiguousarray(a) for name, a in state.items()}, scratch / OPTIMIZER,
-                  {"sums": json.dumps(sums)})
+        save_file({name: np.ascontiguousarray(a) for name, a in state.items()}, scratch / OPTIMIZER)
 
     aside = Path(directory) / ".writing"
     shutil.rmtree(aside, ignore_errors=True)            # of a training that was killed here

@@ -98,7 +98,7 @@ def train(directory, recipe, config, corpus=None, ops=reference, source=None, te
             log.add(row)
             watch.show(row, read)
             if step % save_every == 0 or step == recipe.steps:
-                keep(directory, step, back(student), student.config, school.tokenizer, student.state(), {"step": step})
+                keep(directory, step, back(student), student.config, school.tokenizer, student.state())
                 plot(log.rows, directory / "log.png")
     return steps_kept(directory)[recipe.steps]
 
