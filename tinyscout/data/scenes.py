@@ -24,6 +24,7 @@ STARTS, VOWELS, ENDS = "BDHLNPRSTVZ", "AEIOU", "BDLNPRST"       # of a word of t
 KINDS = ("things", "number", "word", "chart")
 DIGITS = (0.05, 0.25, 0.7)                              # how often a number has one, two or three of them
 BARS = (2, 3, 4)
+FOOT = 0.92                                             # where bars stand
 HELD_OUT = 16                                           # one scene in so many is kept for tests
 SMOOTH = 4                                              # drawn so much larger, then reduced
 
@@ -153,9 +154,23 @@ def draw(scene, size=64):
     return picture
 
 
-def _draw_thing(brush, thing, ground, side):
+def circle_around(thing, side=1.0):
+    """The circle that a thing fills: its middle x and y and its radius, on a picture of that side."""
     row, col = divmod(thing.place, 3)
-    x, y, radius = ((col + 0.5) / 3 + thing.dx) * side, ((row + 0.5) / 3 + thing.dy) * side, SIZES[thing.size] * side
+    return ((col + 0.5) / 3 + thing.dx) * side, ((row + 0.5) / 3 + thing.dy) * side, SIZES[thing.size] * side
+
+
+def boxes_of_bars(scene, side=1.0):
+    """(colour, (left, top, right, bottom)) of each bar.  All stand on a line, of one width, whatever their number."""
+    n, step, width, foot = len(scene.bars), 0.22 * side, 0.16 * side, FOOT * side
+    left = (side - n * step) / 2 + (step - width) / 2
+    for k, (colour, height) in enumerate(scene.bars):
+        x = left + k * step
+        yield colour, (x, foot - height / LEVELS * 0.84 * side, x + width, foot)
+
+
+def _draw_thing(brush, thing, ground, side):
+    x, y, radius = circle_around(thing, side)
     colour = COLOURS[thing.colour]
     if thing.shape in OUTLINES:
         brush.polygon([(x + radius * dx, y + radius * dy) for dx, dy in OUTLINES[thing.shape]], colour)
@@ -167,12 +182,9 @@ def _draw_thing(brush, thing, ground, side):
 
 
 def _draw_bars(brush, scene, side):
-    """Bars that stand on a line, of one width, whatever their number."""
-    n, step, width, foot = len(scene.bars), 0.22 * side, 0.16 * side, 0.92 * side
-    left = (side - n * step) / 2 + (step - width) / 2
-    for k, (colour, height) in enumerate(scene.bars):
-        x = left + k * step
-        brush.rectangle((x, foot - height / LEVELS * 0.84 * side, x + width, foot), COLOURS[colour])
+    for colour, box in boxes_of_bars(scene, side):
+        brush.rectangle(box, COLOURS[colour])
+    foot = FOOT * side
     line = GROUNDS["black" if scene.ground == "white" else "white"]
     brush.rectangle((0.04 * side, foot, 0.96 * side, foot + 0.025 * side), line)
 

@@ -3,7 +3,7 @@
 An answer about a whole picture says little about any place of it.  To be asked at every place what is there is the
 shortest way from a shape to its name; once shapes are known, answers are soon found.
 """
-from tinyscout.data.scenes import LEVELS, SIZES, font_for
+from tinyscout.data.scenes import boxes_of_bars, circle_around, font_for
 
 LEAST = 0.15            # of a square that a thing must cover to give it its name
 
@@ -11,19 +11,9 @@ LEAST = 0.15            # of a square that a thing must cover to give it its nam
 def boxes(scene):
     """[(name, (left, top, right, bottom))] of all that stands on a scene, in fractions of the picture's side."""
     if scene.things:
-        return [(thing.shape, _around(thing)) for thing in scene.things]
-    if scene.bars:
-        n = len(scene.bars)
-        left = [0.5 - 0.11 * n + 0.22 * k + 0.03 for k in range(n)]
-        return [(colour, (x, 0.92 - 0.84 * height / LEVELS, x + 0.16, 0.92))
-                for x, (colour, height) in zip(left, scene.bars, strict=True)]
-    return _letters(scene)
-
-
-def _around(thing):
-    row, col = divmod(thing.place, 3)
-    x, y, radius = (col + 0.5) / 3 + thing.dx, (row + 0.5) / 3 + thing.dy, SIZES[thing.size]
-    return x - radius, y - radius, x + radius, y + radius
+        circles = [(thing.shape, *circle_around(thing)) for thing in scene.things]
+        return [(shape, (x - radius, y - radius, x + radius, y + radius)) for shape, x, y, radius in circles]
+    return list(boxes_of_bars(scene)) if scene.bars else _letters(scene)
 
 
 def _letters(scene, size=64):
