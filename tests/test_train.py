@@ -1,7 +1,9 @@
 """Training: it learns, it goes on where it was killed, and it says in one line what it cannot do."""
+import contextlib
 import csv
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -20,7 +22,7 @@ from tinyscout.data.corpus import Corpus
 from tinyscout.model import Model
 from tinyscout.train import PRESETS, Recipe, train
 from tinyscout.train.adapters import adapters, gradients_of, merged
-from tinyscout.train.keep import flat, steps_kept, tree_of
+from tinyscout.train.keep import flat, keep, steps_kept, tree_of
 from tinyscout.train.lessons import School, learned_tokenizer, replies
 from tinyscout.train.optimizer import rate_at, stepped, summed
 from tinyscout.train.recipe import SPECIAL, as_json, from_json, with_ids
@@ -126,6 +128,32 @@ train(sys.argv[1], replace(RECIPE, steps=400), small(), CORPUS, save_every=1)"""
     recipe = from_json(json.loads((run / "recipe.json").read_text()))
     from tinyscout.train.loop import ready
     assert ready(run, recipe, small(), CORPUS, None, reference)[2] == done
+
+
+@pytest.mark.parametrize("allowed", range(8))
+def test_a_checkpoint_comes_whole_or_not_at_all(tmp_path, monkeypatch, allowed):
+    """Stopped at any renaming while the second is written: what has the name of a checkpoint is one."""
+    train(tmp_path / "run", replace(RECIPE, steps=1), small(), CORPUS)
+    calls, real = [], (os.rename, pathlib.Path.rename)
+
+    def until_then(rename):
+        def renamed(source, target):
+            calls.append(source)
+            if len(calls) > allowed:
+                raise KeyboardInterrupt
+            return rename(source, target)
+        return renamed
+
+    monkeypatch.setattr(os, "rename", until_then(real[0]))
+    monkeypatch.setattr(pathlib.Path, "rename", until_then(real[1]))
+    [first] = steps_kept(tmp_path / "run").values()
+    model = tinyscout.load(first)
+    with contextlib.suppress(KeyboardInterrupt):
+        keep(tmp_path / "run", 2, model.weights, model.config, model.tokenizer, {})
+    assert 1 in steps_kept(tmp_path / "run")
+    for path in steps_kept(tmp_path / "run").values():
+        assert weights_in(path)
+        assert tinyscout.load(path).tokenizer is not None
 
 
 @pytest.mark.parametrize(("break_it", "says"), [
