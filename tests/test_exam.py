@@ -87,7 +87,7 @@ def test_right_is_what_a_greedy_reply_says(model):
     ends = [question._replace(answer="") for question in asked]         # then only the end of the turn is to be said
     assert exam.answered(model, ends) == sum(id == stop for id in said)
     captions = [ask(np.random.default_rng(n), "caption", held_out=True, size=32) for n in range(3)]
-    assert exam.answered(model, captions) == 0              # however many tokens of an answer are wrong, it is one answer
+    assert exam.answered(model, captions) == 0              # however many of its tokens are wrong, it is one answer
     marks = exam.questions(model, each=5, tasks=("colour", "same"))
     assert [mark.task for mark in marks] == ["colour", "same"]
     assert all(0 <= mark.right <= 5 == mark.asked and 0 < mark.chance <= 0.5 for mark in marks)

@@ -130,7 +130,7 @@ train(sys.argv[1], replace(RECIPE, steps=400), small(), CORPUS, save_every=1)"""
     assert ready(run, recipe, small(), CORPUS, None, reference)[2] == done
 
 
-@pytest.mark.parametrize("allowed", range(8))
+@pytest.mark.parametrize("allowed", range(24))
 def test_a_checkpoint_comes_whole_or_not_at_all(tmp_path, monkeypatch, allowed):
     """Stopped at any renaming while the second is written: what has the name of a checkpoint is one."""
     train(tmp_path / "run", replace(RECIPE, steps=1), small(), CORPUS)
