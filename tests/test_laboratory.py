@@ -189,7 +189,7 @@ def test_a_preset_survives_the_disk(name, tmp_path):
     make, recipe = PRESETS[name]
     config, tokenizer = make(), train([], 256 + SPECIAL)
     weights = tree_of(config, start(config, 0))
-    keep(tmp_path, recipe.steps, weights, config, tokenizer, {}, {})
+    keep(tmp_path, recipe.steps, weights, config, tokenizer, {})
     again, arrays, _, _ = resumed(tmp_path / f"step-{recipe.steps:06}")
     assert again.text == config.text
     for path, w in named(weights):

@@ -9,11 +9,10 @@ from PIL import Image
 
 from tinyscout.data import scenes as made
 from tinyscout.data.answers import ABOUT, Asked, about, plural
+from tinyscout.data.pairs import CHANGES, ORDINALS, changed, compare, more, same
 from tinyscout.data.scenes import COLOURS, MOST, PLACES, SHAPES, SIZES, Scene, draw, pick, scene, thing, things
 
 TURNS = 4               # questions in a conversation, at most
-CHANGES = ("colour", "shape", "size", "position")
-ORDINALS = ("first", "second")
 
 
 class Question(NamedTuple):
@@ -46,14 +45,14 @@ def message(question):
 def dialog(rng, task=None, turns=None, held_out=False, size=64, most=MOST):
     """A conversation about one or two pictures, as a list of messages.
 
-    task    of the first question; None for any, all equally likely
+    task    of the first question; None for any, those more often that take more practice
     turns   questions in all, or fewer where there is no more to ask; None for 1 to TURNS
     most    things on a picture: who begins to see begins with one
     No question comes twice.  Beside each picture stands its scene, which the model is not shown.
     Raises ValueError for a task that is not in TASKS.
     """
     turns = int(rng.integers(1, TURNS + 1)) if turns is None else turns
-    shown, asked = _stage(rng, pick(rng, TASKS) if task is None else task, held_out, most)
+    shown, asked = _stage(rng, pick(rng, PRACTICE) if task is None else task, held_out, most)
     rounds = [asked]
     for _ in range(4 * turns):          # tries, since some come twice or have no answer
         if len(rounds) == turns:
@@ -69,7 +68,9 @@ def dialog(rng, task=None, turns=None, held_out=False, size=64, most=MOST):
 
 
 def _follow_up(rng, shown):
-    """One more question about one of the pictures, or None."""
+    """One more question, about one of the pictures or about both: an Asked or None."""
+    if len(shown) == 2 and rng.random() < 0.5:
+        return compare(rng, shown)
     which = int(rng.integers(len(shown)))
     asked = about(rng, pick(rng, ABOUT[shown[which].kind]), shown[which])
     if asked is None or len(shown) == 1:
@@ -119,31 +120,22 @@ def _stage_count(rng, task, held_out, most):
 
 
 def _stage_same(rng, task, held_out, most):
-    """Two pictures that agree in something, or do not: yes or no."""
-    agree = rng.random() < 0.5
-    what = pick(rng, ("colour", "shape", "number"))
+    """Two pictures that agree in something, or do not, each as likely: whichever of their properties is asked for."""
+    what, agree = pick(rng, ("colour", "shape", "number")), (rng.random(2) < 0.5).tolist()
     if what == "number":
         n, other = _numbers(rng, most)
-        shown = [_of(held_out, lambda n=n: _on_ground(rng, *things(rng, n))) for n in (n, n if agree else other)]
-        wordings = ("Do both pictures show the same number of objects?", "Is the number of objects the same?",
-                    "Are there equally many objects in both pictures?")
+        shown = tuple(_of(held_out, lambda n=n: _on_ground(rng, *things(rng, n))) for n in (n, n if agree[0] else other))
     else:
-        value, other = made.shuffled(rng, SHAPES if what == "shape" else COLOURS, 2)
-        shown = [_of(held_out, lambda one=one: _on_ground(rng, thing(rng, _place(rng), **{what: one})))
-                 for one in (value, value if agree else other)]
-        wordings = (f"Do both objects have the same {what}?", f"Is the object of the same {what} in both pictures?",
-                    f"Are the two objects of the same {what}?")
-    return tuple(shown), Asked(what, pick(rng, wordings), "yes" if agree else "no", 1 / 2)
+        shapes, colours = (made.shuffled(rng, choices, 2) for choices in (SHAPES, COLOURS))
+        shown = tuple(_of(held_out, lambda k=k: _on_ground(rng, thing(
+            rng, _place(rng), shapes[k and not agree[0]], colours[k and not agree[1]]))) for k in (0, 1))
+    return shown, same(rng, what, shown)
 
 
 def _stage_more(rng, task, held_out, most):
     """Two pictures with different numbers of things: first or second."""
-    counts = _numbers(rng, most)
-    shown = tuple(_of(held_out, lambda n=n: _on_ground(rng, *things(rng, n))) for n in counts)
-    word, best = pick(rng, (("more", max), ("fewer", min)))
-    text = pick(rng, ("Which picture has {} objects?", "Which picture shows {} objects, the first or the second?",
-                      "In which picture are there {} objects?")).format(word)
-    return shown, Asked("more", text, ORDINALS[counts.index(best(counts))], 1 / 2)
+    shown = tuple(_of(held_out, lambda n=n: _on_ground(rng, *things(rng, n))) for n in _numbers(rng, most))
+    return shown, more(rng, shown)
 
 
 def _stage_changed(rng, task, held_out, most):
@@ -154,9 +146,7 @@ def _stage_changed(rng, task, held_out, most):
     choices = {"colour": COLOURS, "shape": SHAPES, "size": SIZES, "place": range(len(PLACES))}[field]
     after = before._replace(**{field: pick(rng, [one for one in choices if one != getattr(before, field)])})
     shown = _on_ground(rng, before)
-    text = pick(rng, ("What changed?", "What is different in the second picture?",
-                      "What has changed from the first picture to the second?"))
-    return (shown, shown._replace(things=(after,))), Asked("changed", text, change, 1 / len(CHANGES))
+    return (shown, shown._replace(things=(after,))), changed(rng, change)
 
 
 def _on_ground(rng, *placed):
@@ -183,3 +173,4 @@ PAIRS = ("relation", "same", "more")                # there is no such question 
 STAGES = {"count": _stage_count, "same": _stage_same, "more": _stage_more, "changed": _stage_changed}
 TASKS = ("shape", "colour", "count", "position", "relation", "same", "more", "changed", "number", "chart", "word",
          "caption")
+PRACTICE = TASKS + ("same", "more", "changed") * 2 + ("count", "position", "relation", "chart")     # of a training

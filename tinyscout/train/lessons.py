@@ -10,7 +10,8 @@ import numpy as np
 from tinyscout.chat import BEGIN, encode_chat
 from tinyscout.data.needles import encode_lines, plant
 from tinyscout.data.questions import TURNS, dialog
-from tinyscout.data.spots import spots
+from tinyscout.data.scenes import pick
+from tinyscout.data.spots import said
 from tinyscout.learn import Batch
 from tinyscout.tokenizer import train
 
@@ -81,19 +82,20 @@ class School:
             said = replies(ids, self.tokenizer)
             targets[row, :len(ids) - 1] = np.where(said[1:], ids[1:], IGNORED)
         tiles = np.concatenate([image for chat in chats for image in chat.images])
-        return Batch(tokens, targets, tiles, self.names(tokens, spoken) if self.recipe.spots else None)
+        return Batch(tokens, targets, tiles, self.names(rng, tokens, spoken) if self.recipe.spots else None)
 
-    def names(self, tokens, spoken):
-        """At each picture token the name of what stands there, its first token: answers as a Batch has them.
+    def names(self, rng, tokens, spoken):
+        """At each picture token a name of what stands there, at each picture's end how many do: a Batch's answers.
 
         tokens (B, T) of conversations whose pictures have one tile each, spoken their messages
+        A token of a name at random stands for it: all the names of a thing are likely, one after another.
         """
-        v = self.config.vision
+        v, encode = self.config.vision, self.tokenizer.encode
         scenes = [part["scene"] for messages in spoken for part in messages[0]["content"] if part["type"] == "image"]
-        names = [name for scene in scenes for name in spots(scene, v.grid // v.shuffle)]
+        names = [name for scene in scenes for name in said(rng, scene, v.grid // v.shuffle)]
         answers = np.full(tokens.shape, IGNORED)
-        ids = [self.tokenizer.encode(name)[0] if name else IGNORED for name in names]
-        answers[tokens == self.config.patch_id] = ids
+        answers[(tokens == self.config.patch_id) | (tokens == self.config.image_end_id)] = [
+            pick(rng, encode(name)) if name else IGNORED for name in names]
         return answers
 
     def exam(self):

@@ -24,7 +24,7 @@ class Recipe:
     needle_part: float = 1.0                # of the rows that have any
     dialogs: int = 0                        # conversations about pictures
     things: Ladder = ((1.0, 5),)            # on a picture, at most
-    spots: bool = True                      # does each picture token also learn to name what stands there?
+    spots: bool = True                      # do picture tokens also learn to name what stands there, and how many?
     dialog_length: int = 128                # tokens of the longest
     parts: int = 1                          # a step's rows go in so many batches, whose gradients are averaged
     # what it does with it
@@ -126,7 +126,7 @@ PRESETS: dict[str, tuple[Callable[[], ScoutConfig], Recipe]] = {
     "laboratory-rope-global": (partial(variant, (LOCAL,) * 3 + (GLOBAL,)), LABORATORY),
     "laboratory-qk-nope": (partial(variant, qk_norm_nope=True), LABORATORY),
     "scout-mini": (scout_mini, Recipe(
-        steps=2400, text=4096, lengths=((0.5, 256), (1.0, 512)),
-        needles=((0.2, 1), (0.4, 2), (1.0, 4)), needle_part=0.25, dialogs=64, dialog_length=256)),
+        steps=7000, text=2048, lengths=((0.5, 256), (1.0, 512)),
+        needles=((0.2, 1), (0.4, 2), (1.0, 4)), needle_part=0.25, dialogs=48, dialog_length=256)),
     "finetune": (scout_mini, Recipe(steps=200, lengths=((1.0, 256),), optimizer="adamw", rate=3e-4, warmup=20)),
 }
