@@ -9,8 +9,9 @@ from tinyscout import tokenizer
 from tinyscout.chat import encode_chat
 from tinyscout.config import mini
 from tinyscout.data import corpus, needles, questions, scenes
+from tinyscout.data.pairs import CHANGES
 from tinyscout.data.scenes import COLOURS, GROUNDS, KINDS, LEVELS, PLACES, SHAPES, SIZES, Scene, Thing, draw
-from tinyscout.data.spots import spots
+from tinyscout.data.spots import said, spots
 from tinyscout.image import count_tokens
 
 HELD_OUT_NAMES = [46, 87]
@@ -274,7 +275,7 @@ def test_every_answer_follows_from_the_scene(task, held_out):
 
 
 UNIFORM = {"shape": SHAPES, "colour": COLOURS, "position": PLACES, "count": "12345", "same": ("yes", "no"),
-           "more": ("first", "second"), "changed": questions.CHANGES}
+           "more": ("first", "second"), "changed": CHANGES}
 
 
 @pytest.mark.parametrize("task", questions.TASKS)
@@ -344,22 +345,37 @@ def test_a_conversation_is_as_long_and_as_new_as_asked(monkeypatch):
         shown.clear()
 
 
-def test_follow_ups_are_answered_from_their_picture(monkeypatch):
-    """A question about one of two pictures is answered from that one."""
-    rng, found = generator(8), 0
+def test_follow_ups_are_answered_from_their_pictures(monkeypatch):
+    """A question about one of two pictures is answered from that one, and one about both from both."""
+    rng, found = generator(8), Counter()
     monkeypatch.setattr(questions, "draw", lambda scene, size: scene)
-    for _ in range(200):
-        messages = questions.dialog(rng, PAIRS[found % 3], 4)
+    for n in range(300):
+        messages = questions.dialog(rng, PAIRS[n % 3], 4)
         shown = [part["image"] for part in messages[0]["content"][:-1]]
         for question, answer in zip(messages[2::2], messages[3::2], strict=True):
-            which, text = re.fullmatch(r"In the (first|second) picture, (.*)", question["content"]).groups()
-            scene = shown[which == "second"]
-            task = ("colour" if "colour" in text else "shape" if "shape" in text else
-                    "count" if "how many" in text or "count" in text else None)
+            text, seen = question["content"], shown
+            if about := re.fullmatch(r"In the (first|second) picture, (.)(.*)", text):
+                text, seen = about[2].upper() + about[3], [shown[about[1] == "second"]]
+                task = ("colour" if "colour" in text else "shape" if "shape" in text else
+                        "count" if "How many" in text or "Count" in text else None)
+            else:
+                task = "same" if "same" in text else "more"
             if task:
-                assert answer["content"] == solve(task, text[0].upper() + text[1:], [scene])
-                found += 1
-    assert found > 100
+                assert answer["content"] == solve(task, text, seen)
+                found[task] += 1
+    assert set(found) == {"colour", "shape", "count", "same", "more"}
+    assert min(found.values()) > 9
+
+
+def test_what_two_pictures_share_says_nothing_about_what_else_they_share():
+    """Colour and shape agree half of the time each, whichever is asked for."""
+    rng, shown = generator(11), Counter()
+    while sum(shown.values()) < 400:
+        one, other = questions.ask(rng, "same", size=8).scenes
+        if len(one.things) == len(other.things) == 1:
+            one, other = one.things[0], other.things[0]
+            shown[one.colour == other.colour, one.shape == other.shape] += 1
+    assert all(60 < shown[both] < 140 for both in [(True, True), (True, False), (False, True), (False, False)])
 
 
 def test_a_seed_gives_the_same_conversations():
@@ -515,13 +531,29 @@ def test_spots_name_what_is_drawn_there():
 
 
 def test_spots_of_known_scenes():
-    one = scenes.Scene("things", "white", (scenes.Thing("star", "red", "large", 0),))
-    assert spots(one, 3) == ["star"] + [""] * 8
+    star = scenes.Thing("star", "red", "large", 0)
+    one = scenes.Scene("things", "white", (star, star._replace(place=8)))
+    names = ("star", "red", "large")
+    assert spots(one, 3) == [(*names, "top left"), *[()] * 7, (*names, "bottom right")]
     chart = scenes.Scene("chart", "black", bars=(("red", 6), ("blue", 1)))
-    assert spots(chart, 4)[:4] == ["", "red", "", ""]
+    assert spots(chart, 4)[:4] == [(), ("red", "6"), (), ()]
     word = scenes.Scene("word", "grey", text="BAD", colour="pink")
-    assert spots(word, 3)[3:6] == ["B", "A", "D"]
-    assert {name for name in spots(scenes.Scene("number", "grey", text="7", colour="pink"), 4) if name} == {"7"}
+    assert spots(word, 3)[3:6] == [("B", "pink"), ("A", "pink"), ("D", "pink")]
+    seven = scenes.Scene("number", "grey", text="7", colour="pink")
+    assert {names for names in spots(seven, 4) if names} == {("7", "pink")}
+
+
+def test_each_name_is_said_in_its_turn_and_the_number_behind_them():
+    rng, star = generator(6), scenes.Thing("star", "red", "large", 0)
+    scene = scenes.Scene("things", "white", (star, star._replace(place=8)))
+    heard = [said(rng, scene, 3) for _ in range(400)]
+    assert {tuple(names[1:8]) for names in heard} == {("",) * 7}
+    assert {names[9] for names in heard} == {"2"}
+    often = Counter(names[0] for names in heard)
+    assert set(often) == {"star", "red", "large", "top left"}
+    assert all(60 < n < 140 for n in often.values())
+    assert said(rng, scenes.Scene("word", "grey", text="BAD", colour="pink"), 3)[-1] == ""
+    assert said(rng, scenes.Scene("chart", "black", bars=(("red", 6), ("blue", 1), ("pink", 2))), 3)[-1] == "3"
 
 
 def test_a_picture_in_a_dialog_has_its_scene_beside_it():

@@ -13,6 +13,7 @@ from tinyscout.data.pairs import CHANGES, ORDINALS, changed, compare, more, same
 from tinyscout.data.scenes import COLOURS, MOST, PLACES, SHAPES, SIZES, Scene, draw, pick, scene, thing, things
 
 TURNS = 4               # questions in a conversation, at most
+TRIES = 1000            # of a red circle there are 54 gists, and sometimes none is held out
 
 
 class Question(NamedTuple):
@@ -124,12 +125,13 @@ def _stage_same(rng, task, held_out, most):
     what, agree = pick(rng, ("colour", "shape", "number")), (rng.random(2) < 0.5).tolist()
     if what == "number":
         n, other = _numbers(rng, most)
-        shown = tuple(_of(held_out, lambda n=n: _on_ground(rng, *things(rng, n))) for n in (n, n if agree[0] else other))
+        counts = n, n if agree[0] else other
+        shown = tuple(_of(held_out, lambda n=n: _on_ground(rng, *things(rng, n))) for n in counts)
     else:
         shapes, colours = (made.shuffled(rng, choices, 2) for choices in (SHAPES, COLOURS))
         shown = tuple(_of(held_out, lambda k=k: _on_ground(rng, thing(
             rng, _place(rng), shapes[k and not agree[0]], colours[k and not agree[1]]))) for k in (0, 1))
-    return shown, same(rng, what, shown)
+    return shown, same(rng, what, shown) if all(shown) else None
 
 
 def _stage_more(rng, task, held_out, most):
@@ -154,10 +156,9 @@ def _on_ground(rng, *placed):
 
 
 def _of(held_out, scene_at_random):
-    """A scene of the right part: of two pictures, each is drawn again for itself."""
-    while made.held_out(shown := scene_at_random()) != held_out:
-        pass
-    return shown
+    """A scene of the right part, or None where all seem to be of the other: of two, each is drawn again for itself."""
+    drawn = (scene_at_random() for _ in range(TRIES))
+    return next((shown for shown in drawn if made.held_out(shown) == held_out), None)
 
 
 def _place(rng):

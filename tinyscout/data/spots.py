@@ -41,15 +41,15 @@ def spots(scene, grid):
     stands, found = boxes(scene), []
     for square in range(grid * grid):
         top, left = (place / grid for place in divmod(square, grid))
-        covered = [(_common(left, left + 1 / grid, box[0], box[2]) * _common(top, top + 1 / grid, box[1], box[3]), names)
-                   for names, box in stands]
+        covered = [(_common(left, left + 1 / grid, x, right) * _common(top, top + 1 / grid, y, bottom), names)
+                   for names, (x, y, right, bottom) in stands]
         most, names = max(covered, default=(0.0, ()))
         found.append(names if most * grid * grid >= LEAST else ())
     return found
 
 
 def said(rng, scene, grid):
-    """What the picture's tokens learn to say: one of the names of each square, and behind them how many things there are.
+    """What a picture's tokens learn to say: one of the names of each square, and behind them how many things there are.
 
     scene Scene, grid int squares on a side  ->  list of grid * grid + 1 str, "" where there is nothing to say
     """
