@@ -6,6 +6,7 @@ shortest way from a shape to its name; once that is known, answers are soon foun
 from tinyscout.data.scenes import PLACES, boxes_of_bars, circle_around, font_for, pick
 
 LEAST = 0.15            # of a square that a thing must cover to give it its names
+FIRST = 0.75            # how often the first of them is said
 
 
 def boxes(scene):
@@ -49,12 +50,14 @@ def spots(scene, grid):
 
 
 def said(rng, scene, grid):
-    """What a picture's tokens learn to say: one of the names of each square, and behind them how many things there are.
+    """What a picture's tokens learn to say: a name of what is on each square, and at last how many things there are.
 
     scene Scene, grid int squares on a side  ->  list of grid * grid + 1 str, "" where there is nothing to say
+    Mostly it is the first name, shape or letter, which is the hardest to see; one of the others is said now and then.
     """
-    names = [pick(rng, names) if names else "" for names in spots(scene, grid)]
-    return [*names, str(len(scene.things or scene.bars) or "")]
+    heard = [(names[0] if rng.random() < FIRST else pick(rng, names[1:])) if names else ""
+             for names in spots(scene, grid)]
+    return [*heard, str(len(scene.things or scene.bars) or "")]
 
 
 def _common(a, b, c, d):

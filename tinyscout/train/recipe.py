@@ -126,7 +126,7 @@ PRESETS: dict[str, tuple[Callable[[], ScoutConfig], Recipe]] = {
     "laboratory-rope-global": (partial(variant, (LOCAL,) * 3 + (GLOBAL,)), LABORATORY),
     "laboratory-qk-nope": (partial(variant, qk_norm_nope=True), LABORATORY),
     "scout-mini": (scout_mini, Recipe(
-        steps=7000, text=2048, lengths=((0.5, 256), (1.0, 512)),
+        steps=6500, text=2048, lengths=((0.5, 256), (1.0, 512)),
         needles=((0.2, 1), (0.4, 2), (1.0, 4)), needle_part=0.25, dialogs=48, dialog_length=256)),
     "finetune": (scout_mini, Recipe(steps=200, lengths=((1.0, 256),), optimizer="adamw", rate=3e-4, warmup=20)),
 }
