@@ -22,7 +22,7 @@ from tinyscout.train.recipe import PRESETS  # noqa: E402
 EIGHT = "--facts 8 --queries 8"         # at every length: keys that resemble each other are a difficulty of their own
 MANY = f"--haystacks 32 {EIGHT}"
 JOBS = {                # what: the command, and the presets it is for; all where there are none
-    "needles": (f"needle --contexts 512,1k,2k,8k,20k {MANY}", ()),
+    "needles": (f"needle --contexts 512,1k,2k,4k,8k,20k {MANY}", ()),
     "flat": (f"needle --contexts 512,2k,20k,51200 --no-temperature {MANY}", ("laboratory", "laboratory-qk-nope")),
     "hundred": (f"needle --contexts 51200 {MANY}", ("laboratory", "laboratory-qk-nope")),
     "million": (f"needle --contexts 1M --haystacks 16 {EIGHT}", ("laboratory",)),
