@@ -23,7 +23,7 @@ from tinyscout.model import Model
 from tinyscout.train import PRESETS, Recipe, train
 from tinyscout.train.adapters import adapters, gradients_of, merged
 from tinyscout.train.keep import flat, keep, steps_kept, tree_of
-from tinyscout.train.lessons import School, learned_tokenizer, replies
+from tinyscout.train.lessons import learned_tokenizer
 from tinyscout.train.optimizer import rate_at, stepped, summed
 from tinyscout.train.recipe import SPECIAL, as_json, from_json, with_ids
 from tinyscout.weights import init, named, tree_map
@@ -274,33 +274,6 @@ def test_the_tree_and_back():
         again = tree_of(config, flat(weights, config))
         assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(named(weights), named(again), strict=True))
         assert all(w.flags.c_contiguous for w in flat(weights, config).values())
-
-
-def test_lessons_depend_on_the_step_alone():
-    config = small(vision=True)
-    recipe = replace(RECIPE, dialogs=2, dialog_length=600)
-    school = School(learned_tokenizer(config, CORPUS, recipe), config, recipe, CORPUS)
-    first, again, other = (school.lessons(step) for step in (3, 3, 4))
-    for kind, [batch] in first.items():
-        np.testing.assert_array_equal(batch.tokens, again[kind][0].tokens)
-        assert not np.array_equal(batch.tokens.ravel()[:50], other[kind][0].tokens.ravel()[:50]) or kind == "pictures"
-    [text], [pictures] = first["text"], first["pictures"]
-    learned = text.targets >= 0
-    np.testing.assert_array_equal(text.targets[:, :-1][learned[:, :-1]], text.tokens[:, 1:][learned[:, :-1]])
-    said = pictures.targets >= 0
-    np.testing.assert_array_equal(pictures.targets[:, :-1][said[:, :-1]], pictures.tokens[:, 1:][said[:, :-1]])
-    assert not (learned & (text.answers >= 0)).any()
-
-
-def test_only_replies_are_learned():
-    tokenizer = learned_tokenizer(small(), CORPUS, RECIPE)
-    parts = [("<|begin_of_text|><|header_start|>user<|header_end|>\n\nassistant?<|eot|>", False),
-             ("<|header_start|>assistant<|header_end|>\n\n", False), ("yes.<|eot|>", True),
-             ("<|header_start|>user<|header_end|>\n\nno<|eot|><|header_start|>assistant<|header_end|>\n\n", False),
-             ("<|eot|>", True), ("<|finetune_right_pad|>", False)]
-    ids = [tokenizer.encode(text, special=True) for text, _ in parts]
-    expected = np.concatenate([np.full(len(part), said) for part, (_, said) in zip(ids, parts, strict=True)])
-    np.testing.assert_array_equal(replies(np.concatenate(ids), tokenizer), expected)
 
 
 def test_a_recipe_and_back():

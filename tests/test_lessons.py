@@ -1,0 +1,76 @@
+"""What a training reads: text with needles, conversations, and the names that picture tokens learn to say."""
+from dataclasses import replace
+
+import numpy as np
+
+from tinyscout.config import ScoutConfig, TextConfig, VisionConfig, plan
+from tinyscout.data.corpus import Corpus
+from tinyscout.data.questions import dialog
+from tinyscout.data.spots import spots
+from tinyscout.train import Recipe
+from tinyscout.train.lessons import IGNORED, School, learned_tokenizer, replies
+from tinyscout.train.recipe import SPECIAL, with_ids
+
+LINES = "def f(x):\n    return x + 1\n\n\nclass Twice:\n    def __call__(self, x):\n        return 2 * x\n\n\n" * 40
+CORPUS = Corpus([("a.py", LINES)], [("b.py", LINES[:2000])])
+RECIPE = Recipe(steps=6, text=192, lengths=((0.5, 64), (1.0, 96)), needles=((1.0, 2),), warmup=2)
+
+
+def small(vision):
+    text = TextConfig(dim=32, n_heads=2, n_kv_heads=1, head_dim=16, n_experts=4, hidden_dim=24, dense_dim=40,
+                      layers=plan(4), rope_scaling=None, chunk=32)
+    eye = VisionConfig(dim=16, n_heads=2, n_layers=1, hidden_dim=64, adapter_dim=16, tile_size=64, patch_size=8)
+    return with_ids(ScoutConfig(text, eye if vision else None), 256 + SPECIAL)
+
+
+def taught(dialogs):
+    """A school for a model that sees four by four squares, and its config."""
+    config, recipe = small(vision=True), replace(RECIPE, dialogs=dialogs, dialog_length=600)
+    return School(learned_tokenizer(config, CORPUS, recipe), config, recipe, CORPUS), config
+
+
+def test_lessons_depend_on_the_step_alone():
+    school, _ = taught(2)
+    first, again, other = (school.lessons(step) for step in (3, 3, 4))
+    for kind, [batch] in first.items():
+        np.testing.assert_array_equal(batch.tokens, again[kind][0].tokens)
+        assert not np.array_equal(batch.tokens.ravel()[:50], other[kind][0].tokens.ravel()[:50]) or kind == "pictures"
+    [text], [pictures] = first["text"], first["pictures"]
+    learned = text.targets >= 0
+    np.testing.assert_array_equal(text.targets[:, :-1][learned[:, :-1]], text.tokens[:, 1:][learned[:, :-1]])
+    said = pictures.targets >= 0
+    np.testing.assert_array_equal(pictures.targets[:, :-1][said[:, :-1]], pictures.tokens[:, 1:][said[:, :-1]])
+    assert not (learned & (text.answers >= 0)).any()
+
+
+def test_only_replies_are_learned():
+    tokenizer = learned_tokenizer(small(vision=False), CORPUS, RECIPE)
+    parts = [("<|begin_of_text|><|header_start|>user<|header_end|>\n\nassistant?<|eot|>", False),
+             ("<|header_start|>assistant<|header_end|>\n\n", False), ("yes.<|eot|>", True),
+             ("<|header_start|>user<|header_end|>\n\nno<|eot|><|header_start|>assistant<|header_end|>\n\n", False),
+             ("<|eot|>", True), ("<|finetune_right_pad|>", False)]
+    ids = [tokenizer.encode(text, special=True) for text, _ in parts]
+    expected = np.concatenate([np.full(len(part), said) for part, (_, said) in zip(ids, parts, strict=True)])
+    np.testing.assert_array_equal(replies(np.concatenate(ids), tokenizer), expected)
+
+
+def test_picture_tokens_learn_names_and_the_last_how_many():
+    """Of what stands at their own place, and nothing where nothing does or no picture is."""
+    school, config = taught(1)
+    rng, heard = np.random.default_rng(1), set()
+    for _ in range(40):
+        messages = dialog(rng, turns=1)
+        scenes = [part["scene"] for part in messages[0]["content"] if part["type"] == "image"]
+        picture = [1, *[config.patch_id] * 16, config.image_end_id, 2]
+        tokens = np.array([picture * len(scenes)])
+        answers = school.names(rng, tokens, [messages])
+        for scene, ids in zip(scenes, answers.reshape(len(scenes), 19), strict=True):
+            assert ids[0] == ids[18] == IGNORED
+            for names, id in zip(spots(scene, 4), ids[1:17], strict=True):
+                assert (id == IGNORED) == (not names)
+                places = [n for n, name in enumerate(names) if id in school.tokenizer.encode(name)]
+                assert places or not names
+                heard |= {(scene.kind, n) for n in places}
+            many = len(scene.things or scene.bars)
+            assert school.tokenizer.encode(str(many)) == [ids[17]] if many else ids[17] == IGNORED
+    assert heard >= {("things", 0), ("things", 1), ("things", 3), ("chart", 0), ("chart", 1), ("word", 0)}
