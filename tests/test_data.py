@@ -316,7 +316,7 @@ class Bytes:
 
 
 def test_conversations():
-    rng, config, lengths, openings = generator(7), mini(), Counter(), set()
+    rng, config, lengths, openings, pairs = generator(7), mini(), Counter(), set(), 0
     for _ in range(300):
         messages = questions.dialog(rng, size=56)
         assert [message["role"] for message in messages] == ["user", "assistant"] * (len(messages) // 2)
@@ -330,7 +330,9 @@ def test_conversations():
         assert len(pictures) == 2 or not any("picture, " in text for text in asked)
         assert prompt.tokens.count(config.patch_id) == len(pictures) * config.vision.tokens_per_tile
         assert count_tokens(1, 1, config.vision) == config.vision.tokens_per_tile + 3
+        pairs += len(pictures) == 2
     assert set(lengths) == {1, 2, 3, 4}
+    assert 100 < pairs < 150         # of two pictures are three tasks of twelve, but they take practice
     assert len(openings) > 100
 
 
@@ -360,6 +362,7 @@ def test_follow_ups_are_answered_from_their_pictures(monkeypatch):
                         "count" if "How many" in text or "Count" in text else None)
             else:
                 task = "same" if "same" in text else "more"
+                assert task == "more" or [len(scene.things) for scene in seen] == [1, 1]
             if task:
                 assert answer["content"] == solve(task, text, seen)
                 found[task] += 1
