@@ -32,6 +32,7 @@ JOBS = {                # what: the command, and the presets it is for; all wher
     "cut": (f"needle --contexts 512,20k --straddle any {MANY}", ("laboratory",)),
     "leak": (f"needle --contexts 512,20k --leak {MANY}", ("laboratory",)),
     "dense": ("needle --contexts 512,2k,8k,20k --density 64 --haystacks 32", ("laboratory",)),
+    "clock": (f"needle --contexts 512,8k,51200,1M,10M --haystacks 1 {EIGHT}", ("laboratory",)),    # all cores, alone
     "nll": ("nll --context 20k --texts 16", ()),
     "nll-flat": ("nll --context 20k --texts 16 --no-temperature", ("laboratory",)),
 }

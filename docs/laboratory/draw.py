@@ -1,0 +1,69 @@
+"""Draw what measure.py found: facts against the length of the text, and code against the position in it.
+
+    python docs/laboratory/draw.py          writes laboratory.png beside this file, for docs/long_context.md
+"""
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from tinyscout.cli.needle import wilson
+
+HERE = Path(__file__).resolve().parent
+WAYS = {        # a preset and what was measured of it: its name, colour and line
+    ("laboratory", "needles hundred million far", "nll"): ("iRoPE", "#b06a00", "-"),
+    ("laboratory", "flat million-flat far-flat", "nll-flat"): ("without temperature", "#b06a00", ":"),
+    ("laboratory-rope", "needles", "nll"): ("RoPE everywhere", "#7a2e8e", "-"),
+    ("laboratory-nope-unchunked", "needles", "nll"): ("RoPE unchunked, NoPE last", "#2f6f4f", "-"),
+    ("laboratory-rope-global", "needles", "nll"): ("chunks, then global RoPE", "#2b5d9b", "-"),
+    ("laboratory-qk-nope", "needles hundred", "nll"): ("keys normed in NoPE too", "0.45", "--"),
+}
+
+
+def rows(preset, whats):
+    """All rows of a preset's reports, of every seed."""
+    files = [file for what in whats.split() for name in (preset, f"{preset}-seed-*")
+             for file in sorted(HERE.glob(f"{name}.{what}.json"))]
+    return [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))["rows"]]
+
+
+def found(axis, preset, whats, name, colour, style):
+    """Shares of all seeds' questions at each length, with their intervals."""
+    counts = defaultdict(lambda: [0, 0])
+    for row in rows(preset, whats):
+        counts[row["context"]][0] += row["right"]
+        counts[row["context"]][1] += row["asked"]
+    lengths = sorted(counts)
+    shares = np.array([counts[length][0] / counts[length][1] for length in lengths])
+    ends = np.array([wilson(*counts[length]) for length in lengths]).reshape(-1, 2).T
+    axis.errorbar(lengths, shares, np.maximum(np.abs(ends - shares), 0), color=colour, linestyle=style, marker="o",
+                  markersize=3, capsize=2, linewidth=1.2, label=name)
+
+
+def worse(axis, preset, what, name, colour, style):
+    """Nats a byte beyond those of a fresh window, the mean of all seeds."""
+    parts = defaultdict(list)
+    for row in rows(preset, what):
+        parts[row["from"], row["to"]].append(row["difference"])
+    middles = [(low + high) / 2 for low, high in sorted(parts)]
+    axis.plot(middles, [np.mean(parts[ends]) for ends in sorted(parts)], style, color=colour, marker="o", markersize=3,
+              linewidth=1.2, label=name)
+
+
+def draw():
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for (preset, needles, nll), line in WAYS.items():
+        found(left, preset, needles, *line)
+        worse(right, preset, nll, *line)
+    left.set(xscale="log", ylim=(-0.03, 1.03), xlabel="tokens of text", ylabel="facts found")
+    right.set(xscale="log", xlabel="position in the text", ylabel="nats a byte worse than a fresh window")
+    left.axvline(512, color="0.7", linewidth=0.8)
+    right.axvline(512, color="0.7", linewidth=0.8)
+    right.legend(fontsize=7, loc="upper left")
+    figure.savefig(HERE / "laboratory.png", dpi=110)
+
+
+if __name__ == "__main__":
+    draw()
