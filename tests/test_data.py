@@ -11,7 +11,7 @@ from tinyscout.config import mini
 from tinyscout.data import corpus, needles, questions, scenes
 from tinyscout.data.pairs import CHANGES
 from tinyscout.data.scenes import COLOURS, GROUNDS, KINDS, LEVELS, PLACES, SHAPES, SIZES, Scene, Thing, draw
-from tinyscout.data.spots import said, spots
+from tinyscout.data.spots import said, shared, spots
 from tinyscout.image import count_tokens
 
 HELD_OUT_NAMES = [46, 87]
@@ -336,6 +336,20 @@ def test_conversations():
     assert len(openings) > 100
 
 
+def test_later_the_hard_tasks_come_more_often_and_captions_first_only():
+    rng, captions, counts = generator(12), Counter(), Counter()
+    for stage in (0, 1):
+        for _ in range(200):
+            messages = questions.dialog(rng, size=8, stage=stage)
+            asked = [message["content"] for message in messages[::2]]
+            captions[stage] += sum(bool(re.search("[Dd]escribe|[Ww]hat is in|[Ww]hat do you see", text))
+                                   for text in asked[1:])
+            counts[stage] += bool(re.search("How many (?!bars)|Count the (?!bars)", asked[0][-1]["text"]))
+    assert captions[0] > 20
+    assert captions[1] == 0
+    assert counts[1] > counts[0] > 0
+
+
 def test_a_conversation_is_as_long_and_as_new_as_asked(monkeypatch):
     shown = []
     monkeypatch.setattr(questions, "draw", lambda scene, size: shown.append(scene) or draw(scene, size))
@@ -546,17 +560,39 @@ def test_spots_of_known_scenes():
     assert {names for names in spots(seven, 4) if names} == {("7", "pink")}
 
 
-def test_the_first_name_is_said_mostly_and_the_number_behind_all():
+@pytest.mark.parametrize("stage", [0, 1])
+def test_the_first_name_is_said_mostly_and_the_number_behind_all(stage):
     rng, star = generator(6), scenes.Thing("star", "red", "large", 0)
-    scene = scenes.Scene("things", "white", (star, star._replace(place=8)))
-    heard = [said(rng, scene, 3) for _ in range(400)]
+    scene = scenes.Scene("things", "white", (star, star._replace(place=8, colour="blue")))
+    heard = [said(rng, [scene], 3, stage) for _ in range(400)]
     assert {tuple(names[1:8]) for names in heard} == {("",) * 7}
     assert {names[9] for names in heard} == {"2"}
     often = Counter(names[0] for names in heard)
-    assert set(often) == {"star", "red", "large", "top left"}
-    assert all(260 < n < 340 if name == "star" else 15 < n < 55 for name, n in often.items())
-    assert said(rng, scenes.Scene("word", "grey", text="BAD", colour="pink"), 3)[-1] == ""
-    assert said(rng, scenes.Scene("chart", "black", bars=(("red", 6), ("blue", 1), ("pink", 2))), 3)[-1] == "3"
+    assert set(often) == {"star", "red", "large", "top left", *(("1", "2") if stage else ())}
+    first = often.pop("star")
+    assert 200 < first < 280 if stage else 260 < first < 340
+    assert all(15 < n < 55 for n in often.values())
+    assert said(rng, [scenes.Scene("word", "grey", text="BAD", colour="pink")], 3, stage)[-1] == ""
+    chart = scenes.Scene("chart", "black", bars=(("red", 6), ("blue", 1), ("pink", 2)))
+    assert said(rng, [chart], 3, stage)[-1] == "3"
+
+
+def test_a_second_picture_is_also_asked_what_both_share():
+    star = scenes.Thing("star", "red", "large", 0)
+    one, other, two = (scenes.Scene("things", "white", things) for things in (
+        (star,), (star._replace(place=3, size="small"),), (star, star._replace(place=8))))
+    assert shared(one, other) == ["shape", "colour"]
+    assert shared(one, one) == ["shape", "colour", "size", "position"]
+    assert shared(one, two) == []
+    assert shared(two, two) == ["number"]
+    rng = generator(7)
+    heard = [said(rng, [one, other], 3, 1) for _ in range(400)]
+    assert {names[9] for names in heard} == {"1"}
+    often = Counter(names[19] for names in heard)
+    assert set(often) == {"1", "shape", "colour"}
+    assert 160 < often["1"] < 240
+    assert {names[19] for names in (said(rng, [one, other], 3) for _ in range(50))} == {"1"}
+    assert {names[19] for names in (said(rng, [one, two], 3, 1) for _ in range(50))} == {"2"}
 
 
 def test_a_picture_in_a_dialog_has_its_scene_beside_it():

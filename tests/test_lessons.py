@@ -2,11 +2,12 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from tinyscout.config import ScoutConfig, TextConfig, VisionConfig, plan
 from tinyscout.data.corpus import Corpus
 from tinyscout.data.questions import dialog
-from tinyscout.data.spots import spots
+from tinyscout.data.spots import shared, spots
 from tinyscout.train import Recipe
 from tinyscout.train.lessons import IGNORED, School, learned_tokenizer, replies
 from tinyscout.train.recipe import SPECIAL, with_ids
@@ -54,7 +55,8 @@ def test_only_replies_are_learned():
     np.testing.assert_array_equal(replies(np.concatenate(ids), tokenizer), expected)
 
 
-def test_picture_tokens_learn_names_and_the_last_how_many():
+@pytest.mark.parametrize("stage", [0, 1])
+def test_picture_tokens_learn_names_and_the_last_how_many(stage):
     """Of what stands at their own place, and nothing where nothing does or no picture is."""
     school, config = taught(1)
     rng, heard = np.random.default_rng(1), set()
@@ -63,15 +65,26 @@ def test_picture_tokens_learn_names_and_the_last_how_many():
         scenes = [part["scene"] for part in messages[0]["content"] if part["type"] == "image"]
         picture = [1, *[config.patch_id] * 16, config.image_end_id, 2]
         tokens = np.array([picture * len(scenes)])
-        answers = school.names(rng, tokens, [messages])
+        answers = school.names(rng, tokens, [messages], stage)
         for scene, ids in zip(scenes, answers.reshape(len(scenes), 19), strict=True):
             assert ids[0] == ids[18] == IGNORED
-            for names, id in zip(spots(scene, 4), ids[1:17], strict=True):
+            for names, id in zip(spots(scene, 4, stage), ids[1:17], strict=True):
                 assert (id == IGNORED) == (not names)
                 places = [n for n, name in enumerate(names) if id in school.tokenizer.encode(name)]
                 assert places or not names
                 heard |= {(scene.kind, n) for n in places}
                 heard |= {"later" for n in places if id not in (school.tokenizer.encode(name)[0] for name in names)}
-            many = len(scene.things or scene.bars)
-            assert school.tokenizer.encode(str(many)) == [ids[17]] if many else ids[17] == IGNORED
+            many, common = len(scene.things or scene.bars), shared(*scenes) if stage and len(scenes) == 2 else []
+            told = [id for name in [*common, str(many)] for id in school.tokenizer.encode(name)]
+            assert ids[17] in told if many else ids[17] == IGNORED
     assert heard >= {("things", 0), ("things", 1), ("things", 3), ("chart", 0), ("chart", 1), ("word", 0), "later"}
+
+
+def test_a_stage_begins_where_the_recipe_says():
+    """And until there everything is as if it had only one."""
+    config, recipe = small(vision=True), replace(RECIPE, text=0, dialogs=3, dialog_length=600)
+    staged = replace(recipe, stages=((0.5, 0), (1.0, 1)))
+    plain, later = (School(learned_tokenizer(config, None, r), config, r) for r in (recipe, staged))
+    for step in range(1, 7):
+        [one], [other] = plain.lessons(step)["pictures"], later.lessons(step)["pictures"]
+        assert np.array_equal(one.tokens, other.tokens) == np.array_equal(one.answers, other.answers) == (step <= 3)

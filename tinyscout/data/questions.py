@@ -43,22 +43,24 @@ def message(question):
     return {"role": "user", "content": [*pictures, {"type": "text", "text": question.text}]}
 
 
-def dialog(rng, task=None, turns=None, held_out=False, size=64, most=MOST):
+def dialog(rng, task=None, turns=None, held_out=False, size=64, most=MOST, stage=0):
     """A conversation about one or two pictures, as a list of messages.
 
     task    of the first question; None for any, those more often that take more practice
     turns   questions in all, or fewer where there is no more to ask; None for 1 to TURNS
     most    things on a picture: who begins to see begins with one
+    stage   of learning, 0 or 1: later the hard tasks come more often still, and only who asks for it gets a caption,
+            whose many easy words would outweigh the one of "yes" or "no"
     No question comes twice.  Beside each picture stands its scene, which the model is not shown.
     Raises ValueError for a task that is not in TASKS.
     """
     turns = int(rng.integers(1, TURNS + 1)) if turns is None else turns
-    shown, asked = _stage(rng, pick(rng, PRACTICE) if task is None else task, held_out, most)
+    shown, asked = _stage(rng, pick(rng, PRACTICE[stage]) if task is None else task, held_out, most)
     rounds = [asked]
     for _ in range(4 * turns):          # tries, since some come twice or have no answer
         if len(rounds) == turns:
             break
-        asked = _follow_up(rng, shown)
+        asked = _follow_up(rng, shown, stage)
         if asked and asked.topic not in [earlier.topic for earlier in rounds]:
             rounds.append(asked)
     pictures = [{"type": "image", "image": draw(one, size), "scene": one} for one in shown]
@@ -68,12 +70,13 @@ def dialog(rng, task=None, turns=None, held_out=False, size=64, most=MOST):
     return [message for two in [first, *rest] for message in two]
 
 
-def _follow_up(rng, shown):
+def _follow_up(rng, shown, stage):
     """One more question, about one of the pictures or about both: an Asked or None."""
     if len(shown) == 2 and rng.random() < 0.5:
         return compare(rng, shown)
     which = int(rng.integers(len(shown)))
-    asked = about(rng, pick(rng, ABOUT[shown[which].kind]), shown[which])
+    tasks = [task for task in ABOUT[shown[which].kind] if stage == 0 or task != "caption"]
+    asked = about(rng, pick(rng, tasks), shown[which])
     if asked is None or len(shown) == 1:
         return asked
     return asked._replace(topic=(which, asked.topic),
@@ -174,4 +177,8 @@ PAIRS = ("relation", "same", "more")                # there is no such question 
 STAGES = {"count": _stage_count, "same": _stage_same, "more": _stage_more, "changed": _stage_changed}
 TASKS = ("shape", "colour", "count", "position", "relation", "same", "more", "changed", "number", "chart", "word",
          "caption")
-PRACTICE = TASKS + ("same", "more", "changed") * 2 + ("count", "position", "relation", "chart")     # of a training
+PRACTICE = (            # what is asked for in each stage of learning, the hard ones more often
+    TASKS + ("same", "more", "changed") * 2 + ("count", "position", "relation", "chart"),
+    TASKS + ("count", "same") * 3 + ("relation", "relation", "more", "changed", "position", "number", "word", "chart",
+                                     "caption"),
+)

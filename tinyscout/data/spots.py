@@ -6,21 +6,29 @@ shortest way from a shape to its name; once that is known, answers are soon foun
 from tinyscout.data.scenes import PLACES, boxes_of_bars, circle_around, font_for, pick
 
 LEAST = 0.15            # of a square that a thing must cover to give it its names
-FIRST = 0.75            # how often the first of them is said
+FIRST = 0.75, 0.6       # how often the first of them is said, in each stage of learning
 
 
-def boxes(scene):
+def boxes(scene, stage=0):
     """[(names, (left, top, right, bottom))] of all that stands on a scene, in fractions of the picture's side.
 
-    names   shape, colour, size and place of a thing; colour and height of a bar; letter or digit, and its colour
+    names   shape, colour, size and place of a thing, and in stage 1 how many have its shape, and how many its colour;
+            colour and height of a bar; letter or digit, and its colour
     """
     if scene.things:
-        circles = [((thing.shape, thing.colour, thing.size, PLACES[thing.place]), *circle_around(thing))
-                   for thing in scene.things]
+        circles = [(_names(thing, scene, stage), *circle_around(thing)) for thing in scene.things]
         return [(names, (x - radius, y - radius, x + radius, y + radius)) for names, x, y, radius in circles]
     heights = [str(height) for _, height in scene.bars]
     bars = [((colour, height), box) for (colour, box), height in zip(boxes_of_bars(scene), heights, strict=True)]
     return bars or _letters(scene)
+
+
+def _names(thing, scene, stage):
+    names = thing.shape, thing.colour, thing.size, PLACES[thing.place]
+    if stage == 0:
+        return names
+    alike = [sum(other[n] == thing[n] for other in scene.things) for n in (0, 1)]
+    return (*names, *map(str, alike))
 
 
 def _letters(scene, size=64):
@@ -34,12 +42,12 @@ def _letters(scene, size=64):
             for letter, start, stop in zip(scene.text, ends, ends[1:], strict=False)]
 
 
-def spots(scene, grid):
+def spots(scene, grid, stage=0):
     """The names of what covers most of each square, row by row; none where nothing covers much.
 
     scene Scene, grid int squares on a side  ->  list of grid * grid tuples of str, as `boxes` has them
     """
-    stands, found = boxes(scene), []
+    stands, found = boxes(scene, stage), []
     for square in range(grid * grid):
         top, left = (place / grid for place in divmod(square, grid))
         covered = [(_common(left, left + 1 / grid, x, right) * _common(top, top + 1 / grid, y, bottom), names)
@@ -49,15 +57,29 @@ def spots(scene, grid):
     return found
 
 
-def said(rng, scene, grid):
-    """What a picture's tokens learn to say: a name of what is on each square, and at last how many things there are.
+def said(rng, scenes, grid, stage=0):
+    """What the tokens of a conversation's pictures learn to say: a list of str, "" where there is nothing to say.
 
-    scene Scene, grid int squares on a side  ->  list of grid * grid + 1 str, "" where there is nothing to say
-    Mostly it is the first name, shape or letter, which is the hardest to see; one of the others is said now and then.
+    scenes list of Scene, grid int squares on a side, stage of learning 0 or 1  ->  list of len(scenes) * (grid² + 1)
+    On each square it is a name of what is there, mostly the first, shape or letter, which is the hardest to see; and
+    behind a picture how many things there are, or in stage 1 also what a second picture has in common with the first.
     """
-    heard = [(names[0] if rng.random() < FIRST else pick(rng, names[1:])) if names else ""
-             for names in spots(scene, grid)]
-    return [*heard, str(len(scene.things or scene.bars) or "")]
+    heard = []
+    for scene in scenes:
+        heard += [(names[0] if rng.random() < FIRST[stage] else pick(rng, names[1:])) if names else ""
+                  for names in spots(scene, grid, stage)]
+        heard.append(str(len(scene.things or scene.bars) or ""))
+    if stage and len(scenes) == 2 and (common := shared(*scenes)) and rng.random() < 0.5:
+        heard[-1] = pick(rng, common)
+    return heard
+
+
+def shared(one, other):
+    """In what two scenes of things agree: a list of what a question may call it."""
+    if not len(one.things) == len(other.things) == 1:
+        return ["number"] if len(one.things) == len(other.things) else []
+    pairs = zip(("shape", "colour", "size", "position"), one.things[0], other.things[0], strict=False)
+    return [what for what, a, b in pairs if a == b]
 
 
 def _common(a, b, c, d):

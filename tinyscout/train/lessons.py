@@ -44,8 +44,8 @@ class School:
         if r.text:
             made["text"] = [self.rows(rng, self.text, step) for _ in range(r.parts)]
         if r.dialogs:
-            each, most = max(1, r.dialogs // r.parts), r.at(r.things, step)
-            made["pictures"] = [self.conversations(rng, each, most) for _ in range(r.parts)]
+            each, most, stage = max(1, r.dialogs // r.parts), r.at(r.things, step), r.at(r.stages, step)
+            made["pictures"] = [self.conversations(rng, each, most, stage) for _ in range(r.parts)]
         return made
 
     def rows(self, rng, text, step):
@@ -65,10 +65,10 @@ class School:
                 targets[n, answer | planted.hidden[1:]] = IGNORED
         return Batch(tokens[:, :-1], targets, None, answers if self.lines else None)
 
-    def conversations(self, rng, n, most):
+    def conversations(self, rng, n, most, stage=0):
         """n conversations about pictures of at most so many things: a Batch whose targets are the replies."""
         size = self.config.vision.tile_size
-        spoken = [dialog(rng, turns=TURNS, size=size, most=most) for _ in range(n)]
+        spoken = [dialog(rng, turns=TURNS, size=size, most=most, stage=stage) for _ in range(n)]
         chats = [encode_chat(messages, self.tokenizer, self.config, reply=False) for messages in spoken]
         longest = max(len(chat.tokens) for chat in chats)
         if longest > self.recipe.dialog_length:
@@ -82,17 +82,18 @@ class School:
             said = replies(ids, self.tokenizer)
             targets[row, :len(ids) - 1] = np.where(said[1:], ids[1:], IGNORED)
         tiles = np.concatenate([image for chat in chats for image in chat.images])
-        return Batch(tokens, targets, tiles, self.names(rng, tokens, spoken) if self.recipe.spots else None)
+        return Batch(tokens, targets, tiles, self.names(rng, tokens, spoken, stage) if self.recipe.spots else None)
 
-    def names(self, rng, tokens, spoken):
+    def names(self, rng, tokens, spoken, stage=0):
         """At each picture token a name of what stands there, at each picture's end how many do: a Batch's answers.
 
         tokens (B, T) of conversations whose pictures have one tile each, spoken their messages
         A token of a name at random stands for it: all the names of a thing are likely, one after another.
         """
-        v, encode = self.config.vision, self.tokenizer.encode
-        scenes = [part["scene"] for messages in spoken for part in messages[0]["content"] if part["type"] == "image"]
-        names = [name for scene in scenes for name in said(rng, scene, v.grid // v.shuffle)]
+        v, encode, names = self.config.vision, self.tokenizer.encode, []
+        for messages in spoken:
+            scenes = [part["scene"] for part in messages[0]["content"] if part["type"] == "image"]
+            names += said(rng, scenes, v.grid // v.shuffle, stage)
         answers = np.full(tokens.shape, IGNORED)
         answers[(tokens == self.config.patch_id) | (tokens == self.config.image_end_id)] = [
             pick(rng, encode(name)) if name else IGNORED for name in names]

@@ -25,6 +25,7 @@ class Recipe:
     dialogs: int = 0                        # conversations about pictures
     things: Ladder = ((1.0, 5),)            # on a picture, at most
     spots: bool = True                      # do picture tokens also learn to name what stands there, and how many?
+    stages: Ladder = ((1.0, 0),)            # of learning to see: 0 names what is there, 1 counts and compares too
     dialog_length: int = 128                # tokens of the longest
     parts: int = 1                          # a step's rows go in so many batches, whose gradients are averaged
     # what it does with it
@@ -127,6 +128,7 @@ PRESETS: dict[str, tuple[Callable[[], ScoutConfig], Recipe]] = {
     "laboratory-qk-nope": (partial(variant, qk_norm_nope=True), LABORATORY),
     "scout-mini": (scout_mini, Recipe(
         steps=6500, text=2048, lengths=((0.5, 256), (1.0, 512)),
-        needles=((0.2, 1), (0.4, 2), (1.0, 4)), needle_part=0.25, dialogs=48, dialog_length=256)),
+        needles=((0.2, 1), (0.4, 2), (1.0, 4)), needle_part=0.25, dialogs=48,
+        stages=((0.6, 0), (1.0, 1)), dialog_length=256)),
     "finetune": (scout_mini, Recipe(steps=200, lengths=((1.0, 256),), optimizer="adamw", rate=3e-4, warmup=20)),
 }
