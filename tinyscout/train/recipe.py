@@ -117,8 +117,7 @@ def scout_mini():
 
 
 LABORATORY = Recipe(
-    steps=1000, text=4096, lengths=((0.5, 256), (1.0, 512)),
-    needles=((0.15, 1), (0.3, 2), (0.45, 4), (1.0, 8)))
+    steps=1500, text=4096, lengths=((0.7, 256), (1.0, 512)), needles=((0.1, 2), (0.2, 4), (1.0, 8)))
 LOCAL, GLOBAL, NOPE = Layer(True, True, False), Layer(True, False, False), Layer(False, False, False)
 PRESETS: dict[str, tuple[Callable[[], ScoutConfig], Recipe]] = {
     "laboratory": (laboratory, LABORATORY),
