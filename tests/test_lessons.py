@@ -7,6 +7,7 @@ import pytest
 from tinyscout.config import ScoutConfig, TextConfig, VisionConfig, plan
 from tinyscout.data.corpus import Corpus
 from tinyscout.data.questions import dialog
+from tinyscout.data.scenes import PLACES
 from tinyscout.data.spots import shared, spots
 from tinyscout.train import Recipe
 from tinyscout.train.lessons import IGNORED, School, learned_tokenizer, replies
@@ -55,7 +56,7 @@ def test_only_replies_are_learned():
     np.testing.assert_array_equal(replies(np.concatenate(ids), tokenizer), expected)
 
 
-@pytest.mark.parametrize("stage", [0, 1])
+@pytest.mark.parametrize("stage", [0, 1, 2])
 def test_picture_tokens_learn_names_and_the_last_how_many(stage):
     """Of what stands at their own place, and nothing where nothing does or no picture is."""
     school, config = taught(1)
@@ -75,7 +76,8 @@ def test_picture_tokens_learn_names_and_the_last_how_many(stage):
                 heard |= {(scene.kind, n) for n in places}
                 heard |= {"later" for n in places if id not in (school.tokenizer.encode(name)[0] for name in names)}
             many, common = len(scene.things or scene.bars), shared(*scenes) if stage and len(scenes) == 2 else []
-            told = [id for name in [*common, str(many)] for id in school.tokenizer.encode(name)]
+            alone = (*scene.things[0][:3], PLACES[scene.things[0].place]) if stage == 2 and many == 1 else ()
+            told = [id for name in [*common, *alone, str(many)] for id in school.tokenizer.encode(name)]
             assert ids[17] in told if many else ids[17] == IGNORED
     assert heard >= {("things", 0), ("things", 1), ("things", 3), ("chart", 0), ("chart", 1), ("word", 0), "later"}
 

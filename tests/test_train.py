@@ -236,6 +236,17 @@ def test_the_rate_rises_and_falls():
     assert all(a > b for a, b in pairwise(rates[9:]))
 
 
+def test_a_round_is_a_cosine_of_its_own():
+    """From its own height, without another warm-up; the first as if there were no second."""
+    recipe = Recipe(steps=90, warmup=10, final=0.1, rounds=((2 / 3, 1.0), (1.0, 0.5)))
+    assert [rate_at(recipe, step) for step in range(1, 61)] == [
+        rate_at(Recipe(steps=60, warmup=10, final=0.1), step) for step in range(1, 61)]
+    rates = [rate_at(recipe, step) for step in range(61, 91)]
+    assert rates[0] == 0.5
+    assert rates[-1] == pytest.approx(0.05, abs=2e-3)
+    assert all(a > b for a, b in pairwise(rates))
+
+
 def test_a_long_gradient_is_cut():
     recipe = Recipe(optimizer="adamw", clip=1.0, decay=0.0)
     w, g = {"a": np.zeros(4, np.float32)}, {"a": np.full(4, 50, np.float32)}
@@ -284,9 +295,9 @@ def test_a_recipe_and_back():
 
 
 @pytest.mark.parametrize("changes", [
-    {"optimizer": "sgd"}, {"steps": 0}, {"text": 0}, {"text": 100}, {"rate": 0.0}], ids=str)
+    {"optimizer": "sgd"}, {"steps": 0}, {"text": 0}, {"text": 100}, {"rate": 0.0}, {"rounds": ((0.5, 1.0),)}], ids=str)
 def test_recipes_that_teach_nothing(changes):
-    with pytest.raises(ValueError, match=r"optimizer|steps|nothing to learn|no row|above zero"):
+    with pytest.raises(ValueError, match=r"optimizer|steps|nothing to learn|no row|above zero|last round"):
         Recipe(**changes)
 
 

@@ -98,6 +98,14 @@ def _count(rng, scene):
     return Asked("count", text, str(len(scene.things)), 1 / MOST)
 
 
+def alike(rng, scene, by, value):
+    """How many things of a scene have this shape or colour?  by "shape" or "colour", value str  ->  Asked"""
+    n = sum(getattr(thing, by) == value for thing in scene.things)
+    name = plural(value) if by == "shape" else f"{value} objects"
+    text = pick(rng, ("How many {} are there?", "How many {} do you see?", "Count the {}.")).format(name)
+    return Asked(("count", value), text, str(n), 1 / MOST)
+
+
 def _position(rng, scene):
     if (found := _target(rng, scene, by_colour, by_shape, by_both)) is None:
         return None

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from tinyscout.data import scenes as made
-from tinyscout.data.answers import ABOUT, Asked, about, plural
+from tinyscout.data.answers import ABOUT, about, alike
 from tinyscout.data.pairs import CHANGES, ORDINALS, changed, compare, more, same
 from tinyscout.data.scenes import COLOURS, MOST, PLACES, SHAPES, SIZES, Scene, draw, pick, scene, thing, things
 
@@ -49,8 +49,8 @@ def dialog(rng, task=None, turns=None, held_out=False, size=64, most=MOST, stage
     task    of the first question; None for any, those more often that take more practice
     turns   questions in all, or fewer where there is no more to ask; None for 1 to TURNS
     most    things on a picture: who begins to see begins with one
-    stage   of learning, 0 or 1: later the hard tasks come more often still, and only who asks for it gets a caption,
-            whose many easy words would outweigh the one of "yes" or "no"
+    stage   of learning, 0 to 2: later the hard tasks come more often still, and only who asks for it gets a caption,
+            whose many easy words would outweigh the one of "yes" or "no"; at last things of one kind are counted much
     No question comes twice.  Beside each picture stands its scene, which the model is not shown.
     Raises ValueError for a task that is not in TASKS.
     """
@@ -61,7 +61,7 @@ def dialog(rng, task=None, turns=None, held_out=False, size=64, most=MOST, stage
         if len(rounds) == turns:
             break
         asked = _follow_up(rng, shown, stage)
-        if asked and asked.topic not in [earlier.topic for earlier in rounds]:
+        if asked and not any(_again(asked, earlier, stage) for earlier in rounds):
             rounds.append(asked)
     pictures = [{"type": "image", "image": draw(one, size), "scene": one} for one in shown]
     first, *rest = [[{"role": "user", "content": asked.text}, {"role": "assistant", "content": asked.answer}]
@@ -70,11 +70,20 @@ def dialog(rng, task=None, turns=None, held_out=False, size=64, most=MOST, stage
     return [message for two in [first, *rest] for message in two]
 
 
+def _again(asked, earlier, stage):
+    """Is this what was asked before?  Until stage 2 the things on a picture are counted once only."""
+    both_count = all("count" in (one.topic, one.topic[0]) for one in (asked, earlier))
+    return asked.topic == earlier.topic or (both_count and stage < 2)
+
+
 def _follow_up(rng, shown, stage):
     """One more question, about one of the pictures or about both: an Asked or None."""
     if len(shown) == 2 and rng.random() < 0.5:
         return compare(rng, shown)
     which = int(rng.integers(len(shown)))
+    if stage == 2 and shown[which].things and len(shown) == 1 and rng.random() < 0.5:
+        one, by = pick(rng, shown[which].things), pick(rng, ("shape", "colour"))
+        return alike(rng, shown[which], by, getattr(one, by))
     tasks = [task for task in ABOUT[shown[which].kind] if stage == 0 or task != "caption"]
     asked = about(rng, pick(rng, tasks), shown[which])
     if asked is None or len(shown) == 1:
@@ -118,9 +127,9 @@ def _stage_count(rng, task, held_out, most):
     for k, place in enumerate(made.shuffled(rng, range(len(PLACES)), n + others)):
         value = one if k < n else pick(rng, rest)
         placed.append(thing(rng, place, shape=value) if by_shape else thing(rng, place, colour=value))
-    name = plural(one) if by_shape else f"{one} objects"
-    text = pick(rng, ("How many {} are there?", "How many {} do you see?", "Count the {}.")).format(name)
-    return (_on_ground(rng, *placed),), Asked("count", text, str(n), 1 / MOST)
+    asked = alike(rng, Scene("things", "", tuple(placed)), "shape" if by_shape else "colour", one)
+    shown = _on_ground(rng, *placed)
+    return (shown,), asked
 
 
 def _stage_same(rng, task, held_out, most):
@@ -181,4 +190,5 @@ PRACTICE = (            # what is asked for in each stage of learning, the hard 
     TASKS + ("same", "more", "changed") * 2 + ("count", "position", "relation", "chart"),
     TASKS + ("count", "same") * 3 + ("relation", "relation", "more", "changed", "position", "number", "word", "chart",
                                      "caption"),
+    TASKS + ("count",) * 6 + ("same",) * 7 + ("relation",) * 2 + ("changed", "number", "position"),
 )

@@ -6,14 +6,14 @@ shortest way from a shape to its name; once that is known, answers are soon foun
 from tinyscout.data.scenes import PLACES, boxes_of_bars, circle_around, font_for, pick
 
 LEAST = 0.15            # of a square that a thing must cover to give it its names
-FIRST = 0.75, 0.6       # how often the first of them is said, in each stage of learning
+FIRST = 0.75, 0.6, 0.4  # how often the first of them is said, in each stage of learning
 
 
 def boxes(scene, stage=0):
     """[(names, (left, top, right, bottom))] of all that stands on a scene, in fractions of the picture's side.
 
-    names   shape, colour, size and place of a thing, and in stage 1 how many have its shape, and how many its colour;
-            colour and height of a bar; letter or digit, and its colour
+    names   shape, colour, size and place of a thing, and from stage 1 on how many have its shape and how many its
+            colour; colour and height of a bar; letter or digit, and its colour
     """
     if scene.things:
         circles = [(_names(thing, scene, stage), *circle_around(thing)) for thing in scene.things]
@@ -60,15 +60,18 @@ def spots(scene, grid, stage=0):
 def said(rng, scenes, grid, stage=0):
     """What the tokens of a conversation's pictures learn to say: a list of str, "" where there is nothing to say.
 
-    scenes list of Scene, grid int squares on a side, stage of learning 0 or 1  ->  list of len(scenes) * (grid² + 1)
+    scenes list of Scene, grid int squares on a side, stage of learning 0 to 2  ->  list of len(scenes) * (grid² + 1)
     On each square it is a name of what is there, mostly the first, shape or letter, which is the hardest to see; and
-    behind a picture how many things there are, or in stage 1 also what a second picture has in common with the first.
+    behind a picture how many things there are.  From stage 1 on the end of a second picture is also asked what it
+    has in common with the first, and in stage 2 that of a single thing for the thing's names.
     """
     heard = []
     for scene in scenes:
         heard += [(names[0] if rng.random() < FIRST[stage] else pick(rng, names[1:])) if names else ""
                   for names in spots(scene, grid, stage)]
         heard.append(str(len(scene.things or scene.bars) or ""))
+        if stage == 2 and len(scene.things) == 1 and rng.random() < 0.8:
+            heard[-1] = pick(rng, _names(scene.things[0], scene, 0))
     if stage and len(scenes) == 2 and (common := shared(*scenes)) and rng.random() < 0.5:
         heard[-1] = pick(rng, common)
     return heard

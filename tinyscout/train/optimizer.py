@@ -12,9 +12,16 @@ NOT_HIDDEN = ("embedding", "output", "w_router", "w_patch")    # matrices that m
 
 
 def rate_at(recipe, step):
-    """The part of the full rate at a step from 1: a straight line up, then half a cosine down, equation (schedule)."""
-    fall = 0.5 * (1 + math.cos(math.pi * (step - 1) / recipe.steps))
-    return min(1.0, step / recipe.warmup if recipe.warmup else 1.0) * (recipe.final + (1 - recipe.final) * fall)
+    """The part of the full rate at a step from 1: a straight line up, then half a cosine down, equation (schedule).
+
+    Where the recipe has several rounds, each is a cosine of its own, from its own height.
+    """
+    ends = [0, *(round(until * recipe.steps) for until, _ in recipe.rounds)]
+    begin, end, height = next((begin, end, height) for begin, end, (_, height)
+                              in zip(ends, ends[1:], recipe.rounds, strict=False) if step <= end)
+    fall = 0.5 * (1 + math.cos(math.pi * (step - begin - 1) / (end - begin)))
+    warm = min(1.0, step / recipe.warmup if recipe.warmup else 1.0)
+    return height * warm * (recipe.final + (1 - recipe.final) * fall)
 
 
 def by_muon(path, array, recipe):

@@ -8,7 +8,7 @@ from tinyscout.config import Layer, ScoutConfig, TextConfig, VisionConfig, plan
 from tinyscout.tokenizer import SMALL_SPECIAL, special_names
 
 SPECIAL = len(special_names(SMALL_SPECIAL))
-Ladder = tuple[tuple[float, int], ...]      # (until this part of the steps, this much), ...
+Ladder = tuple[tuple[float, float], ...]    # (until this part of the steps, this much), ...
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Recipe:
     dialogs: int = 0                        # conversations about pictures
     things: Ladder = ((1.0, 5),)            # on a picture, at most
     spots: bool = True                      # do picture tokens also learn to name what stands there, and how many?
-    stages: Ladder = ((1.0, 0),)            # of learning to see: 0 names what is there, 1 counts and compares too
+    stages: Ladder = ((1.0, 0),)            # of learning to see: 0 names what is there, 1 and 2 count and compare
     dialog_length: int = 128                # tokens of the longest
     parts: int = 1                          # a step's rows go in so many batches, whose gradients are averaged
     # what it does with it
@@ -36,6 +36,7 @@ class Recipe:
     decay: float = 0.1
     warmup: int = 100                       # steps
     final: float = 0.1                      # of the rate, which falls to it along half a cosine
+    rounds: Ladder = ((1.0, 1.0),)          # such cosines, each with what part of the rate it begins with
     clip: float = 1.0                       # the longest gradient; a longer one is scaled down
     balance: float = 0.01                   # what an uneven load of the experts costs
     # where it starts and whom it listens to
@@ -52,6 +53,8 @@ class Recipe:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.text < self.parts * max(length for _, length in self.lengths) and self.text:
             raise ValueError(f"{self.text} tokens of text in {self.parts} parts hold no row of the longest length")
+        if self.rounds[-1][0] != 1:
+            raise ValueError(f"the last round must end at 1, with the last step, not at {self.rounds[-1][0]}")
         if self.rate <= 0 or self.muon_rate <= 0:
             raise ValueError("a learning rate must be above zero")
         if not all(0 <= part <= 1 for part in self.trust):
@@ -118,6 +121,10 @@ def scout_mini():
 
 LABORATORY = Recipe(
     steps=1500, text=4096, lengths=((0.7, 256), (1.0, 512)), needles=((0.1, 2), (0.2, 4), (1.0, 8)))
+SCOUT_MINI = Recipe(
+    steps=9000, rounds=((6500 / 9000, 1.0), (1.0, 0.5)), text=2048, lengths=((3250 / 9000, 256), (1.0, 512)),
+    needles=((1300 / 9000, 1), (2600 / 9000, 2), (1.0, 4)), needle_part=0.25,
+    dialogs=48, dialog_length=256, stages=((3900 / 9000, 0), (6500 / 9000, 1), (1.0, 2)))
 LOCAL, GLOBAL, NOPE = Layer(True, True, False), Layer(True, False, False), Layer(False, False, False)
 PRESETS: dict[str, tuple[Callable[[], ScoutConfig], Recipe]] = {
     "laboratory": (laboratory, LABORATORY),
@@ -125,9 +132,6 @@ PRESETS: dict[str, tuple[Callable[[], ScoutConfig], Recipe]] = {
     "laboratory-nope-unchunked": (partial(variant, (GLOBAL,) * 3 + (NOPE,)), LABORATORY),
     "laboratory-rope-global": (partial(variant, (LOCAL,) * 3 + (GLOBAL,)), LABORATORY),
     "laboratory-qk-nope": (partial(variant, qk_norm_nope=True), LABORATORY),
-    "scout-mini": (scout_mini, Recipe(
-        steps=6500, text=2048, lengths=((0.5, 256), (1.0, 512)),
-        needles=((0.2, 1), (0.4, 2), (1.0, 4)), needle_part=0.25, dialogs=48,
-        stages=((0.6, 0), (1.0, 1)), dialog_length=256)),
+    "scout-mini": (scout_mini, SCOUT_MINI),
     "finetune": (scout_mini, Recipe(steps=200, lengths=((1.0, 256),), optimizer="adamw", rate=3e-4, warmup=20)),
 }
