@@ -11,9 +11,9 @@ from tinyscout.machine import peak_memory
 
 EXAMPLE = """\
 examples:
-  tinyscout needle --model runs/laboratory/step-001000 --contexts 512,2k,20k --backend c
-  tinyscout needle --model runs/laboratory/step-001000 --contexts 1M,10M --haystacks 1 --facts 32 --queries 32
-  tinyscout needle --model runs/laboratory/step-001000 --contexts 20k --no-temperature --out figures/
+  tinyscout needle --model runs/laboratory/step-001500 --contexts 512,2k,20k --backend c
+  tinyscout needle --model runs/laboratory/step-001500 --contexts 1M,10M --haystacks 1 --facts 32 --queries 32
+  tinyscout needle --model runs/laboratory/step-001500 --contexts 20k --no-temperature --out figures/
 
 A line such as #!kq=739 is a fact, #?kq= at the end of the text asks for it.  An answer is right where every one of its
 tokens, the end of the line too, scores highest given the right ones before it.  That is exactly when greedy decoding

@@ -13,8 +13,8 @@ from tinyscout.text import text_model
 
 EXAMPLE = """\
 examples:
-  tinyscout nll --model runs/laboratory/step-001000 --context 20k --backend c
-  tinyscout nll --model runs/laboratory/step-001000 --context 20k --window 512 --texts 16 --out figures/
+  tinyscout nll --model runs/laboratory/step-001500 --context 20k --backend c
+  tinyscout nll --model runs/laboratory/step-001500 --context 20k --window 512 --texts 16 --out figures/
 
 Some texts are easier than others, so a position is compared with itself: the same tokens in windows of the training's
 length, each read afresh.  Below zero, the long text helps.  The +- is one standard error over the texts."""
