@@ -99,7 +99,7 @@ def laboratory():
     """The long-context laboratory's model: bytes, three local layers and a global one, 0.2 million parameters."""
     return with_ids(ScoutConfig(TextConfig(
         dim=64, n_heads=2, n_kv_heads=1, head_dim=32, n_experts=1, hidden_dim=168, dense_dim=168,
-        layers=plan(4, moe_every=5), rope_theta=10_000.0, rope_scaling=None, chunk=128, temperature_floor=512.0), None),
+        layers=plan(4, moe_every=5), rope_theta=10_000.0, rope_scaling=None, chunk=64, temperature_floor=512.0), None),
         256 + SPECIAL)
 
 
@@ -120,7 +120,8 @@ def scout_mini():
 
 
 LABORATORY = Recipe(
-    steps=1500, text=4096, lengths=((0.7, 256), (1.0, 512)), needles=((0.1, 2), (0.2, 4), (1.0, 8)))
+    steps=1500, text=4096, lengths=((0.35, 128), (0.7, 256), (1.0, 512)),
+    needles=((0.1, 1), (0.2, 2), (0.3, 4), (1.0, 8)))
 SCOUT_MINI = Recipe(
     steps=9000, rounds=((6500 / 9000, 1.0), (1.0, 0.5)), text=2048, lengths=((3250 / 9000, 256), (1.0, 512)),
     needles=((1300 / 9000, 1), (2600 / 9000, 2), (1.0, 4)), needle_part=0.25,
