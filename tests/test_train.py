@@ -238,10 +238,10 @@ def test_the_rate_rises_and_falls():
 
 def test_a_round_is_a_cosine_of_its_own():
     """From its own height, without another warm-up; the first as if there were no second."""
-    recipe = Recipe(steps=90, warmup=10, final=0.1, rounds=((2 / 3, 1.0), (1.0, 0.5)))
-    assert [rate_at(recipe, step) for step in range(1, 61)] == [
-        rate_at(Recipe(steps=60, warmup=10, final=0.1), step) for step in range(1, 61)]
-    rates = [rate_at(recipe, step) for step in range(61, 91)]
+    recipe = Recipe(steps=100, warmup=10, final=0.1, rounds=((0.7, 1.0), (1.0, 0.5)))
+    assert [rate_at(recipe, step) for step in range(1, 71)] == [
+        rate_at(Recipe(steps=70, warmup=10, final=0.1), step) for step in range(1, 71)]
+    rates = [rate_at(recipe, step) for step in range(71, 101)]
     assert rates[0] == 0.5
     assert rates[-1] == pytest.approx(0.05, abs=2e-3)
     assert all(a > b for a, b in pairwise(rates))

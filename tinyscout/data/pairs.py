@@ -41,4 +41,3 @@ def compare(rng, shown):
     if counts == [1, 1]:
         return same(rng, pick(rng, ("colour", "shape")), shown)
     return more(rng, shown) if counts[0] != counts[1] else None
-

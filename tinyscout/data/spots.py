@@ -79,8 +79,9 @@ def said(rng, scenes, grid, stage=0):
 
 def shared(one, other):
     """In what two scenes of things agree: a list of what a question may call it."""
-    if not len(one.things) == len(other.things) == 1:
-        return ["number"] if len(one.things) == len(other.things) else []
+    counts = len(one.things), len(other.things)
+    if counts != (1, 1):
+        return ["number"] if counts[0] == counts[1] else []
     pairs = zip(("shape", "colour", "size", "position"), one.things[0], other.things[0], strict=False)
     return [what for what, a, b in pairs if a == b]
 
