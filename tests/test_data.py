@@ -10,7 +10,7 @@ from tinyscout.chat import encode_chat
 from tinyscout.config import mini
 from tinyscout.data import corpus, needles, questions, scenes
 from tinyscout.data.answers import alike
-from tinyscout.data.pairs import CHANGES
+from tinyscout.data.pairs import CHANGES, exercise, verdict
 from tinyscout.data.scenes import COLOURS, GROUNDS, KINDS, LEVELS, PLACES, SHAPES, SIZES, Scene, Thing, draw
 from tinyscout.data.spots import said, shared, spots
 from tinyscout.image import count_tokens
@@ -235,8 +235,8 @@ def solve(task, text, shown):
     if task == "same":
         if "number" in text or "many" in text:
             return "yes" if len(first.things) == len(last.things) else "no"
-        field = "shape" if "shape" in text else "colour"
-        return "yes" if getattr(first.things[0], field) == getattr(last.things[0], field) else "no"
+        one, other = (getattr(scene.things[0], "shape" if "shape" in text else "colour") for scene in shown)
+        return f"first {one}, second {other}: {'yes' if one == other else 'no'}"
     if task == "more":
         return "first" if (len(first.things) > len(last.things)) == ("more" in text) else "second"
     if task == "changed":
@@ -285,7 +285,7 @@ def test_a_guess_is_right_as_often_as_the_table_says(task):
     rng, n = generator(6), 1600
     asked = [questions.ask(rng, task, size=8) for _ in range(n)]
     if task in UNIFORM:
-        counts, odds = Counter(one.answer for one in asked), 1 / len(UNIFORM[task])
+        counts, odds = Counter(verdict(one.answer) for one in asked), 1 / len(UNIFORM[task])
         assert set(counts) == set(UNIFORM[task])
         assert all(abs(count - n * odds) < 5 * (n * odds * (1 - odds)) ** 0.5 for count in counts.values())
     names = re.compile(r"\b(" + "|".join([*COLOURS, *SHAPES]) + r")(e?s)?\b")
@@ -316,7 +316,7 @@ class Bytes:
         return list(text.encode())
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2])
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_conversations(stage):
     rng, config, lengths, openings, pairs = generator(7), mini(), Counter(), set(), 0
     for _ in range(300):
@@ -340,7 +340,7 @@ def test_conversations(stage):
 
 def test_later_the_hard_tasks_come_more_often_and_captions_first_only():
     rng, captions, counts, some = generator(12), Counter(), Counter(), Counter()
-    for stage in (0, 1, 2):
+    for stage in range(4):
         for _ in range(200):
             messages = questions.dialog(rng, size=8, stage=stage)
             asked = [message["content"] for message in messages[::2]]
@@ -350,10 +350,10 @@ def test_later_the_hard_tasks_come_more_often_and_captions_first_only():
             some[stage] += sum(bool(re.search("How many (?!bars|objects)|Count the (?!bars|objects)", text))
                                for text in asked[1:])
     assert captions[0] > 20
-    assert captions[1] == captions[2] == 0
+    assert captions[1] == captions[2] == captions[3] == 0
     assert counts[2] > counts[1] > counts[0] > 0
     assert some[0] == some[1] == 0
-    assert some[2] > 30
+    assert min(some[2], some[3]) > 30
 
 
 def test_things_of_one_kind_are_counted():
@@ -378,12 +378,13 @@ def test_a_conversation_is_as_long_and_as_new_as_asked(monkeypatch):
         shown.clear()
 
 
-def test_follow_ups_are_answered_from_their_pictures(monkeypatch):
-    """A question about one of two pictures is answered from that one, and one about both from both."""
+@pytest.mark.parametrize("stage, said", [(0, verdict), (2, verdict), (3, str)])
+def test_follow_ups_are_answered_from_their_pictures(stage, said, monkeypatch):
+    """A question about one of two pictures is answered from that one, and one about both from both, at last aloud."""
     rng, found = generator(8), Counter()
     monkeypatch.setattr(questions, "draw", lambda scene, size: scene)
     for n in range(300):
-        messages = questions.dialog(rng, PAIRS[n % 3], 4)
+        messages = questions.dialog(rng, PAIRS[n % 3], 4, stage=stage)
         shown = [part["image"] for part in messages[0]["content"][:-1]]
         for question, answer in zip(messages[2::2], messages[3::2], strict=True):
             text, seen = question["content"], shown
@@ -395,7 +396,7 @@ def test_follow_ups_are_answered_from_their_pictures(monkeypatch):
                 task = "same" if "same" in text else "more"
                 assert task == "more" or [len(scene.things) for scene in seen] == [1, 1]
             if task:
-                assert answer["content"] == solve(task, text, seen)
+                assert answer["content"] == said(solve(task, text, seen))
                 found[task] += 1
     assert set(found) == {"colour", "shape", "count", "same", "more"}
     assert min(found.values()) > 9
@@ -410,6 +411,28 @@ def test_what_two_pictures_share_says_nothing_about_what_else_they_share():
             one, other = one.things[0], other.things[0]
             shown[one.colour == other.colour, one.shape == other.shape] += 1
     assert all(60 < shown[both] < 140 for both in [(True, True), (True, False), (False, True), (False, False)])
+
+
+def test_words_are_as_often_the_same_as_not():
+    rng, verdicts, compared = generator(14), Counter(), set()
+    for _ in range(400):
+        given, answer = exercise(rng)
+        one, other = re.fullmatch(r"first (\w+), second (\w+):", given).groups()
+        assert answer == (" yes\n" if one == other else " no\n")
+        assert (one in COLOURS) == (other in COLOURS)
+        verdicts[answer] += 1
+        compared |= {one, other}
+    assert compared == {*COLOURS, *SHAPES}
+    assert 160 < verdicts[" yes\n"] < 240
+
+
+@pytest.mark.parametrize("stage", range(4))
+def test_what_is_compared_is_named_first_in_the_last_stage_only(stage):
+    rng = generator(13)
+    answers = [questions.dialog(rng, "same", 1, size=8, stage=stage)[1]["content"] for _ in range(60)]
+    aloud = [answer for answer in answers if answer not in ("yes", "no")]
+    assert (30 < len(aloud) < 50) if stage == 3 else not aloud          # two of three ask for a colour or a shape
+    assert all(re.fullmatch(r"first \w+, second \w+: (yes|no)", answer) for answer in aloud)
 
 
 def test_a_seed_gives_the_same_conversations():
@@ -577,7 +600,7 @@ def test_spots_of_known_scenes():
     assert {names for names in spots(seven, 4) if names} == {("7", "pink")}
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2])
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_the_first_name_is_said_mostly_and_the_number_behind_all(stage):
     rng, star = generator(6), scenes.Thing("star", "red", "large", 0)
     scene = scenes.Scene("things", "white", (star, star._replace(place=8, colour="blue")))
@@ -587,7 +610,7 @@ def test_the_first_name_is_said_mostly_and_the_number_behind_all(stage):
     often = Counter(names[0] for names in heard)
     assert set(often) == {"star", "red", "large", "top left", *(("1", "2") if stage else ())}
     first = often.pop("star")
-    assert abs(first - (300, 240, 160)[stage]) < 40
+    assert abs(first - (300, 240, 160, 160)[stage]) < 40
     assert all(abs(n - (400 - first) / len(often)) < 25 for n in often.values())
     assert said(rng, [scenes.Scene("word", "grey", text="BAD", colour="pink")], 3, stage)[-1] == ""
     chart = scenes.Scene("chart", "black", bars=(("red", 6), ("blue", 1), ("pink", 2)))
@@ -609,8 +632,9 @@ def test_a_second_picture_is_also_asked_what_both_share():
     assert set(often) == {"1", "shape", "colour"}
     assert 160 < often["1"] < 240
     assert {names[19] for names in (said(rng, [one, other], 3) for _ in range(50))} == {"1"}
-    assert {names[9] for names in (said(rng, [one, other], 3, 2) for _ in range(99))} == {
-        "1", "star", "red", "large", "top left"}
+    for stage in (2, 3):
+        assert {names[9] for names in (said(rng, [one, other], 3, stage) for _ in range(99))} == {
+            "1", "star", "red", "large", "top left"}
     assert {names[19] for names in (said(rng, [one, two], 3, 1) for _ in range(50))} == {"2"}
 
 

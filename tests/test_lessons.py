@@ -1,4 +1,5 @@
 """What a training reads: text with needles, conversations, and the names that picture tokens learn to say."""
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -45,6 +46,31 @@ def test_lessons_depend_on_the_step_alone():
     assert not (learned & (text.answers >= 0)).any()
 
 
+def test_words_are_compared_in_place_of_text():
+    """From the step that the recipe names, never in a step's first row, and only verdicts are to be said."""
+    recipe = replace(RECIPE, text=384, exercises=((0.5, 0.0), (1.0, 0.5)))
+    school, plain = (School(learned_tokenizer(small(vision=False), CORPUS, r), small(vision=False), r, CORPUS)
+                     for r in (recipe, replace(recipe, exercises=((1.0, 0.0),))))
+    compared, decode = 0, school.tokenizer.decode
+    for step in range(1, 7):
+        [batch], [other] = school.lessons(step)["text"], plain.lessons(step)["text"]
+        if step <= 3:
+            np.testing.assert_array_equal(batch.tokens, other.tokens)
+        rows = np.flatnonzero((batch.targets < 0).all(1))
+        assert 0 not in rows
+        assert len(rows) == 0 or step > 3
+        for n in rows:
+            said = batch.answers[n, :-1] >= 0
+            np.testing.assert_array_equal(batch.answers[n, :-1][said], batch.tokens[n, 1:][said])
+            lines = decode(list(batch.tokens[n][1:])).split("\n")[:-1]
+            found = [re.fullmatch(r"first (\w+), second (\w+): (yes|no)", line).groups() for line in lines]
+            assert all((one == two) == (verdict == "yes") for one, two, verdict in found)
+            verdicts = decode([id for id in batch.answers[n] if id >= 0]).split("\n")
+            assert [" " + verdict for *_, verdict in found] == verdicts[:len(found)]
+            compared += len(found)
+    assert compared > 10
+
+
 def test_only_replies_are_learned():
     tokenizer = learned_tokenizer(small(vision=False), CORPUS, RECIPE)
     parts = [("<|begin_of_text|><|header_start|>user<|header_end|>\n\nassistant?<|eot|>", False),
@@ -56,7 +82,7 @@ def test_only_replies_are_learned():
     np.testing.assert_array_equal(replies(np.concatenate(ids), tokenizer), expected)
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2])
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_picture_tokens_learn_names_and_the_last_how_many(stage):
     """Of what stands at their own place, and nothing where nothing does or no picture is."""
     school, config = taught(1)
@@ -76,7 +102,7 @@ def test_picture_tokens_learn_names_and_the_last_how_many(stage):
                 heard |= {(scene.kind, n) for n in places}
                 heard |= {"later" for n in places if id not in (school.tokenizer.encode(name)[0] for name in names)}
             many, common = len(scene.things or scene.bars), shared(*scenes) if stage and len(scenes) == 2 else []
-            alone = (*scene.things[0][:3], PLACES[scene.things[0].place]) if stage == 2 and many == 1 else ()
+            alone = (*scene.things[0][:3], PLACES[scene.things[0].place]) if stage >= 2 and many == 1 else ()
             told = [id for name in [*common, *alone, str(many)] for id in school.tokenizer.encode(name)]
             assert ids[17] in told if many else ids[17] == IGNORED
     assert heard >= {("things", 0), ("things", 1), ("things", 3), ("chart", 0), ("chart", 1), ("word", 0), "later"}

@@ -1,22 +1,45 @@
 """What can be asked about two scenes side by side."""
 from tinyscout.data.answers import Asked
-from tinyscout.data.scenes import pick
+from tinyscout.data.scenes import COLOURS, SHAPES, pick, shuffled
 
+SO = ": "                                               # between what is seen and what follows
+WORDS = {"colour": tuple(COLOURS), "shape": SHAPES}
 ORDINALS = ("first", "second")
 CHANGES = ("colour", "shape", "size", "position")       # fields of a Thing, the last of them called place there
 
 
 def same(rng, what, shown):
-    """Do both agree in the number of things, or in the colour or shape of the only one?  yes or no: an Asked."""
+    """Do both agree in the number of things, or in the colour or shape of the only one?  yes or no: an Asked.
+
+    Colours and shapes are named before: "first circle, second ring: no".
+    """
     if what == "number":
-        agree = len(shown[0].things) == len(shown[1].things)
+        agree, seen, chance = len(shown[0].things) == len(shown[1].things), "", 1 / 2
         wordings = ("Do both pictures show the same number of objects?", "Is the number of objects the same?",
                     "Are there equally many objects in both pictures?")
     else:
-        agree = getattr(shown[0].things[0], what) == getattr(shown[1].things[0], what)
+        one, other = (getattr(scene.things[0], what) for scene in shown)
+        agree, seen, chance = one == other, seen_as(one, other), 1 / 2 / len(WORDS[what])
         wordings = (f"Do both objects have the same {what}?", f"Is the object of the same {what} in both pictures?",
                     f"Are the two objects of the same {what}?")
-    return Asked(what, pick(rng, wordings), "yes" if agree else "no", 1 / 2)
+    return Asked(what, pick(rng, wordings), seen + ("yes" if agree else "no"), chance)
+
+
+def seen_as(one, other):
+    """Two values that are to be compared, in words."""
+    return f"first {one}, second {other}{SO}"
+
+
+def exercise(rng):
+    """Such an answer in words alone, to learn from when two are the same: "first red, second blue:" and " no" as str."""
+    one, other = shuffled(rng, pick(rng, tuple(WORDS.values())), 2)
+    agree = rng.random() < 0.5
+    return seen_as(one, one if agree else other).rstrip(), " yes\n" if agree else " no\n"
+
+
+def verdict(answer):
+    """What an answer comes to, without what was named before."""
+    return answer.rpartition(SO)[-1]
 
 
 def more(rng, shown):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tinyscout.data import scenes as made
 from tinyscout.data.answers import ABOUT, about, alike
-from tinyscout.data.pairs import CHANGES, ORDINALS, changed, compare, more, same
+from tinyscout.data.pairs import CHANGES, ORDINALS, changed, compare, more, same, verdict
 from tinyscout.data.scenes import COLOURS, MOST, PLACES, SHAPES, SIZES, Scene, draw, pick, scene, thing, things
 
 TURNS = 4               # questions in a conversation, at most
@@ -49,8 +49,9 @@ def dialog(rng, task=None, turns=None, held_out=False, size=64, most=MOST, stage
     task    of the first question; None for any, those more often that take more practice
     turns   questions in all, or fewer where there is no more to ask; None for 1 to TURNS
     most    things on a picture: who begins to see begins with one
-    stage   of learning, 0 to 2: later the hard tasks come more often still, and only who asks for it gets a caption,
-            whose many easy words would outweigh the one of "yes" or "no"; at last things of one kind are counted much
+    stage   of learning, 0 to 3: later the hard tasks come more often still, and only who asks for it gets a caption,
+            whose many easy words would outweigh the one of "yes" or "no"; from 2 on things of one kind are counted
+            much; in 3 two colours or shapes are named before they are compared, and until then they are not
     No question comes twice.  Beside each picture stands its scene, which the model is not shown.
     Raises ValueError for a task that is not in TASKS.
     """
@@ -64,7 +65,8 @@ def dialog(rng, task=None, turns=None, held_out=False, size=64, most=MOST, stage
         if asked and not any(_again(asked, earlier, stage) for earlier in rounds):
             rounds.append(asked)
     pictures = [{"type": "image", "image": draw(one, size), "scene": one} for one in shown]
-    first, *rest = [[{"role": "user", "content": asked.text}, {"role": "assistant", "content": asked.answer}]
+    said = str if stage == 3 else verdict
+    first, *rest = [[{"role": "user", "content": asked.text}, {"role": "assistant", "content": said(asked.answer)}]
                     for asked in rounds]
     first[0]["content"] = [*pictures, {"type": "text", "text": first[0]["content"]}]
     return [message for two in [first, *rest] for message in two]
@@ -81,7 +83,7 @@ def _follow_up(rng, shown, stage):
     if len(shown) == 2 and rng.random() < 0.5:
         return compare(rng, shown)
     which = int(rng.integers(len(shown)))
-    if stage == 2 and shown[which].things and len(shown) == 1 and rng.random() < 0.5:
+    if stage >= 2 and shown[which].things and len(shown) == 1 and rng.random() < 0.5:
         one, by = pick(rng, shown[which].things), pick(rng, ("shape", "colour"))
         return alike(rng, shown[which], by, getattr(one, by))
     tasks = [task for task in ABOUT[shown[which].kind] if stage == 0 or task != "caption"]
@@ -191,4 +193,5 @@ PRACTICE = (            # what is asked for in each stage of learning, the hard 
     TASKS + ("count", "same") * 3 + ("relation", "relation", "more", "changed", "position", "number", "word", "chart",
                                      "caption"),
     TASKS + ("count",) * 6 + ("same",) * 7 + ("relation",) * 2 + ("changed", "number", "position"),
+    TASKS + ("count", "same") * 6 + ("relation", "number") * 3 + ("word", "caption") * 2 + ("changed", "position"),
 )

@@ -6,7 +6,7 @@ shortest way from a shape to its name; once that is known, answers are soon foun
 from tinyscout.data.scenes import PLACES, boxes_of_bars, circle_around, font_for, pick
 
 LEAST = 0.15            # of a square that a thing must cover to give it its names
-FIRST = 0.75, 0.6, 0.4  # how often the first of them is said, in each stage of learning
+FIRST = 0.75, 0.6, 0.4, 0.4     # how often the first of them is said, in each stage of learning
 
 
 def boxes(scene, stage=0):
@@ -60,17 +60,17 @@ def spots(scene, grid, stage=0):
 def said(rng, scenes, grid, stage=0):
     """What the tokens of a conversation's pictures learn to say: a list of str, "" where there is nothing to say.
 
-    scenes list of Scene, grid int squares on a side, stage of learning 0 to 2  ->  list of len(scenes) * (grid² + 1)
+    scenes list of Scene, grid int squares on a side, stage of learning 0 to 3  ->  list of len(scenes) * (grid² + 1)
     On each square it is a name of what is there, mostly the first, shape or letter, which is the hardest to see; and
     behind a picture how many things there are.  From stage 1 on the end of a second picture is also asked what it
-    has in common with the first, and in stage 2 that of a single thing for the thing's names.
+    has in common with the first, and from stage 2 on that of a single thing for the thing's names.
     """
     heard = []
     for scene in scenes:
         heard += [(names[0] if rng.random() < FIRST[stage] else pick(rng, names[1:])) if names else ""
                   for names in spots(scene, grid, stage)]
         heard.append(str(len(scene.things or scene.bars) or ""))
-        if stage == 2 and len(scene.things) == 1 and rng.random() < 0.8:
+        if stage >= 2 and len(scene.things) == 1 and rng.random() < 0.8:
             heard[-1] = pick(rng, _names(scene.things[0], scene, 0))
     if stage and len(scenes) == 2 and (common := shared(*scenes)) and rng.random() < 0.5:
         heard[-1] = pick(rng, common)

@@ -9,6 +9,7 @@ import numpy as np
 
 from tinyscout.chat import BEGIN, encode_chat
 from tinyscout.data.needles import encode_lines, plant
+from tinyscout.data.pairs import exercise
 from tinyscout.data.questions import TURNS, dialog
 from tinyscout.data.scenes import pick
 from tinyscout.data.spots import said
@@ -49,21 +50,38 @@ class School:
         return made
 
     def rows(self, rng, text, step):
-        """Windows of the text, each with needles or not: a Batch whose answers are the needles' values."""
+        """Windows of the text, each with needles or not, or exercises in its place.
+
+        A Batch whose answers are the needles' values and the verdicts of the exercises.
+        """
         r, length = self.recipe, self.recipe.at(self.recipe.lengths, step)
         starts = rng.integers(0, len(text) - length, max(1, r.text // r.parts // length))
         tokens = text[starts[:, None] + np.arange(length + 1)].astype(np.int64)
         tokens[:, 0] = self.begin
         targets, answers = tokens[:, 1:].copy(), np.full((len(tokens), length), IGNORED)
+        exercised = r.at(r.exercises, step)
         for n in range(len(tokens)):
-            if self.lines and rng.random() < r.needle_part:
+            if n and exercised and rng.random() < exercised:        # one row at least is text
+                tokens[n], answer = self.exercises(rng, length)
+                answers[n, answer] = tokens[n, 1:][answer]
+                targets[n] = IGNORED
+            elif self.lines and rng.random() < r.needle_part:
                 pairs = r.at(r.needles, step)
                 planted = plant(rng, tokens[n], self.lines, pairs, self.config.text.chunk, keep=1)
                 answer = planted.answer[1:]
                 tokens[n], targets[n] = planted.tokens, planted.tokens[1:]
                 answers[n, answer] = targets[n, answer]
                 targets[n, answer | planted.hidden[1:]] = IGNORED
-        return Batch(tokens[:, :-1], targets, None, answers if self.lines else None)
+        return Batch(tokens[:, :-1], targets, None, answers if self.lines or exercised else None)
+
+    def exercises(self, rng, length):
+        """Lines of two words and whether they are the same: (length + 1,) ids, and where a verdict is next, (length,)."""
+        ids, follows = [self.begin], []
+        while len(ids) <= length:
+            given, answer = (self.tokenizer.encode(part) for part in exercise(rng))
+            follows += [False] * len(given) + [True] * len(answer)
+            ids += given + answer
+        return ids[:length + 1], np.array(follows[:length])
 
     def conversations(self, rng, n, most, stage=0):
         """n conversations about pictures of at most so many things: a Batch whose targets are the replies."""
