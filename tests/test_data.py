@@ -413,6 +413,12 @@ def test_what_two_pictures_share_says_nothing_about_what_else_they_share():
     assert all(60 < shown[both] < 140 for both in [(True, True), (True, False), (False, True), (False, False)])
 
 
+def test_who_names_two_of_eight_guesses_less_often():
+    rng = generator(15)
+    asked = [questions.ask(rng, "same", size=8) for _ in range(30)]
+    assert {(one.answer in ("yes", "no"), one.chance) for one in asked} == {(True, 1 / 2), (False, 1 / 16)}
+
+
 def test_words_are_as_often_the_same_as_not():
     rng, verdicts, compared = generator(14), Counter(), set()
     for _ in range(400):

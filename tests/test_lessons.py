@@ -48,7 +48,7 @@ def test_lessons_depend_on_the_step_alone():
 
 def test_words_are_compared_in_place_of_text():
     """From the step that the recipe names, never in a step's first row, and only verdicts are to be said."""
-    recipe = replace(RECIPE, text=384, exercises=((0.5, 0.0), (1.0, 0.5)))
+    recipe = replace(RECIPE, text=384, needles=(), exercises=((0.5, 0.0), (1.0, 0.5)))
     school, plain = (School(learned_tokenizer(small(vision=False), CORPUS, r), small(vision=False), r, CORPUS)
                      for r in (recipe, replace(recipe, exercises=((1.0, 0.0),))))
     compared, decode = 0, school.tokenizer.decode
@@ -68,7 +68,7 @@ def test_words_are_compared_in_place_of_text():
             verdicts = decode([id for id in batch.answers[n] if id >= 0]).split("\n")
             assert [" " + verdict for *_, verdict in found] == verdicts[:len(found)]
             compared += len(found)
-    assert compared > 10
+    assert compared > 5
 
 
 def test_only_replies_are_learned():

@@ -14,7 +14,7 @@ from tinyscout.model import BACKENDS
 EXAMPLE = """\
 examples:
   tinyscout exam
-  tinyscout exam --model runs/scout-mini/step-009000 --backend c --json exam.json"""
+  tinyscout exam --model runs/scout-mini/step-011000 --backend c --json exam.json"""
 
 
 def arguments(sub):

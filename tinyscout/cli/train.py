@@ -14,7 +14,7 @@ EXAMPLE = """\
 examples:
   tinyscout train --preset laboratory --backend c
   tinyscout train --preset scout-mini --backend c --out runs/mini
-  tinyscout train --from runs/mini/step-009000 --preset finetune --text my/code --lora 8 --out runs/mine
+  tinyscout train --from runs/mini/step-011000 --preset finetune --text my/code --lora 8 --out runs/mine
   tinyscout train --preset laboratory --teacher runs/laboratory/step-001500 --trust 0.8 0.2 --out runs/pupil
 
 The text is Python's own standard library where --text names none.  The run's directory gets checkpoints that every

@@ -124,9 +124,10 @@ LABORATORY = Recipe(
     steps=1500, text=4096, lengths=((0.35, 128), (0.7, 256), (1.0, 512)),
     needles=((0.1, 1), (0.2, 2), (0.3, 4), (1.0, 8)))
 SCOUT_MINI = Recipe(
-    steps=9000, rounds=((6500 / 9000, 1.0), (1.0, 0.5)), text=2048, lengths=((3250 / 9000, 256), (1.0, 512)),
-    needles=((1300 / 9000, 1), (2600 / 9000, 2), (1.0, 4)), needle_part=0.25,
-    dialogs=48, dialog_length=256, stages=((3900 / 9000, 0), (6500 / 9000, 1), (1.0, 2)))
+    steps=11000, rounds=((6500 / 11000, 1.0), (9000 / 11000, 0.5), (1.0, 0.3)), text=2048,
+    lengths=((3250 / 11000, 256), (1.0, 512)), needles=((1300 / 11000, 1), (2600 / 11000, 2), (1.0, 4)),
+    needle_part=0.25, exercises=((9000 / 11000, 0.0), (1.0, 0.33)), dialogs=48, dialog_length=256,
+    stages=((3900 / 11000, 0), (6500 / 11000, 1), (9000 / 11000, 2), (1.0, 3)))
 LOCAL, GLOBAL, NOPE = Layer(True, True, False), Layer(True, False, False), Layer(False, False, False)
 PRESETS: dict[str, tuple[Callable[[], ScoutConfig], Recipe]] = {
     "laboratory": (laboratory, LABORATORY),
