@@ -378,7 +378,7 @@ def test_a_conversation_is_as_long_and_as_new_as_asked(monkeypatch):
         shown.clear()
 
 
-@pytest.mark.parametrize("stage, said", [(0, verdict), (2, verdict), (3, str)])
+@pytest.mark.parametrize(("stage", "said"), [(0, verdict), (2, verdict), (3, str)])
 def test_follow_ups_are_answered_from_their_pictures(stage, said, monkeypatch):
     """A question about one of two pictures is answered from that one, and one about both from both, at last aloud."""
     rng, found = generator(8), Counter()

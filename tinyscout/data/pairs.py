@@ -31,7 +31,7 @@ def seen_as(one, other):
 
 
 def exercise(rng):
-    """Such an answer in words alone, to learn from when two are the same: "first red, second blue:" and " no" as str."""
+    """Such an answer in words alone, to learn when two are the same: "first red, second blue:" and " no", str."""
     one, other = shuffled(rng, pick(rng, tuple(WORDS.values())), 2)
     agree = rng.random() < 0.5
     return seen_as(one, one if agree else other).rstrip(), " yes\n" if agree else " no\n"

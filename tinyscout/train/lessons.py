@@ -75,7 +75,7 @@ class School:
         return Batch(tokens[:, :-1], targets, None, answers if self.lines or exercised else None)
 
     def exercises(self, rng, length):
-        """Lines of two words and whether they are the same: (length + 1,) ids, and where a verdict is next, (length,)."""
+        """Lines of two words, and are they the same?  (length + 1,) ids, and where a verdict comes next, (length,)."""
         ids, follows = [self.begin], []
         while len(ids) <= length:
             given, answer = (self.tokenizer.encode(part) for part in exercise(rng))
