@@ -22,7 +22,7 @@ class Recipe:
     lengths: Ladder = ((1.0, 256),)         # of a row, growing with the training
     needles: Ladder = ()                    # pairs of fact and question in a row, at most; none: no needles
     needle_part: float = 1.0                # of the rows that have any
-    exercises: Ladder = ((1.0, 0.0),)       # part of the rows that compare two words, line by line, instead
+    exercises: Ladder = ((1.0, 0.0),)       # part of the rows, but the first, that compare words line by line instead
     dialogs: int = 0                        # conversations about pictures
     things: Ladder = ((1.0, 5),)            # on a picture, at most
     spots: bool = True                      # do picture tokens also learn to name what stands there, and how many?
