@@ -211,6 +211,13 @@ def test_missing_files(tmp_path):
         tinyscout.load(tmp_path)
 
 
+def test_a_run_points_to_its_last_checkpoint(tmp_path):
+    for step in ("step-000100", "step-000200"):
+        save_checkpoint(tmp_path / step, init(CONFIG), CONFIG)
+    with pytest.raises(FileNotFoundError, match=r"no config\.json, but .*step-000200 does"):
+        tinyscout.load(tmp_path)
+
+
 def test_bad_config_names_its_directory(saved):
     (saved / "config.json").write_text('{"model_type": "gpt2"}')
     with pytest.raises(ValueError, match=f"{saved}.*gpt2"):

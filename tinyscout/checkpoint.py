@@ -49,7 +49,9 @@ def load_config(directory):
     """The ScoutConfig of a checkpoint directory.  Raises OSError or ValueError."""
     directory = Path(directory)
     if not (directory / "config.json").is_file():
-        raise FileNotFoundError(f"{directory} holds no config.json: is it a Llama 4 checkpoint directory?")
+        within = sorted(directory.glob("*/config.json"))        # as in the directory of a training
+        raise FileNotFoundError(f"{directory} holds no config.json" + (
+            f", but {within[-1].parent} does" if within else ": is it a Llama 4 checkpoint directory?"))
     parts = (read_json(directory / "config.json"),
              *(read_json(directory / name) if (directory / name).is_file() else None
                for name in ("generation_config.json", "preprocessor_config.json")))
