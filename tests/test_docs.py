@@ -1,5 +1,6 @@
 """The walkthrough and the code speak of the same things, and a built page asks the network for nothing."""
 import ast
+import json
 import re
 import sys
 from html.parser import HTMLParser
@@ -52,6 +53,36 @@ def test_equations_named_in_the_code_exist():
                for label in re.findall(r"equation[\s*/]+\(([\w-]+)\)", file.read_text(encoding="utf-8"))
                if label not in labels}
     assert not missing, f"no chapter has the equations {sorted(missing)}"
+
+
+def test_readme_says_what_was_measured():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    marks = {mark["task"]: mark for mark in json.loads((DOCS / "scout-mini/exam.json").read_text())["questions"]}
+
+    def part(*tasks):
+        right, asked = (sum(marks[task][key] for task in tasks) for key in ("right", "asked"))
+        return f"{right / asked:.0%}"
+
+    def found(preset, job, context):
+        reports = [json.loads(file.read_text()) for file in (DOCS / "laboratory").glob(f"{preset}*.{job}.json")
+                   if re.fullmatch(rf"{preset}(-seed-\d)?", file.name.split(".")[0])]
+        rows = [row for report in reports for row in report["rows"] if row["context"] == context]
+        assert len(rows) == 3
+        return tuple(sum(row[key] for row in rows) for key in ("right", "asked"))
+
+    seconds = (DOCS / "laboratory/log.csv").read_text().splitlines()[-1].split(",")[1]
+    for claim in (
+            f"{part('shape', 'colour', 'position')} right about shape, colour and place, "
+            f"{part('same', 'more', 'changed')} about two pictures side by side, {part('number')} where a number",
+            f"{part('count')} where things are to be counted", f"knows in {part('relation')}, where",
+            f"trained in {float(seconds):.0f} seconds", "{} of {} in texts of 51,200".format(
+                *found("laboratory", "hundred", 51_200)),
+            "{} of {} in 10,485,760".format(*found("laboratory", "far", 10 << 20))):
+        assert claim in text, claim
+    right, asked = found("laboratory", "million", 1 << 20)
+    assert right == asked
+    assert f"all {asked} in 1,048,576" in text
+    assert all(found("laboratory-rope", "needles", context)[0] == 0 for context in (2048, 4096, 8192, 20_480))
 
 
 def test_included_code_exists():

@@ -69,6 +69,10 @@ def test_words_are_compared_in_place_of_text():
             assert [" " + verdict for *_, verdict in found] == verdicts[:len(found)]
             compared += len(found)
     assert compared > 5
+    rng, other = np.random.default_rng(2), np.random.default_rng(2)
+    plain.rows(rng, plain.text, 1)
+    other.integers(0, len(plain.text) - 64, 6)
+    assert rng.random() == other.random()               # where there are none, none is drawn for
 
 
 def test_only_replies_are_learned():

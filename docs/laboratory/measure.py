@@ -4,6 +4,7 @@
 
 RUNS holds a directory for each training, named as its preset of tinyscout/train/recipe.py, further seeds with -seed-1
 and so on behind it.  Of each the last checkpoint is measured.  What is there already stays; delete it to measure anew.
+log.csv is the log of one more training of `laboratory`, which had all cores to itself, as the job `clock` must have.
 """
 import argparse
 import re

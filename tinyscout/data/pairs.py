@@ -62,5 +62,5 @@ def compare(rng, shown):
     """Something about both, once they are seen: an Asked, or None where nothing fits."""
     counts = [len(one.things) for one in shown]
     if counts == [1, 1]:
-        return same(rng, pick(rng, ("colour", "shape")), shown)
+        return same(rng, pick(rng, tuple(WORDS)), shown)
     return more(rng, shown) if counts[0] != counts[1] else None

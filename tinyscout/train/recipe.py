@@ -26,7 +26,7 @@ class Recipe:
     dialogs: int = 0                        # conversations about pictures
     things: Ladder = ((1.0, 5),)            # on a picture, at most
     spots: bool = True                      # do picture tokens also learn to name what stands there, and how many?
-    stages: Ladder = ((1.0, 0),)            # of learning to see: 0 names what is there, 1 and 2 count and compare
+    stages: Ladder = ((1.0, 0),)            # of learning to see: 0 names what is there, 1 to 3 count and compare
     dialog_length: int = 128                # tokens of the longest
     parts: int = 1                          # a step's rows go in so many batches, whose gradients are averaged
     # what it does with it
