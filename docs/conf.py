@@ -20,9 +20,10 @@ extensions = [
     "myst_parser",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
-    "mathml",       # this and the two below: docs/_ext
+    "mathml",       # this and the three below: docs/_ext
     "compute",
     "columns",
+    "floors",
 ]
 myst_enable_extensions = ["colon_fence", "dollarmath", "amsmath", "deflist", "attrs_inline", "attrs_block"]
 myst_heading_anchors = 3

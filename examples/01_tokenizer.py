@@ -11,7 +11,7 @@ from pydoc_data.topics import topics
 
 import matplotlib.pyplot as plt
 
-from tinyscout.tokenizer import Tokenizer, train
+from tinyscout.inputs.tokenizer import Tokenizer, train
 
 sources = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
 texts = [path.read_text(encoding="utf-8") for path in sources]

@@ -7,9 +7,9 @@ What `rms_norm` does to a cloud of points, and what happens to a deep network th
 import matplotlib.pyplot as plt
 import numpy as np
 
+from tinyscout.nn.text import feed_forward
+from tinyscout.nn.weights import FeedForward
 from tinyscout.reference import layer_norm, rms_norm
-from tinyscout.text import feed_forward
-from tinyscout.weights import FeedForward
 
 print(rms_norm(np.array([3.0, 4.0])))
 

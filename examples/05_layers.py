@@ -9,8 +9,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from tinyscout.config import mini, plan
-from tinyscout.text import text_model
-from tinyscout.weights import init
+from tinyscout.nn.text import text_model
+from tinyscout.nn.weights import init
 
 T = 32                                      # tokens; the chunks of this small model hold eight
 

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import tinyscout
-from tinyscout.chat import encode_prompt
+from tinyscout.inputs.chat import encode_prompt
 from tinyscout.reference import softmax, top_p
 
 model = tinyscout.load(dtype="float32")

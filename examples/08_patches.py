@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from tinyscout.config import SCOUT
-from tinyscout.image import choose_canvas, count_tokens, cut_tiles, tile_layout, to_levels
+from tinyscout.inputs.image import choose_canvas, count_tokens, cut_tiles, tile_layout, to_levels
 
 sky = np.linspace((38, 44, 92), (244, 160, 112), 480)[:, None].repeat(640, axis=1).astype(np.uint8)
 picture = Image.fromarray(sky)

@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw
 
 import tinyscout
 from tinyscout.config import mini
-from tinyscout.image import cut_tiles, tile_layout, to_levels
-from tinyscout.scout import embed
+from tinyscout.inputs.image import cut_tiles, tile_layout, to_levels
+from tinyscout.nn.scout import embed
 
 config = mini(chunk=64)
 config = replace(config, vision=replace(config.vision, tile_size=112))

@@ -15,10 +15,10 @@ import numpy as np
 
 from tinyscout.config import ScoutConfig, TextConfig, plan
 from tinyscout.data.corpus import Corpus
+from tinyscout.data.dialogs import TASKS, ask
 from tinyscout.data.needles import encode_lines, plant
-from tinyscout.data.questions import TASKS, ask
 from tinyscout.train import Recipe, train
-from tinyscout.train.lessons import learned_tokenizer
+from tinyscout.train.batches import learned_tokenizer
 from tinyscout.train.recipe import SPECIAL, with_ids
 
 figure, grid = plt.subplots(4, 3, figsize=(9, 9))

@@ -13,7 +13,7 @@ import numpy as np
 import tinyscout
 from tinyscout.data.corpus import files
 from tinyscout.data.needles import encode_lines, haystack
-from tinyscout.longcontext import scores_at
+from tinyscout.inference.long_context import scores_at
 from tinyscout.reference import attention_temperature
 
 model = tinyscout.load(dtype="float32")

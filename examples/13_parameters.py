@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from tinyscout.config import MAVERICK, SCOUT
-from tinyscout.weights import count
+from tinyscout.nn.weights import count
 
 # %%
 # Two models, one cost per token

@@ -13,13 +13,13 @@ import matplotlib.pyplot as plt
 import ml_dtypes
 import numpy as np
 
-from tinyscout.cache import Cache
+from tinyscout.bench.machine import best, limits
 from tinyscout.config import SCOUT, ScoutConfig
 from tinyscout.kernels import c
-from tinyscout.machine import best, limits
+from tinyscout.nn.cache import Cache
+from tinyscout.nn.text import text_model
+from tinyscout.nn.weights import build, named
 from tinyscout.reference import Quantized, dequantize, linear, part
-from tinyscout.text import text_model
-from tinyscout.weights import build, named
 
 t = replace(SCOUT.text, layers=SCOUT.text.layers[:1], vocab_size=16)
 if os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < 6e9:

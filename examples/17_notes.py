@@ -11,11 +11,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import tinyscout
-from tinyscout import reference, scout
-from tinyscout.chat import encode_chat
+from tinyscout import reference
 from tinyscout.data.scenes import Scene, Thing, draw
+from tinyscout.inputs.chat import encode_chat
+from tinyscout.nn import scout
+from tinyscout.nn.text import text_model
 from tinyscout.reference import softmax
-from tinyscout.text import text_model
 
 model = tinyscout.load(dtype="float32")
 config, side = model.config, model.config.vision.grid // model.config.vision.shuffle

@@ -1,4 +1,4 @@
-// What gcc's OpenMP asks of its run-time library, in pthreads: for tests/test_sanitizers.py alone.
+// What gcc's OpenMP asks of its run-time library, in pthreads: for tests/kernels/test_sanitizers.py alone.
 //
 // The thread sanitizer understands pthreads but not libgomp, and would report every barrier as a race.  Work is handed
 // out with relaxed atomics, which order nothing: what two threads touch without a barrier between is a race.

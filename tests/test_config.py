@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tinyscout.checkpoint.config_json import from_hf, generation_to_hf, read_json, to_hf
 from tinyscout.config import (
     MAVERICK,
     NAMED,
@@ -19,7 +20,6 @@ from tinyscout.config import (
     mini,
     plan,
 )
-from tinyscout.hf import from_hf, generation_to_hf, read_json, to_hf
 
 # What the Hub's Scout says, in the fields that differ from transformers' defaults, and Maverick's likewise.
 HUB_SCOUT = {

@@ -6,9 +6,9 @@ import pytest
 
 from tinyscout import reference
 from tinyscout.config import MAVERICK, SCOUT
-from tinyscout.text import places
-from tinyscout.vision import vision_model
-from tinyscout.weights import Counts, count, hollow, init
+from tinyscout.nn.text import places
+from tinyscout.nn.vision import vision_model
+from tinyscout.nn.weights import Counts, count, hollow, init
 
 TEXT = SCOUT.text
 

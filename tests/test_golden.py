@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tinyscout.model import Model
-from tinyscout.scout import image_features
+from tinyscout.nn.scout import image_features
 
 CLOSE = 1e-4        # of logits around 3: what the issue of fp32 against fp32 leaves room for
 

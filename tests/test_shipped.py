@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 
 import tinyscout
-from tinyscout.chat import BEGIN, encode_chat
 from tinyscout.cli.needle import answered
+from tinyscout.data.dialogs import ask, message
 from tinyscout.data.needles import encode_lines, haystack
-from tinyscout.data.questions import ask, message
-from tinyscout.exam import bits_a_byte, questions
+from tinyscout.eval.exam import bits_a_byte, questions
+from tinyscout.inputs.chat import BEGIN, encode_chat
 from tinyscout.model import SHIPPED
 
 KNOWN = {       # of 40 questions each: what it got right when it was made, less what rounding may turn

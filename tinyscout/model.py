@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from tinyscout import scout
-from tinyscout.cache import Cache
 from tinyscout.checkpoint import load_config, load_weights, save_checkpoint
 from tinyscout.config import ScoutConfig
-from tinyscout.generate import generate
+from tinyscout.inference.generate import generate
+from tinyscout.inputs.tokenizer import Tokenizer
+from tinyscout.nn import scout
+from tinyscout.nn.cache import Cache
+from tinyscout.nn.weights import Scout, init, tree_map
 from tinyscout.reference import Quantized
-from tinyscout.tokenizer import Tokenizer
-from tinyscout.weights import Scout, init, tree_map
 
 BACKENDS = {"numpy": "tinyscout.reference", "c": "tinyscout.kernels.c", "cuda": "tinyscout.kernels.cuda"}
 SHIPPED = Path(__file__).parent / "scout-mini"      # trained by this package: docs/training.md
@@ -74,7 +74,7 @@ class Model:
         return np.asarray(self.ops.asnumpy(y), np.float32)
 
     def generate(self, tokens, images=(), **options):
-        """Token ids that continue the prompt, one by one: see `tinyscout.generate.generate` for the options.
+        """Token ids that continue the prompt, one by one: see `tinyscout.inference.generate.generate` for the options.
 
         max_new_tokens=256, temperature=0.6, top_p=0.9, top_k=None, seed=None, stop_ids=None, cache=None,
         kv="float32"

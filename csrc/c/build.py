@@ -1,6 +1,6 @@
 """cffi's builders: kernels.h is the only list of what Python may call in C, compiled once for each level of processor.
 
-The kernels are the same; wider registers and newer instructions make the difference.  tinyscout.kernels.library
+The kernels are the same; wider registers and newer instructions make the difference.  tinyscout.kernels.c.library
 takes the highest level that the processor it runs on has, so one wheel is fast everywhere.
 """
 import platform

@@ -1,4 +1,4 @@
-// One token through all layers: tinyscout/text.py once more, without a way back to Python between the operations.
+// One token through all layers: tinyscout/nn/text.py once more, without a way back to Python between the operations.
 //
 // There is one parallel region for the whole token.  Every thread computes its share of the outputs of each matrix; what
 // is small (a norm, a gate, a row turned into bytes) each thread computes for itself, which is cheaper than to wait.
@@ -74,7 +74,7 @@ static void ready(own *o, const decoder *m, int c, int I, int in_bits) {
     to_bytes(&o->bytes[c], o->row + (size_t) c * widest(m), I, 0, I / GROUP);
 }
 
-// Turn and normalise, or sharpen, some heads, as tinyscout.text.attention does.
+// Turn and normalise, or sharpen, some heads, as tinyscout.nn.text.attention does.
 static void place(float *x, int heads, const decoder *m, const layer *l, const float *cos, const float *sin,
                   float temperature) {
     if (l->rope) apply_rope(x, x, cos, sin, 1, 1, heads, m->d);

@@ -1,7 +1,7 @@
 // How the kernels use the machine: vectors of LANES floats, written once for every processor.
 //
 // A vector type is an array that the compiler keeps in a register: 16 floats of AVX-512, 8 of AVX2, 4 of SSE or NEON.
-// build.py compiles all kernels once for each level of processor, and tinyscout/kernels/library.py picks at load.
+// build.py compiles all kernels once for each level of processor, and tinyscout/kernels/c/library.py picks at load.
 #pragma once
 
 #include <stddef.h>

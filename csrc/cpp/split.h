@@ -1,4 +1,4 @@
-// Llama 4's split pattern by hand: the same pieces as the regular expression in tinyscout/tokenizer.py, many times
+// Llama 4's split pattern by hand: the same pieces as the regular expression in tinyscout/inputs/tokenizer.py, many times
 // faster.  A regular expression tries its alternatives in order and backtracks; here every alternative is one run
 // over characters of certain classes, and where it would have stopped after backtracking is kept while running.
 #pragma once

@@ -20,7 +20,7 @@ from sphinx.util.docutils import SphinxDirective
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = {     # where each looks, in this order
-    "NumPy": ("tinyscout/reference/*.py", "tinyscout/*.py"),    # the operations, then what is composed of them
+    "NumPy": ("tinyscout/reference/*.py", "tinyscout/nn/*.py", "tinyscout/**/*.py"),   # operations, then compositions
     "C": ("csrc/c/*.c", "csrc/cpp/*.cpp", "csrc/cpp/*.h"),
     "CUDA": ("csrc/cuda/*.cu", "csrc/cuda/*.cuh"),
 }

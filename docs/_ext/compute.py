@@ -6,7 +6,7 @@
     {value}`params.total`                108,641,793,536
     {value}`2 * params.total / 1e9; .1f` 217.3       a format after the semicolon
 
-The names of tinyscout.config, numpy as np, math, and count of tinyscout.weights are there from the start.
+The names of tinyscout.config, numpy as np, math, and count of tinyscout.nn.weights are there from the start.
 A page's names last to the end of that page.
 """
 from docutils import nodes
@@ -17,7 +17,7 @@ import math
 import numpy as np
 from tinyscout import config
 from tinyscout.config import *
-from tinyscout.weights import count
+from tinyscout.nn.weights import count
 """
 HIDDEN = "hidden"
 
@@ -28,7 +28,7 @@ def names(env):
     if "computed_names" not in page:
         page["computed_names"] = {}
         exec(START, page["computed_names"])
-        for module in ("config", "weights"):    # a changed size makes the page anew
+        for module in ("config", "nn/weights"):    # a changed size makes the page anew
             env.note_dependency(f"../tinyscout/{module}.py")
     return page["computed_names"]
 

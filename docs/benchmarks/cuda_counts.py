@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyscout.kernels import cuda_matrix, cuda_versions, nvrtc
+from tinyscout.kernels import nvrtc
+from tinyscout.kernels.cuda import matrix, versions
 from tinyscout.kernels.launch import checked, kernel
 from tinyscout.simulator import Profile, run
 
@@ -33,15 +34,15 @@ def numbers(half, *shape):
 def linear(step):
     half = step == 3
     x, w, out = numbers(half, N, N), numbers(half, N, N), np.zeros((N, N), np.uint16 if half else np.float32)
-    launch = getattr(cuda_versions, f"linear_{step}_launch")(N, N)
+    launch = getattr(versions, f"linear_{step}_launch")(N, N)
     return profiled(f"linear_{step}.cu", f"linear_{step}", launch, out, x, w, None, N, N, N, *([] if half else [N, 1]))
 
 
 def attention(step):
     half, name = step == 3, f"grouped_query_attention_{step}"
     q, k, v = (numbers(half, 1, N, heads, D) for heads in (H, K, K))
-    launch = (cuda_versions.attention_1_launch(1, N, H), cuda_matrix.attention_2_launch(1, N, H, K, D),
-              cuda_versions.attention_3_launch(1, N, H, K, D))[step - 1]
+    launch = (versions.attention_1_launch(1, N, H), matrix.attention_2_launch(1, N, H, K, D),
+              versions.attention_3_launch(1, N, H, K, D))[step - 1]
     return profiled(f"attention_{step}.cu", name + (f"_{D}" if half else ""), launch, np.zeros_like(q), q, k, v,
                     True, 0, 0, 1, N, N, H, K, D)
 

@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
 from tinyscout.cli import main  # noqa: E402
-from tinyscout.train.keep import steps_kept  # noqa: E402
+from tinyscout.train.checkpoints import steps_kept  # noqa: E402
 from tinyscout.train.recipe import PRESETS  # noqa: E402
 
 EIGHT = "--facts 8 --queries 8"         # at every length: keys that resemble each other are a difficulty of their own

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyscout.config import RopeScaling, mini, plan
-from tinyscout.weights import build
+from tinyscout.nn.weights import build
 
 HERE = Path(__file__).parent
 CASES = {

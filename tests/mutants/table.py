@@ -29,8 +29,8 @@ class Check(NamedTuple):
     """Who looks at a file: laws by their name or its first word, of the overlay or of one numbered kernel."""
 
     laws: tuple
-    version: str = ""           # of tinyscout.kernels.cuda_versions
-    functions: tuple = ()       # of tests/test_cuda_matrix.py: what is in bfloat16 has bounds of its own
+    version: str = ""           # of tinyscout.kernels.cuda.versions
+    functions: tuple = ()       # of tests/kernels/test_cuda_matrix.py: what is in bfloat16 has bounds of its own
     module: str = "test_cuda_matrix"
 
     def ops(self):
@@ -38,7 +38,7 @@ class Check(NamedTuple):
         cuda = importlib.import_module("tinyscout.kernels.cuda")
         if not self.version:
             return cuda
-        from tinyscout.kernels.cuda_versions import versions
+        from tinyscout.kernels.cuda.versions import versions
         operation = next(name for name, found in versions().items() if self.version in found)
         return overlay(operation, versions()[operation][self.version], cuda)
 

@@ -2,9 +2,9 @@
 import numpy as np
 import pytest
 
-from tinyscout.chat import encode_chat
 from tinyscout.config import mini
-from tinyscout.image import tile_layout
+from tinyscout.inputs.chat import encode_chat
+from tinyscout.inputs.image import tile_layout
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 pytest.importorskip("jinja2", reason="jinja2 is not installed")

@@ -7,9 +7,9 @@ import pytest
 
 import tinyscout
 from tinyscout.checkpoint import load_config, load_weights, save_checkpoint
+from tinyscout.checkpoint.safetensors_io import map_tensors
 from tinyscout.config import Layer, RopeScaling, mini, plan
-from tinyscout.files import map_tensors
-from tinyscout.weights import init, named, tree_map
+from tinyscout.nn.weights import init, named, tree_map
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("transformers", reason="transformers is not installed")

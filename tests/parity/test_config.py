@@ -2,8 +2,8 @@
 import numpy as np
 import pytest
 
+from tinyscout.checkpoint.config_json import from_hf, to_hf
 from tinyscout.config import MAVERICK, SCOUT, mini, plan
-from tinyscout.hf import from_hf, to_hf
 
 pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("transformers", reason="transformers is not installed")

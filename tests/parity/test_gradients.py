@@ -7,9 +7,9 @@ pytest.importorskip("transformers", reason="transformers is not installed (extra
 import torch
 
 import tinyscout
-from tinyscout.learn import Batch, learn
-from tinyscout.names import foreign_name
-from tinyscout.weights import named, turned
+from tinyscout.checkpoint.hf_names import foreign_name
+from tinyscout.nn.weights import named, turned
+from tinyscout.train.loss_and_grad import Batch, learn
 
 from . import oracle
 

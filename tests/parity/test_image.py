@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from tinyscout.config import VisionConfig
-from tinyscout.image import (
+from tinyscout.inputs.image import (
     canvases,
     choose_canvas,
     count_tokens,

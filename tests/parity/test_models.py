@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("torch", reason="PyTorch is not installed (extra `parity`)")
 pytest.importorskip("transformers", reason="transformers is not installed (extra `parity`)")
 import tinyscout
-from tinyscout.scout import image_features
+from tinyscout.nn.scout import image_features
 
 from . import oracle
 

@@ -5,8 +5,8 @@ import pytest
 pytest.importorskip("torch", reason="PyTorch is not installed (extra `parity`)")
 pytest.importorskip("transformers", reason="transformers is not installed (extra `parity`)")
 import tinyscout
-from tinyscout.chat import encode_chat, encode_prompt
-from tinyscout.data.questions import ask, message
+from tinyscout.data.dialogs import ask, message
+from tinyscout.inputs.chat import encode_chat, encode_prompt
 from tinyscout.model import SHIPPED
 
 from . import oracle

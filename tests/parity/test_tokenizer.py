@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinyscout import tokenizer as module
+from tinyscout.inputs import tokenizer as module
+from tinyscout.inputs.tokenizer import Tokenizer, train
+from tinyscout.inputs.tokenizer_files import GPT2_PATTERN, LLAMA4_PATTERN
 from tinyscout.laws.bpe import crowded
 from tinyscout.reference import bpe as reference
-from tinyscout.tokenizer import Tokenizer, train
-from tinyscout.vocabulary import GPT2_PATTERN, LLAMA4_PATTERN
 
 STDLIB = [path.read_text(encoding="utf-8") for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))]
 EXTRA = "naïve Ελληνικά русский العربية 中文字符 日本語 한국어 हिन्दी 🦙🏽 ½ ٣ 12345 DON'T it's\n\n\t\r\n"

@@ -12,9 +12,9 @@ from rich.text import Text
 
 from tinyscout import reference
 from tinyscout.bench import operations
+from tinyscout.bench.machine import better
 from tinyscout.bench.operations import TINY, Case, Sizes, matrix, nbytes, row_major, rows_of
 from tinyscout.bench.sizes import BYTES
-from tinyscout.machine import better
 from tinyscout.progress import track
 from tinyscout.reference import Quantized, dense
 from tinyscout.reference.quantize import part
@@ -195,13 +195,14 @@ def off(result, known):
 
 
 def contender(name, operation):
-    """Who computes it: a function of the inputs on the card, as `card.recorded` with a function of the CUDA column."""
-    from tinyscout.bench import card
-    from tinyscout.kernels import cuda, cuda_versions
+    """Who computes it: a function of the inputs on the card, as `gpu.recorded` with a function of the CUDA column."""
+    from tinyscout.bench import gpu
+    from tinyscout.kernels import cuda
+    from tinyscout.kernels.cuda import versions
 
-    peers = {"cuBLAS": card.cublas, "torch flash": card.flash}
-    mine = getattr(cuda, operation) if name == "cuda" else cuda_versions.versions().get(operation, {}).get(name)
-    return peers.get(name, partial(card.recorded, mine))
+    peers = {"cuBLAS": gpu.cublas, "torch flash": gpu.flash}
+    mine = getattr(cuda, operation) if name == "cuda" else versions.versions().get(operation, {}).get(name)
+    return peers.get(name, partial(gpu.recorded, mine))
 
 
 def calls_of(task, copies, notes):
@@ -234,22 +235,22 @@ def measure(sizes=SCOUT, repeats=5, forms=tuple(BYTES), seed=0):
     sizes Sizes, repeats int, forms of the weights  ->  dict that json can write.  Raises MemoryError, and RuntimeError
     where a launch fails.
     """
-    from tinyscout.bench import card
+    from tinyscout.bench import gpu
 
     full = sizes is not TINY
-    card.room(needed(sizes, forms) if full else 0)
-    clock = card.Clock(BUFFER if full else 1 << 16)
+    gpu.room(needed(sizes, forms) if full else 0)
+    clock = gpu.Clock(BUFFER if full else 1 << 16)
     side = 8192 if full else 64
     notes: list[str] = []
     rows: list[dict] = []
     limits = clock.limits(side)
     for task in track(tasks(sizes, forms, seed), "Measuring the GPU", total=how_many(forms)):
-        copies = [card.put(task.case.inputs) for _ in range(-(-CACHE // task.case.nbytes) if full else 1)]
+        copies = [gpu.put(task.case.inputs) for _ in range(-(-CACHE // task.case.nbytes) if full else 1)]
         calls = calls_of(task, copies, notes)
         seconds = timed(clock, calls, repeats)
         rows += [{"name": name, "operation": task.case.name, "at": task.case.at, "form": task.form,
                   "bytes": task.case.nbytes, "flops": task.case.flops, "seconds": seconds[name]} for name in calls]
-    report = {"card": card.card(), "limits": better(limits, clock.limits(side)), "repeats": repeats,
+    report = {"card": gpu.card(), "limits": better(limits, clock.limits(side)), "repeats": repeats,
               "notes": list(dict.fromkeys(notes)), "samples": rows}
     return report | {"summary": summary(report)}
 

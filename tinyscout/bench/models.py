@@ -9,9 +9,9 @@ from statistics import median
 import numpy as np
 from rich.table import Table
 
-from tinyscout.bench.contenders import GROUPS, KV, PEERS, modules_and_notes, set_up
+from tinyscout.bench.engines import GROUPS, KV, PEERS, modules_and_notes, set_up
+from tinyscout.bench.machine import cores
 from tinyscout.bench.sizes import SIZES, bytes_per_position, bytes_per_token, describe, words
-from tinyscout.machine import cores
 from tinyscout.model import backend_ops, random_model
 from tinyscout.progress import track
 

@@ -1,6 +1,6 @@
 """The whole models' figures, and those of a graphics card, as a picture."""
 from tinyscout.bench import cuda
-from tinyscout.bench.contenders import PEERS
+from tinyscout.bench.engines import PEERS
 
 
 def plot(report, file):

@@ -2,9 +2,9 @@
 import ml_dtypes
 import numpy as np
 
+from tinyscout.checkpoint.quantize import quantize_weights
 from tinyscout.config import ScoutConfig, TextConfig, plan
-from tinyscout.quantize import quantize_weights
-from tinyscout.weights import count, named, tree_map
+from tinyscout.nn.weights import count, named, tree_map
 
 BYTES = {"float32": 4, "bfloat16": 2, "int8": 1, "int4": 0.5}       # of a number, its scale aside
 GROUP = 32                                                          # inputs that share a scale, as in Q8_0 and Q4_0

@@ -6,8 +6,8 @@ import numpy as np
 
 from tinyscout import reference
 from tinyscout.config import plan
+from tinyscout.nn.weights import named, turned
 from tinyscout.progress import track
-from tinyscout.weights import named, turned
 
 TYPES = {"float32": gguf.GGMLQuantizationType.F32, "bfloat16": gguf.GGMLQuantizationType.BF16,
          "int8": gguf.GGMLQuantizationType.Q8_0, "int4": gguf.GGMLQuantizationType.Q4_0}

@@ -16,8 +16,8 @@ from statistics import median
 import numpy as np
 from rich.table import Table
 
+from tinyscout.inputs.tokenizer import LLAMA4_PATTERN, Tokenizer, train
 from tinyscout.progress import track
-from tinyscout.tokenizer import LLAMA4_PATTERN, Tokenizer, train
 
 OURS = "tinyscout"
 VOCABULARY = 200_000        # as many as Llama 4 has, where the text yields so many

@@ -6,15 +6,15 @@ from statistics import median
 import numpy as np
 from rich.table import Table
 
-from tinyscout.bench.contenders import Transformers, modules_and_notes
-from tinyscout.learn import Batch
-from tinyscout.learn import learn as lesson
+from tinyscout.bench.engines import Transformers, modules_and_notes
 from tinyscout.model import backend_ops
+from tinyscout.nn.weights import named
 from tinyscout.progress import track
 from tinyscout.train.loop import Student, start
+from tinyscout.train.loss_and_grad import Batch
+from tinyscout.train.loss_and_grad import learn as lesson
 from tinyscout.train.optimizer import stepped
 from tinyscout.train.recipe import Recipe, scout_mini
-from tinyscout.weights import named
 
 SIZES = {"scout-mini": (16, 512), "small": (2, 64)}        # rows and their length
 SETTLE = 0.05           # seconds before a sample: idle threads of who ran before still spin for a while

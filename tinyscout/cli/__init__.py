@@ -12,10 +12,10 @@ from pathlib import Path
 from rich.console import Console
 
 import tinyscout
-from tinyscout.cache import KV
 from tinyscout.checkpoint import load_config
 from tinyscout.config import NAMED
 from tinyscout.model import BACKENDS
+from tinyscout.nn.cache import KV
 
 COMMANDS = ("demo", "generate", "chat", "tokenize", "info", "budget", "quantize", "train", "exam", "needle", "nll",
             "check", "profile", "bench")      # cli/<name>.py

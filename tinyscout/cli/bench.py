@@ -61,7 +61,7 @@ def run(args):
     if "cuda" in wanted(args) and no_gpu():
         complain(f"no GPU here: {no_gpu()}; `tinyscout profile` counts what a kernel does without one")
         return 1
-    from tinyscout.machine import better, commit, cores, limits, machine
+    from tinyscout.bench.machine import better, commit, cores, limits, machine
 
     args.threads = args.threads or cores()
     chosen = {**vars(args), **(QUICK if args.quick else {})}

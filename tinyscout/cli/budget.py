@@ -2,7 +2,7 @@
 import argparse
 import os
 
-from tinyscout.budget import (
+from tinyscout.bench.budget import (
     CARDS,
     KV,
     WEIGHTS,
@@ -15,10 +15,10 @@ from tinyscout.budget import (
     weights_read,
     work,
 )
+from tinyscout.bench.machine import limits, machine
 from tinyscout.cli import above_zero, config_of, terminal
 from tinyscout.cli.info import short, table
 from tinyscout.config import NAMED
-from tinyscout.machine import limits, machine
 
 EXAMPLE = """\
 examples:

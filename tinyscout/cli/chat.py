@@ -3,10 +3,10 @@ import contextlib
 import sys
 from pathlib import Path
 
-from tinyscout.chat import EOT, encode_chat, encode_turn
 from tinyscout.cli import BAD_INPUT, complain, model_arguments, opened, said, sampling
 from tinyscout.cli.generate import Speed, stream
-from tinyscout.image import open_picture
+from tinyscout.inputs.chat import EOT, encode_chat, encode_turn
+from tinyscout.inputs.image import open_picture
 
 EXAMPLE = """\
 example:

@@ -6,9 +6,9 @@ from rich.columns import Columns
 from rich.panel import Panel
 from rich.text import Text
 
-from tinyscout.chat import encode_chat, encode_prompt
 from tinyscout.cli import opened, terminal
-from tinyscout.data.questions import TASKS, ask, message
+from tinyscout.data.dialogs import TASKS, ask, message
+from tinyscout.inputs.chat import encode_chat, encode_prompt
 from tinyscout.model import BACKENDS
 
 EXAMPLE = """\

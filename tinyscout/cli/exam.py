@@ -3,12 +3,12 @@ import json
 from datetime import date
 from pathlib import Path
 
+from tinyscout.bench.machine import commit, machine
 from tinyscout.cli import above_zero, opened, terminal
 from tinyscout.cli.info import table
 from tinyscout.data.corpus import files
-from tinyscout.data.ngram import Counts, compressed
-from tinyscout.exam import bits_a_byte, questions
-from tinyscout.machine import commit, machine
+from tinyscout.eval.exam import bits_a_byte, questions
+from tinyscout.eval.ngram_baseline import Counts, compressed
 from tinyscout.model import BACKENDS
 
 EXAMPLE = """\

@@ -3,8 +3,8 @@ import sys
 import time
 from itertools import chain, islice
 
-from tinyscout.chat import Prompt, encode_chat, encode_prompt
 from tinyscout.cli import complain, model_arguments, opened, sampling, text_of, write
+from tinyscout.inputs.chat import Prompt, encode_chat, encode_prompt
 
 EXAMPLE = """\
 examples:

@@ -4,8 +4,8 @@ from rich.table import Table
 from tinyscout.checkpoint import Found
 from tinyscout.cli import config_of, terminal
 from tinyscout.config import NAMED
+from tinyscout.nn.weights import count, shapes
 from tinyscout.reference.quantize import ROW_GROUP
-from tinyscout.weights import count, shapes
 
 EXAMPLE = """\
 examples:

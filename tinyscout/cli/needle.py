@@ -4,10 +4,10 @@ import time
 
 import numpy as np
 
-from tinyscout.cli import above_zero, laboratory, terminal
+from tinyscout.bench.machine import peak_memory
+from tinyscout.cli import _long_context, above_zero, terminal
 from tinyscout.data.needles import KEYS, encode_lines, haystack
-from tinyscout.longcontext import scores_at
-from tinyscout.machine import peak_memory
+from tinyscout.inference.long_context import scores_at
 
 EXAMPLE = """\
 examples:
@@ -24,13 +24,13 @@ Z = 1.959964            # standard deviations to either side that hold 95% of a 
 
 
 def arguments(sub):
-    laboratory.arguments(sub)
-    sub.add_argument("--contexts", type=laboratory.contexts, default=[512, 2048, 8192], metavar="N,N,...",
+    _long_context.arguments(sub)
+    sub.add_argument("--contexts", type=_long_context.contexts, default=[512, 2048, 8192], metavar="N,N,...",
                      help="tokens of a text: 4096, 128k (times 1,024), 10M (times 1,048,576); default 512,2k,8k")
     sub.add_argument("--haystacks", type=above_zero, default=8, metavar="N", help="texts of each length (%(default)s)")
     sub.add_argument("--facts", type=above_zero, default=8, metavar="N", help="facts in a text (%(default)s)")
     sub.add_argument("--queries", type=above_zero, default=8, metavar="N", help="of which are asked for (%(default)s)")
-    sub.add_argument("--density", type=laboratory.tokens, metavar="N",
+    sub.add_argument("--density", type=_long_context.tokens, metavar="N",
                      help=f"a fact for every N tokens, where that is more than --facts; never more than {len(KEYS)}")
     sub.add_argument("--straddle", choices=["avoid", "any"], default="avoid",
                      help="may a line be cut by the edge of a chunk, where no local layer can read it? (%(default)s)")
@@ -39,10 +39,10 @@ def arguments(sub):
 
 
 def run(args):
-    model, console = laboratory.model_of(args), terminal()
-    lines, (filler, begin) = encode_lines(model.tokenizer), laboratory.unseen(args, model)
-    report = laboratory.report(args, model, "needle", haystacks=args.haystacks, facts=args.facts, queries=args.queries,
-                               density=args.density, straddle=args.straddle, leak=args.leak)
+    model, console = _long_context.model_of(args), terminal()
+    lines, (filler, begin) = encode_lines(model.tokenizer), _long_context.unseen(args, model)
+    report = _long_context.report(args, model, "needle", haystacks=args.haystacks, facts=args.facts,
+                               queries=args.queries, density=args.density, straddle=args.straddle, leak=args.leak)
     console.print(f"{'context':>12}{'of training':>14}{'found':>14}{'':8}{'95% interval':>16}{'facts':>8}"
                   f"{'seconds':>10}{'memory':>10}", style="bold")
     for context in args.contexts:
@@ -58,7 +58,7 @@ def run(args):
         report["rows"].append(row)
         console.print(line(row))
         if args.out:
-            laboratory.write(report, plot, args.out)
+            _long_context.write(report, plot, args.out)
 
 
 def answered(hay, begin, model):

@@ -4,12 +4,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from tinyscout.cli import above_zero, laboratory, terminal
+from tinyscout.cli import _long_context, above_zero, terminal
 from tinyscout.cli.budget import tokens
 from tinyscout.cli.info import table
-from tinyscout.longcontext import scores_at
+from tinyscout.inference.long_context import scores_at
+from tinyscout.nn.text import text_model
 from tinyscout.progress import track
-from tinyscout.text import text_model
 
 EXAMPLE = """\
 examples:
@@ -23,7 +23,7 @@ AT_ONCE = 1 << 14       # tokens of windows
 
 
 def arguments(sub):
-    laboratory.arguments(sub)
+    _long_context.arguments(sub)
     sub.add_argument("--context", type=tokens, default=4096, metavar="N", help="tokens of a text (%(default)s)")
     sub.add_argument("--window", type=tokens, metavar="N", help="tokens of a window (default: as trained)")
     sub.add_argument("--texts", type=above_zero, default=8, metavar="N", help="(%(default)s)")
@@ -32,12 +32,12 @@ def arguments(sub):
 
 
 def run(args):
-    model, window = laboratory.model_of(args), args.window or laboratory.trained_length(args)
+    model, window = _long_context.model_of(args), args.window or _long_context.trained_length(args)
     if window is None:
         raise ValueError("no recipe beside the checkpoint tells what length it was trained on: say --window N")
     if window > args.context:
         raise ValueError(f"a window of {window} tokens is longer than the context of {args.context}")
-    text, begin = laboratory.unseen(args, model)
+    text, begin = _long_context.unseen(args, model)
     if len(text) <= args.context:
         raise ValueError(f"there are {len(text):,} tokens of unseen text: --context must be less, or --text name more")
     rng, sizes, seen = np.random.default_rng(args.seed), spelled(model), []
@@ -50,12 +50,12 @@ def run(args):
         long = surprise(model, scores_at(row[:-1], rows, model.weights, model.config, model.ops), goals)
         short = surprise(model, in_windows(row[:-1], rows, window, begin, model), goals)
         seen.append((rows, long, short, sizes[goals]))
-    report = laboratory.report(args, model, "nll", context=args.context, window=window, texts=args.texts,
+    report = _long_context.report(args, model, "nll", context=args.context, window=window, texts=args.texts,
                                samples=args.samples)
     report["rows"] = [figures(low, high, seen) for low, high in bins(window, args.context)]
     show(report)
     if args.out:
-        laboratory.write(report, plot, args.out)
+        _long_context.write(report, plot, args.out)
 
 
 def bins(window, context):

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 
 import tinyscout
+from tinyscout.checkpoint.quantize import by_layer, logits_error, quantize_checkpoint
 from tinyscout.cli import terminal
 from tinyscout.cli.info import short, table
-from tinyscout.quantize import by_layer, logits_error, quantize_checkpoint
 
 EXAMPLE = """\
 examples:

@@ -6,7 +6,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from tinyscout.cli import VISIBLE, terminal, text_of
-from tinyscout.tokenizer import Tokenizer
+from tinyscout.inputs.tokenizer import Tokenizer
 
 EXAMPLE = """\
 examples:

@@ -7,8 +7,8 @@ import tinyscout
 from tinyscout.cli import above_zero, terminal
 from tinyscout.data.corpus import files
 from tinyscout.model import BACKENDS, backend_ops
+from tinyscout.nn.weights import count
 from tinyscout.train import PRESETS, train
-from tinyscout.weights import count
 
 EXAMPLE = """\
 examples:

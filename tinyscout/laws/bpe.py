@@ -10,7 +10,7 @@ from random import Random
 import regex
 from hypothesis import strategies as st
 
-from tinyscout.tokenizer import LLAMA4_PATTERN, Tokenizer, splitter, train
+from tinyscout.inputs.tokenizer import LLAMA4_PATTERN, Tokenizer, splitter, train
 
 SPECIAL = ["<|begin_of_text|>", "<|eot|>", "<|eot|><|eom|>"]     # the last one begins like the one before
 ROOM = 256 + len(SPECIAL)                                        # ids that a vocabulary without merges has

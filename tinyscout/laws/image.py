@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tinyscout.config import VisionConfig
-from tinyscout.image import (
+from tinyscout.inputs.image import (
     IMAGE,
     PATCH,
     TILE_X,

@@ -7,12 +7,12 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from tinyscout import reference
-from tinyscout.cache import Cache
 from tinyscout.config import Layer, mini, plan
 from tinyscout.laws.draw import generators, normal, seeds
 from tinyscout.laws.universal import close, judged, wide
-from tinyscout.text import text_model
-from tinyscout.weights import init
+from tinyscout.nn.cache import Cache
+from tinyscout.nn.text import text_model
+from tinyscout.nn.weights import init
 
 MARGIN = 1e-3       # a router whose best two scores are closer might choose differently in another rounding
 

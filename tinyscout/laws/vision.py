@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from tinyscout.config import VisionConfig, mini
 from tinyscout.laws.draw import few, generators, normal, seeds
 from tinyscout.laws.universal import close, judged
-from tinyscout.vision import vision_model
-from tinyscout.weights import init, tree_map
+from tinyscout.nn.vision import vision_model
+from tinyscout.nn.weights import init, tree_map
 
 
 @st.composite

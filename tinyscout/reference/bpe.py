@@ -1,7 +1,7 @@
 """Byte-pair encoding in plain Python: learning the merges from text, and applying them to text.
 
 Everything here works on *pieces*, short byte strings such as b" world".  Cutting text into pieces is the
-business of tinyscout/tokenizer.py; no merge ever reaches across a cut.
+business of tinyscout/inputs/tokenizer.py; no merge ever reaches across a cut.
 """
 import itertools
 from collections import defaultdict

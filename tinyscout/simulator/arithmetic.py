@@ -2,7 +2,7 @@
 import numpy as np
 
 from tinyscout.simulator.operands import RAW, elementwise
-from tinyscout.simulator.table import builder, instruction
+from tinyscout.simulator.registry import builder, instruction
 
 
 @instruction("add", words="rn")

@@ -2,7 +2,7 @@
 import numpy as np
 
 from tinyscout.simulator.operands import RAW, elementwise
-from tinyscout.simulator.table import TABLE, builder, instruction
+from tinyscout.simulator.registry import TABLE, builder, instruction
 
 instruction("and")(np.bitwise_and)
 instruction("or")(np.bitwise_or)

@@ -1,10 +1,10 @@
 """Instructions that decide what comes next: branches, barriers, the end; and which step belongs to an instruction."""
 import numpy as np
 
-from tinyscout.simulator import arithmetic, bits, choices, memory, table, warp
+from tinyscout.simulator import arithmetic, bits, compare, convert, memory, registry, warp
 from tinyscout.simulator.operands import reader
 
-PER_THREAD = (arithmetic, bits, choices)       # these have entered their instructions into table.TABLE
+PER_THREAD = (arithmetic, bits, compare, convert)       # these have entered their instructions into registry.TABLE
 STOP = -1                       # no step of this group comes next: another one's turn
 
 
@@ -16,10 +16,10 @@ def decode(line, kernel):
     if line.name in ("bra", "brx"):
         return (branch if line.name == "bra" else switch)(line, kernel)
     for key in (*(f"{line.name}.{word}" for word in line.words), line.name):
-        for known in (TABLE, warp.TABLE, memory.TABLE, table.TABLE):
+        for known in (TABLE, warp.TABLE, memory.TABLE, registry.TABLE):
             if key in known:
                 return guarded(known[key](line), line)
-    raise table.unknown(line)
+    raise registry.unknown(line)
 
 
 def guarded(step, line):

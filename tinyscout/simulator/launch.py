@@ -4,7 +4,7 @@ from functools import lru_cache
 import numpy as np
 
 from tinyscout.simulator.control import decode
-from tinyscout.simulator.flow import Flow
+from tinyscout.simulator.liveness import Flow
 from tinyscout.simulator.machine import Machine
 from tinyscout.simulator.memory import APART, FIRST, LOCAL, SHARED, Region
 from tinyscout.simulator.operands import KINDS

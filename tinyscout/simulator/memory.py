@@ -5,7 +5,7 @@ import numpy as np
 
 from tinyscout.simulator.operands import KINDS, RAW, SHORT, converted, reader
 from tinyscout.simulator.ptx import SIZES, Address, Register
-from tinyscout.simulator.table import unknown
+from tinyscout.simulator.registry import unknown
 
 FIRST, APART = 1 << 32, 1 << 12             # where arrays begin, and the least room between two
 SHARED, LOCAL = 1 << 60, 1 << 61            # the addresses of shared and local memory among all others

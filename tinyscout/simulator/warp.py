@@ -7,7 +7,7 @@ import numpy as np
 from tinyscout.simulator.memory import Access
 from tinyscout.simulator.operands import KINDS, from_bf16, reader
 from tinyscout.simulator.ptx import Number
-from tinyscout.simulator.table import unknown
+from tinyscout.simulator.registry import unknown
 
 LANE = np.arange(32)
 BIT = np.uint32(1) << LANE.astype(np.uint32)

@@ -5,14 +5,14 @@ from time import monotonic
 
 import numpy as np
 
-from tinyscout import learn as arithmetic
 from tinyscout import reference
-from tinyscout.train.adapters import adapters, gradients_of, merged
-from tinyscout.train.keep import begun, flat, keep, resumed, steps_kept, tree_of
-from tinyscout.train.lessons import School, learned_tokenizer
+from tinyscout.nn.weights import init, named, tree_map
+from tinyscout.train import loss_and_grad as arithmetic
+from tinyscout.train.batches import School, learned_tokenizer
+from tinyscout.train.checkpoints import begun, flat, keep, resumed, steps_kept, tree_of
+from tinyscout.train.log import Log, Watch, plot
+from tinyscout.train.lora import adapters, gradients_of, merged
 from tinyscout.train.optimizer import rate_at, stepped, summed
-from tinyscout.train.report import Log, Watch, plot
-from tinyscout.weights import init, named, tree_map
 
 SAVE_EVERY, EXAM_EVERY = 100, 100       # steps
 GOALS = {"text": ("text", "needles"), "pictures": ("pictures", "spots")}      # of each kind of batch

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from tinyscout.config import Layer, ScoutConfig, TextConfig, VisionConfig, plan
-from tinyscout.tokenizer import SMALL_SPECIAL, special_names
+from tinyscout.inputs.tokenizer import SMALL_SPECIAL, special_names
 
 SPECIAL = len(special_names(SMALL_SPECIAL))
 Ladder = tuple[tuple[float, float], ...]    # (until this part of the steps, this much), ...

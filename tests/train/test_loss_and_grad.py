@@ -1,0 +1,142 @@
+"""The whole model backwards: every weight's gradient against differences of the loss, in float64."""
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tinyscout import reference
+from tinyscout.config import Layer, mini, plan
+from tinyscout.nn.text_backward import expert_loads
+from tinyscout.nn.weights import init, named, tree_map
+from tinyscout.train.loss_and_grad import Batch, backward, forward, learn, losses
+
+CONFIGS = {
+    "scout": mini(),
+    "maverick": mini(layers=plan(4, moe_every=2), qk_norm=False, rope_scaling=None),
+    "two experts": mini(vision=False, top_k=2, temperature_floor=2.0),
+    "other layers": mini(False, temperature=False, layers=(Layer(False, False, False), Layer(True, False, True))),
+    "rope everywhere": mini(False, layers=(Layer(True, False, False),) * 2),
+    "global with rope": mini(False, layers=(Layer(True, True, False), Layer(True, False, False))),
+    "a norm everywhere": mini(False, qk_norm_nope=True, layers=plan(2, nope_every=2)),
+    "tied": mini(vision=False, tied=True, layers=plan(1)),
+}
+
+
+def lively(config, seed=0):
+    """Weights in float64 that leave no router undecided and no gate half open."""
+    rng = np.random.default_rng(seed)
+    weights = init(config, seed, np.float64)
+    weights = tree_map(lambda w: w + 0.1 * rng.normal(size=w.shape), weights)
+    if config.text.tied:
+        weights = weights._replace(text=weights.text._replace(output=weights.text.embedding.T))
+    return weights
+
+
+def drawn(config, B=2, T=21, seed=0):
+    """Tokens with a picture in each row where there is a vision tower, and targets of which some do not count."""
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(0, 400, (B, T))
+    tiles = None
+    if config.vision is not None:
+        n = config.vision.tokens_per_tile
+        tokens[:, 2:2 + n] = config.patch_id
+        tiles = rng.normal(size=(B, 3, config.vision.tile_size, config.vision.tile_size)).astype(np.float32)
+    targets = np.where(rng.random((B, T)) < 0.3, -1, rng.integers(0, 400, (B, T)))
+    answers = np.where(rng.random((B, T)) < 0.8, -1, rng.integers(0, 400, (B, T)))
+    return Batch(tokens, targets, tiles, answers)
+
+
+def without_output(weights, config):
+    """A tied output matrix is no weight of its own."""
+    return weights._replace(text=weights.text._replace(output=None)) if config.text.tied else weights
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_weights_gradient(name):
+    """One random direction for each weight alone: no gradient can hide behind a larger one."""
+    config = CONFIGS[name]
+    weights, batch, rng = lively(config), drawn(config), np.random.default_rng(1)
+    gradients = dict(named(learn(batch, weights, config).gradients))
+    places = dict(named(without_output(weights, config)))
+    assert gradients.keys() == places.keys()
+
+    def lost(path, step):
+        moved = tree_map(lambda w: w + step if w is places[path] else w, weights)
+        if config.text.tied:
+            moved = moved._replace(text=moved.text._replace(output=moved.text.embedding.T))
+        return sum(losses(batch, moved, config))
+
+    for path, w in places.items():
+        assert gradients[path].shape == w.shape
+        along, h = rng.normal(size=w.shape), 1e-5
+        near, far = ((lost(path, k * h * along) - lost(path, -k * h * along)) / (2 * k * h) for k in (1, 2))
+        claimed = np.sum(gradients[path] * along)
+        assert abs(claimed - near) <= abs(near - far) + 1e-8, path
+
+
+def test_balance_is_part_of_the_gradient():
+    config = mini(vision=False, layers=plan(2))
+    weights, batch, rng = lively(config), drawn(config), np.random.default_rng(1)
+    passed = forward(batch, weights, config)
+
+    def balance(weights):
+        """The sum over layers of how unevenly the experts are loaded, as `backward` counts it."""
+        states, total = forward(batch, weights, config).states, 0.0
+        for n, w in enumerate(weights.text.blocks):
+            x = states[2 * n + 1]
+            rows = reference.rms_norm(x, w.feed_forward_norm, config.text.norm_eps).reshape(-1, x.shape[-1])
+            total += reference.load_balance(rows, w.feed_forward.w_router, config.text.top_k)
+        return total
+
+    nothing = np.zeros_like(passed.logits)
+    gradients = backward(nothing, passed, batch, weights, config, balance=1.0)
+    along, h = tree_map(lambda w: rng.normal(size=w.shape), weights), 1e-6
+    above, below = (balance(tree_map(lambda w, d, s=s: w + s * h * d, weights, along)) for s in (1, -1))
+    claimed = sum(np.sum(g * d) for (_, g), (_, d) in zip(named(gradients), named(along), strict=True))
+    assert claimed == pytest.approx((above - below) / (2 * h), rel=1e-5)
+
+
+def test_a_teacher_pulls_towards_its_opinion():
+    config = mini(vision=False, layers=plan(1))
+    weights, teacher, batch = lively(config), lively(config, 1), drawn(config)
+    rng, trust, h = np.random.default_rng(1), 0.3, 1e-5
+    lesson = learn(batch, weights, config, teacher=(teacher, config), trust=trust)
+    opinion = forward(batch, teacher, config).logits
+
+    def mixed(weights):
+        passed = forward(batch, weights, config)
+        hard = sum(losses(batch, weights, config))
+        return (1 - trust) * hard + trust * reference.soft_cross_entropy(passed.logits, opinion)
+
+    along = tree_map(lambda w: rng.normal(size=w.shape), weights)
+    above, below = (mixed(tree_map(lambda w, d, s=s: w + s * h * d, weights, along)) for s in (1, -1))
+    claimed = sum(np.sum(g * d) for (_, g), (_, d) in zip(named(lesson.gradients), named(along), strict=True))
+    assert claimed == pytest.approx((above - below) / (2 * h), rel=1e-5)
+
+
+def test_loads_are_parts_of_the_tokens():
+    config = CONFIGS["maverick"]
+    passed = forward(drawn(config), lively(config), config)
+    loads = expert_loads(passed.states, lively(config).text, config.text)
+    assert loads.shape == (2, config.text.n_experts)
+    np.testing.assert_allclose(loads.sum(1), 1)
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    (lambda b: b._replace(targets=np.full_like(b.targets, -1), answers=None), "nothing to learn"),
+    (lambda b: b._replace(tiles=b.tiles[:1]), "patch tokens"),
+])
+def test_a_batch_that_teaches_nothing(change, says):
+    config = mini()
+    with pytest.raises(ValueError, match=says):
+        losses(change(drawn(config)), lively(config), config)
+
+
+def test_any_backend_learns_the_same(ops):
+    """In float32: within what a few thousand roundings make of it."""
+    config = replace(mini(), text=replace(mini().text, layers=plan(1)))
+    weights, batch = tree_map(lambda w: w.astype(np.float32), lively(config)), drawn(config, 1)
+    ours = dict(named(learn(batch, tree_map(ops.asarray, weights), config, balance=0.01, ops=ops).gradients))
+    for path, truth in named(learn(batch, lively(config), config, balance=0.01).gradients):
+        error = np.abs(ops.asnumpy(ours[path]) - truth).max() / np.abs(truth).max()
+        assert error < 1e-4, f"{path} is off by {error:.2g}"

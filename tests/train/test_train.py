@@ -1,0 +1,305 @@
+"""Training: it learns, it goes on where it was killed, and it says in one line what it cannot do."""
+import contextlib
+import csv
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import tinyscout
+from tinyscout import reference
+from tinyscout.cli import main
+from tinyscout.config import ScoutConfig, TextConfig, VisionConfig, mini, plan
+from tinyscout.data.corpus import Corpus
+from tinyscout.model import Model
+from tinyscout.nn.weights import init, named, tree_map
+from tinyscout.train import PRESETS, Recipe, train
+from tinyscout.train.batches import learned_tokenizer
+from tinyscout.train.checkpoints import flat, keep, steps_kept, tree_of
+from tinyscout.train.lora import adapters, gradients_of, merged
+from tinyscout.train.optimizer import rate_at, stepped, summed
+from tinyscout.train.recipe import SPECIAL, as_json, from_json, with_ids
+
+VOCABULARY = 256 + SPECIAL
+LINES = "def f(x):\n    return x + 1\n\n\nclass Twice:\n    def __call__(self, x):\n        return 2 * x\n\n\n" * 40
+CORPUS = Corpus([("a.py", LINES)], [("b.py", LINES[:2000])])
+RECIPE = Recipe(steps=6, text=192, lengths=((0.5, 64), (1.0, 96)), needles=((1.0, 2),), warmup=2)
+
+
+def small(vision=False, **changes):
+    """A model that is trained in a second."""
+    text = TextConfig(**{
+        "dim": 32, "n_heads": 2, "n_kv_heads": 1, "head_dim": 16, "n_experts": 4, "hidden_dim": 24, "dense_dim": 40,
+        "layers": plan(4), "rope_scaling": None, "chunk": 32, "temperature_floor": 64.0, **changes})
+    eye = VisionConfig(dim=16, n_heads=2, n_layers=1, hidden_dim=64, adapter_dim=16, tile_size=32, patch_size=8)
+    return with_ids(ScoutConfig(text, eye if vision else None), VOCABULARY)
+
+
+def untrained(seed=0):
+    return Model(small(), init(small(), seed), learned_tokenizer(small(), None, RECIPE), reference)
+
+
+def weights_in(directory):
+    return {path: np.array(w) for path, w in named(tinyscout.load(directory).weights)}
+
+
+def log_of(directory):
+    with open(directory / "log.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_it_learns(tmp_path):
+    """Text that repeats itself is soon known by heart."""
+    recipe = replace(RECIPE, steps=150, text=256, needles=(), warmup=10)
+    last = train(tmp_path / "run", recipe, small(), CORPUS)
+    log = log_of(tmp_path / "run")
+    assert [int(row["step"]) for row in log] == list(range(1, 151))
+    assert float(log[0]["text"]) == pytest.approx(np.log(VOCABULARY), rel=1e-3)     # knowing nothing
+    assert float(log[-1]["text"]) < 1.0
+    assert float(log[-1]["held_out"]) < 1.5
+    assert (tmp_path / "run" / "log.png").stat().st_size > 0
+    model = tinyscout.load(last)
+    prompt = model.tokenizer.encode("<|begin_of_text|>def f(x):\n    ret", special=True)
+    assert model.tokenizer.decode(list(model.generate(prompt, max_new_tokens=3, temperature=0))) == "urn"
+
+
+def test_pictures_are_learned_too(tmp_path):
+    recipe = replace(RECIPE, steps=2, dialogs=3, dialog_length=600, text=0, needles=())
+    train(tmp_path / "run", recipe, small(vision=True))
+    assert float(log_of(tmp_path / "run")[0]["pictures"]) == pytest.approx(np.log(VOCABULARY), rel=1e-3)
+
+
+@pytest.mark.parametrize("changes", [{}, {"lora": 2}, {"optimizer": "adamw"}, {"parts": 2}], ids=str)
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, changes, monkeypatch):
+    """Stopped at any step: bit for bit the same weights, and a log without gaps."""
+    recipe = replace(RECIPE, **changes)
+    source = untrained(1) if recipe.lora else None
+    whole = weights_in(train(tmp_path / "whole", recipe, small(), CORPUS, source=source, save_every=2))
+    from tinyscout.train import loop
+    real = loop.one_step
+
+    def until_five(student, school, step, teacher=None):
+        if step == 5 and not list((tmp_path / "cut").glob("again")):
+            (tmp_path / "cut" / "again").touch()
+            raise KeyboardInterrupt
+        return real(student, school, step, teacher)
+
+    monkeypatch.setattr(loop, "one_step", until_five)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", recipe, small(), CORPUS, source=source, save_every=2)
+    assert list(steps_kept(tmp_path / "cut")) == [2, 4]
+    again = weights_in(train(tmp_path / "cut", recipe, small(), CORPUS, source=source, save_every=2))
+    for path, w in whole.items():
+        np.testing.assert_array_equal(again[path], w, err_msg=path)
+    assert [int(row["step"]) for row in log_of(tmp_path / "cut")] == list(range(1, 7))
+    losses = [[row["text"] for row in log_of(tmp_path / name)] for name in ("whole", "cut")]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("wait", [0.3, 1.0])
+def test_killed_at_any_moment(tmp_path, wait):
+    """kill -9 while it trains and saves as often as it can: what is there can be loaded, and the run goes on."""
+    script = f"""
+import sys; sys.path.insert(0, {str(os.path.dirname(__file__))!r})
+from test_train import *
+train(sys.argv[1], replace(RECIPE, steps=400), small(), CORPUS, save_every=1)"""
+    run = tmp_path / "run"
+    process = subprocess.Popen([sys.executable, "-c", script, str(run)], stderr=subprocess.DEVNULL)
+    while not steps_kept(run):
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(wait)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = steps_kept(run)
+    assert kept
+    for path in kept.values():
+        assert tinyscout.load(path).tokenizer.vocab_size == VOCABULARY
+        assert (path / "optimizer.safetensors").is_file()
+    done = max(kept)
+    recipe = from_json(json.loads((run / "recipe.json").read_text()))
+    from tinyscout.train.loop import ready
+    assert ready(run, recipe, small(), CORPUS, None, reference)[2] == done
+
+
+@pytest.mark.parametrize("allowed", range(24))
+def test_a_checkpoint_comes_whole_or_not_at_all(tmp_path, monkeypatch, allowed):
+    """Stopped at any renaming while the second is written: what has the name of a checkpoint is one."""
+    train(tmp_path / "run", replace(RECIPE, steps=1), small(), CORPUS)
+    calls, real = [], (os.rename, pathlib.Path.rename)
+
+    def until_then(rename):
+        def renamed(source, target):
+            calls.append(source)
+            if len(calls) > allowed:
+                raise KeyboardInterrupt
+            return rename(source, target)
+        return renamed
+
+    monkeypatch.setattr(os, "rename", until_then(real[0]))
+    monkeypatch.setattr(pathlib.Path, "rename", until_then(real[1]))
+    [first] = steps_kept(tmp_path / "run").values()
+    model = tinyscout.load(first)
+    with contextlib.suppress(KeyboardInterrupt):
+        keep(tmp_path / "run", 2, model.weights, model.config, model.tokenizer, {})
+    assert 1 in steps_kept(tmp_path / "run")
+    for path in steps_kept(tmp_path / "run").values():
+        assert weights_in(path)
+        assert tinyscout.load(path).tokenizer is not None
+
+
+@pytest.mark.parametrize(("break_it", "says"), [
+    (lambda run: {"recipe": replace(RECIPE, rate=1e-2)}, "was begun with rate"),
+    (lambda run: {"corpus": Corpus([("a", "x")], [("b", "y")])}, "the text is shorter than a row"),
+    (lambda run: next(iter(steps_kept(run).values())).joinpath("optimizer.safetensors").write_bytes(b"no"), "damaged"),
+    (lambda run: (run / "recipe.json").write_text("{"), "recipe.json"),
+])
+def test_a_run_that_cannot_go_on(tmp_path, break_it, says):
+    run = tmp_path / "run"
+    train(run, RECIPE, small(), CORPUS)
+    changed = break_it(run)
+    arguments = {"recipe": RECIPE, "config": small(), "corpus": CORPUS}
+    with pytest.raises(ValueError, match=says):
+        train(run, **{**arguments, **(changed if isinstance(changed, dict) else {})})
+
+
+def test_a_loss_that_is_no_number(tmp_path):
+    source = untrained()
+    source.weights.text.norm[:] = np.inf
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="no number any more at step 1"):
+        train(tmp_path / "run", RECIPE, small(), CORPUS, source=source)
+    assert not steps_kept(tmp_path / "run")
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["--text", "missing.txt"], "missing.txt"),
+    (["--text", "empty"], "no text to learn from"),
+    (["--lora", "4"], "name it with --from"),
+    (["--rate", "-1"], "above zero"),
+    (["--trust", "2", "0"], "from 0 to 1"),
+    (["--from", "missing"], "not a directory"),
+    (["--out", "full"], "not empty"),
+    (["--out", "full/else.txt/run"], "Not a directory"),
+    (["--out", "shut/run"], "shut"),
+])
+def test_one_line_for_bad_input(tmp_path, monkeypatch, capsys, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    for name in ("empty", "full", "shut"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "full" / "else.txt").write_text("mine")
+    (tmp_path / "shut").chmod(0o500)
+    if says == "shut" and os.access("shut", os.W_OK):
+        pytest.skip("this user may write anywhere")
+    assert main(["train", "--steps", "1", *arguments]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert says in said[0]
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+    """Text of one's own, from nothing, then fine-tuned by adapters, then taught by the first."""
+    from tinyscout.train import recipe as recipes
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.py").write_text(LINES)
+    monkeypatch.setitem(recipes.PRESETS, "laboratory", (small, replace(RECIPE, steps=3)))
+    monkeypatch.setitem(recipes.PRESETS, "finetune", (small, replace(RECIPE, steps=2)))
+    assert main(["train", "--text", "mine"]) == 0
+    first = tmp_path / "runs" / "laboratory" / "step-000003"
+    assert str(first.relative_to(tmp_path)) in capsys.readouterr().out
+    assert main(["train", "--text", "mine", "--preset", "finetune", "--from", str(first), "--lora", "2"]) == 0
+    assert main(["train", "--text", "mine", "--teacher", str(first), "--trust", "1", "0.5", "--out", "pupil"]) == 0
+    assert float(log_of(tmp_path / "pupil")[-1]["soft"]) > 0
+    assert main(["train", "--text", "mine", "--export", "model"]) == 0      # done already: nothing is trained
+    assert tinyscout.load("model").weights.text.norm.dtype == "bfloat16"
+    assert from_json(json.loads((tmp_path / "model" / "recipe.json").read_text())).steps == 3
+    assert PRESETS["laboratory"][1].steps == 3
+
+
+# The parts
+
+
+def test_the_rate_rises_and_falls():
+    recipe = Recipe(steps=100, warmup=10, final=0.1)
+    rates = [rate_at(recipe, step) for step in range(1, 101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert np.argmax(rates) == 9
+    assert rates[-1] == pytest.approx(0.1, abs=1e-3)
+    assert all(a > b for a, b in pairwise(rates[9:]))
+
+
+def test_a_round_is_a_cosine_of_its_own():
+    """From its own height, without another warm-up; the first as if there were no second."""
+    recipe = Recipe(steps=100, warmup=10, final=0.1, rounds=((0.7, 1.0), (1.0, 0.5)))
+    assert [rate_at(recipe, step) for step in range(1, 71)] == [
+        rate_at(Recipe(steps=70, warmup=10, final=0.1), step) for step in range(1, 71)]
+    rates = [rate_at(recipe, step) for step in range(71, 101)]
+    assert rates[0] == 0.5
+    assert rates[-1] == pytest.approx(0.05, abs=2e-3)
+    assert all(a > b for a, b in pairwise(rates))
+
+
+def test_a_long_gradient_is_cut():
+    recipe = Recipe(optimizer="adamw", clip=1.0, decay=0.0)
+    w, g = {"a": np.zeros(4, np.float32)}, {"a": np.full(4, 50, np.float32)}
+    _, means, norm = stepped(w, g, {}, recipe, 1)
+    assert norm == pytest.approx(100)
+    np.testing.assert_allclose(means["a"][0], 0.5 * (1 - recipe.betas[0]), rtol=1e-5)
+
+
+def test_the_mean_of_gradients_where_some_are_missing():
+    both = summed([{"a": np.array([2.0]), "b": np.array([4.0])}, {"a": np.array([4.0])}])
+    assert both["a"] == 3
+    assert both["b"] == 2
+
+
+def test_adapters_have_the_gradient_of_what_they_are_merged_into():
+    rng = np.random.default_rng(0)
+    shapes = {"x.w_q": (5, 7), "x.experts.w_up": (3, 5, 7), "x.norm": (5,)}
+    weights = {path: rng.normal(size=shape) for path, shape in shapes.items()}
+    pairs = adapters(weights, 2, 0)
+    for path, w in merged(weights, pairs).items():
+        np.testing.assert_array_equal(w, weights[path])                     # at first nothing changes
+    pairs = {path: rng.normal(size=a.shape) for path, a in pairs.items()}
+    goal = {path: rng.normal(size=w.shape) for path, w in weights.items()}
+    found = gradients_of(pairs, goal)
+    assert found.keys() == pairs.keys()
+    for path in pairs:
+        along, h = rng.normal(size=pairs[path].shape), 1e-6
+        ends = [merged(weights, {**pairs, path: pairs[path] + s * along}) for s in (h, -h)]
+        above, below = (sum(np.sum(goal[p] * w) for p, w in end.items()) for end in ends)
+        assert np.sum(found[path] * along) == pytest.approx((above - below) / (2 * h), rel=1e-6)
+
+
+def test_the_tree_and_back():
+    for config in (mini(), mini(vision=False, tied=True, layers=plan(1))):
+        weights = init(config, 3)
+        again = tree_of(config, flat(weights, config))
+        assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(named(weights), named(again), strict=True))
+        assert all(w.flags.c_contiguous for w in flat(weights, config).values())
+
+
+def test_a_recipe_and_back():
+    for _, recipe in PRESETS.values():
+        assert from_json(json.loads(json.dumps(as_json(recipe)))) == recipe
+    with pytest.raises(ValueError, match="no recipe"):
+        from_json({"pace": 1})
+
+
+@pytest.mark.parametrize("changes", [
+    {"optimizer": "sgd"}, {"steps": 0}, {"text": 0}, {"text": 100}, {"rate": 0.0}, {"rounds": ((0.5, 1.0),)}], ids=str)
+def test_recipes_that_teach_nothing(changes):
+    with pytest.raises(ValueError, match=r"optimizer|steps|nothing to learn|no row|above zero|last round"):
+        Recipe(**changes)
+
+
+def test_tree_map_is_not_fooled_by_a_model_without_eyes():
+    assert tree_map(lambda w: w, init(mini(vision=False))).vision is None

@@ -1,0 +1,109 @@
+"""Scout: pictures become tokens among tokens (early fusion), then the text model reads them all."""
+from contextlib import nullcontext
+
+import numpy as np
+
+from tinyscout import reference
+from tinyscout.nn.text import text_model
+from tinyscout.nn.vision import vision_model
+from tinyscout.progress import track
+
+TILES_AT_ONCE = 4       # bounds memory: tiles do not see each other, so any grouping gives the same numbers
+
+
+def checked_tokens(tokens, config):
+    """Token ids as an array, or a clear error.
+
+    tokens: 1-D sequence of ints from 0 to V - 1, not empty  ->  (T,) int64.  Raises ValueError.
+    """
+    ids = np.asarray(tokens)
+    if ids.ndim != 1 or ids.size == 0:
+        raise ValueError("no tokens: a prompt needs at least one" if ids.size == 0
+                         else f"tokens must be one row of ids, not an array of shape {ids.shape}")
+    if ids.dtype.kind not in "iu":
+        raise ValueError(f"token ids are integers, not {ids.dtype}")
+    wrong = ids[(ids < 0) | (ids >= config.text.vocab_size)]
+    if wrong.size:
+        raise ValueError(f"token id {wrong[0]} is outside the vocabulary of {config.text.vocab_size}")
+    return ids.astype(np.int64)
+
+
+def checked_images(images, config):
+    """Each image as float32 tiles, or a clear error.
+
+    images: sequence of arrays (tiles, C, h, w)  ->  list of the same as float32.  Raises ValueError.
+    """
+    if len(images) and config.vision is None:
+        raise ValueError("images were given, but this model has no vision tower")
+    checked = []
+    for n, image in enumerate(images, 1):
+        c = config.vision
+        image = np.asarray(image, np.float32)
+        if image.ndim != 4 or image.shape[1:] != (c.channels, c.tile_size, c.tile_size) or not len(image):
+            raise ValueError(f"image {n} must be tiles of shape (tiles, {c.channels}, {c.tile_size}, {c.tile_size}), "
+                             f"not {image.shape}")
+        if not np.isfinite(image).all():
+            raise ValueError(f"image {n} holds pixels that are not finite numbers")
+        checked.append(image)
+    return checked
+
+
+def check_counts(tokens, images, config, waiting=0, exact=True):
+    """Every patch token needs a vector, and where `exact` every vector a patch token.  Raises ValueError.
+
+    tokens (T,) int, images as from checked_images, waiting int: vectors from earlier calls
+    """
+    if config.vision is None:
+        return
+    wanted = int((tokens == config.patch_id).sum())
+    made = waiting + sum(len(image) for image in images) * config.vision.tokens_per_tile
+    if wanted > made or (exact and wanted < made):
+        raise ValueError(f"{wanted} patch tokens in the prompt, but the images make {made}: they must be equal")
+
+
+def image_features(images, w, config, ops=reference):
+    """What the text model gets to see of the images, in order of tiles, equation (image-features).
+
+    images as from checked_images, w Scout  ->  (tiles * tokens_per_tile, D of the text)
+    """
+    groups = [image[n:n + TILES_AT_ONCE] for image in images for n in range(0, len(image), TILES_AT_ONCE)]
+    rows = []
+    for tiles in track(groups, "Looking at the picture"):
+        y = ops.linear(vision_model(ops.asarray(tiles), w.vision, config.vision, ops), w.w_projector)
+        rows.append(y.reshape(-1, y.shape[-1]))
+    return np.concatenate(rows)
+
+
+def embed(tokens, images, w, config, cache=None, ops=reference):
+    """Tokens and images as one row of vectors, equation (fuse).
+
+    tokens (T,) int, images (tiles, C, h, w) each, w Scout, config ScoutConfig, cache Cache or None  ->  (T, D)
+
+    Image vectors go to the patch tokens in order.  With a cache they may come before their tokens: what
+    this call has no place for waits in the cache for the next one, so a prompt can be cut anywhere.
+    Raises ValueError where there are more patch tokens than vectors or, without a cache, fewer.
+    """
+    tokens, images = checked_tokens(tokens, config), checked_images(images, config)
+    features = None if cache is None else cache.features
+    check_counts(tokens, images, config, 0 if features is None else len(features), exact=cache is None)
+    x = ops.embed(ops.asarray(tokens), w.text.embedding)
+    if images:
+        new = image_features(images, w, config, ops)
+        features = new if features is None else np.concatenate([features, new])
+    if features is None:
+        return x
+    patches = tokens == config.patch_id
+    n = int(patches.sum())
+    if cache is not None:
+        cache.features = features[n:] if n < len(features) else None
+    return ops.fuse(x, ops.asarray(patches), features[:n])
+
+
+def forward(tokens, images, w, config, cache=None, ops=reference):
+    """Next-token scores at every token.
+
+    Arguments as in `embed`  ->  logits (T, V)
+    """
+    with nullcontext() if cache is None else cache.all_or_nothing():
+        x = embed(tokens, images, w, config, cache, ops)
+        return ops.linear(text_model(x[None], w.text, config.text, cache, ops)[0], w.text.output)

@@ -1,0 +1,140 @@
+"""The text model, written once.  `ops` is any backend: the reference or a module that replaces some of its names."""
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyscout import reference
+from tinyscout.nn.prefetch import reading_ahead
+from tinyscout.nn.weights import MoE
+from tinyscout.progress import steps
+
+
+class Places(NamedTuple):
+    """What a layer needs to know of where its T tokens stand."""
+
+    start: int              # position of the first of them
+    cos: Any                # (T, d/2), for RoPE layers
+    sin: Any                # (T, d/2)
+    temperature: Any        # (T, 1, 1) or (B, T, 1, 1), for NoPE layers, or None where it is off
+
+
+def places(start, T, config, like, ops=reference):
+    """The positions start .. start + T - 1 as every layer wants them, in the dtype of `like`."""
+    return places_at(np.arange(start, start + T), config, like, ops)
+
+
+def places_at(positions, config, like, ops=reference):
+    """Any positions as every layer wants them, in the dtype of `like`.
+
+    positions (T,) int, or (B, T) of whole chunks side by side: RoPE sees differences only, and gets those of the first
+    """
+    row = positions if positions.ndim == 1 else positions[0]
+    angles = ops.rope_angles(row, config.head_dim, config.rope_theta, config.rope_scaling)
+    cos, sin = (ops.asarray(a.astype(like.dtype)) for a in angles)
+    if not config.temperature:
+        return Places(int(row[0]), cos, sin, None)
+    t = ops.attention_temperature(positions, config.temperature_floor, config.temperature_scale)
+    return Places(int(row[0]), cos, sin, ops.asarray(t.astype(like.dtype)[..., None, None]))
+
+
+def heads(x, w, config, ops=reference):
+    """x (B, T, D), w Attention  ->  queries (B, T, H, d), keys and values (B, T, K, d)."""
+    B, T, _ = x.shape
+    return [ops.linear(x, matrix).reshape(B, T, -1, config.head_dim) for matrix in (w.w_q, w.w_k, w.w_v)]
+
+
+def turned(x, layer, where, config, ops=reference):
+    """What a layer's kind does to queries and to keys alike.  x (B, T, heads, d)  ->  the same."""
+    if layer.rope:
+        x = ops.apply_rope(x, where.cos, where.sin)
+    if normed(layer, config):
+        x = ops.rms_norm(x, None, config.norm_eps)  # per head and without weights
+    return x
+
+
+def normed(layer, config):
+    """Does a layer norm its queries and keys?"""
+    return config.qk_norm if layer.rope else config.qk_norm_nope
+
+
+def sharpened(q, layer, where):
+    """A NoPE layer's queries (B, T, H, d) by the temperature of their places; the keys in a cache stay valid."""
+    return q if layer.rope or where.temperature is None else q * where.temperature
+
+
+def placed(q, k, layer, where, config, ops=reference):
+    """What a layer's kind does to its queries and keys.  q (B, T, H, d), k (B, T, K, d)  ->  the same."""
+    q, k = (turned(x, layer, where, config, ops) for x in (q, k))
+    return sharpened(q, layer, where), k
+
+
+def attention(x, w, layer, where, config, cache=None, ops=reference):
+    """Rotated and chunked, or without positions and sharpened: the two kinds of layer, equation (attention-block).
+
+    x (B, T, D), w Attention, layer Layer, where Places, cache Cache's LayerCache or None  ->  (B, T, D)
+    """
+    B, T, _ = x.shape
+    q, k, v = heads(x, w, config, ops)
+    q, k = placed(q, k, layer, where, config, ops)
+    first = where.start
+    if cache is not None:
+        k, v, first = cache.extend(where.start, k, v)
+    y = ops.grouped_query_attention(q, k, v, True, config.chunk if layer.chunked else None, first)
+    return ops.linear(y.reshape(B, T, -1), w.w_o)
+
+
+def feed_forward(x, w, ops=reference):
+    """x (N, D), w FeedForward  ->  (N, D), equation (feed-forward)."""
+    return ops.linear(ops.swiglu(ops.linear(x, w.w_gate), ops.linear(x, w.w_up)), w.w_down)
+
+
+def moe(x, w, top_k, ops=reference):
+    """The shared expert on x plus the chosen ones on gated x, equation (moe).
+
+    x (N, D), w MoE, top_k int  ->  (N, D)
+    """
+    expert, gate = ops.router(x, w.w_router, top_k)
+    return feed_forward(x, w.shared, ops) + ops.experts(x, expert, gate, *w.experts)
+
+
+def attend(x, w, layer, where, config, cache=None, ops=reference):
+    """The first half of a decoder layer: what attention reads is added to what came in, equation (block).
+
+    x (B, T, D), w Block, the rest as in `attention`  ->  (B, T, D)
+    """
+    normal = ops.rms_norm(x, w.attention_norm, config.norm_eps)
+    return x + attention(normal, w.attention, layer, where, config, cache, ops)
+
+
+def think(x, w, config, ops=reference):
+    """The second half: experts or a dense network, each token for itself, equation (block).
+
+    x (B, T, D), w Block  ->  (B, T, D)
+    """
+    rows = ops.rms_norm(x, w.feed_forward_norm, config.norm_eps).reshape(-1, x.shape[-1])
+    if isinstance(w.feed_forward, MoE):
+        y = moe(rows, w.feed_forward, config.top_k, ops)
+    else:
+        y = feed_forward(rows, w.feed_forward, ops)
+    return x + y.reshape(x.shape)
+
+
+def text_model(x, w, config, cache=None, ops=reference):
+    """All layers of the plan, then the last norm.
+
+    x (B, T, D) embedded tokens, w Text, config TextConfig, cache Cache or None  ->  (B, T, D) hidden states
+
+    With a cache the tokens stand behind those it holds, and it takes them in.
+    """
+    T, decode = x.shape[1], getattr(ops, "decode", None)
+    if decode is not None and T == 1 and (y := decode(x, w, config, cache)) is not None:
+        cache.advance(1)                            # a backend may take a token through all layers in one call
+        return y
+    where = places(0 if cache is None else cache.length, T, config, x, ops)
+    blocks = zip(config.layers, reading_ahead(w.blocks), strict=True)
+    for n, (layer, weights) in enumerate(steps(blocks, "layers", len(w.blocks))):
+        x = attend(x, weights, layer, where, config, None if cache is None else cache.layers[n], ops)
+        x = think(x, weights, config, ops)
+    if cache is not None:
+        cache.advance(T)
+    return ops.rms_norm(x, w.norm, config.norm_eps)

@@ -1,0 +1,129 @@
+"""The text model backwards: under the name of each composition of text.py its gradient, from last to first.
+
+Each half of a layer is computed again from what it was given, so that training keeps two arrays a layer and no more.
+"""
+import numpy as np
+
+from tinyscout import reference
+from tinyscout.nn.text import attend, heads, normed, placed, places, sharpened, think
+from tinyscout.nn.weights import Attention, Block, FeedForward, MoE, Text
+
+
+def placed_backward(dq, dk, q, k, layer, where, config, ops=reference):
+    """q and k as `placed` was given them  ->  their gradients"""
+    dq = sharpened(dq, layer, where)                # a factor is a factor both ways
+    return tuple(turned_backward(dy, x, layer, where, config, ops) for dy, x in zip((dq, dk), (q, k), strict=True))
+
+
+def turned_backward(dy, x, layer, where, config, ops=reference):
+    """dy and x (B, T, heads, d), the rest as in `text.turned`  ->  dx"""
+    if normed(layer, config):
+        given = ops.apply_rope(x, where.cos, where.sin) if layer.rope else x
+        dy, _ = ops.rms_norm_backward(dy, given, None, config.norm_eps)
+    return ops.apply_rope_backward(dy, x, where.cos, where.sin) if layer.rope else dy
+
+
+def attention_backward(dy, x, w, layer, where, config, ops=reference):
+    """dy and x (B, T, D), the rest as in `text.attention` without a cache  ->  dx (B, T, D), Attention of gradients
+
+    Equation (attention-block-backward).
+    """
+    q, k, v = heads(x, w, config, ops)
+    turned = placed(q, k, layer, where, config, ops)
+    how = True, config.chunk if layer.chunked else None, where.start
+    y = ops.grouped_query_attention(*turned, v, *how).reshape(*x.shape[:2], -1)
+    d_read, dw_o, _ = ops.linear_backward(dy, y, w.w_o)
+    *d_turned, dv = ops.grouped_query_attention_backward(d_read.reshape(q.shape), *turned, v, *how)
+    dq, dk = placed_backward(d_turned[0], d_turned[1], q, k, layer, where, config, ops)
+    parts = [ops.linear_backward(d.reshape(*x.shape[:2], -1), x, matrix)
+             for d, matrix in zip((dq, dk, dv), w[:3], strict=True)]
+    dw_q, dw_k, dw_v = (dw for _, dw, _ in parts)
+    return sum(dx for dx, _, _ in parts), Attention(dw_q, dw_k, dw_v, dw_o)
+
+
+def feed_forward_backward(dy, x, w, ops=reference):
+    """dy and x (N, D), w FeedForward  ->  dx (N, D), FeedForward of gradients"""
+    gate, up = ops.linear(x, w.w_gate), ops.linear(x, w.w_up)
+    d_hidden, dw_down, _ = ops.linear_backward(dy, ops.swiglu(gate, up), w.w_down)
+    d_gate, d_up = ops.swiglu_backward(d_hidden, gate, up)
+    by_gate, dw_gate, _ = ops.linear_backward(d_gate, x, w.w_gate)
+    by_up, dw_up, _ = ops.linear_backward(d_up, x, w.w_up)
+    return by_gate + by_up, FeedForward(dw_gate, dw_up, dw_down)
+
+
+def moe_backward(dy, x, w, top_k, balance=0.0, ops=reference):
+    """Through the experts to their gates to the router, and past them; equation (moe-backward).
+
+    dy and x (N, D), w MoE, balance float: what the loss counts `load_balance` with  ->  dx (N, D), MoE of gradients
+    """
+    expert, gate = ops.router(x, w.w_router, top_k)
+    dx, d_shared = feed_forward_backward(dy, x, w.shared, ops)
+    by_experts, d_gate, *d_experts = ops.experts_backward(dy, x, expert, gate, *w.experts)
+    by_router, dw_router = ops.router_backward(d_gate, x, w.w_router, top_k)
+    dx += by_experts
+    dx += by_router
+    if balance:
+        by_balance, dw_balance = ops.load_balance_backward(balance, x, w.w_router, top_k)
+        dx += by_balance
+        dw_router = dw_router + dw_balance
+    return dx, MoE(dw_router, d_shared, FeedForward(*d_experts))
+
+
+def attend_backward(dy, x, w, layer, where, config, ops=reference):
+    """dy and x (B, T, D), the rest as in `text.attend`  ->  dx, (dattention_norm, Attention of gradients)"""
+    normal = ops.rms_norm(x, w.attention_norm, config.norm_eps)
+    d_normal, d_attention = attention_backward(dy, normal, w.attention, layer, where, config, ops)
+    dx, d_norm = ops.rms_norm_backward(d_normal, x, w.attention_norm, config.norm_eps)
+    return dy + dx, (d_norm, d_attention)
+
+
+def think_backward(dy, x, w, config, balance=0.0, ops=reference):
+    """dy and x (B, T, D), the rest as in `text.think`  ->  dx, (dfeed_forward_norm, gradients of the feed-forward)"""
+    normal = ops.rms_norm(x, w.feed_forward_norm, config.norm_eps)
+    rows, dy_rows = normal.reshape(-1, x.shape[-1]), dy.reshape(-1, x.shape[-1])
+    if isinstance(w.feed_forward, MoE):
+        d_rows, d_inner = moe_backward(dy_rows, rows, w.feed_forward, config.top_k, balance, ops)
+    else:
+        d_rows, d_inner = feed_forward_backward(dy_rows, rows, w.feed_forward, ops)
+    dx, d_norm = ops.rms_norm_backward(d_rows.reshape(x.shape), x, w.feed_forward_norm, config.norm_eps)
+    return dy + dx, (d_norm, d_inner)
+
+
+def text_states(x, w, config, ops=reference):
+    """What each half of each layer is given, and what the last one makes: all that the way back needs.
+
+    x (B, T, D) embedded tokens, w Text, config TextConfig  ->  list of 2 L + 1 arrays (B, T, D)
+    """
+    where, states = places(0, x.shape[1], config, x, ops), [x]
+    for layer, weights in zip(config.layers, w.blocks, strict=True):
+        states.append(attend(states[-1], weights, layer, where, config, None, ops))
+        states.append(think(states[-1], weights, config, ops))
+    return states
+
+
+def text_model_backward(dy, states, w, config, balance=0.0, ops=reference):
+    """From what comes down to the last norm's result to the embedded tokens.
+
+    dy (B, T, D), states as from `text_states`, w Text, balance float as in `moe_backward`
+    ->  dx (B, T, D), Text of gradients, in which those of the embedding and of the output matrix are None
+    """
+    where = places(0, dy.shape[1], config, dy, ops)
+    dx, d_norm = ops.rms_norm_backward(dy, states[-1], w.norm, config.norm_eps)
+    blocks = []
+    for n, (layer, weights) in reversed(list(enumerate(zip(config.layers, w.blocks, strict=True)))):
+        dx, thought = think_backward(dx, states[2 * n + 1], weights, config, balance, ops)
+        dx, read = attend_backward(dx, states[2 * n], weights, layer, where, config, ops)
+        blocks.append(Block(*read, *thought))
+    return dx, Text(None, blocks[::-1], d_norm, None)
+
+
+def expert_loads(states, w, config, ops=reference):
+    """How each layer spreads its tokens.  Arguments as above  ->  (layers with experts, E), rows sum to 1"""
+    loads = []
+    for n, weights in enumerate(w.blocks):
+        if isinstance(weights.feed_forward, MoE):
+            x = states[2 * n + 1]
+            rows = ops.rms_norm(x, weights.feed_forward_norm, config.norm_eps).reshape(-1, x.shape[-1])
+            expert, _ = ops.router(rows, weights.feed_forward.w_router, config.top_k)
+            loads.append(np.bincount(ops.asnumpy(expert).reshape(-1), minlength=config.n_experts) / expert.size)
+    return np.array(loads)

@@ -1,0 +1,175 @@
+"""What is read in each step: rows of text with needles in them, and conversations about pictures.
+
+A step's lessons depend on the recipe, the texts and the step's number alone, so that a training that was interrupted
+goes on as if it had not been.
+"""
+from typing import Any
+
+import numpy as np
+
+from tinyscout.data.dialogs import TURNS, dialog
+from tinyscout.data.needles import encode_lines, plant
+from tinyscout.data.pair_questions import exercise
+from tinyscout.data.patch_labels import said
+from tinyscout.data.scenes import pick
+from tinyscout.inputs.chat import BEGIN, encode_chat
+from tinyscout.inputs.tokenizer import train
+from tinyscout.train.loss_and_grad import Batch
+
+IGNORED = -1
+
+
+class School:
+    """The texts as tokens, and the lessons made of them.
+
+    tokenizer, config ScoutConfig, recipe Recipe, corpus Corpus or None where no text is read
+    """
+
+    def __init__(self, tokenizer, config, recipe, corpus=None):
+        self.tokenizer, self.config, self.recipe = tokenizer, config, recipe
+        self.lines = encode_lines(tokenizer) if recipe.needles else None
+        self.begin = tokenizer.special[BEGIN]
+        longest = max(length for _, length in recipe.lengths)
+        self.text: Any = None
+        self.held_out: Any = None
+        if corpus:
+            self.text, self.held_out = (joined(texts, tokenizer, self.begin) for texts in corpus)
+            if min(len(self.text), len(self.held_out)) <= longest:
+                raise ValueError(f"the text is shorter than a row of {longest} tokens: {len(self.text):,} to learn "
+                                 f"and {len(self.held_out):,} held out")
+
+    def lessons(self, step):
+        """The batches of a step: {"text": list of Batch, "pictures": list of Batch}, each with `parts` of them."""
+        rng, r = np.random.default_rng([self.recipe.seed, step]), self.recipe
+        made = {}
+        if r.text:
+            made["text"] = [self.rows(rng, self.text, step) for _ in range(r.parts)]
+        if r.dialogs:
+            each, most, stage = max(1, r.dialogs // r.parts), r.at(r.things, step), r.at(r.stages, step)
+            made["pictures"] = [self.conversations(rng, each, most, stage) for _ in range(r.parts)]
+        return made
+
+    def rows(self, rng, text, step):
+        """Windows of the text, each with needles or not, or exercises in its place.
+
+        A Batch whose answers are the needles' values and the verdicts of the exercises.
+        """
+        r, length = self.recipe, self.recipe.at(self.recipe.lengths, step)
+        starts = rng.integers(0, len(text) - length, max(1, r.text // r.parts // length))
+        tokens = text[starts[:, None] + np.arange(length + 1)].astype(np.int64)
+        tokens[:, 0] = self.begin
+        targets, answers = tokens[:, 1:].copy(), np.full((len(tokens), length), IGNORED)
+        exercised = r.at(r.exercises, step)
+        for n in range(len(tokens)):
+            if n and exercised and rng.random() < exercised:        # one row at least is text
+                tokens[n], answer = self.exercises(rng, length)
+                answers[n, answer] = tokens[n, 1:][answer]
+                targets[n] = IGNORED
+            elif self.lines and rng.random() < r.needle_part:
+                pairs = r.at(r.needles, step)
+                planted = plant(rng, tokens[n], self.lines, pairs, self.config.text.chunk, keep=1)
+                answer = planted.answer[1:]
+                tokens[n], targets[n] = planted.tokens, planted.tokens[1:]
+                answers[n, answer] = targets[n, answer]
+                targets[n, answer | planted.hidden[1:]] = IGNORED
+        return Batch(tokens[:, :-1], targets, None, answers if self.lines or exercised else None)
+
+    def exercises(self, rng, length):
+        """Lines of two words, and are they the same?  (length + 1,) ids, and where a verdict comes next, (length,)."""
+        ids, follows = [self.begin], []
+        while len(ids) <= length:
+            given, answer = (self.tokenizer.encode(part) for part in exercise(rng))
+            follows += [False] * len(given) + [True] * len(answer)
+            ids += given + answer
+        return ids[:length + 1], np.array(follows[:length])
+
+    def conversations(self, rng, n, most, stage=0):
+        """n conversations about pictures of at most so many things: a Batch whose targets are the replies."""
+        size = self.config.vision.tile_size
+        spoken = [dialog(rng, turns=TURNS, size=size, most=most, stage=stage) for _ in range(n)]
+        chats = [encode_chat(messages, self.tokenizer, self.config, reply=False) for messages in spoken]
+        longest = max(len(chat.tokens) for chat in chats)
+        if longest > self.recipe.dialog_length:
+            raise ValueError(f"a conversation of {longest} tokens is longer than dialog_length "
+                             f"{self.recipe.dialog_length}")
+        tokens = np.full((n, longest), self.config.pad_id, np.int64)
+        targets = np.full((n, longest), IGNORED)
+        for row, chat in enumerate(chats):
+            ids = np.array(chat.tokens)
+            tokens[row, :len(ids)] = ids
+            said = replies(ids, self.tokenizer)
+            targets[row, :len(ids) - 1] = np.where(said[1:], ids[1:], IGNORED)
+        tiles = np.concatenate([image for chat in chats for image in chat.images])
+        return Batch(tokens, targets, tiles, self.names(rng, tokens, spoken, stage) if self.recipe.spots else None)
+
+    def names(self, rng, tokens, spoken, stage=0):
+        """At each picture token a name of what stands there, at each picture's end how many do: a Batch's answers.
+
+        tokens (B, T) of conversations whose pictures have one tile each, spoken their messages
+        A token of a name at random stands for it: all the names of a thing are likely, one after another.
+        """
+        v, encode, names = self.config.vision, self.tokenizer.encode, []
+        for messages in spoken:
+            scenes = [part["scene"] for part in messages[0]["content"] if part["type"] == "image"]
+            names += said(rng, scenes, v.grid // v.shuffle, stage)
+        answers = np.full(tokens.shape, IGNORED)
+        answers[(tokens == self.config.patch_id) | (tokens == self.config.image_end_id)] = [
+            pick(rng, encode(name)) if name else IGNORED for name in names]
+        return answers
+
+    def exam(self):
+        """Rows of held-out text, the same every time: a Batch without needles, or None where no text is read."""
+        if self.held_out is None:
+            return None
+        length = max(length for _, length in self.recipe.lengths)
+        starts = np.linspace(0, len(self.held_out) - length - 1, 16).astype(np.int64)
+        tokens = self.held_out[starts[:, None] + np.arange(length + 1)].astype(np.int64)
+        tokens[:, 0] = self.begin
+        return Batch(tokens[:, :-1], tokens[:, 1:])
+
+
+def joined(texts, tokenizer, begin):
+    """All texts as one row of tokens, each behind its begin token.  (n,) of the smallest type that holds them."""
+    parts = [np.array([begin, *tokenizer.encode(text)]) for _, text in texts]
+    return np.concatenate(parts).astype(np.min_scalar_type(tokenizer.vocab_size))
+
+
+def replies(ids, tokenizer):
+    """Which tokens the model is to say: what follows an assistant's header, to the end of its turn.  (T,) bool"""
+    header = [tokenizer.special["<|header_start|>"], *tokenizer.encode("assistant"),
+              tokenizer.special["<|header_end|>"], *tokenizer.encode("\n\n")]
+    ends, said, at = [tokenizer.special[name] for name in ("<|eot|>", "<|eom|>")], np.zeros(len(ids), bool), 0
+    while at + len(header) < len(ids):
+        if list(ids[at:at + len(header)]) == header:
+            at += len(header)
+            stop = at + int(np.flatnonzero(np.isin(ids[at:], ends))[0]) + 1
+            said[at:stop] = True
+            at = stop
+        else:
+            at += 1
+    return said
+
+
+
+
+def learned_tokenizer(config, corpus, recipe):
+    """A vocabulary for what a recipe reads, with as many tokens as the config has.
+
+    config ScoutConfig, corpus Corpus or None, recipe Recipe  ->  Tokenizer.  Of a vocabulary that holds the 256 bytes
+    and the special tokens only, no text has to be read.
+    """
+    texts = [text for _, text in corpus.train] if corpus else []
+    if recipe.dialogs:                  # as often as they will be read, beside the text
+        rng = np.random.default_rng([recipe.seed, 0])
+        said = [dialog(rng, size=8) for _ in range(2000)]
+        texts += [spoken(messages) for messages in said] * 20
+        texts += [message["content"] for messages in said for message in messages[1::2]] * 40   # a word, a token
+    return train(texts, config.text.vocab_size)
+
+
+def spoken(messages):
+    """The words of a conversation, a line each."""
+    parts = [part for message in messages for part in (
+        [message["content"]] if isinstance(message["content"], str) else
+        [part["text"] for part in message["content"] if part["type"] == "text"])]
+    return "\n".join(parts)
