@@ -8,9 +8,9 @@ experiment rather than an argument: change one token, run the layers, and look a
 import matplotlib.pyplot as plt
 import numpy as np
 
-from tinyscout.config import mini, plan
+from tinyscout.config import layer_plan, tiny_config
 from tinyscout.nn.text import text_model
-from tinyscout.nn.weights import init
+from tinyscout.nn.weights import init_weights
 
 T = 32                                      # tokens; the chunks of this small model hold eight
 
@@ -25,8 +25,8 @@ rng = np.random.default_rng(0)
 
 def influence(layers):
     """How much a change at s moves the output at t.  tuple of Layer  ->  (T, T), row t, column s"""
-    config = mini(vision=False, layers=layers)
-    weights = init(config, seed=1, dtype=np.float64).text
+    config = tiny_config(vision=False, layers=layers)
+    weights = init_weights(config, seed=1, dtype=np.float64).text
     x = np.repeat(rng.standard_normal((1, T, config.text.dim)), T + 1, axis=0)
     x[np.arange(T), np.arange(T)] = rng.standard_normal((T, config.text.dim))
     y = text_model(x, weights, config.text)
@@ -34,10 +34,10 @@ def influence(layers):
 
 
 stacks = {
-    "one local layer": plan(1),
-    "three local layers": plan(3),
-    "four local layers": plan(4, nope_every=5),
-    "three local, one global": plan(4),
+    "one local layer": layer_plan(1),
+    "three local layers": layer_plan(3),
+    "four local layers": layer_plan(4, nope_every=5),
+    "three local, one global": layer_plan(4),
 }
 figure, axes = plt.subplots(1, 4, figsize=(9, 2.9), sharey=True)
 for axis, (name, layers) in zip(axes, stacks.items(), strict=True):
@@ -58,9 +58,9 @@ plt.show()
 # the mask tells it that a token came earlier.  A layer with RoPE, in one chunk as long as the text, does notice.
 
 order = np.append(rng.permutation(T - 1), T - 1)
-for name, layer in {"RoPE": plan(1)[0]._replace(chunked=False), "NoPE": plan(4)[3]}.items():
-    config = mini(vision=False, layers=(layer,), temperature=False)
-    weights = init(config, seed=1, dtype=np.float64).text
+for name, layer in {"RoPE": layer_plan(1)[0]._replace(chunked=False), "NoPE": layer_plan(4)[3]}.items():
+    config = tiny_config(vision=False, layers=(layer,), temperature=False)
+    weights = init_weights(config, seed=1, dtype=np.float64).text
     x = rng.standard_normal((1, T, config.text.dim))
     change = np.abs(text_model(x[:, order], weights, config.text) - text_model(x, weights, config.text))[0, -1].max()
     print(f"{name} layer: shuffling the past moves the last token by {change:.1e}")

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from tinyscout import random_model, reference
-from tinyscout.config import mini
+from tinyscout.config import tiny_config
 from tinyscout.kernels import c
 
 # %%
@@ -31,7 +31,7 @@ def router(x, w_router, top_k=1):
 
 watching = ModuleType("watching")
 vars(watching).update({name: getattr(reference, name) for name in reference.__all__}, router=router)
-model = random_model(mini(vision=False), backend=watching, seed=5)
+model = random_model(tiny_config(vision=False), backend=watching, seed=5)
 tokens = np.random.default_rng(2).integers(0, 512, 32)
 gap = np.abs(replace(model, ops=c).logits(tokens) - model.logits(tokens)).max()
 print(f"C, whose router takes no notes, gives the same scores to within {gap:.0e}")

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from tinyscout.config import SCOUT
-from tinyscout.inputs.image import choose_canvas, count_tokens, cut_tiles, tile_layout, to_levels
+from tinyscout.inputs.image import choose_canvas, count_tokens, denormalize, split_into_tiles, tile_layout
 
 sky = np.linspace((38, 44, 92), (244, 160, 112), 480)[:, None].repeat(640, axis=1).astype(np.uint8)
 picture = Image.fromarray(sky)
@@ -35,10 +35,10 @@ pen.polygon([(168, 150), (195, 104), (222, 150)], fill=(60, 30, 40))
 # The canvas is the smallest rectangle of tiles that holds the picture: two by two.  The picture lies in its upper
 # left corner as it is, and the rest is black.  A fifth tile shows the whole at once, with its proportions given up.
 
-tiles = cut_tiles(picture, SCOUT.vision)
+tiles = split_into_tiles(picture, SCOUT.vision)
 figure, axes = plt.subplot_mosaic([[1, 2, 5, 5], [3, 4, 5, 5]], figsize=(7.6, 3.9))
 for number, pixels in enumerate(tiles.pixels, 1):
-    axes[number].imshow(to_levels(pixels).transpose(1, 2, 0))
+    axes[number].imshow(denormalize(pixels).transpose(1, 2, 0))
     axes[number].set(xticks=[], yticks=[], title=f"tile {number}" + (", the global tile" if number == 5 else ""))
 plt.show()
 

@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import tinyscout
-from tinyscout.config import mini
-from tinyscout.inputs.image import cut_tiles, tile_layout, to_levels
-from tinyscout.nn.scout import embed
+from tinyscout.config import tiny_config
+from tinyscout.inputs.image import denormalize, split_into_tiles, tile_layout
+from tinyscout.nn.scout import embed_inputs
 
-config = mini(chunk=64)
+config = tiny_config(chunk=64)
 config = replace(config, vision=replace(config.vision, tile_size=112))
 model = tinyscout.random_model(config, seed=7)
 
@@ -25,13 +25,13 @@ pen = ImageDraw.Draw(picture)
 pen.ellipse((150, 20, 200, 70), fill="#ffd27d")
 pen.polygon([(0, 224), (80, 70), (150, 224)], fill="#3f7f6f")
 pen.polygon([(90, 224), (170, 110), (224, 200), (224, 224)], fill="#6fae75")
-tiles = cut_tiles(picture, config.vision)
+tiles = split_into_tiles(picture, config.vision)
 painted = tiles.pixels.copy()
 painted[2, :, 42:56, 70:84] = 1             # one patch of the third tile, white
 
 figure, axes = plt.subplots(1, 5, figsize=(9, 2))
 for n, (axis, pixels) in enumerate(zip(axes, painted, strict=True), 1):
-    axis.imshow(to_levels(pixels).transpose(1, 2, 0))
+    axis.imshow(denormalize(pixels).transpose(1, 2, 0))
     axis.set(xticks=[], yticks=[], title=f"tile {n}" + (", the whole" if n == 5 else ""))
 plt.show()
 
@@ -49,7 +49,7 @@ rng = np.random.default_rng(0)
 tokens = np.array([*rng.integers(0, 400, 20), *layout, *rng.integers(0, 400, 20)])
 starts = np.flatnonzero(tokens == config.patch_id)[::config.vision.tokens_per_tile]
 
-before, after = ((embed(tokens, [pixels], model.weights, config), model.logits(tokens, [pixels]))
+before, after = ((embed_inputs(tokens, [pixels], model.weights, config), model.logits(tokens, [pixels]))
                  for pixels in (tiles.pixels, painted))
 vectors, logits = (np.abs(b - a).max(-1) for a, b in zip(before, after, strict=True))
 figure, axes = plt.subplots(2, 1, figsize=(9, 3.6), sharex=True, height_ratios=(1, 2))

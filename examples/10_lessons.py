@@ -13,12 +13,12 @@ from textwrap import wrap
 import matplotlib.pyplot as plt
 import numpy as np
 
-from tinyscout.config import ScoutConfig, TextConfig, plan
+from tinyscout.config import ScoutConfig, TextConfig, layer_plan
 from tinyscout.data.corpus import Corpus
 from tinyscout.data.dialogs import TASKS, ask
 from tinyscout.data.needles import encode_lines, plant
 from tinyscout.train import Recipe, train
-from tinyscout.train.batches import learned_tokenizer
+from tinyscout.train.batches import train_tokenizer
 from tinyscout.train.recipe import SPECIAL, with_ids
 
 figure, grid = plt.subplots(4, 3, figsize=(9, 9))
@@ -42,11 +42,11 @@ plt.show()
 
 tokens = 256 + SPECIAL
 config = with_ids(ScoutConfig(TextConfig(
-    dim=32, n_heads=2, n_kv_heads=1, head_dim=16, n_experts=4, hidden_dim=32, dense_dim=32, layers=plan(4),
+    dim=32, n_heads=2, n_kv_heads=1, head_dim=16, n_experts=4, hidden_dim=32, dense_dim=32, layers=layer_plan(4),
     rope_scaling=None, chunk=64, temperature_floor=64.0), None), tokens)
 recipe = Recipe(steps=120, text=512, lengths=((0.5, 64), (1.0, 128)), warmup=10)
-tokenizer = learned_tokenizer(config, None, recipe)             # learns nothing: the bytes are all that fit
-page = Path(learned_tokenizer.__code__.co_filename).read_text(encoding="utf-8")
+tokenizer = train_tokenizer(config, None, recipe)             # learns nothing: the bytes are all that fit
+page = Path(train_tokenizer.__code__.co_filename).read_text(encoding="utf-8")
 row = np.array(tokenizer.encode(page)[:256])
 planted = plant(np.random.default_rng(4), row, encode_lines(tokenizer), 3, config.text.chunk)
 print(tokenizer.decode(list(planted.tokens)))

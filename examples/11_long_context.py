@@ -11,14 +11,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import tinyscout
-from tinyscout.data.corpus import files
+from tinyscout.data.corpus import load_corpus
 from tinyscout.data.needles import encode_lines, haystack
-from tinyscout.inference.long_context import scores_at
+from tinyscout.inference.long_context import logits_at
 from tinyscout.reference import attention_temperature
 
 model = tinyscout.load(dtype="float32")
 config, trained = model.config, 512
-unread = np.concatenate([model.tokenizer.encode(text) for _, text in files().held_out])
+unread = np.concatenate([model.tokenizer.encode(text) for _, text in load_corpus().held_out])
 lines = encode_lines(model.tokenizer)
 planted = haystack(np.random.default_rng(1), unread, 2000, lines, 4, 2, config.text.chunk)
 end = planted.spans[0, 0] - len(lines.asks[0])
@@ -35,7 +35,7 @@ def right(length, config, seed):
     """How many of the eight answers are right."""
     hay = haystack(np.random.default_rng([seed, length]), unread, length, lines, 8, 8, config.text.chunk)
     rows = np.concatenate([np.arange(start - 1, stop - 1) for start, stop in hay.spans])
-    best = model.ops.asnumpy(scores_at(hay.tokens, rows, model.weights, config, model.ops)).argmax(-1)
+    best = model.ops.asnumpy(logits_at(hay.tokens, rows, model.weights, config, model.ops)).argmax(-1)
     hits = best == hay.tokens[rows + 1]
     return sum(part.all() for part in np.split(hits, np.cumsum(np.diff(hay.spans, axis=1).ravel())[:-1]))
 

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from tinyscout.config import MAVERICK, SCOUT
-from tinyscout.nn.weights import count
+from tinyscout.nn.weights import count_parameters
 
 # %%
 # Two models, one cost per token
@@ -20,7 +20,7 @@ from tinyscout.nn.weights import count
 models = {"Scout": SCOUT, "Maverick": MAVERICK}
 print(f"{'':10}" + "".join(f"{name:>18}" for name in models))
 for part in ("text", "vision", "projector", "total", "routed", "active"):
-    print(f"{part:10}" + "".join(f"{getattr(count(config), part):18,}" for config in models.values()))
+    print(f"{part:10}" + "".join(f"{getattr(count_parameters(config), part):18,}" for config in models.values()))
 
 # %%
 # Nearly everything is an expert
@@ -28,7 +28,7 @@ for part in ("text", "vision", "projector", "total", "routed", "active"):
 
 def parts(config):
     """Parameters by what they do."""
-    t, n = config.text, count(config)
+    t, n = config.text, count_parameters(config)
     shared = sum(layer.moe for layer in t.layers) * 3 * t.dim * t.hidden_dim
     dense = sum(not layer.moe for layer in t.layers) * 3 * t.dim * t.dense_dim
     vocabulary = 2 * t.vocab_size * t.dim               # one table to read with, one to write with

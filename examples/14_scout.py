@@ -13,13 +13,13 @@ import matplotlib.pyplot as plt
 import ml_dtypes
 import numpy as np
 
-from tinyscout.bench.machine import best, limits
+from tinyscout.bench.machine import best_time, measure_roofline
 from tinyscout.config import SCOUT, ScoutConfig
 from tinyscout.kernels import c
 from tinyscout.nn.cache import Cache
 from tinyscout.nn.text import text_model
-from tinyscout.nn.weights import build, named
-from tinyscout.reference import Quantized, dequantize, linear, part
+from tinyscout.nn.weights import build, named_arrays
+from tinyscout.reference import Quantized, dequantize, linear, take
 
 t = replace(SCOUT.text, layers=SCOUT.text.layers[:1], vocab_size=16)
 if os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < 6e9:
@@ -40,10 +40,10 @@ def leaf(path, shape):
 
 
 w = build(ScoutConfig(t, None, bos_id=0, stop_ids=(1,), pad_id=2), leaf).text
-read = sum(a.nbytes / (t.n_experts if ".experts." in path else 1) for path, a in named(w.blocks[0]))
-cache, machine, n = Cache(t), limits(), len(SCOUT.text.layers)
+read = sum(a.nbytes / (t.n_experts if ".experts." in path else 1) for path, a in named_arrays(w.blocks[0]))
+cache, machine, n = Cache(t), measure_roofline(), len(SCOUT.text.layers)
 tokens = cycle(rng.standard_normal((64, 1, 1, t.dim), dtype=np.float32))        # each chooses its expert
-seconds, bandwidth = best(lambda: text_model(next(tokens), w, t, cache, c), 1), machine["read bytes per second"]
+seconds, bandwidth = best_time(lambda: text_model(next(tokens), w, t, cache, c), 1), machine["read bytes per second"]
 print(f"a token takes {1e3 * seconds:.2f} ms and reads {read / 1e6:.0f} MB: {read / seconds / 1e9:.1f} GB a second, "
       f"where plain reading reaches {bandwidth / 1e9:.1f}")
 print(f"{n} such layers: {1 / (n * seconds):.1f} tokens a second, {bandwidth / (n * read):.1f} if it only had to read")
@@ -54,12 +54,12 @@ print(f"{n} such layers: {1 / (n * seconds):.1f} tokens a second, {bandwidth / (
 # One matrix and 1 to 256 rows at once.  Few rows slide along the slope, where memory decides; many meet the flat part,
 # the best that was seen in float32.  Four bits start further right, and products of bytes have a roof of their own.
 
-few = [part(w.blocks[0].feed_forward.experts.w_gate, e) for e in range(16)]     # together more than a cache holds
+few = [take(w.blocks[0].feed_forward.experts.w_gate, e) for e in range(16)]     # together more than a cache holds
 plain, (I, O), peak = [dequantize(few[0])], few[0].shape, machine["operations per second"] / 1e9
 plt.figure(figsize=(7.5, 3.6))
 for name, f, matrices in ("int4, C", c.linear, few), ("float32, C", c.linear, plain), ("float32, NumPy", linear, plain):
     rows, turn = {N: np.ones((N, I), np.float32) for N in (1, 2, 4, 8, 16, 64, 256)}, cycle(matrices)
-    rate = [2e-9 * N * I * O / best(lambda x=x, f=f, turn=turn: f(x, next(turn)), 0.1) for N, x in rows.items()]
+    rate = [2e-9 * N * I * O / best_time(lambda x=x, f=f, turn=turn: f(x, next(turn)), 0.1) for N, x in rows.items()]
     plt.loglog([2 * N * I * O / (matrices[0].nbytes + 4 * N * (I + O)) for N in rows], rate, "o-", label=name)
     peak = max(peak, *rate) if matrices is plain else peak
 plt.plot([0.3, peak / bandwidth * 1e9, 400], [0.3 * bandwidth / 1e9, peak, peak], color="0.5")

@@ -10,7 +10,7 @@ import numpy as np
 
 import tinyscout
 from tinyscout import reference
-from tinyscout.data.scenes import Scene, Thing, draw
+from tinyscout.data.scenes import Scene, SceneObject, render
 from tinyscout.inputs.chat import encode_chat
 from tinyscout.nn import scout
 from tinyscout.nn.text import text_model
@@ -18,9 +18,10 @@ from tinyscout.reference import softmax
 
 model = tinyscout.load(dtype="float32")
 config, side = model.config, model.config.vision.grid // model.config.vision.shuffle
-scene = Scene("things", "white", (Thing("square", "orange", "large", 1), Thing("cross", "green", "small", 2),
-                                  Thing("circle", "blue", "large", 8)))
-pictures = [draw(one, config.vision.tile_size) for one in (scene, Scene("things", "white"))]     # and an empty page
+scene = Scene("things", "white", (SceneObject("square", "orange", "large", 1),
+                                  SceneObject("cross", "green", "small", 2),
+                                  SceneObject("circle", "blue", "large", 8)))
+pictures = [render(one, config.vision.tile_size) for one in (scene, Scene("things", "white"))]     # and an empty page
 questions = ["What colour is the square?", "What colour is the cross?", "What shape is the blue object?"]
 
 
@@ -57,7 +58,7 @@ figure, axes = plt.subplots(1, len(questions), figsize=(8, 2.8))
 for axis, question in zip(axes, questions, strict=True):
     asked = prompt(question, pictures[0])
     at = np.flatnonzero(np.array(asked.tokens) == config.patch_id)
-    x = scout.embed(asked.tokens, asked.images, model.weights, config)
+    x = scout.embed_inputs(asked.tokens, asked.images, model.weights, config)
     rows = np.repeat(x[None], len(at) + 1, axis=0)
     rows[np.arange(len(at)), at] = blank                                        # the last row stays whole
     last = text_model(rows, model.weights.text, config.text)[:, -1]

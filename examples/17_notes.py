@@ -12,7 +12,7 @@ import numpy as np
 
 import tinyscout
 from tinyscout import reference
-from tinyscout.data.scenes import Scene, Thing, draw
+from tinyscout.data.scenes import Scene, SceneObject, render
 from tinyscout.inputs.chat import encode_chat
 from tinyscout.nn import scout
 from tinyscout.nn.text import text_model
@@ -20,9 +20,10 @@ from tinyscout.reference import softmax
 
 model = tinyscout.load(dtype="float32")
 config, side = model.config, model.config.vision.grid // model.config.vision.shuffle
-scene = Scene("things", "white", (Thing("square", "orange", "large", 1), Thing("cross", "green", "small", 2),
-                                  Thing("circle", "blue", "large", 8)))
-picture = draw(scene, config.vision.tile_size)
+scene = Scene("things", "white", (SceneObject("square", "orange", "large", 1),
+                                  SceneObject("cross", "green", "small", 2),
+                                  SceneObject("circle", "blue", "large", 8)))
+picture = render(scene, config.vision.tile_size)
 notes: list = []
 
 
@@ -45,7 +46,7 @@ figure, axes = plt.subplots(len(questions), 5, figsize=(9, 5.4))
 for row, question in zip(axes, questions, strict=True):
     parts = [{"type": "image", "image": picture}, {"type": "text", "text": question}]
     asked = encode_chat([{"role": "user", "content": parts}], model.tokenizer, config)
-    x = scout.embed(asked.tokens, asked.images, model.weights, config)
+    x = scout.embed_inputs(asked.tokens, asked.images, model.weights, config)
     notes.clear()
     last = text_model(x[None], model.weights.text, config.text, ops=watching)[0, -1:]
     said = model.tokenizer.decode([int(reference.linear(last, model.weights.text.output).argmax())])

@@ -19,7 +19,7 @@ from tinyscout.kernels import c
 from tinyscout.laws import universal
 
 INPUTS = {name: drawn for component in laws.COMPONENTS for name, drawn in component.INPUTS.items()}
-REPLACED = [name for name in laws.replaced(c) if name in INPUTS]
+REPLACED = [name for name in laws.replaced_names(c) if name in INPUTS]
 REFUSED = (ValueError, TypeError, IndexError)       # IndexError: NumPy's own word for a mask of the wrong length
 
 
@@ -155,6 +155,6 @@ def test_threads_do_not_matter(name):
     try:
         for threads in (1, 2, 5):
             c.set_threads(threads)
-            laws.hold(case, c, 10, seed=threads)
+            laws.run_law(case, c, 10, seed=threads)
     finally:
         c.set_threads(before)

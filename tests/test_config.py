@@ -7,18 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinyscout.checkpoint.config_json import from_hf, generation_to_hf, read_json, to_hf
+from tinyscout.checkpoint.config_json import config_from_hf, config_to_hf, generation_to_hf, read_json
 from tinyscout.config import (
+    CONFIGS,
     MAVERICK,
-    NAMED,
     SCOUT,
     Layer,
     RopeScaling,
     ScoutConfig,
     TextConfig,
     VisionConfig,
-    mini,
-    plan,
+    layer_plan,
+    tiny_config,
 )
 
 # What the Hub's Scout says, in the fields that differ from transformers' defaults, and Maverick's likewise.
@@ -44,17 +44,17 @@ HUB_MAVERICK = copy.deepcopy(HUB_SCOUT)
 HUB_MAVERICK["text_config"] |= {"num_local_experts": 128, "interleave_moe_layer_step": 2, "use_qk_norm": False,
                                 "moe_layers": list(range(1, 48, 2)), "rope_scaling": None,
                                 "max_position_embeddings": 1048576}
-SMALL = to_hf(mini())
-SMALL_TEXT = to_hf(mini(vision=False))
+SMALL = config_to_hf(tiny_config())
+SMALL_TEXT = config_to_hf(tiny_config(vision=False))
 
 
 def text(**changes):
     """The text part of a small config.json with some keys changed, read."""
-    return from_hf({**SMALL_TEXT, **changes}).text
+    return config_from_hf({**SMALL_TEXT, **changes}).text
 
 
 def without(*keys, **changes):
-    return from_hf({key: value for key, value in {**SMALL_TEXT, **changes}.items() if key not in keys}).text
+    return config_from_hf({key: value for key, value in {**SMALL_TEXT, **changes}.items() if key not in keys}).text
 
 
 @st.composite
@@ -82,9 +82,9 @@ def configs(draw):
 
 
 def test_scout_and_maverick():
-    assert from_hf(HUB_SCOUT) == SCOUT
-    assert from_hf(HUB_MAVERICK) == MAVERICK
-    assert {"scout": SCOUT, "maverick": MAVERICK} == NAMED
+    assert config_from_hf(HUB_SCOUT) == SCOUT
+    assert config_from_hf(HUB_MAVERICK) == MAVERICK
+    assert {"scout": SCOUT, "maverick": MAVERICK} == CONFIGS
     assert [i for i, layer in enumerate(SCOUT.text.layers) if not layer.rope] == list(range(3, 48, 4))
     assert all(layer.rope == layer.chunked for layer in SCOUT.text.layers)
     assert all(layer.moe for layer in SCOUT.text.layers)
@@ -96,15 +96,15 @@ def test_scout_and_maverick():
 @settings(max_examples=200, deadline=None, derandomize=True, database=None)
 @given(configs())
 def test_written_and_read_again(config):
-    written = json.loads(json.dumps([to_hf(config), generation_to_hf(config)], allow_nan=False))
-    assert from_hf(*written) == config
-    assert from_hf(written[0]) == config
+    written = json.loads(json.dumps([config_to_hf(config), generation_to_hf(config)], allow_nan=False))
+    assert config_from_hf(*written) == config
+    assert config_from_hf(written[0]) == config
 
 
-@pytest.mark.parametrize("config", [SCOUT, MAVERICK, mini(), mini(vision=False)])
+@pytest.mark.parametrize("config", [SCOUT, MAVERICK, tiny_config(), tiny_config(vision=False)])
 def test_what_transformers_is_strict_about(config):
     """transformers 5 refuses a whole number written as 8192.0, and a flag written as 4."""
-    written = to_hf(config)
+    written = config_to_hf(config)
     part = written.get("text_config", written)
     for key in ("floor_scale", "vocab_size", "attention_chunk_size", "max_position_embeddings", "num_local_experts"):
         assert type(part[key]) is int, key
@@ -167,16 +167,17 @@ def test_null_sizes():
 
 def test_ids():
     ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None}
-    assert from_hf({**SMALL_TEXT, **ids}).stop_ids == (2,)
-    assert from_hf({**SMALL_TEXT, **ids}, {"eos_token_id": [3, 4], "pad_token_id": 0}).stop_ids == (3, 4)
-    assert from_hf({**SMALL_TEXT, **ids}, {"pad_token_id": 0}).pad_id == 0
-    assert from_hf({**SMALL_TEXT, "eos_token_id": None}, {}).stop_ids == ()
+    assert config_from_hf({**SMALL_TEXT, **ids}).stop_ids == (2,)
+    assert config_from_hf({**SMALL_TEXT, **ids}, {"eos_token_id": [3, 4], "pad_token_id": 0}).stop_ids == (3, 4)
+    assert config_from_hf({**SMALL_TEXT, **ids}, {"pad_token_id": 0}).pad_id == 0
+    assert config_from_hf({**SMALL_TEXT, "eos_token_id": None}, {}).stop_ids == ()
     whole = {**SMALL, "eos_token_id": None, "text_config": {**SMALL["text_config"], "eos_token_id": 5}}
-    assert from_hf(whole).stop_ids == (5,)                              # null on top does not hide what is inside
+    assert config_from_hf(whole).stop_ids == (5,
+                                              )                              # null on top does not hide what is inside
 
 
 def test_missing_text_config_is_transformers_default():
-    config = from_hf({"model_type": "llama4_text"})
+    config = config_from_hf({"model_type": "llama4_text"})
     assert config.text == replace(SCOUT.text, rope_scaling=None, max_positions=131_072)
     assert (config.bos_id, config.stop_ids, config.pad_id, config.vision) == (1, (2,), None, None)
 
@@ -218,18 +219,18 @@ REFUSED_IN_VISION = [
 @pytest.mark.parametrize(("changes", "message"), REFUSED)
 def test_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        from_hf({**SMALL_TEXT, **changes})
+        config_from_hf({**SMALL_TEXT, **changes})
 
 
 @pytest.mark.parametrize(("changes", "message"), REFUSED_IN_VISION)
 def test_refused_in_vision(changes, message):
     with pytest.raises(ValueError, match=message):
-        from_hf({**SMALL, "vision_config": {**SMALL["vision_config"], **changes}})
+        config_from_hf({**SMALL, "vision_config": {**SMALL["vision_config"], **changes}})
 
 
 def test_square_pictures():
     sides = {"image_size": [56, 56], "patch_size": [14, 14]}
-    assert from_hf({**SMALL, "vision_config": {**SMALL["vision_config"], **sides}}) == from_hf(SMALL)
+    assert config_from_hf({**SMALL, "vision_config": {**SMALL["vision_config"], **sides}}) == config_from_hf(SMALL)
 
 
 junk = st.recursive(
@@ -260,14 +261,14 @@ def mutated(draw, value):
 @given(st.data())
 def test_damaged_config_is_read_or_refused_in_one_line(data):
     damaged = mutated(data.draw, data.draw(st.sampled_from([SMALL, SMALL_TEXT])))
-    generation = data.draw(st.sampled_from([None, SMALL_TEXT])) and mutated(data.draw, generation_to_hf(mini()))
+    generation = data.draw(st.sampled_from([None, SMALL_TEXT])) and mutated(data.draw, generation_to_hf(tiny_config()))
     try:
-        config = from_hf(damaged, generation)
+        config = config_from_hf(damaged, generation)
     except ValueError as error:
         lines = str(error).splitlines()
     else:
         lines = ["good"]
-        assert from_hf(json.loads(json.dumps(to_hf(config)))) == config
+        assert config_from_hf(json.loads(json.dumps(config_to_hf(config)))) == config
     assert len(lines) == 1
 
 
@@ -277,7 +278,7 @@ def test_damaged_config_is_read_or_refused_in_one_line(data):
     {"qk_norm": False, "qk_norm_nope": True}, {"rope_scaling": RopeScaling(factor=0.0)}])
 def test_config_refuses(changes):
     with pytest.raises(ValueError, match=r"\w"):
-        mini(**changes)
+        tiny_config(**changes)
 
 
 def test_other_refusals():
@@ -288,7 +289,7 @@ def test_other_refusals():
         with pytest.raises(ValueError, match=next(iter(changes))):
             ScoutConfig(**changes)
     with pytest.raises(ValueError, match="count from 1"):
-        plan(4, nope_every=0)
+        layer_plan(4, nope_every=0)
 
 
 @pytest.mark.parametrize("content", [

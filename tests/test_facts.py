@@ -6,9 +6,9 @@ import pytest
 
 from tinyscout import reference
 from tinyscout.config import MAVERICK, SCOUT
-from tinyscout.nn.text import places
+from tinyscout.nn.text import position_tables
 from tinyscout.nn.vision import vision_model
-from tinyscout.nn.weights import Counts, count, hollow, init
+from tinyscout.nn.weights import ParameterCount, abstract_weights, count_parameters, init_weights
 
 TEXT = SCOUT.text
 
@@ -50,10 +50,12 @@ def test_temperature():
 
 
 def test_parameters():
-    assert count(SCOUT) == Counts(text=107_769_861_120, vision=850_960_896, projector=20_971_520,
-                                  total=108_641_793_536, routed=96_636_764_160, active=17_172_894_720)
-    assert count(MAVERICK) == Counts(text=400_711_848_960, vision=850_960_896, projector=20_971_520,
-                                     total=401_583_781_376, routed=386_547_056_640, active=17_184_691_200)
+    assert count_parameters(SCOUT) == ParameterCount(text=107_769_861_120, vision=850_960_896, projector=20_971_520,
+                                                     total=108_641_793_536, routed=96_636_764_160,
+                                                     active=17_172_894_720)
+    assert count_parameters(MAVERICK) == ParameterCount(text=400_711_848_960, vision=850_960_896, projector=20_971_520,
+                                                        total=401_583_781_376, routed=386_547_056_640,
+                                                        active=17_184_691_200)
 
 
 def test_the_plan():
@@ -70,7 +72,7 @@ def test_a_tile_is_144_tokens():
 
 def test_the_real_shapes():
     """The whole of Scout, with every array's shape and none of its memory."""
-    scout = hollow(SCOUT)
+    scout = abstract_weights(SCOUT)
     assert scout.text.blocks[0].feed_forward.experts.w_gate.shape == (16, 5120, 8192)
     assert scout.text.blocks[47].attention.w_k.shape == (5120, 1024)
     assert scout.vision.w_patch.shape == (588, 1408)
@@ -81,7 +83,7 @@ def test_the_real_shapes():
 @pytest.mark.parametrize("position", [0, 8191, 8192, 10_485_759])
 def test_angles_far_out_are_exact(position):
     """cos and sin as float32, at ten million as at zero: against Python's own floats."""
-    where = places(position, 1, TEXT, np.zeros(1, np.float32))
+    where = position_tables(position, 1, TEXT, np.zeros(1, np.float32))
     angle = position * reference.rope_frequencies(128, TEXT.rope_theta, TEXT.rope_scaling)
     np.testing.assert_allclose(where.cos[0], np.cos(angle), atol=1e-7)
     np.testing.assert_allclose(where.sin[0], np.sin(angle), atol=1e-7)
@@ -91,7 +93,7 @@ def test_one_real_tile_through_a_thin_slice_of_the_real_tower():
     """Scout's own tile, patches and heads with two of its layers: shapes meet, numbers stay finite."""
     config = replace(SCOUT, vision=replace(SCOUT.vision, n_layers=2),
                      text=replace(TEXT, layers=TEXT.layers[:1], vocab_size=8, n_experts=1, hidden_dim=8))
-    tower = init(config).vision
+    tower = init_weights(config).vision
     tile = np.random.default_rng(0).standard_normal((1, 3, 336, 336)).astype(np.float32)
     seen = vision_model(tile, tower, config.vision)
     assert seen.shape == (1, 144, 4096)

@@ -7,14 +7,14 @@ import pytest
 
 import tinyscout
 from tinyscout import reference
-from tinyscout.config import mini
+from tinyscout.config import tiny_config
 
 TOKENS = [5, 3, 5, 8, 13]
 
 
 @pytest.fixture
 def directory(tmp_path):
-    tinyscout.save(tinyscout.random_model(mini(), seed=3), tmp_path / "model")
+    tinyscout.save(tinyscout.random_model(tiny_config(), seed=3), tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -86,7 +86,7 @@ def test_no_directory(tmp_path):
     (["a"], "integers"), ([511], "1 patch tokens"), (None, "one row"),
 ])
 def test_wrong_tokens(tokens, complaint):
-    model = tinyscout.random_model(mini())
+    model = tinyscout.random_model(tiny_config())
     with pytest.raises(ValueError, match=complaint):
         model.logits(tokens)
     with pytest.raises(ValueError, match=complaint):
@@ -100,9 +100,9 @@ def test_wrong_tokens(tokens, complaint):
 ])
 def test_wrong_images(images, complaint):
     with pytest.raises(ValueError, match=complaint):
-        tinyscout.random_model(mini()).logits(TOKENS, images)
+        tinyscout.random_model(tiny_config()).logits(TOKENS, images)
 
 
 def test_images_for_a_model_of_text():
     with pytest.raises(ValueError, match="no vision tower"):
-        tinyscout.random_model(mini(vision=False)).logits(TOKENS, [np.zeros((1, 3, 56, 56))])
+        tinyscout.random_model(tiny_config(vision=False)).logits(TOKENS, [np.zeros((1, 3, 56, 56))])

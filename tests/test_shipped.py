@@ -3,12 +3,12 @@ import numpy as np
 import pytest
 
 import tinyscout
-from tinyscout.cli.needle import answered
+from tinyscout.cli.needle import greedy_correct
 from tinyscout.data.dialogs import ask, message
 from tinyscout.data.needles import encode_lines, haystack
-from tinyscout.eval.exam import bits_a_byte, questions
+from tinyscout.eval.exam import bits_per_byte, evaluate_questions
 from tinyscout.inputs.chat import BEGIN, encode_chat
-from tinyscout.model import SHIPPED
+from tinyscout.model import BUNDLED_MODEL
 
 KNOWN = {       # of 40 questions each: what it got right when it was made, less what rounding may turn
     "shape": 36, "colour": 36, "count": 33, "position": 36, "relation": 27, "same": 36,
@@ -22,7 +22,7 @@ def model():
 
 
 def test_it_fits_into_a_wheel():
-    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 12_000_000
+    assert sum(path.stat().st_size for path in BUNDLED_MODEL.iterdir()) < 12_000_000
 
 
 def test_it_is_a_scout_in_small(model):
@@ -45,19 +45,19 @@ def test_it_completes_code(model):
 def test_unread_code_costs_less_than_xz_asks(model):
     text = ('def mean(values):\n    """The arithmetic mean."""\n    if not values:\n'
             '        raise ValueError("no values")\n    return sum(values) / len(values)\n')
-    assert bits_a_byte(model, [("mean.py", text)]) < 3
+    assert bits_per_byte(model, [("mean.py", text)]) < 3
 
 
 def test_it_answers_about_pictures(model):
-    for mark in questions(model, each=40, seed=1):
+    for mark in evaluate_questions(model, each=40, seed=1):
         assert mark.right >= KNOWN[mark.task], mark
 
 
 def test_it_finds_facts_far_beyond_its_training(model):
     """Sixteen in texts of 8,192 tokens, where rows of 512 were the longest that it saw."""
     lines, unread = encode_lines(model.tokenizer), np.tile(model.tokenizer.encode("total = 0\nfor x in row:\n"), 900)
-    found = [answered(haystack(np.random.default_rng(seed), unread, 8191, lines, 8, 8, model.config.text.chunk),
-                      model.tokenizer.special[BEGIN], model) for seed in (0, 1)]
+    found = [greedy_correct(haystack(np.random.default_rng(seed), unread, 8191, lines, 8, 8, model.config.text.chunk),
+                            model.tokenizer.special[BEGIN], model) for seed in (0, 1)]
     assert np.sum(found) >= 14
 
 

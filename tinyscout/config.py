@@ -38,7 +38,7 @@ class Layer(NamedTuple):
     moe: bool       # a mixture of experts, or one dense feed-forward?
 
 
-def plan(n_layers, nope_every=4, moe_every=1):
+def layer_plan(n_layers, nope_every=4, moe_every=1):
     """The layer plan: every `nope_every`-th layer is global and without RoPE, every `moe_every`-th has experts."""
     _require(min(nope_every, moe_every) >= 1, f"every {nope_every}-th and every {moe_every}-th layer: count from 1")
     return tuple(
@@ -69,7 +69,7 @@ class TextConfig:
     top_k: int = 1                              # experts that a token visits, beside the shared one
     hidden_dim: int = 8192                      # F of an expert, routed or shared
     dense_dim: int = 16_384                     # F of a layer without experts
-    layers: tuple[Layer, ...] = plan(48)
+    layers: tuple[Layer, ...] = layer_plan(48)
     norm_eps: float = 1e-5
     qk_norm: bool = True                        # on RoPE layers
     qk_norm_nope: bool = False                  # and on NoPE layers, which no released Llama 4 has
@@ -161,12 +161,12 @@ class ScoutConfig:
 
 SCOUT = ScoutConfig()
 MAVERICK = ScoutConfig(
-    text=TextConfig(n_experts=128, layers=plan(48, moe_every=2), qk_norm=False, rope_scaling=None,
+    text=TextConfig(n_experts=128, layers=layer_plan(48, moe_every=2), qk_norm=False, rope_scaling=None,
                     max_positions=1_048_576))
-NAMED = {"scout": SCOUT, "maverick": MAVERICK}
+CONFIGS = {"scout": SCOUT, "maverick": MAVERICK}
 
 
-def mini(vision=True, **changes):
+def tiny_config(vision=True, **changes):
     """Scout's own plan at the size of a test: seconds, not gigabytes.
 
     `changes` go to TextConfig.  Chunk and temperature floor are small, so that a few dozen tokens
@@ -174,7 +174,7 @@ def mini(vision=True, **changes):
     """
     text = TextConfig(**{
         "vocab_size": 512, "dim": 64, "n_heads": 4, "n_kv_heads": 2, "head_dim": 16, "n_experts": 4,
-        "hidden_dim": 48, "dense_dim": 80, "layers": plan(4), "rope_scaling": RopeScaling(original=64),
+        "hidden_dim": 48, "dense_dim": 80, "layers": layer_plan(4), "rope_scaling": RopeScaling(original=64),
         "chunk": 8, "temperature_floor": 4.0, "max_positions": 4096, **changes})
     eye = VisionConfig(dim=32, n_heads=2, n_layers=2, hidden_dim=128, adapter_dim=48, tile_size=56) if vision else None
     last = text.vocab_size - 1

@@ -14,14 +14,14 @@ from tinyscout.inference.generate import generate
 from tinyscout.inputs.tokenizer import Tokenizer
 from tinyscout.nn import scout
 from tinyscout.nn.cache import Cache
-from tinyscout.nn.weights import Scout, init, tree_map
+from tinyscout.nn.weights import Scout, init_weights, tree_map
 from tinyscout.reference import Quantized
 
 BACKENDS = {"numpy": "tinyscout.reference", "c": "tinyscout.kernels.c", "cuda": "tinyscout.kernels.cuda"}
-SHIPPED = Path(__file__).parent / "scout-mini"      # trained by this package: docs/training.md
+BUNDLED_MODEL = Path(__file__).parent / "scout-mini"      # trained by this package: docs/training.md
 
 
-def backend_ops(backend):
+def get_backend(backend):
     """The module of operations behind a name; a module (your own overlay, say) is taken as it is.
 
     backend str or module  ->  module.  Raises ValueError for an unknown name, RuntimeError for one not built.
@@ -41,7 +41,7 @@ def backend_ops(backend):
     return ops
 
 
-def moved(weights, move):
+def map_arrays(weights, move):
     """A tree of weights with every array moved by ops.asarray to where a backend computes, or by ops.asnumpy back."""
     return tree_map(lambda w: Quantized(*map(move, w)) if isinstance(w, Quantized) else move(w), weights)
 
@@ -90,19 +90,19 @@ def load(path=None, backend="numpy", dtype=None):
     now (more memory, faster tokens)  ->  Model
     Raises FileNotFoundError, ValueError, RuntimeError for a backend that is not there, or MemoryError.
     """
-    path, ops = SHIPPED if path is None else Path(path).expanduser(), backend_ops(backend)
+    path, ops = BUNDLED_MODEL if path is None else Path(path).expanduser(), get_backend(backend)
     if not path.is_dir():
         raise FileNotFoundError(f"{path} is not a directory")
     config = load_config(path)
-    weights = moved(load_weights(path, config, dtype), ops.asarray)
+    weights = map_arrays(load_weights(path, config, dtype), ops.asarray)
     known = any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "original/tokenizer.model"))
     return Model(config, weights, Tokenizer.load(path) if known else None, ops)
 
 
 def random_model(config, backend="numpy", seed=0, tokenizer=None):
     """A model with random weights: nothing to download, and every shape is real.  config ScoutConfig  ->  Model"""
-    ops = backend_ops(backend)
-    return Model(config, moved(init(config, seed), ops.asarray), tokenizer, ops)
+    ops = get_backend(backend)
+    return Model(config, map_arrays(init_weights(config, seed), ops.asarray), tokenizer, ops)
 
 
 def save(model, path, dtype=None):
@@ -111,5 +111,5 @@ def save(model, path, dtype=None):
     model Model, path, dtype None or such as "bfloat16".  Raises OSError; an older checkpoint there stays whole then.
     """
     write = model.tokenizer.save if model.tokenizer else lambda scratch: None
-    weights = moved(model.weights, model.ops.asnumpy)
+    weights = map_arrays(model.weights, model.ops.asnumpy)
     save_checkpoint(Path(path).expanduser(), weights, model.config, dtype, extra=write)

@@ -38,7 +38,7 @@ def track(items, what, total=None):
         bar.stop()
 
 
-def steps(items, what, total):
+def track_steps(items, what, total):
     """Yield from `items` as `track` does, for work that is repeated hundreds of times a second.
 
     No thread looks at the clock: that is done between the items.  Within a loop of `track` its bar gets another line.
@@ -64,14 +64,14 @@ def _drawn_behind(items, what, total):
         for n, item in enumerate(items):
             if perf_counter() - begun > PATIENCE:
                 drawn, full = True, n * WIDTH // total
-                behind_cursor(f" {'━' * full}{'╌' * (WIDTH - full)} {what} {n}/{total}")
+                show_after_cursor(f" {'━' * full}{'╌' * (WIDTH - full)} {what} {n}/{total}")
             yield item
     finally:
         if drawn:
-            behind_cursor("")
+            show_after_cursor("")
 
 
-def behind_cursor(text):
+def show_after_cursor(text):
     """Show a text to the right of the cursor, which stays; what does not fit on the line is cut off."""
     save, restore, erase, wrap, do_not_wrap = "\x1b7", "\x1b8", "\x1b[K", "\x1b[?7h", "\x1b[?7l"
     sys.stderr.write(f"{save}{do_not_wrap}{erase}{text}{restore}{wrap}")

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinyscout.kernels import nvrtc
 from tinyscout.kernels.cuda import matrix, versions
-from tinyscout.kernels.launch import checked, kernel
+from tinyscout.kernels.launch import convert_arguments, kernel
 from tinyscout.simulator import Profile, run
 
 FILE = Path(__file__).with_name("cuda-counts.json")
@@ -21,7 +21,7 @@ WHAT = ("instructions", "requests", "sectors", "ideal_sectors", "wavefronts", "i
 def profiled(file, name, launch, *arguments):
     """A launch on the simulator  ->  {"file.cu:line": Counts}"""
     made, profile = kernel(file, name), Profile()
-    run(made.ptx, name, *launch, checked(name, made.types, arguments), profile=profile)
+    run(made.ptx, name, *launch, convert_arguments(name, made.types, arguments), profile=profile)
     return profile.lines
 
 
@@ -53,7 +53,7 @@ def total(lines):
 
 def largest(file):
     """The registers that the hungriest kernel of a file needs for each thread."""
-    return max(registers for registers, _ in nvrtc.report(nvrtc.SOURCES / file, "sm_90").values())
+    return max(registers for registers, _ in nvrtc.resource_usage(nvrtc.SOURCES / file, "sm_90").values())
 
 
 if __name__ == "__main__":

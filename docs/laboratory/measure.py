@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
 from tinyscout.cli import main  # noqa: E402
-from tinyscout.train.checkpoints import steps_kept  # noqa: E402
+from tinyscout.train.checkpoints import saved_steps  # noqa: E402
 from tinyscout.train.recipe import PRESETS  # noqa: E402
 
 EIGHT = "--facts 8 --queries 8"         # at every length: keys that resemble each other are a difficulty of their own
@@ -45,7 +45,7 @@ def run(arguments):
         preset = re.sub(r"-seed-\d+$", "", run.name)
         if preset not in PRESETS or not preset.startswith("laboratory") or arguments.only not in (None, run.name):
             continue
-        checkpoint = list(steps_kept(run).values())[-1]
+        checkpoint = list(saved_steps(run).values())[-1]
         for what, (command, presets) in JOBS.items():
             file = HERE / f"{run.name}.{what}.json"
             if file.exists() or (presets and preset not in presets) or (arguments.jobs and what not in arguments.jobs):

@@ -8,11 +8,11 @@ from PIL import Image
 from rich.console import Console
 
 from tinyscout.bench import engines, models, operations, tokenizer
-from tinyscout.bench.machine import better
-from tinyscout.bench.sizes import SIZES, bytes_per_position, bytes_per_token, in_form
+from tinyscout.bench.machine import elementwise_best
+from tinyscout.bench.sizes import SIZES, bytes_per_position, bytes_per_token, convert_weights
 from tinyscout.cli import bench, main
-from tinyscout.model import backend_ops, random_model
-from tinyscout.nn.weights import hollow, init
+from tinyscout.model import get_backend, random_model
+from tinyscout.nn.weights import abstract_weights, init_weights
 
 BACKENDS = ["numpy"] + ["c"] * bool(importlib.util.find_spec("tinyscout._c"))
 LIMITS = {"read bytes per second": 1e9, "operations per second": 1e9}
@@ -82,9 +82,10 @@ def test_bytes_per_token_are_what_a_token_reads():
     attention = c.dim * c.head_dim * (2 * c.n_heads + 2 * c.n_kv_heads)
     layer = attention + 2 * 3 * c.dim * c.hidden_dim + c.dim * c.n_experts + 2 * c.dim
     expected = len(c.layers) * layer + c.dim + c.dim * c.vocab_size + c.dim
-    assert bytes_per_token(hollow(SIZES["mid"]), SIZES["mid"]) == 4 * expected
+    assert bytes_per_token(abstract_weights(SIZES["mid"]), SIZES["mid"]) == 4 * expected
     small = SIZES["small"]
-    whole, half = (bytes_per_token(in_form(init(small), form), small) for form in ("float32", "bfloat16"))
+    whole, half = (bytes_per_token(convert_weights(init_weights(small), form), small)
+                   for form in ("float32", "bfloat16"))
     assert whole == 2 * half
     assert bytes_per_position(SIZES["mid"], "bfloat16") == 2 * 2 * 8 * 4 * 64
 
@@ -131,7 +132,7 @@ def test_numbered_versions_are_measured_too(monkeypatch):
         linear = staticmethod(lambda x, w: x @ w)
         versions = staticmethod(lambda: {"linear": {"linear_1": np.dot}})
 
-    monkeypatch.setattr(operations, "backend_ops", lambda name: Ops)
+    monkeypatch.setattr(operations, "get_backend", lambda name: Ops)
     x = np.ones((2, 2), np.float32)
     case = operations.Case("linear float32", "", "linear", (x, x), 1, 1)
     assert list(operations.contenders(case, ["c"])) == ["c", "c linear_1"]
@@ -157,7 +158,7 @@ def test_texts_are_the_same_every_time_and_of_their_size(make):
 
 def test_of_two_measurements_the_better_counts():
     old, new = {"read": 1.0, "tried": {"scan": 3.0}}, {"read": 2.0, "tried": {"scan": 1.0}}
-    assert better(old, new) == {"read": 2.0, "tried": {"scan": 3.0}}
+    assert elementwise_best(old, new) == {"read": 2.0, "tried": {"scan": 3.0}}
 
 
 def test_decoding_goes_on_where_the_past_ends():
@@ -169,7 +170,7 @@ def test_decoding_goes_on_where_the_past_ends():
     pieces = [ours.read(tokens[n:n + 1]) for n in range(13, 20)][-1]
     ours.begin("prefill")
     np.testing.assert_allclose(ours.read(tokens), pieces, atol=1e-5)
-    assert ours.model.ops is backend_ops("numpy")
+    assert ours.model.ops is get_backend("numpy")
 
 
 @pytest.mark.parametrize(("words", "parts"), [
@@ -177,7 +178,7 @@ def test_decoding_goes_on_where_the_past_ends():
     ("--tokenizer --models", ["models", "tokenizer"])])
 def test_parts_that_are_asked_for(words, parts):
     from tinyscout.cli import parser
-    assert bench.wanted(parser().parse_args(["bench", *words.split()])) == parts
+    assert bench.selected_parts(parser().parse_args(["bench", *words.split()])) == parts
 
 
 @pytest.mark.parametrize("words", ["--operations --plot x.png", "--gguf-dir nowhere", "--groups float64",

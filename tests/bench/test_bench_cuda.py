@@ -13,7 +13,7 @@ from tinyscout.bench.operations import TINY
 from tinyscout.bench.sizes import BYTES
 from tinyscout.cli import bench, main, parser
 from tinyscout.kernels import device
-from tinyscout.reference import dense
+from tinyscout.reference import to_dense
 
 TASKS = list(cuda.tasks(TINY))
 
@@ -74,29 +74,30 @@ def test_every_version_is_measured_and_its_peer_beside_it():
 
 def plainly(task):
     """The reference's result in float32, rounded to what a kernel gives back."""
-    inputs = [a if getattr(a, "dtype", np.dtype("f")).kind == "i" else dense(a, np.float32) for a in task.case.inputs]
+    inputs = [a if getattr(a, "dtype", np.dtype("f")).kind == "i" else to_dense(a, np.float32)
+              for a in task.case.inputs]
     return getattr(reference, task.case.operation)(*inputs).astype(task.case.inputs[0].dtype)
 
 
 @pytest.mark.parametrize("task", TASKS, ids=[f"{task.case.name}-{task.case.at}".replace(" ", "_") for task in TASKS])
 def test_a_right_result_passes_and_a_wrong_one_does_not(task):
-    result, known = plainly(task), cuda.truth(task)
-    assert cuda.off(result, known) <= 1
+    result, known = plainly(task), cuda.expected_rows(task)
+    assert cuda.error_over_bound(result, known) <= 1
     size = np.abs(result.astype(np.float32)).max()
     for wrong in (0.05 * size, np.nan, np.inf):
         spoilt = result.copy()
         spoilt[(-1,) * spoilt.ndim] += result.dtype.type(wrong)         # the last number of the last token
-        assert cuda.off(spoilt, known) > 1
+        assert cuda.error_over_bound(spoilt, known) > 1
 
 
 def test_a_plain_sum_is_right_and_one_that_forgets_is_not():
     """cuBLAS may add up in any order; but not leave the last product out."""
     rng = np.random.default_rng(0)
     x, w = np.abs(rng.standard_normal((3, 5120), np.float32)), np.abs(rng.standard_normal((5120, 32), np.float32))
-    known = cuda.truth(cuda.product("linear float32", x, w, "cuBLAS"))
+    known = cuda.expected_rows(cuda.product("linear float32", x, w, "cuBLAS"))
     plain = sum(x[:, [i]] * w[i] for i in range(5120))
-    assert cuda.off(plain, known) <= 1
-    assert cuda.off(x[:, :-1] @ w[:-1], known) > 1
+    assert cuda.error_over_bound(plain, known) <= 1
+    assert cuda.error_over_bound(x[:, :-1] @ w[:-1], known) > 1
 
 
 class Clock:
@@ -152,7 +153,7 @@ def test_room_is_asked_for_beforehand():
     ("--backends c cuda --operations", ["operations", "cuda"]), ("--backends c cuda", ["models", "operations", "cuda"]),
     ("--backend cuda --models --operations", ["models", "cuda"]), ("--backend cuda --tokenizer", ["tokenizer"])])
 def test_parts_with_cuda(words, parts):
-    assert bench.wanted(parser().parse_args(["bench", *words.split()])) == parts
+    assert bench.selected_parts(parser().parse_args(["bench", *words.split()])) == parts
 
 
 def test_without_a_gpu_it_says_so_in_one_line(monkeypatch, capsys):

@@ -5,11 +5,11 @@ import pytest
 from tinyscout.bench import budget
 from tinyscout.checkpoint.quantize import quantize_weights
 from tinyscout.cli import main
-from tinyscout.cli.budget import tokens
-from tinyscout.config import MAVERICK, NAMED, SCOUT, mini, plan
+from tinyscout.cli.budget import parse_tokens
+from tinyscout.config import CONFIGS, MAVERICK, SCOUT, layer_plan, tiny_config
 from tinyscout.nn.cache import Cache
 from tinyscout.nn.scout import forward
-from tinyscout.nn.weights import count, init
+from tinyscout.nn.weights import count_parameters, init_weights
 from tinyscout.reference import Quantized
 
 LENGTHS = {"128K": 131_072, "1M": 1_048_576, "10 million": 10_000_000, "10M": 10_485_760}
@@ -23,13 +23,13 @@ def total(config, form):
     ("scout", "bfloat16", 217.28), ("scout", "fp8", 108.64), ("scout", "int4-meta", 66.48),
     ("maverick", "bfloat16", 803.2), ("maverick", "fp8", 401.6), ("maverick", "int4-meta", 231.0)])
 def test_bytes_of_all_weights(name, form, gigabytes):
-    assert total(NAMED[name], form) / 1e9 == pytest.approx(gigabytes, abs=0.05 if gigabytes > 200 else 0.005)
+    assert total(CONFIGS[name], form) / 1e9 == pytest.approx(gigabytes, abs=0.05 if gigabytes > 200 else 0.005)
 
 
 def test_the_parts_are_all_there_is():
-    for config in SCOUT, MAVERICK, mini(), mini(vision=False), mini(layers=MAVERICK.text.layers[:2]):
-        assert sum(budget.numbers_by_part(config).values()) == count(config).total
-    parts = budget.numbers_by_part(SCOUT)
+    for config in SCOUT, MAVERICK, tiny_config(), tiny_config(vision=False), tiny_config(layers=MAVERICK.text.layers[:2]):
+        assert sum(budget.parameters_by_part(config).values()) == count_parameters(config).total
+    parts = budget.parameters_by_part(SCOUT)
     assert parts["routed experts"] == 16 * 48 * 125_829_120
     assert parts["attention"] == 48 * 62_914_560
     assert parts["embedding"] == parts["output"] == 1_034_485_760
@@ -41,7 +41,8 @@ def test_the_parts_are_all_there_is():
     ("int8", {"128K": (12.9, 3.83), "1M": (103.1, 26.4), "10 million": (983, 246.4), "10M": (1030.8, 258.3)}),
     ("int4", {"128K": (6.44, 1.91), "1M": (51.5, 13.2), "10 million": (491.5, 123.2), "10M": (515.4, 129.2)})])
 def test_keys_and_values_without_their_scales(kv, gigabytes, monkeypatch):
-    monkeypatch.setattr(budget, "KV", {name: form._replace(group=0) for name, form in budget.KV.items()})
+    monkeypatch.setattr(budget, "KV_FORMATS", {name: form._replace(group=0) for name,
+                                               form in budget.KV_FORMATS.items()})
     for name, (naive, kept) in gigabytes.items():
         found = budget.kv_bytes(SCOUT, LENGTHS[name], kv, local=kv)
         assert found.naive / 1e9 == pytest.approx(naive, rel=2e-3)
@@ -56,55 +57,55 @@ def test_scales_of_keys_and_values():
 
 
 def test_operations():
-    assert budget.work(SCOUT, 8192).linear / 1e9 == pytest.approx(32.28, abs=0.005)
+    assert budget.flops_per_token(SCOUT, 8192).linear / 1e9 == pytest.approx(32.28, abs=0.005)
     for length, (attention, naive) in {8192: (8.05, 8.05), 131_072: (38.25, 128.9), 262_144: (70.5, 257.7),
                                        1_048_576: (263.7, 1030.8), 10_485_760: (2583, 10_308)}.items():
-        found = budget.work(SCOUT, length)
+        found = budget.flops_per_token(SCOUT, length)
         assert found.attention / 1e9 == pytest.approx(attention, rel=1e-3)
         assert found.naive / 1e9 == pytest.approx(naive, rel=1e-3)
 
 
 @pytest.mark.parametrize("config", [SCOUT, MAVERICK])
 def test_bytes_that_a_token_reads(config):
-    assert budget.weights_read(config, "bfloat16") / 1e9 == pytest.approx(32.3, abs=0.03)
+    assert budget.bytes_read_per_step(config, "bfloat16") / 1e9 == pytest.approx(32.3, abs=0.03)
 
 
 def test_a_batch_wakes_more_experts():
-    assert budget.touched(SCOUT) == pytest.approx(1 / 16)
-    assert budget.touched(SCOUT, 16) == pytest.approx(1 - (15 / 16) ** 16)
+    assert budget.expected_expert_fraction(SCOUT) == pytest.approx(1 / 16)
+    assert budget.expected_expert_fraction(SCOUT, 16) == pytest.approx(1 - (15 / 16) ** 16)
     one, many = (budget.decoding(SCOUT, 8192, "bfloat16", "bfloat16", batch) for batch in (1, 64))
     assert many.speed(3e12, None, 64) > one.speed(3e12, None)
     assert many.operations == 64 * one.operations
 
 
 def test_the_roofline_is_the_slower_of_the_two():
-    step = budget.Decoding(nbytes=10.0, operations=6.0, memory=0.0)
+    step = budget.DecodeStep(nbytes=10.0, operations=6.0, memory=0.0)
     assert step.speed(bandwidth=20.0, peak=2.0) == 1 / 3
     assert step.speed(bandwidth=20.0, peak=60.0) == 2.0
     assert step.speed(bandwidth=20.0, peak=None, batch=4) == 8.0
 
 
 def test_one_card_holds_scout_and_a_quarter_of_a_million_tokens():
-    most = budget.room(SCOUT, "int4-meta", "bfloat16", 80e9)
+    most = budget.max_context(SCOUT, "int4-meta", "bfloat16", 80e9)
     assert most == pytest.approx(250_000, rel=0.01)
     spare = 80e9 - total(SCOUT, "int4-meta")
     assert budget.kv_bytes(SCOUT, most, "bfloat16").total <= spare < budget.kv_bytes(SCOUT, most + 1, "bfloat16").total
-    assert budget.room(SCOUT, "bfloat16", "bfloat16", 80e9) == 0
+    assert budget.max_context(SCOUT, "bfloat16", "bfloat16", 80e9) == 0
 
 
-@pytest.mark.parametrize("kv", list(budget.KV))
+@pytest.mark.parametrize("kv", list(budget.KV_FORMATS))
 def test_a_real_cache_holds_as_much(kv):
     """What was worked out, against the arrays of a cache that has just been filled."""
-    config = mini(vision=False, chunk=64, head_dim=32)
+    config = tiny_config(vision=False, chunk=64, head_dim=32)
     cache = Cache(config.text, kv)
-    forward(np.arange(24), (), init(config), config, cache)
+    forward(np.arange(24), (), init_weights(config), config, cache)
     assert cache.nbytes == budget.kv_bytes(config, 24, kv).total
 
 
 @pytest.mark.parametrize("form", ["int8", "int4"])
 def test_real_weights_are_as_large(form):
-    config = mini(vision=False, dim=64, hidden_dim=64, dense_dim=96, layers=plan(2, moe_every=2))
-    weights = quantize_weights(init(config), bits=int(form[3:]), group=32)
+    config = tiny_config(vision=False, dim=64, hidden_dim=64, dense_dim=96, layers=layer_plan(2, moe_every=2))
+    weights = quantize_weights(init_weights(config), bits=int(form[3:]), group=32)
     held = sum(sum(array.nbytes for array in w) for w in leaves(weights) if isinstance(w, Quantized))
     sizes = budget.weight_bytes(config, form)
     assert held == sum(sizes[part] for part in budget.MATRICES)
@@ -132,7 +133,7 @@ def test_the_command(capsys):
 
 
 def test_numbers_of_tokens():
-    assert [tokens(text) for text in ("1", "8k", "128K", "10M")] == [1, 8192, 131_072, 10_485_760]
+    assert [parse_tokens(text) for text in ("1", "8k", "128K", "10M")] == [1, 8192, 131_072, 10_485_760]
 
 
 @pytest.mark.parametrize("words", ["budget", "budget nowhere", "budget scout --context 1.5M",

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tinyscout.bench.sizes import SIZES
-from tinyscout.config import RopeScaling, mini, plan
+from tinyscout.config import RopeScaling, layer_plan, tiny_config
 from tinyscout.model import random_model
 
 gguf = pytest.importorskip("gguf", reason="gguf is not installed")
@@ -15,8 +15,9 @@ from tinyscout.bench.llama import FLOAT32, Llama  # noqa: E402  both need what m
 from tinyscout.bench.to_gguf import write_gguf  # noqa: E402
 
 # What llama.cpp has built in stays as it is: the chunk, the temperature, every fourth layer global.
-SCALED = mini(vision=False, chunk=8192, temperature_floor=8192.0, layers=plan(4, moe_every=2), dim=96, hidden_dim=64,
-              dense_dim=96, top_k=2, rope_scaling=RopeScaling(original=16))
+SCALED = tiny_config(vision=False, chunk=8192, temperature_floor=8192.0, layers=layer_plan(4, moe_every=2), dim=96,
+                     hidden_dim=64,
+                     dense_dim=96, top_k=2, rope_scaling=RopeScaling(original=16))
 
 
 TIED = replace(SCALED, text=replace(SCALED.text, tied=True))
@@ -64,7 +65,7 @@ def test_every_large_matrix_is_in_the_form(tmp_path):
     assert len(kinds) == 3 + 4 * 13
 
 
-@pytest.mark.parametrize("change", [{"chunk": 4096}, {"temperature": False}, {"layers": plan(4, nope_every=2)},
+@pytest.mark.parametrize("change", [{"chunk": 4096}, {"temperature": False}, {"layers": layer_plan(4, nope_every=2)},
                                     {"qk_norm": False}])
 def test_what_llama_cpp_cannot_express_is_refused(change, tmp_path):
     config = replace(SCALED, text=replace(SCALED.text, **change))

@@ -18,21 +18,21 @@ from safetensors.numpy import load_file, save_file
 
 import tinyscout
 from tinyscout.checkpoint import load_config, load_weights, save_checkpoint
-from tinyscout.checkpoint.config_json import to_hf
-from tinyscout.checkpoint.hf_names import foreign_name
-from tinyscout.checkpoint.safetensors_io import map_file, map_tensors
-from tinyscout.config import mini, plan
-from tinyscout.nn.weights import hollow, init, named, tree_map, turned
+from tinyscout.checkpoint.config_json import config_to_hf
+from tinyscout.checkpoint.hf_names import hf_name
+from tinyscout.checkpoint.safetensors_io import mmap_file, mmap_tensors
+from tinyscout.config import layer_plan, tiny_config
+from tinyscout.nn.weights import abstract_weights, init_weights, named_arrays, to_file_layout, tree_map
 
-CONFIG = mini(layers=plan(4, moe_every=2))
+CONFIG = tiny_config(layers=layer_plan(4, moe_every=2))
 DTYPES = [np.dtype(np.float32), np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)]
-CONFIGS = {"mini": CONFIG, "text": mini(vision=False), "tied": mini(tied=True),
-           "tied text": mini(vision=False, tied=True)}
+CONFIGS = {"mini": CONFIG, "text": tiny_config(vision=False), "tied": tiny_config(tied=True),
+           "tied text": tiny_config(vision=False, tied=True)}
 
 
 def same(ours, theirs):
     """Are two trees equal bit for bit?"""
-    pairs = list(zip(named(ours), named(theirs), strict=True))
+    pairs = list(zip(named_arrays(ours), named_arrays(theirs), strict=True))
     return all(p == q and a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
                for (p, a), (q, b) in pairs)
 
@@ -48,7 +48,7 @@ def snapshot(directory):
 
 @pytest.fixture
 def saved(tmp_path):
-    save_checkpoint(tmp_path, init(CONFIG), CONFIG)
+    save_checkpoint(tmp_path, init_weights(CONFIG), CONFIG)
     return tmp_path
 
 
@@ -56,7 +56,7 @@ def saved(tmp_path):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_round_trip(tmp_path, config, dtype, shard_bytes):
-    weights = init(config, 1, dtype)
+    weights = init_weights(config, 1, dtype)
     save_checkpoint(tmp_path, weights, config, shard_bytes=shard_bytes)
     own = {} if config.vision else {"patch_id": 200_092, "image_start_id": 200_080, "image_end_id": 200_081}
     assert load_config(tmp_path) == replace(config, **own)              # a file of text alone does not tell of images
@@ -74,7 +74,7 @@ def test_who_may_read(saved):
 
 
 def test_shards(saved):
-    weights, tensors = init(CONFIG), map_tensors(saved)
+    weights, tensors = init_weights(CONFIG), mmap_tensors(saved)
     whole = sum(array.nbytes for array in tensors.values())
     save_checkpoint(saved, weights, CONFIG, "bfloat16", shard_bytes=60_000)
     files = sorted(saved.glob("model-*.safetensors"))
@@ -90,7 +90,7 @@ def test_shards(saved):
 
 
 def test_dtypes_of_reading_and_writing(tmp_path):
-    weights = init(CONFIG)
+    weights = init_weights(CONFIG)
     save_checkpoint(tmp_path, weights, CONFIG, "bfloat16")
     rounded = tree_map(lambda a: a.astype(ml_dtypes.bfloat16), weights)
     assert same(read(tmp_path), rounded)
@@ -102,7 +102,7 @@ def test_dtypes_of_reading_and_writing(tmp_path):
 
 
 def test_mixed_dtypes(tmp_path):
-    weights = init(CONFIG, dtype=ml_dtypes.bfloat16)
+    weights = init_weights(CONFIG, dtype=ml_dtypes.bfloat16)
     weights = weights._replace(w_projector=np.asarray(weights.w_projector, np.float32))
     save_checkpoint(tmp_path, weights, CONFIG)
     assert same(read(tmp_path), weights)
@@ -110,17 +110,17 @@ def test_mixed_dtypes(tmp_path):
 
 
 def test_mapped_and_not_read(saved):
-    for path, array in named(read(saved)):
+    for path, array in named_arrays(read(saved)):
         base = array
         while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
             base = base.base
         assert isinstance(base, np.memmap), path
         assert not array.flags.writeable
-        assert turned(path, array).flags.c_contiguous or path.endswith(("experts.w_gate", "experts.w_up"))
+        assert to_file_layout(path, array).flags.c_contiguous or path.endswith(("experts.w_gate", "experts.w_up"))
 
 
 def test_their_layout(saved):
-    tensors, weights = map_tensors(saved), init(CONFIG)
+    tensors, weights = mmap_tensors(saved), init_weights(CONFIG)
     block, eye = weights.text.blocks[1], weights.vision.blocks[0]
     at = "language_model.model.layers.1."
     np.testing.assert_array_equal(tensors[at + "self_attn.k_proj.weight"], block.attention.w_k.T)
@@ -134,8 +134,8 @@ def test_their_layout(saved):
     np.testing.assert_array_equal(tensors["vision_model.model.layers.0.mlp.fc1.weight"], eye.mlp.w_1.T)
     assert tensors["multi_modal_projector.linear_1.weight"].shape == (64, 48)
     assert tensors["vision_model.positional_embedding_vlm"].shape == (17, 32)
-    assert foreign_name("text.norm", False) == "model.norm.weight"
-    assert len({foreign_name(path, True) for path, _ in named(hollow(CONFIG))}) == len(tensors)
+    assert hf_name("text.norm", False) == "model.norm.weight"
+    assert len({hf_name(path, True) for path, _ in named_arrays(abstract_weights(CONFIG))}) == len(tensors)
 
 
 def test_saving_over_what_is_mapped(saved):
@@ -160,21 +160,22 @@ def test_other_files_are_left_alone(saved):
 
 def test_symlinked_files(saved, tmp_path_factory):
     """As in the Hub's cache, where a snapshot holds only links into a store of blobs."""
-    save_checkpoint(saved, init(CONFIG), CONFIG, shard_bytes=50_000)
+    save_checkpoint(saved, init_weights(CONFIG), CONFIG, shard_bytes=50_000)
     snapshots = tmp_path_factory.mktemp("snapshot")
     for n, path in enumerate(sorted(saved.iterdir())):
         path.rename(saved / f"blob{n}")
         (snapshots / path.name).symlink_to(saved / f"blob{n}")
-    assert same(read(snapshots), init(CONFIG))
+    assert same(read(snapshots), init_weights(CONFIG))
     blobs = snapshot(saved)
-    save_checkpoint(snapshots, init(CONFIG, 1), CONFIG)                 # replaces the links, not what they point to
+    save_checkpoint(snapshots, init_weights(CONFIG, 1),
+                    CONFIG)                 # replaces the links, not what they point to
     assert snapshot(saved) == blobs
-    assert same(read(snapshots), init(CONFIG, 1))
+    assert same(read(snapshots), init_weights(CONFIG, 1))
 
 
 def test_the_one_file_comes_before_the_index(saved):
     (saved / "model.safetensors.index.json").write_text('{"weight_map": {}}')
-    assert same(read(saved), init(CONFIG))
+    assert same(read(saved), init_weights(CONFIG))
 
 
 def test_unaligned_files(saved):
@@ -185,13 +186,13 @@ def test_unaligned_files(saved):
     header += b" " * (1 - len(header) % 4 + 4)
     (saved / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + raw[8 + n:])
     weights = read(saved)
-    assert all(array.flags.aligned for _, array in named(weights))
-    assert same(weights, init(CONFIG))
+    assert all(array.flags.aligned for _, array in named_arrays(weights))
+    assert same(weights, init_weights(CONFIG))
 
 
 def edit(directory, change):
     """Rewrite the tensors of a directory's only file."""
-    tensors = {name: np.array(array) for name, array in map_tensors(directory).items()}
+    tensors = {name: np.array(array) for name, array in mmap_tensors(directory).items()}
     change(tensors)
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
 
@@ -201,10 +202,10 @@ def test_missing_files(tmp_path):
         tinyscout.load(tmp_path / "nothing")
     with pytest.raises(FileNotFoundError, match=r"no config\.json"):
         tinyscout.load(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps(to_hf(CONFIG)))
+    (tmp_path / "config.json").write_text(json.dumps(config_to_hf(CONFIG)))
     with pytest.raises(FileNotFoundError, match=r"no model\.safetensors"):
         tinyscout.load(tmp_path)
-    save_checkpoint(tmp_path, init(CONFIG), CONFIG, shard_bytes=50_000)
+    save_checkpoint(tmp_path, init_weights(CONFIG), CONFIG, shard_bytes=50_000)
     lost = sorted(tmp_path.glob("model-*"))[2]
     lost.unlink()
     with pytest.raises(FileNotFoundError, match=lost.name):
@@ -213,7 +214,7 @@ def test_missing_files(tmp_path):
 
 def test_a_run_points_to_its_last_checkpoint(tmp_path):
     for step in ("step-000100", "step-000200"):
-        save_checkpoint(tmp_path / step, init(CONFIG), CONFIG)
+        save_checkpoint(tmp_path / step, init_weights(CONFIG), CONFIG)
     with pytest.raises(FileNotFoundError, match=r"no config\.json, but .*step-000200 does"):
         tinyscout.load(tmp_path)
 
@@ -233,7 +234,7 @@ def test_tensor_missing(saved):
 @pytest.mark.parametrize("changes", [{"dim": 32}, {"vocab_size": 511}, {"n_experts": 8}, {"hidden_dim": 47},
                                      {"n_kv_heads": 4}, {"head_dim": 8}, {"dense_dim": 81}], ids=str)
 def test_shape_contradicts_config(saved, changes):
-    (saved / "config.json").write_text(json.dumps(to_hf(mini(layers=CONFIG.text.layers, **changes))))
+    (saved / "config.json").write_text(json.dumps(config_to_hf(tiny_config(layers=CONFIG.text.layers, **changes))))
     with pytest.raises(ValueError, match="contradicts the config"):
         tinyscout.load(saved)
 
@@ -279,7 +280,7 @@ def test_bad_index(saved, index):
 
 
 def test_index_that_lies(saved):
-    save_checkpoint(saved, init(CONFIG), CONFIG, shard_bytes=50_000)
+    save_checkpoint(saved, init_weights(CONFIG), CONFIG, shard_bytes=50_000)
     path = saved / "model.safetensors.index.json"
     index = json.loads(path.read_text())
     names = list(index["weight_map"])
@@ -316,14 +317,14 @@ BAD_HEADERS = {
 def test_bad_header(tmp_path, header):
     header_file(tmp_path / "bad.safetensors", header)
     with pytest.raises(ValueError, match=r"bad\.safetensors is damaged or not safetensors"):
-        map_file(tmp_path / "bad.safetensors")
+        mmap_file(tmp_path / "bad.safetensors")
 
 
 @pytest.mark.parametrize("length", [0, 1, 10 ** 4, 10 ** 9, 2 ** 63, 2 ** 64 - 1, 2 ** 64 - 8])
 def test_header_length_that_lies(tmp_path, length):
     header_file(tmp_path / "bad.safetensors", {"a": entry(0, 64, (16,))}, length=length)
     with pytest.raises(ValueError, match="damaged or not safetensors"):
-        map_file(tmp_path / "bad.safetensors")
+        mmap_file(tmp_path / "bad.safetensors")
 
 
 def test_every_truncation(tmp_path):
@@ -333,7 +334,7 @@ def test_every_truncation(tmp_path):
     for n in range(len(raw)):
         (tmp_path / "cut.safetensors").write_bytes(raw[:n])
         with pytest.raises(ValueError, match="damaged or not safetensors"):
-            map_file(tmp_path / "cut.safetensors")
+            mmap_file(tmp_path / "cut.safetensors")
 
 
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
@@ -342,7 +343,7 @@ def test_flipped_bytes(tmp_path_factory, flips, in_header):
     """Either the damage is seen, or what is loaded has the right shapes: damaged numbers no format can tell."""
     directory = tmp_path_factory.getbasetemp() / "flipped"
     if not directory.exists():
-        save_checkpoint(directory, init(CONFIG), CONFIG)
+        save_checkpoint(directory, init_weights(CONFIG), CONFIG)
         shutil.copy(directory / "model.safetensors", directory / "good")
     raw = bytearray((directory / "good").read_bytes())
     reach = 8 + int.from_bytes(raw[:8], "little") if in_header else len(raw)
@@ -356,25 +357,27 @@ def test_flipped_bytes(tmp_path_factory, flips, in_header):
             weights = load_weights(directory, CONFIG)
         except ValueError:
             return
-    assert {p: a.shape for p, a in named(weights)} == {p: a.shape for p, a in named(hollow(CONFIG))}
-    assert all(array.dtype in DTYPES and array.tobytes() is not None for _, array in named(weights))
+    assert {p: a.shape for p, a in named_arrays(weights)} == {p: a.shape for p,
+                                                              a in named_arrays(abstract_weights(CONFIG))}
+    assert all(array.dtype in DTYPES and array.tobytes() is not None for _, array in named_arrays(weights))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "int8", "nonsense"])
 def test_dtype_that_no_file_holds(tmp_path, dtype):
     with pytest.raises(ValueError, match=r"cannot save .* as .*: choose from float32, float16, bfloat16"):
-        save_checkpoint(tmp_path / "new", init(CONFIG), CONFIG, dtype)
+        save_checkpoint(tmp_path / "new", init_weights(CONFIG), CONFIG, dtype)
     assert not (tmp_path / "new").exists()
 
 
 def test_what_must_not_be_saved(saved):
-    before, weights = snapshot(saved), init(CONFIG)
+    before, weights = snapshot(saved), init_weights(CONFIG)
     large = weights._replace(w_projector=weights.w_projector * np.float32(1e9))
-    tied = mini(tied=True)
-    apart = init(tied)
+    tied = tiny_config(tied=True)
+    apart = init_weights(tied)
     apart = apart._replace(text=apart.text._replace(output=apart.text.output + 1))
     wide = tree_map(lambda a: a.astype(np.float64), weights)
-    for args, message in [((wide, CONFIG), "cannot save .* as float64"), ((weights, mini(dim=32)), "config calls for"),
+    for args, message in [((wide, CONFIG), "cannot save .* as float64"),
+                          ((weights, tiny_config(dim=32)), "config calls for"),
                           ((large, CONFIG, "float16"), "too large"), ((apart, tied), "not equal")]:
         with pytest.raises(ValueError, match=message):
             save_checkpoint(saved, *args)
@@ -401,7 +404,7 @@ except OSError as error:
 def test_full_disk(tmp_path, limit, shard_bytes):
     """The system itself refuses to write more than `limit` bytes into a file, as it would on a full disk."""
     older = tmp_path / "older"
-    save_checkpoint(older, init(CONFIG), CONFIG, shard_bytes=100_000)
+    save_checkpoint(older, init_weights(CONFIG), CONFIG, shard_bytes=100_000)
     before = snapshot(older)
     for directory in (older, tmp_path / "new"):
         done = subprocess.run([sys.executable, "-c", FULL_DISK, directory, str(limit), str(shard_bytes)], check=True,
@@ -409,7 +412,7 @@ def test_full_disk(tmp_path, limit, shard_bytes):
         assert done.stdout.startswith("OSError:"), done
         assert len(done.stdout.splitlines()) == 1
     assert snapshot(older) == before
-    assert same(read(older), init(CONFIG))
+    assert same(read(older), init_weights(CONFIG))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["older"]
     assert not list(older.glob(".*"))
 
@@ -417,7 +420,7 @@ def test_full_disk(tmp_path, limit, shard_bytes):
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_move_that_fails_is_undone(saved, monkeypatch, error):
     """Whichever of the moves into place fails, before or after it is done, the older checkpoint is whole."""
-    before, rename, weights = snapshot(saved), os.rename, init(mini(), 7)
+    before, rename, weights = snapshot(saved), os.rename, init_weights(tiny_config(), 7)
     moves = [0]
 
     def failing(source, target, fails):
@@ -436,10 +439,10 @@ def test_a_move_that_fails_is_undone(saved, monkeypatch, error):
             with monkeypatch.context() as patch:
                 patch.setattr(os, "rename", lambda source, target: failing(source, target, fails))  # noqa: B023
                 with pytest.raises(type(error)):
-                    save_checkpoint(saved, weights, mini(), shard_bytes=300_000)
+                    save_checkpoint(saved, weights, tiny_config(), shard_bytes=300_000)
             assert snapshot(saved) == before, fails
             assert not list(saved.glob(".*")), fails
-    save_checkpoint(saved, weights, mini())
+    save_checkpoint(saved, weights, tiny_config())
     assert same(read(saved), weights)
 
 
@@ -454,7 +457,7 @@ def test_what_cannot_be_moved_back_is_not_deleted(saved, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", only_out)
         with pytest.raises(PermissionError):
-            save_checkpoint(saved, init(CONFIG), CONFIG)
+            save_checkpoint(saved, init_weights(CONFIG), CONFIG)
     kept = {Path(name).name: content for name, content in snapshot(saved).items()}
     assert kept == before
 
@@ -467,16 +470,16 @@ def test_extra_files(saved):
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        save_checkpoint(saved, init(CONFIG, 1), CONFIG, extra=fails)
+        save_checkpoint(saved, init_weights(CONFIG, 1), CONFIG, extra=fails)
     assert snapshot(saved) == before
-    save_checkpoint(saved, init(CONFIG), CONFIG, extra=lambda scratch: (scratch / "more.json").write_text("{}"))
+    save_checkpoint(saved, init_weights(CONFIG), CONFIG, extra=lambda scratch: (scratch / "more.json").write_text("{}"))
     assert snapshot(saved) == before | {"more.json": b"{}"}
 
 
 def test_a_path_that_is_a_file(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(OSError, match="file"):
-        save_checkpoint(tmp_path / "file", init(CONFIG), CONFIG)
+        save_checkpoint(tmp_path / "file", init_weights(CONFIG), CONFIG)
     assert (tmp_path / "file").read_text() == "x"
 
 
@@ -488,7 +491,7 @@ def test_files_that_may_not_be_read_or_written(what, mode):
             "for act in (lambda: tinyscout.load(sys.argv[1]), lambda: tinyscout.save(model, sys.argv[1])):\n"
             "    try: act()\n    except OSError as error: print(type(error).__name__)")
     with tempfile.TemporaryDirectory() as directory:                    # pytest's own is closed to other users
-        save_checkpoint(directory, init(CONFIG), CONFIG)
+        save_checkpoint(directory, init_weights(CONFIG), CONFIG)
         before = snapshot(Path(directory))
         Path(directory).chmod(0o755)
         Path(directory, what).chmod(mode)

@@ -7,11 +7,11 @@ import pytest
 
 import tinyscout
 from tinyscout import laws, reference
-from tinyscout.checkpoint.quantize import by_layer, logits_error, quantization_error, quantize_weights
-from tinyscout.config import mini, plan
-from tinyscout.nn.weights import check_shapes, init, named
+from tinyscout.checkpoint.quantize import errors_by_layer, logits_error, quantization_error, quantize_weights
+from tinyscout.config import layer_plan, tiny_config
+from tinyscout.nn.weights import check_shapes, init_weights, named_arrays
 from tinyscout.reference import Quantized, dequantize, quantize, quantize_rows
-from tinyscout.reference.quantize import nibbles, packed
+from tinyscout.reference.quantize import pack_int4, unpack_int4
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 
@@ -62,7 +62,7 @@ def test_int4_in_groups_of_128_is_metas(dtype):
     w = quantize(rows.T, 4, 128)
     integers, scales = untiled(w)
     theirs, their_scales = meta_int4(rows)
-    np.testing.assert_array_equal(packed(np.ascontiguousarray(integers.T).astype(np.int8)), theirs)
+    np.testing.assert_array_equal(pack_int4(np.ascontiguousarray(integers.T).astype(np.int8)), theirs)
     np.testing.assert_array_equal(scales, their_scales)
     assert integers.min() == -8
     assert integers[7, 4] == 7
@@ -121,8 +121,8 @@ def test_a_narrow_scale_is_rounded_up():
 
 def test_nibbles():
     every = np.arange(-8, 8, dtype=np.int8)
-    np.testing.assert_array_equal(nibbles(packed(every)), every)
-    assert packed(np.array([1, -2], np.int8)) == 0xE1
+    np.testing.assert_array_equal(unpack_int4(pack_int4(every)), every)
+    assert pack_int4(np.array([1, -2], np.int8)) == 0xE1
 
 
 @pytest.mark.parametrize(("d", "bits", "group"), [(128, 8, 32), (128, 4, 32), (16, 8, 16), (16, 4, 16), (4, 4, 4)])
@@ -179,7 +179,7 @@ def test_attention_takes_every_form(S, monkeypatch):
     q, k, v = normal(2, 4, 6, 32), normal(2, S, 3, 32, seed=1), normal(2, S, 3, 32, seed=2)
     for encode in (lambda a: quantize_rows(a, 8), lambda a: quantize_rows(a, 4, BF16), lambda a: a.astype(BF16)):
         stored = encode(k), encode(v)
-        plain = [reference.dense(a, np.float32) for a in stored]
+        plain = [reference.to_dense(a, np.float32) for a in stored]
         for chunk in (None, 8):
             mine = reference.grouped_query_attention(q, *stored, True, chunk, 3)
             assert mine.dtype == np.float32
@@ -211,7 +211,7 @@ def experts_of(linear):
     def experts(x, expert, gate, w_gate, w_up, w_down):
         y = np.zeros_like(x)
         for n, k in np.ndindex(expert.shape):
-            gate_e, up_e, down_e = (reference.part(w, expert[n, k]) for w in (w_gate, w_up, w_down))
+            gate_e, up_e, down_e = (reference.take(w, expert[n, k]) for w in (w_gate, w_up, w_down))
             mine = x[n:n + 1] * gate[n, k]
             y[n:n + 1] += linear(reference.swiglu(linear(mine, gate_e), linear(mine, up_e)), down_e)
         return y
@@ -224,10 +224,10 @@ def law(name):
 
 def test_a_kernel_may_round_32_inputs_together_and_no_more():
     good, bad = rounding_linear(32), rounding_linear(1 << 20)
-    laws.hold(law("a product takes integers and scales"), Overlay(linear=good), 40)
-    laws.hold(law("experts take integers and scales"), Overlay(experts=experts_of(good)), 15)
+    laws.run_law(law("a product takes integers and scales"), Overlay(linear=good), 40)
+    laws.run_law(law("experts take integers and scales"), Overlay(experts=experts_of(good)), 15)
     with pytest.raises(AssertionError, match="more than equation"):
-        laws.hold(law("a product takes integers and scales"), Overlay(linear=bad), 40)
+        laws.run_law(law("a product takes integers and scales"), Overlay(linear=bad), 40)
 
 
 def test_laws_find_planted_faults():
@@ -245,22 +245,22 @@ def test_laws_find_planted_faults():
 
     for broken in (high_half_first, scale_rounded_to_nearest, truncated):
         with pytest.raises(AssertionError):
-            laws.hold(law("a weight is off by half a step"), Overlay(quantize=broken), 50)
+            laws.run_law(law("a weight is off by half a step"), Overlay(quantize=broken), 50)
 
 
-CONFIG = mini(hidden_dim=64, dense_dim=96, layers=plan(4, moe_every=2))
+CONFIG = tiny_config(hidden_dim=64, dense_dim=96, layers=layer_plan(4, moe_every=2))
 
 
 @pytest.mark.parametrize("bits", [4, 8])
 def test_which_weights_are_quantized(bits):
-    weights = init(CONFIG)
+    weights = init_weights(CONFIG)
     few = quantize_weights(weights, bits, 32)
-    kinds = {path: isinstance(w, Quantized) for path, w in named(few)}
+    kinds = {path: isinstance(w, Quantized) for path, w in named_arrays(few)}
     assert {path.rpartition(".")[2] for path, few in kinds.items() if few} == {
         "w_q", "w_k", "w_v", "w_o", "w_gate", "w_up", "w_down", "output"}
     assert not any(few for path, few in kinds.items() if path.startswith("vision") or "router" in path)
     check_shapes(few, CONFIG)
-    for (path, before), (_, after) in zip(named(weights), named(few), strict=True):
+    for (path, before), (_, after) in zip(named_arrays(weights), named_arrays(few), strict=True):
         if kinds[path]:
             for mine, theirs in zip(after, quantize(before, bits, 32, BF16), strict=True):
                 np.testing.assert_array_equal(mine, theirs)
@@ -271,36 +271,38 @@ def test_which_weights_are_quantized(bits):
 
 
 def test_what_does_not_fit_stays_and_so_does_a_tied_output():
-    config = mini(hidden_dim=48, tied=True)                                         # 48 inputs are no groups of 32
-    few = quantize_weights(init(config), 8, 32)
+    config = tiny_config(hidden_dim=48,
+                         tied=True)                                         # 48 inputs are no groups of 32
+    few = quantize_weights(init_weights(config), 8, 32)
     assert few.text.output is not None
     assert not isinstance(few.text.output, Quantized)
     experts = few.text.blocks[0].feed_forward.experts
     assert [isinstance(w, Quantized) for w in experts] == [True, True, False]
-    assert not isinstance(quantize_weights(init(config), 8, 128).text.blocks[0].attention.w_q, Quantized)
+    assert not isinstance(quantize_weights(init_weights(config), 8, 128).text.blocks[0].attention.w_q, Quantized)
     for bits, group in [(3, 32), (4, 64)]:
         with pytest.raises(ValueError, match="4 or 8 bits and groups of 32 or 128"):
-            quantize_weights(init(config), bits, group)
+            quantize_weights(init_weights(config), bits, group)
 
 
 def test_matrices_are_cut_into_columns(monkeypatch):
-    whole = quantize_weights(init(CONFIG))
+    whole = quantize_weights(init_weights(CONFIG))
     monkeypatch.setattr("tinyscout.checkpoint.quantize.AT_ONCE", 1)
-    for (path, one), (_, other) in zip(named(quantize_weights(init(CONFIG))), named(whole), strict=True):
-        np.testing.assert_array_equal(*(reference.dense(w, np.float32) for w in (one, other)), err_msg=path)
+    for (path, one), (_, other) in zip(named_arrays(quantize_weights(init_weights(CONFIG))), named_arrays(whole),
+                                       strict=True):
+        np.testing.assert_array_equal(*(reference.to_dense(w, np.float32) for w in (one, other)), err_msg=path)
 
 
 def test_losses():
-    weights = init(CONFIG)
+    weights = init_weights(CONFIG)
     four, eight = (quantize_weights(weights, bits) for bits in (4, 8))
     of_four, of_eight = (quantization_error(weights, few) for few in (four, eight))
-    for path, w in named(weights):
+    for path, w in named_arrays(weights):
         if path in of_four:
-            wrong = dequantize(dict(named(four))[path]) - w
+            wrong = dequantize(dict(named_arrays(four))[path]) - w
             expected = np.linalg.norm(wrong) / np.linalg.norm(w)
             np.testing.assert_allclose(of_four[path].relative, expected, rtol=1e-4)
             assert of_eight[path].relative < of_four[path].relative / 8
-    rows = by_layer(of_four)
+    rows = errors_by_layer(of_four)
     assert set(rows) == {(n, part) for n in range(4) for part in
                          ("attention", "all", *(("shared", "experts") if n % 2 else ("dense",)))} | {("output", "all")}
     assert rows[1, "all"] == rows[1, "attention"] + rows[1, "shared"] + rows[1, "experts"]
@@ -319,7 +321,7 @@ def test_difference_of_scores():
 
 def test_a_model_in_few_bits():
     """Eight bits say nearly what floats say, four bits something like it, and the cache follows."""
-    model = tinyscout.random_model(mini(hidden_dim=64, vision=False, n_experts=1))
+    model = tinyscout.random_model(tiny_config(hidden_dim=64, vision=False, n_experts=1))
     tokens = np.random.default_rng(0).integers(0, 500, 40)
     exact = model.logits(tokens)
     eight, four = (logits_error(exact, replace(model, weights=quantize_weights(model.weights, bits)).logits(tokens))

@@ -19,21 +19,21 @@ import tinyscout
 from tinyscout import reference
 from tinyscout.checkpoint import save_checkpoint
 from tinyscout.checkpoint.quantize import quantization_error, quantize_checkpoint, quantize_weights
-from tinyscout.checkpoint.safetensors_io import map_tensors
+from tinyscout.checkpoint.safetensors_io import mmap_tensors
 from tinyscout.cli import main
-from tinyscout.config import mini, plan
+from tinyscout.config import layer_plan, tiny_config
 from tinyscout.inputs.tokenizer import train
 from tinyscout.nn import prefetch
-from tinyscout.nn.weights import init, named, tree_map
+from tinyscout.nn.weights import init_weights, named_arrays, tree_map
 from tinyscout.reference import Quantized
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
-CONFIG = mini(hidden_dim=96, dense_dim=160, layers=plan(4, moe_every=2))
+CONFIG = tiny_config(hidden_dim=96, dense_dim=160, layers=layer_plan(4, moe_every=2))
 FORMS = [(4, 32), (4, 128), (8, 32), (8, 128)]
 
 
 def leaves(weights):
-    for path, w in named(weights):
+    for path, w in named_arrays(weights):
         yield from ((f"{path}.{n}", leaf) for n, leaf in enumerate(w if isinstance(w, Quantized) else (w,)))
 
 
@@ -48,7 +48,7 @@ def plain(tmp_path_factory):
     """A checkpoint in bfloat16 of several files, with a tokenizer."""
     directory = tmp_path_factory.mktemp("plain") / "model"
     tokenizer = train(["the lighthouse and the sea"], 320, progress=False)
-    save_checkpoint(directory, init(CONFIG), CONFIG, "bfloat16", 300_000, tokenizer.save)
+    save_checkpoint(directory, init_weights(CONFIG), CONFIG, "bfloat16", 300_000, tokenizer.save)
     return directory
 
 
@@ -72,7 +72,7 @@ def test_in_a_stream_as_in_memory(plain, tmp_path, bits, group):
 
 @pytest.mark.parametrize("at_once", [1, 1 << 23])
 def test_saved_and_loaded_again(tmp_path, at_once):
-    few = replace(tinyscout.random_model(CONFIG), weights=quantize_weights(init(CONFIG)))
+    few = replace(tinyscout.random_model(CONFIG), weights=quantize_weights(init_weights(CONFIG)))
     tinyscout.save(few, tmp_path)
     again = tinyscout.load(tmp_path)
     assert same(again.weights, few.weights)
@@ -97,7 +97,7 @@ def test_mapped_and_aligned(plain, tmp_path):
 
 def test_their_library_reads_our_files(plain, tmp_path):
     quantize_checkpoint(plain, tmp_path / "few", 8, 32)
-    theirs, ours = load_file(tmp_path / "few/model.safetensors"), map_tensors(tmp_path / "few")
+    theirs, ours = load_file(tmp_path / "few/model.safetensors"), mmap_tensors(tmp_path / "few")
     assert theirs.keys() == ours.keys()
     for name in ours:
         np.testing.assert_array_equal(ours[name], theirs[name])
@@ -109,7 +109,7 @@ def test_their_library_reads_our_files(plain, tmp_path):
 
 
 def edited(directory, change):
-    tensors = {name: np.array(array) for name, array in map_tensors(directory).items()}
+    tensors = {name: np.array(array) for name, array in mmap_tensors(directory).items()}
     change(tensors)
     (directory / "model.safetensors").unlink()
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
@@ -191,9 +191,9 @@ def test_the_command(plain, tmp_path, capsys):
 def test_writing_with_few_bits(tmp_path, capsys, kv):
     tokenizer = train(["the lighthouse and the sea"], 320, progress=False)
     ids = tokenizer.special
-    config = replace(mini(vision=False, vocab_size=tokenizer.vocab_size, hidden_dim=64),
+    config = replace(tiny_config(vision=False, vocab_size=tokenizer.vocab_size, hidden_dim=64),
                      bos_id=ids["<|begin_of_text|>"], stop_ids=(ids["<|eot|>"],))
-    few = quantize_weights(init(config), 8)
+    few = quantize_weights(init_weights(config), 8)
     tinyscout.save(tinyscout.Model(config, few, tokenizer, reference), tmp_path)
     assert main(["generate", "the sea", "--model", str(tmp_path), "--max-tokens", "3", "--kv", kv, "--quiet"]) == 0
     assert capsys.readouterr().out
@@ -214,7 +214,8 @@ def test_constant_memory(tmp_path):
     """Twice the layers, the same memory: less than a tenth of a layer's largest tensor in float32."""
     peaks = []
     for layers in (2, 6):
-        config = mini(vision=False, dim=256, hidden_dim=512, n_experts=16, layers=plan(layers), vocab_size=512)
+        config = tiny_config(vision=False, dim=256, hidden_dim=512, n_experts=16, layers=layer_plan(layers),
+                             vocab_size=512)
         tinyscout.save(tinyscout.random_model(config), tmp_path / f"{layers}", "bfloat16")
         done = subprocess.run([sys.executable, "-c", MEMORY, tmp_path / f"{layers}", tmp_path / f"{layers}-few"],
                               check=True, capture_output=True, text=True, cwd=Path(tinyscout.__file__).parents[1])
@@ -257,12 +258,12 @@ def together(tensors):
 
 @pytest.mark.parametrize("change", [apart, together])
 def test_8_bit_floats_are_read(tmp_path, change, recwarn):
-    weights = init(CONFIG)
+    weights = init_weights(CONFIG)
     save_checkpoint(tmp_path, weights, CONFIG)
     edited(tmp_path, change)
     read = tinyscout.load(tmp_path).weights
     assert not recwarn.list
-    for (path, w), (_, plain) in zip(named(read), named(weights), strict=True):
+    for (path, w), (_, plain) in zip(named_arrays(read), named_arrays(weights), strict=True):
         if ".experts." in path:
             assert w.dtype == BF16
             largest = np.abs(plain).max(-2, keepdims=True)              # of a row of the linear layer: our column
@@ -275,8 +276,8 @@ def test_8_bit_floats_are_read(tmp_path, change, recwarn):
 def test_every_8_bit_float(tmp_path):
     """All 254 finite codes, by torch's own reading."""
     torch = pytest.importorskip("torch")
-    config = mini(vision=False, vocab_size=256, dim=64)
-    save_checkpoint(tmp_path, init(config), config)
+    config = tiny_config(vision=False, vocab_size=256, dim=64)
+    save_checkpoint(tmp_path, init_weights(config), config)
     codes = np.tile(np.arange(256, dtype=np.uint8), 16).reshape(64, 64)
     codes[codes & 127 == 127] = 0
     scales = np.linspace(0.5, 2, 64, dtype=np.float32)[:, None]
@@ -288,7 +289,7 @@ def test_every_8_bit_float(tmp_path):
 
 
 def test_8_bit_floats_become_4_bit_integers(tmp_path):
-    save_checkpoint(tmp_path / "eight", init(CONFIG), CONFIG)
+    save_checkpoint(tmp_path / "eight", init_weights(CONFIG), CONFIG)
     edited(tmp_path / "eight", apart)
     quantize_checkpoint(tmp_path / "eight", tmp_path / "four")
     assert same(tinyscout.load(tmp_path / "four").weights,
@@ -296,7 +297,7 @@ def test_8_bit_floats_become_4_bit_integers(tmp_path):
 
 
 def test_8_bit_floats_need_scales(tmp_path):
-    save_checkpoint(tmp_path, init(CONFIG), CONFIG)
+    save_checkpoint(tmp_path, init_weights(CONFIG), CONFIG)
     edited(tmp_path, lambda t: (together(t), [t.pop(name) for name in list(t) if name.endswith("down_proj_scale")]))
     with pytest.raises(ValueError, match="down_proj_scale, which no file holds"):
         tinyscout.load(tmp_path)
@@ -304,7 +305,7 @@ def test_8_bit_floats_need_scales(tmp_path):
 
 # more model than memory
 
-STREAMS = mini(vision=False, dim=128, hidden_dim=512, n_experts=6, layers=plan(4), vocab_size=64)
+STREAMS = tiny_config(vision=False, dim=128, hidden_dim=512, n_experts=6, layers=layer_plan(4), vocab_size=64)
 
 FORBIDDEN = """
 import ctypes, mmap, sys
@@ -379,7 +380,7 @@ def test_reading_ahead_fetches_what_every_token_needs(tmp_path):
     shared = block.feed_forward.shared.w_down
     if in_memory(shared).all():
         pytest.skip("this file system does not let go of its pages")
-    prefetch.fetch(block)
+    prefetch.prefetch(block)
     for _ in range(100):
         if in_memory(shared).all():
             break
@@ -390,24 +391,24 @@ def test_reading_ahead_fetches_what_every_token_needs(tmp_path):
 @pytest.mark.parametrize("bits", [None, 8])
 def test_reading_ahead_asks_for_no_expert(monkeypatch, bits):
     asked: list = []
-    monkeypatch.setattr(prefetch, "advise", asked.append)
-    weights = init(CONFIG)
+    monkeypatch.setattr(prefetch, "madvise_willneed", asked.append)
+    weights = init_weights(CONFIG)
     block = (quantize_weights(weights, bits) if bits else weights).text.blocks[1]
-    prefetch.fetch(block)
+    prefetch.prefetch(block)
     experts = {id(leaf) for _, leaf in leaves(block.feed_forward.experts)}
     assert {id(leaf) for leaf in asked} == {id(leaf) for _, leaf in leaves(block)} - experts
 
 
 def test_only_slow_layers_read_ahead(monkeypatch):
     asked: list = []
-    monkeypatch.setattr(prefetch, "fetch", asked.append)
-    assert list(prefetch.reading_ahead("abc")) == ["a", "b", "c"]
+    monkeypatch.setattr(prefetch, "prefetch", asked.append)
+    assert list(prefetch.prefetch_blocks("abc")) == ["a", "b", "c"]
     assert not asked
-    monkeypatch.setattr(prefetch, "SLOW", -1.0)
-    assert list(prefetch.reading_ahead("abc")) == ["a", "b", "c"]
+    monkeypatch.setattr(prefetch, "SLOW_BLOCK_SECONDS", -1.0)
+    assert list(prefetch.prefetch_blocks("abc")) == ["a", "b", "c"]
     assert asked == ["c", "a"]
 
 
 def test_arrays_of_no_file_are_left_alone():
-    prefetch.fetch(tree_map(np.asarray, init(STREAMS)))
-    prefetch.advise(np.zeros(0))
+    prefetch.prefetch(tree_map(np.asarray, init_weights(STREAMS)))
+    prefetch.madvise_willneed(np.zeros(0))

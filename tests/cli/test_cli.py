@@ -14,8 +14,8 @@ from PIL import Image
 import tinyscout
 from tinyscout import reference
 from tinyscout.cli import COMMANDS, chat, generate, main, tokenize
-from tinyscout.cli.info import ranges, short
-from tinyscout.config import mini
+from tinyscout.cli.info import format_ranges, format_si
+from tinyscout.config import tiny_config
 from tinyscout.inputs.tokenizer import train
 
 WORDS = ["the lighthouse and the sea", "a ship, a rope, a light", "sea light, sea rope"]
@@ -26,7 +26,8 @@ def tiny(backend="numpy"):
     """A model of random weights whose config knows its tokenizer's special tokens."""
     tokenizer = train(WORDS, 320, progress=False)
     ids = tokenizer.special
-    config = replace(mini(vocab_size=tokenizer.vocab_size), patch_id=ids["<|patch|>"], bos_id=ids["<|begin_of_text|>"],
+    config = replace(tiny_config(vocab_size=tokenizer.vocab_size), patch_id=ids["<|patch|>"],
+                     bos_id=ids["<|begin_of_text|>"],
                      image_start_id=ids["<|image_start|>"], image_end_id=ids["<|image_end|>"],
                      stop_ids=tuple(ids[f"<|{name}|>"] for name in ("end_of_text", "eom", "eot")))
     return tinyscout.random_model(config, backend, seed=3, tokenizer=tokenizer)
@@ -126,7 +127,7 @@ def test_other_backends_say_the_same(run, saved, backend):
 
 def test_text_is_written_as_soon_as_it_is_a_character(model, monkeypatch):
     written = []
-    monkeypatch.setattr(generate, "write", written.append)
+    monkeypatch.setattr(generate, "write_stdout", written.append)
     generate.stream(iter([*model.tokenizer.encode("a🦙"), model.config.stop_ids[0]]), model)
     assert [text for text in written if text] == ["a", "🦙", "\n"]
 
@@ -143,7 +144,7 @@ def test_control_characters_do_not_reach_a_terminal(monkeypatch):
             return True
 
     monkeypatch.setattr(sys, "stdout", Screen())
-    generate.write("a\x1b[2J\tb\n")
+    generate.write_stdout("a\x1b[2J\tb\n")
     assert sys.stdout.getvalue() == "a␛[2J\tb\n"
 
 
@@ -281,9 +282,9 @@ def test_info_misses_a_tensor(run, saved, tmp_path):
 
 
 def test_numbers_are_short():
-    assert ranges([1, 2, 3, 5, 7, 8]) == "1-3, 5, 7-8"
-    assert ranges(range(2, 20, 2)) == "2, 4, 6 … 18"
-    assert [short(n, "B") for n in (0, 999, 1000, 51_539_607_552)] == ["0 B", "999 B", "1 kB", "51.54 GB"]
+    assert format_ranges([1, 2, 3, 5, 7, 8]) == "1-3, 5, 7-8"
+    assert format_ranges(range(2, 20, 2)) == "2, 4, 6 … 18"
+    assert [format_si(n, "B") for n in (0, 999, 1000, 51_539_607_552)] == ["0 B", "999 B", "1 kB", "51.54 GB"]
 
 
 # check

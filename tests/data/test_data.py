@@ -5,12 +5,23 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tinyscout.config import mini
+from tinyscout.config import tiny_config
 from tinyscout.data import corpus, dialogs, needles, scenes
-from tinyscout.data.pair_questions import CHANGES, exercise, verdict
-from tinyscout.data.patch_labels import said, shared, spots
-from tinyscout.data.scene_questions import alike
-from tinyscout.data.scenes import COLOURS, GROUNDS, KINDS, LEVELS, PLACES, SHAPES, SIZES, Scene, Thing, draw
+from tinyscout.data.pair_questions import CHANGES, final_answer, word_comparison
+from tinyscout.data.patch_labels import common_properties, patch_labels, patch_targets
+from tinyscout.data.scene_questions import count_matching
+from tinyscout.data.scenes import (
+    COLOURS,
+    GRID_POSITIONS,
+    GROUNDS,
+    KINDS,
+    LEVELS,
+    SHAPES,
+    SIZES,
+    Scene,
+    SceneObject,
+    render,
+)
 from tinyscout.inputs import tokenizer
 from tinyscout.inputs.chat import encode_chat
 from tinyscout.inputs.image import count_tokens
@@ -25,14 +36,14 @@ def generator(seed=0):
 
 
 def levels(scene, size=64):
-    return np.asarray(draw(scene, size)).astype(int)
+    return np.asarray(render(scene, size)).astype(int)
 
 
 # ---- text
 
 @pytest.fixture(scope="module")
 def library():
-    return corpus.files()
+    return corpus.load_corpus()
 
 
 def test_the_library_is_divided(library):
@@ -49,7 +60,7 @@ def test_the_library_is_divided(library):
 
 
 def test_a_name_stays_in_its_part_everywhere():
-    assert [n for n in range(100) if corpus.held_out(f"python/{n}.py")] == HELD_OUT_NAMES
+    assert [n for n in range(100) if corpus.is_held_out(f"python/{n}.py")] == HELD_OUT_NAMES
 
 
 def test_a_capped_group_is_the_same_in_any_order(tmp_path, monkeypatch):
@@ -59,9 +70,9 @@ def test_a_capped_group_is_the_same_in_any_order(tmp_path, monkeypatch):
             (tmp_path / folder / f"{n}.py").write_bytes(b"x = 1\r\n" * (1 + n % 3))
     monkeypatch.setattr(corpus.sysconfig, "get_path", lambda name: str(tmp_path))
     monkeypatch.setitem(corpus.CAPS, "test", 200)
-    kept = [name for part in corpus.files() for name, _ in part if name.startswith("python/")]
+    kept = [name for part in corpus.load_corpus() for name, _ in part if name.startswith("python/")]
     assert sum(name.startswith("python/pkg/") for name in kept) == 30
-    sizes = [len(text) + text.count("\n") for part in corpus.files() for name, text in part if "/test/" in name]
+    sizes = [len(text) + text.count("\n") for part in corpus.load_corpus() for name, text in part if "/test/" in name]
     assert 200 - 21 < sum(sizes) <= 200
     found = [(path.relative_to(tmp_path), path) for path in tmp_path.rglob("*.py")]
     assert sorted(corpus._capped(found)) == sorted(corpus._capped(found[::-1]))
@@ -70,7 +81,7 @@ def test_a_capped_group_is_the_same_in_any_order(tmp_path, monkeypatch):
 def test_no_library_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(corpus.sysconfig, "get_path", lambda name: str(tmp_path / "none"))
     with pytest.raises(ValueError, match="no standard library"):
-        corpus.files()
+        corpus.load_corpus()
 
 
 def test_a_directory_of_ones_own(tmp_path):
@@ -80,8 +91,8 @@ def test_a_directory_of_ones_own(tmp_path):
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\0")
     (tmp_path / "latin.txt").write_bytes("süß".encode("latin-1"))
     (tmp_path / "empty.txt").touch()
-    found = corpus.files(tmp_path)
-    assert found == corpus.files(str(tmp_path)) == corpus.files([tmp_path])
+    found = corpus.load_corpus(tmp_path)
+    assert found == corpus.load_corpus(str(tmp_path)) == corpus.load_corpus([tmp_path])
     assert dict(found.train + found.held_out) == {f"{n}.txt": f"Text {n}\nhas two lines." for n in range(100)}
     assert 1 <= len(found.held_out) <= 15
 
@@ -89,7 +100,7 @@ def test_a_directory_of_ones_own(tmp_path):
 def test_a_single_file_is_cut_at_a_line(tmp_path):
     file = tmp_path / "book.txt"
     file.write_text("".join(f"line {n}\n" for n in range(1000)))
-    (_, start), (_, end) = *corpus.files(file).train, *corpus.files(file).held_out
+    (_, start), (_, end) = *corpus.load_corpus(file).train, *corpus.load_corpus(file).held_out
     assert start + end == file.read_text()
     assert start.endswith("\n")
     assert 0.04 < len(end) / len(start + end) < 0.06
@@ -100,14 +111,14 @@ def test_a_file_that_is_no_text_is_an_error(tmp_path, content, error):
     if content is not None:
         (tmp_path / "file").write_bytes(content)
     with pytest.raises(error):
-        corpus.files(tmp_path / "file")
+        corpus.load_corpus(tmp_path / "file")
 
 
 # ---- scenes
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_seed_gives_the_same_scenes(kind):
-    one, other = ([scenes.scene(rng, kind) for _ in range(20)] for rng in (generator(3), generator(3)))
+    one, other = ([scenes.random_scene(rng, kind) for _ in range(20)] for rng in (generator(3), generator(3)))
     assert one == other
     assert len(set(one)) > 10
     assert all((levels(a) == levels(b)).all() for a, b in zip(one, other, strict=True))
@@ -115,7 +126,8 @@ def test_a_seed_gives_the_same_scenes(kind):
 
 def test_all_that_there_is_is_drawn():
     rng = generator(14)
-    things, texts, charts = ([scenes.scene(rng, kind) for _ in range(400)] for kind in ("things", "number", "chart"))
+    things, texts, charts = ([scenes.random_scene(rng, kind) for _ in range(400)]
+                             for kind in ("things", "number", "chart"))
     for n, values in enumerate([SHAPES, COLOURS, SIZES, range(9)]):
         assert {thing[n] for scene in things for thing in scene.things} == set(values)
     assert {len(scene.things) for scene in things} == set(range(1, scenes.MOST + 1))
@@ -127,7 +139,7 @@ def test_all_that_there_is_is_drawn():
 
 def test_an_unknown_kind_is_an_error():
     with pytest.raises(ValueError, match="'cat'"):
-        scenes.scene(generator(), "cat")
+        scenes.random_scene(generator(), "cat")
 
 
 @pytest.mark.parametrize("ground", GROUNDS)
@@ -135,7 +147,7 @@ def test_a_thing_stays_in_its_ninth_and_has_its_colour(ground):
     rng = generator(1)
     for shape in SHAPES:
         for colour in COLOURS:
-            thing = scenes.thing(rng, int(rng.integers(9)), shape, colour)
+            thing = scenes.random_object(rng, int(rng.integers(9)), shape, colour)
             picture = levels(Scene("things", ground, (thing,)), 96)
             seen = (picture != GROUNDS[ground]).any(2)
             row, col = divmod(thing.place, 3)
@@ -147,7 +159,7 @@ def test_a_thing_stays_in_its_ninth_and_has_its_colour(ground):
 
 def test_all_that_differs_in_the_gist_differs_in_the_picture():
     """Every change of one property of a thing is seen, and by far, and so is every ground."""
-    first = Thing("circle", "red", "small", 4)
+    first = SceneObject("circle", "red", "small", 4)
     drawn = [levels(Scene("things", "white", (first._replace(**{field: value}),)))
              for field, values in [("shape", SHAPES[1:]), ("colour", [*COLOURS][1:]), ("size", ["large"]),
                                    ("place", [0, 1, 2, 3, 5, 6, 7, 8])] for value in values]
@@ -173,7 +185,7 @@ def test_every_text_differs_and_stays_inside(kind):
 def test_bars_have_their_heights_and_colours():
     rng = generator(2)
     for _ in range(50):
-        scene = scenes.scene(rng, "chart")
+        scene = scenes.random_scene(rng, "chart")
         picture = levels(scene, 128)
         tall = [(picture == COLOURS[colour]).all(2).sum(0).max() for colour, _ in scene.bars]
         left = [(picture == COLOURS[colour]).all(2).any(0).argmax() for colour, _ in scene.bars]
@@ -184,15 +196,15 @@ def test_bars_have_their_heights_and_colours():
 def test_a_scene_is_held_out_by_what_is_seen():
     rng = generator(4)
     for kind in KINDS:
-        drawn = [scenes.scene(rng, kind) for _ in range(1000)]
-        assert 20 < sum(map(scenes.held_out, drawn)) < 120
-    thing = Thing("star", "pink", "large", 3)
-    moved = {scenes.held_out(Scene("things", "grey", (thing._replace(dx=dx),))) for dx in np.linspace(0, 0.02, 60)}
+        drawn = [scenes.random_scene(rng, kind) for _ in range(1000)]
+        assert 20 < sum(map(scenes.is_held_out, drawn)) < 120
+    thing = SceneObject("star", "pink", "large", 3)
+    moved = {scenes.is_held_out(Scene("things", "grey", (thing._replace(dx=dx),))) for dx in np.linspace(0, 0.02, 60)}
     assert len(moved) == 1
-    numbers = {scenes.held_out(Scene("number", ground, text="42", colour=colour))
+    numbers = {scenes.is_held_out(Scene("number", ground, text="42", colour=colour))
                for ground in GROUNDS for colour in COLOURS}
     assert len(numbers) == 1
-    assert [n for n in range(200) if scenes.held_out(Scene("number", "white", text=str(n)))] == HELD_OUT_NUMBERS
+    assert [n for n in range(200) if scenes.is_held_out(Scene("number", "white", text=str(n)))] == HELD_OUT_NUMBERS
 
 
 # ---- questions
@@ -200,8 +212,8 @@ def test_a_scene_is_held_out_by_what_is_seen():
 def named(name, shown):
     """The one thing that a name in a question fits, found in another way than the question was made."""
     words = [word for word in re.findall(r"[a-z]+", name) if word not in ("the", "object", "at", "in", "on")]
-    if place := " ".join(word for word in words if word in " ".join(PLACES).split()):
-        fits = [thing for thing in shown.things if {*place.split()} <= {*PLACES[thing.place].split()}]
+    if place := " ".join(word for word in words if word in " ".join(GRID_POSITIONS).split()):
+        fits = [thing for thing in shown.things if {*place.split()} <= {*GRID_POSITIONS[thing.place].split()}]
     else:
         fits = [thing for thing in shown.things if all(word in (thing.shape, thing.colour) for word in words)]
     assert len(fits) == 1, (name, shown)
@@ -219,7 +231,7 @@ def solve(task, text, shown):
         if first.kind != "things":
             return first.colour
         thing = named(re.search(NAME + r"(?: have)?[?.]$", text)[1], first)
-        return {"shape": thing.shape, "colour": thing.colour, "position": PLACES[thing.place]}[task]
+        return {"shape": thing.shape, "colour": thing.colour, "position": GRID_POSITIONS[thing.place]}[task]
     if task == "count":
         word = re.search(r"(?:How many|Count the) ([a-z]+)", text)[1]
         return str(sum(word in ("objects", f"{thing.shape}s", f"{thing.shape}es", thing.colour)
@@ -264,7 +276,7 @@ def test_every_answer_follows_from_the_scene(task, held_out):
     rng = generator(5)
     for _ in range(60 if held_out else 300):
         asked = dialogs.ask(rng, task, held_out, size=32)
-        assert [scenes.held_out(scene) for scene in asked.scenes] == [held_out] * len(asked.scenes)
+        assert [scenes.is_held_out(scene) for scene in asked.scenes] == [held_out] * len(asked.scenes)
         assert len(asked.pictures) == len(asked.scenes) == (2 if task in PAIRS else 1)
         assert all((np.asarray(picture) == levels(scene, 32)).all()
                    for picture, scene in zip(asked.pictures, asked.scenes, strict=True))
@@ -275,7 +287,7 @@ def test_every_answer_follows_from_the_scene(task, held_out):
             assert asked.answer == solve(task, asked.text, asked.scenes)
 
 
-UNIFORM = {"shape": SHAPES, "colour": COLOURS, "position": PLACES, "count": "12345", "same": ("yes", "no"),
+UNIFORM = {"shape": SHAPES, "colour": COLOURS, "position": GRID_POSITIONS, "count": "12345", "same": ("yes", "no"),
            "more": ("first", "second"), "changed": CHANGES}
 
 
@@ -285,7 +297,7 @@ def test_a_guess_is_right_as_often_as_the_table_says(task):
     rng, n = generator(6), 1600
     asked = [dialogs.ask(rng, task, size=8) for _ in range(n)]
     if task in UNIFORM:
-        counts, odds = Counter(verdict(one.answer) for one in asked), 1 / len(UNIFORM[task])
+        counts, odds = Counter(final_answer(one.answer) for one in asked), 1 / len(UNIFORM[task])
         assert set(counts) == set(UNIFORM[task])
         assert all(abs(count - n * odds) < 5 * (n * odds * (1 - odds)) ** 0.5 for count in counts.values())
     names = re.compile(r"\b(" + "|".join([*COLOURS, *SHAPES]) + r")(e?s)?\b")
@@ -318,7 +330,7 @@ class Bytes:
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_conversations(stage):
-    rng, config, lengths, openings, pairs = generator(7), mini(), Counter(), set(), 0
+    rng, config, lengths, openings, pairs = generator(7), tiny_config(), Counter(), set(), 0
     for _ in range(300):
         messages = dialogs.dialog(rng, size=56, stage=stage)
         assert [message["role"] for message in messages] == ["user", "assistant"] * (len(messages) // 2)
@@ -357,32 +369,32 @@ def test_later_the_hard_tasks_come_more_often_and_captions_first_only():
 
 
 def test_things_of_one_kind_are_counted():
-    star = Thing("star", "red", "large", 0)
+    star = SceneObject("star", "red", "large", 0)
     things = star, star._replace(place=2, colour="blue"), star._replace(place=8, shape="cross")
     scene = Scene("things", "white", things)
     for by, value, name, n in [("shape", "star", "stars", 2), ("shape", "cross", "crosses", 1),
                                ("colour", "red", "red objects", 2)]:
-        asked = alike(generator(), scene, by, value)
+        asked = count_matching(generator(), scene, by, value)
         assert name in asked.text
         assert (asked.answer, asked.topic) == (str(n), ("count", value))
 
 
 def test_a_conversation_is_as_long_and_as_new_as_asked(monkeypatch):
     shown = []
-    monkeypatch.setattr(dialogs, "draw", lambda scene, size: shown.append(scene) or draw(scene, size))
+    monkeypatch.setattr(dialogs, "render", lambda scene, size: shown.append(scene) or render(scene, size))
     for held_out in (False, True):
         for task in dialogs.TASKS:
             for turns in (1, 2):
                 assert len(dialogs.dialog(generator(turns), task, turns, held_out)) == 2 * turns
-        assert {scenes.held_out(scene) for scene in shown} == {held_out}
+        assert {scenes.is_held_out(scene) for scene in shown} == {held_out}
         shown.clear()
 
 
-@pytest.mark.parametrize(("stage", "said"), [(0, verdict), (2, verdict), (3, str)])
+@pytest.mark.parametrize(("stage", "said"), [(0, final_answer), (2, final_answer), (3, str)])
 def test_follow_ups_are_answered_from_their_pictures(stage, said, monkeypatch):
     """A question about one of two pictures is answered from that one, and one about both from both, at last aloud."""
     rng, found = generator(8), Counter()
-    monkeypatch.setattr(dialogs, "draw", lambda scene, size: scene)
+    monkeypatch.setattr(dialogs, "render", lambda scene, size: scene)
     for n in range(300):
         messages = dialogs.dialog(rng, PAIRS[n % 3], 4, stage=stage)
         shown = [part["image"] for part in messages[0]["content"][:-1]]
@@ -422,7 +434,7 @@ def test_who_names_two_of_eight_guesses_less_often():
 def test_words_are_as_often_the_same_as_not():
     rng, verdicts, compared = generator(14), Counter(), set()
     for _ in range(400):
-        given, answer = exercise(rng)
+        given, answer = word_comparison(rng)
         one, other = re.fullmatch(r"first (\w+), second (\w+):", given).groups()
         assert answer == (" yes\n" if one == other else " no\n")
         assert (one in COLOURS) == (other in COLOURS)
@@ -455,7 +467,7 @@ def test_a_seed_gives_the_same_conversations():
 def text(request, library):
     """(what encodes, what decodes, lines, filler)"""
     if request.param == "bytes":
-        encoder, decode = Bytes(mini()), lambda ids: bytes(ids.tolist()).decode(errors="replace")
+        encoder, decode = Bytes(tiny_config()), lambda ids: bytes(ids.tolist()).decode(errors="replace")
     else:
         encoder = tokenizer.train([text for _, text in library.held_out], 600, progress=False)
         decode = lambda ids: encoder.decode(ids.tolist())      # noqa: E731
@@ -583,10 +595,10 @@ def test_spots_name_what_is_drawn_there():
     rng = generator(5)
     for kind in scenes.KINDS:
         for _ in range(20):
-            scene = scenes.scene(rng, kind)
-            levels = np.asarray(scenes.draw(scene, 64), np.int64)
+            scene = scenes.random_scene(rng, kind)
+            levels = np.asarray(scenes.render(scene, 64), np.int64)
             bare = np.abs(levels - scenes.GROUNDS[scene.ground]).sum(-1) < 30
-            for n, name in enumerate(spots(scene, 4)):
+            for n, name in enumerate(patch_labels(scene, 4)):
                 row, col = divmod(n, 4)
                 part = bare[16 * row:16 * row + 16, 16 * col:16 * col + 16]
                 letter = scene.kind in ("number", "word")           # a 7 leaves most of its box empty
@@ -594,23 +606,23 @@ def test_spots_name_what_is_drawn_there():
 
 
 def test_spots_of_known_scenes():
-    star = scenes.Thing("star", "red", "large", 0)
+    star = scenes.SceneObject("star", "red", "large", 0)
     one = scenes.Scene("things", "white", (star, star._replace(place=8)))
     names = ("star", "red", "large")
-    assert spots(one, 3) == [(*names, "top left"), *[()] * 7, (*names, "bottom right")]
+    assert patch_labels(one, 3) == [(*names, "top left"), *[()] * 7, (*names, "bottom right")]
     chart = scenes.Scene("chart", "black", bars=(("red", 6), ("blue", 1)))
-    assert spots(chart, 4)[:4] == [(), ("red", "6"), (), ()]
+    assert patch_labels(chart, 4)[:4] == [(), ("red", "6"), (), ()]
     word = scenes.Scene("word", "grey", text="BAD", colour="pink")
-    assert spots(word, 3)[3:6] == [("B", "pink"), ("A", "pink"), ("D", "pink")]
+    assert patch_labels(word, 3)[3:6] == [("B", "pink"), ("A", "pink"), ("D", "pink")]
     seven = scenes.Scene("number", "grey", text="7", colour="pink")
-    assert {names for names in spots(seven, 4) if names} == {("7", "pink")}
+    assert {names for names in patch_labels(seven, 4) if names} == {("7", "pink")}
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_the_first_name_is_said_mostly_and_the_number_behind_all(stage):
-    rng, star = generator(6), scenes.Thing("star", "red", "large", 0)
+    rng, star = generator(6), scenes.SceneObject("star", "red", "large", 0)
     scene = scenes.Scene("things", "white", (star, star._replace(place=8, colour="blue")))
-    heard = [said(rng, [scene], 3, stage) for _ in range(400)]
+    heard = [patch_targets(rng, [scene], 3, stage) for _ in range(400)]
     assert {tuple(names[1:8]) for names in heard} == {("",) * 7}
     assert {names[9] for names in heard} == {"2"}
     often = Counter(names[0] for names in heard)
@@ -618,30 +630,30 @@ def test_the_first_name_is_said_mostly_and_the_number_behind_all(stage):
     first = often.pop("star")
     assert abs(first - (300, 240, 160, 160)[stage]) < 40
     assert all(abs(n - (400 - first) / len(often)) < 25 for n in often.values())
-    assert said(rng, [scenes.Scene("word", "grey", text="BAD", colour="pink")], 3, stage)[-1] == ""
+    assert patch_targets(rng, [scenes.Scene("word", "grey", text="BAD", colour="pink")], 3, stage)[-1] == ""
     chart = scenes.Scene("chart", "black", bars=(("red", 6), ("blue", 1), ("pink", 2)))
-    assert said(rng, [chart], 3, stage)[-1] == "3"
+    assert patch_targets(rng, [chart], 3, stage)[-1] == "3"
 
 
 def test_a_second_picture_is_also_asked_what_both_share():
-    star = scenes.Thing("star", "red", "large", 0)
+    star = scenes.SceneObject("star", "red", "large", 0)
     one, other, two = (scenes.Scene("things", "white", things) for things in (
         (star,), (star._replace(place=3, size="small"),), (star, star._replace(place=8))))
-    assert shared(one, other) == ["shape", "colour"]
-    assert shared(one, one) == ["shape", "colour", "size", "position"]
-    assert shared(one, two) == []
-    assert shared(two, two) == ["number"]
+    assert common_properties(one, other) == ["shape", "colour"]
+    assert common_properties(one, one) == ["shape", "colour", "size", "position"]
+    assert common_properties(one, two) == []
+    assert common_properties(two, two) == ["number"]
     rng = generator(7)
-    heard = [said(rng, [one, other], 3, 1) for _ in range(400)]
+    heard = [patch_targets(rng, [one, other], 3, 1) for _ in range(400)]
     assert {names[9] for names in heard} == {"1"}
     often = Counter(names[19] for names in heard)
     assert set(often) == {"1", "shape", "colour"}
     assert 160 < often["1"] < 240
-    assert {names[19] for names in (said(rng, [one, other], 3) for _ in range(50))} == {"1"}
+    assert {names[19] for names in (patch_targets(rng, [one, other], 3) for _ in range(50))} == {"1"}
     for stage in (2, 3):
-        assert {names[9] for names in (said(rng, [one, other], 3, stage) for _ in range(99))} == {
+        assert {names[9] for names in (patch_targets(rng, [one, other], 3, stage) for _ in range(99))} == {
             "1", "star", "red", "large", "top left"}
-    assert {names[19] for names in (said(rng, [one, two], 3, 1) for _ in range(50))} == {"2"}
+    assert {names[19] for names in (patch_targets(rng, [one, two], 3, 1) for _ in range(50))} == {"2"}
 
 
 def test_a_picture_in_a_dialog_has_its_scene_beside_it():
@@ -649,4 +661,4 @@ def test_a_picture_in_a_dialog_has_its_scene_beside_it():
     parts = [part for part in messages[0]["content"] if part["type"] == "image"]
     assert len(parts) == 2
     for part in parts:
-        assert part["image"].tobytes() == scenes.draw(part["scene"]).tobytes()
+        assert part["image"].tobytes() == scenes.render(part["scene"]).tobytes()

@@ -7,10 +7,10 @@ import pytest
 
 import tinyscout
 from tinyscout.cli import main
-from tinyscout.config import ScoutConfig, TextConfig, VisionConfig, plan
+from tinyscout.config import ScoutConfig, TextConfig, VisionConfig, layer_plan
 from tinyscout.data.dialogs import TASKS, ask, message
 from tinyscout.eval import exam
-from tinyscout.eval.ngram_baseline import ORDER, Counts, compressed
+from tinyscout.eval.ngram_baseline import ORDER, NgramModel, compressor_bits_per_byte
 from tinyscout.inputs.chat import encode_chat
 from tinyscout.inputs.tokenizer import train
 from tinyscout.train.recipe import SPECIAL, with_ids
@@ -21,7 +21,7 @@ LINES = "def f(x):\n    return x + 1\n"
 @pytest.fixture(scope="module")
 def model():
     """Random weights and a tokenizer of bytes."""
-    text = TextConfig(dim=32, n_heads=2, n_kv_heads=1, head_dim=16, n_experts=4, hidden_dim=24, layers=plan(4),
+    text = TextConfig(dim=32, n_heads=2, n_kv_heads=1, head_dim=16, n_experts=4, hidden_dim=24, layers=layer_plan(4),
                       rope_scaling=None, chunk=32, temperature_floor=64.0)
     eye = VisionConfig(dim=16, n_heads=2, n_layers=1, hidden_dim=64, adapter_dim=16, tile_size=32, patch_size=8,
                        max_tiles=1)
@@ -47,17 +47,17 @@ def by_definition(seen, text):
 @pytest.mark.parametrize("text", [b"the cat sat on the mat", b"zzz", b"\xff\x00 mat", b"t"])
 def test_counts_are_their_definition(text):
     seen = b"the cat sat; the hat sat; that cat has a mat"
-    assert Counts(seen).surprise(text) == pytest.approx(by_definition(seen, text), rel=1e-12)
+    assert NgramModel(seen).surprise(text) == pytest.approx(by_definition(seen, text), rel=1e-12)
 
 
 def test_what_was_counted_costs_less():
     seen = LINES.encode() * 20
-    assert Counts(seen).surprise(LINES.encode()) < 0.5 < 3 < Counts(b"0123456789" * 20).surprise(LINES.encode())
+    assert NgramModel(seen).surprise(LINES.encode()) < 0.5 < 3 < NgramModel(b"0123456789" * 20).surprise(LINES.encode())
 
 
 def test_compressors():
-    assert all(bits < 1 for bits in compressed(b"a" * 10_000).values())
-    assert compressed(np.random.default_rng(0).bytes(10_000))["gzip"] == pytest.approx(8, rel=0.01)
+    assert all(bits < 1 for bits in compressor_bits_per_byte(b"a" * 10_000).values())
+    assert compressor_bits_per_byte(np.random.default_rng(0).bytes(10_000))["gzip"] == pytest.approx(8, rel=0.01)
 
 
 def test_bits_of_a_byte(model):
@@ -70,8 +70,9 @@ def test_bits_of_a_byte(model):
         scores = model.logits([begin, *window[:-1]]).astype(np.float64)
         total += sum(np.log(np.exp(row - row.max()).sum()) - (row[id] - row.max())
                      for row, id in zip(scores, window, strict=True))
-    assert exam.bits_a_byte(model, [("a", text)], length=20) == pytest.approx(total / math.log(2) / len(text), rel=1e-5)
-    assert exam.bits_a_byte(model, [("a", text)], length=20, most=1) > 0
+    assert exam.bits_per_byte(model, [("a", text)], length=20) == pytest.approx(total / math.log(2) / len(text),
+                                                                                rel=1e-5)
+    assert exam.bits_per_byte(model, [("a", text)], length=20, most=1) > 0
 
 
 def test_right_is_what_a_greedy_reply_says(model):
@@ -85,10 +86,11 @@ def test_right_is_what_a_greedy_reply_says(model):
     stop = model.tokenizer.special["<|eot|>"]
     said = [reply(question) for question in asked]
     ends = [question._replace(answer="") for question in asked]         # then only the end of the turn is to be said
-    assert exam.answered(model, ends) == sum(id == stop for id in said)
+    assert exam.count_correct(model, ends) == sum(id == stop for id in said)
     captions = [ask(np.random.default_rng(n), "caption", held_out=True, size=32) for n in range(3)]
-    assert exam.answered(model, captions) == 0              # however many of its tokens are wrong, it is one answer
-    marks = exam.questions(model, each=5, tasks=("colour", "same"))
+    assert exam.count_correct(model,
+                              captions) == 0              # however many of its tokens are wrong, it is one answer
+    marks = exam.evaluate_questions(model, each=5, tasks=("colour", "same"))
     assert [mark.task for mark in marks] == ["colour", "same"]
     assert all(0 <= mark.right <= 5 == mark.asked and 0 < mark.chance <= 0.5 for mark in marks)
 
@@ -121,7 +123,7 @@ def test_the_demo(model, tmp_path, capsys):
 
 def test_a_model_without_eyes_is_shown_nothing(tmp_path, capsys):
     config = with_ids(ScoutConfig(TextConfig(dim=32, n_heads=2, n_kv_heads=1, head_dim=16, n_experts=4, hidden_dim=24,
-                                             layers=plan(1), rope_scaling=None), None), 256 + SPECIAL)
+                                             layers=layer_plan(1), rope_scaling=None), None), 256 + SPECIAL)
     blind = tinyscout.random_model(config, tokenizer=train([], 256 + SPECIAL))
     tinyscout.model.save(blind, tmp_path)
     assert main(["demo", "--model", str(tmp_path)]) == 2

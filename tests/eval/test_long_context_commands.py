@@ -8,21 +8,21 @@ import pytest
 import tinyscout
 from tinyscout import reference
 from tinyscout.cli import main
-from tinyscout.cli.needle import answered, wilson
-from tinyscout.cli.nll import bins, in_windows, sampled, surprise
-from tinyscout.config import ScoutConfig, TextConfig, plan
+from tinyscout.cli.needle import greedy_correct, wilson
+from tinyscout.cli.nll import in_windows, position_bins, sample_positions, token_nll
+from tinyscout.config import ScoutConfig, TextConfig, layer_plan
 from tinyscout.data.needles import Haystack
 from tinyscout.inputs.tokenizer import train
 from tinyscout.model import Model
 from tinyscout.nn import scout
-from tinyscout.nn.weights import named
-from tinyscout.train.checkpoints import keep, resumed, tree_of
-from tinyscout.train.loop import start
+from tinyscout.nn.weights import named_arrays
+from tinyscout.train.checkpoints import load_run, save_step, unflatten
+from tinyscout.train.loop import init_training_weights
 from tinyscout.train.recipe import PRESETS, SPECIAL, as_json, with_ids
 
 CONFIG = with_ids(ScoutConfig(TextConfig(
     dim=16, n_heads=2, n_kv_heads=1, head_dim=8, n_experts=1, hidden_dim=8, dense_dim=24, chunk=32,
-    layers=plan(4, moe_every=5), rope_scaling=None, temperature_floor=16.0), None), 256 + SPECIAL)
+    layers=layer_plan(4, moe_every=5), rope_scaling=None, temperature_floor=16.0), None), 256 + SPECIAL)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_an_answer_counts_if_each_of_its_tokens_comes_first(model, monkeypatch):
         return scores
 
     monkeypatch.setattr("tinyscout.cli.needle.scores_at", foretold)
-    assert answered(Haystack(tokens, spans, np.zeros(4)), begin, model).tolist() == [True, False, False, True]
+    assert greedy_correct(Haystack(tokens, spans, np.zeros(4)), begin, model).tolist() == [True, False, False, True]
 
 
 def test_the_temperature_is_changed_as_asked(run, tmp_path):
@@ -145,13 +145,13 @@ def test_windows_are_read_as_if_nothing_came_before(model, monkeypatch):
 
 def test_surprise_is_the_loss(model):
     scores, goals = np.random.default_rng(0).normal(size=(9, 20)).astype(np.float32), np.arange(9)
-    assert surprise(model, scores, goals).mean() == pytest.approx(reference.cross_entropy(scores, goals), rel=1e-5)
+    assert token_nll(model, scores, goals).mean() == pytest.approx(reference.cross_entropy(scores, goals), rel=1e-5)
 
 
 def test_bins_double_and_are_sampled():
-    stretches = bins(64, 1000)
+    stretches = position_bins(64, 1000)
     assert stretches == [(0, 64), (64, 128), (128, 256), (256, 512), (512, 1000)]
-    rows = sampled(np.random.default_rng(0), stretches, 70)
+    rows = sample_positions(np.random.default_rng(0), stretches, 70)
     assert [((rows >= low) & (rows < high)).sum() for low, high in stretches] == [64, 64, 70, 70, 70]
     assert (np.diff(rows) > 0).all()
 
@@ -189,11 +189,11 @@ def test_no_recipe_no_window(saved, model, tmp_path, capsys):
 def test_a_preset_survives_the_disk(name, tmp_path):
     make, recipe = PRESETS[name]
     config, tokenizer = make(), train([], 256 + SPECIAL)
-    weights = tree_of(config, start(config, 0))
-    keep(tmp_path, recipe.steps, weights, config, tokenizer, {})
-    again, arrays, _, _ = resumed(tmp_path / f"step-{recipe.steps:06}")
+    weights = unflatten(config, init_training_weights(config, 0))
+    save_step(tmp_path, recipe.steps, weights, config, tokenizer, {})
+    again, arrays, _, _ = load_run(tmp_path / f"step-{recipe.steps:06}")
     assert again.text == config.text
-    for path, w in named(weights):
+    for path, w in named_arrays(weights):
         np.testing.assert_array_equal(arrays[path], w)
     tokens = np.arange(300) % 250
     loaded = tinyscout.load(tmp_path / f"step-{recipe.steps:06}")

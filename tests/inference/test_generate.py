@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 import tinyscout
-from tinyscout.config import mini
+from tinyscout.config import tiny_config
 from tinyscout.inference import generate as module
 from tinyscout.inference.generate import generate
 
-CONFIG = mini(chunk=8)
+CONFIG = tiny_config(chunk=8)
 PROMPT = [5, 6, 7, 8, 9, 10, 11]
 
 
@@ -72,7 +72,7 @@ def test_stop(model):
 
 @pytest.mark.parametrize("piece", [1, 3, 7, 100])
 def test_prefill_in_pieces(model, monkeypatch, piece):
-    monkeypatch.setattr(module, "PREFILL", piece)
+    monkeypatch.setattr(module, "PREFILL_CHUNK", piece)
     image = np.random.default_rng(0).standard_normal((1, 3, 56, 56)).astype(np.float32)
     prompt = [5, 6, *[CONFIG.patch_id] * CONFIG.vision.tokens_per_tile, *range(7, 30)]
     cache = model.new_cache()
@@ -147,7 +147,7 @@ def test_logits_refuses_the_same(model, bad, message):
 
 
 def test_no_picture_without_eyes():
-    blind = tinyscout.random_model(mini(vision=False))
+    blind = tinyscout.random_model(tiny_config(vision=False))
     with pytest.raises(ValueError, match="no vision tower"):
         blind.generate(PROMPT, [np.zeros((1, 3, 56, 56))])
 

@@ -2,12 +2,12 @@
 import numpy as np
 import pytest
 
-from tinyscout.config import SCOUT, mini
-from tinyscout.inputs.chat import Prompt, encode_chat, encode_prompt, encode_turn, image_tokens, special_id
-from tinyscout.inputs.image import count_tokens, cut_tiles
+from tinyscout.config import SCOUT, tiny_config
+from tinyscout.inputs.chat import Prompt, encode_chat, encode_prompt, encode_turn, image_tokens, special_token_id
+from tinyscout.inputs.image import count_tokens, split_into_tiles
 
 NAMES = ["header_start", "header_end", "image", "tile_x_separator", "tile_y_separator"]
-CONFIG = mini()
+CONFIG = tiny_config()
 PICTURES = [np.random.default_rng(n).integers(0, 256, size, dtype=np.uint8)
             for n, size in enumerate([(30, 40, 3), (56, 57, 3), (130, 100, 3), (56, 200, 3)])]
 
@@ -71,7 +71,7 @@ def test_the_published_example():
             return {"system": [15651], "user": [1556], "assistant": [140680], "\n\n": [368],
                     "You are a helpful assistant": [4662, 583, 262, 19933, 43910],
                     "Answer who are you in the form of jeopardy?":
-                        [4984, 2117, 583, 650, 310, 290, 1075, 323, 1997, 153495, 43]}[text]
+                    [4984, 2117, 583, 650, 310, 290, 1075, 323, 1997, 153495, 43]}[text]
 
     messages = [{"role": "system", "content": "You are a helpful assistant"},
                 {"role": "user", "content": "Answer who are you in the form of jeopardy?"}]
@@ -118,7 +118,7 @@ def test_the_layout_of_a_picture():
 def test_several_pictures_keep_their_order_and_are_cut_one_by_one():
     messages = [user(picture(2), words("and "), picture(0), picture(3), words("?")),
                 {"role": "assistant", "content": "Cats."}, user(picture(1), words("And here?"))]
-    alone = [cut_tiles(PICTURES[n], CONFIG.vision) for n in (2, 0, 3, 1)]
+    alone = [split_into_tiles(PICTURES[n], CONFIG.vision) for n in (2, 0, 3, 1)]
     a, b, c, d = (TOKENIZER.decode(image_tokens(t.rows, t.cols, TOKENIZER, CONFIG)) for t in alone)
     assert len({a, b, c, d}) == 4, "four layouts, so that an exchange shows"
     assert text(*messages) == (
@@ -148,7 +148,7 @@ def test_a_film_is_its_frames():
 def test_a_plain_completion():
     assert encode_prompt("Once", [], TOKENIZER, CONFIG) == Prompt([CONFIG.bos_id, *b"Once"], [])
     prompt = encode_prompt("A cat:", [PICTURES[1]], TOKENIZER, CONFIG)
-    tiles = cut_tiles(PICTURES[1], CONFIG.vision)
+    tiles = split_into_tiles(PICTURES[1], CONFIG.vision)
     assert prompt.tokens == [CONFIG.bos_id, *image_tokens(tiles.rows, tiles.cols, TOKENIZER, CONFIG), *b"A cat:"]
     assert len(prompt.tokens) == 1 + count_tokens(tiles.rows, tiles.cols, CONFIG.vision) + 6
     assert len(prompt.images) == 1
@@ -222,7 +222,7 @@ def test_a_missing_picture():
 
 
 def test_a_model_without_eyes():
-    config = mini(vision=False)
+    config = tiny_config(vision=False)
     assert encode_prompt("Hi", [], Bytes(config), config).tokens == [config.bos_id, *b"Hi"]
     with pytest.raises(ValueError, match="reads text only"):
         encode_prompt("Hi", [PICTURES[0]], Bytes(config), config)
@@ -244,4 +244,4 @@ def test_a_special_token_that_is_missing_is_named(name):
 
 
 def test_special_id():
-    assert special_id("<|eot|>", TOKENIZER, CONFIG) == CONFIG.stop_ids[2]
+    assert special_token_id("<|eot|>", TOKENIZER, CONFIG) == CONFIG.stop_ids[2]

@@ -12,12 +12,12 @@ from PIL import Image
 from tinyscout.config import VisionConfig
 from tinyscout.inputs import image
 from tinyscout.inputs.image import (
-    canvases,
+    canvas_shapes,
     choose_canvas,
     count_tokens,
-    cut_tiles,
-    open_picture,
+    open_image,
     resize_target,
+    split_into_tiles,
     tile_layout,
 )
 from tinyscout.laws.image import CONFIG, LAWS
@@ -76,8 +76,8 @@ def test_known_sizes(size, canvas, resized, tiles, tokens):
 
 
 def test_sixteen_tiles_are_laid_in_fifty_ways():
-    assert len(canvases(16)) == 50
-    assert max(count_tokens(rows, cols, SCOUT) for rows, cols in canvases(16)) == 2467
+    assert len(canvas_shapes(16)) == 50
+    assert max(count_tokens(rows, cols, SCOUT) for rows, cols in canvas_shapes(16)) == 2467
 
 
 def test_the_cap_holds_where_counting_tiles_would_not():
@@ -88,20 +88,20 @@ def test_the_cap_holds_where_counting_tiles_would_not():
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (2, 20_000)])
 def test_thin_pictures(size):
-    tiles = cut_tiles(np.full((*size, 3), 200, np.uint8), CONFIG)
+    tiles = split_into_tiles(np.full((*size, 3), 200, np.uint8), CONFIG)
     assert tiles.rows * tiles.cols <= 16
     np.testing.assert_allclose(tiles.pixels[-1].max(), 200 / 127.5 - 1, atol=1e-6)
 
 
 def test_channels_and_their_scale():
-    tiles = cut_tiles(np.full((28, 28, 3), (0, 51, 255), np.uint8), CONFIG)
+    tiles = split_into_tiles(np.full((28, 28, 3), (0, 51, 255), np.uint8), CONFIG)
     np.testing.assert_allclose(tiles.pixels[0, :, 5, 7], [-1, -0.6, 1], atol=1e-6)
 
 
 def test_max_tiles():
-    assert cut_tiles(PHOTO, CONFIG, max_tiles=1).pixels.shape == (1, 3, 28, 28)
-    assert cut_tiles(PHOTO, CONFIG, max_tiles=2)[1:] == (2, 1)
-    assert cut_tiles(PHOTO, replace(CONFIG, max_tiles=2))[1:] == (2, 1)
+    assert split_into_tiles(PHOTO, CONFIG, max_tiles=1).pixels.shape == (1, 3, 28, 28)
+    assert split_into_tiles(PHOTO, CONFIG, max_tiles=2)[1:] == (2, 1)
+    assert split_into_tiles(PHOTO, replace(CONFIG, max_tiles=2))[1:] == (2, 1)
 
 
 # ---- every form a picture comes in
@@ -111,44 +111,44 @@ def test_every_source_opens_alike(tmp_path):
     PHOTO.save(path)
     data = path.read_bytes()
     for source in (path, str(path), data, bytearray(data), memoryview(data), io.BytesIO(data), PHOTO, np.array(PHOTO)):
-        picture = open_picture(source)
+        picture = open_image(source)
         assert picture.mode == "RGB"
         np.testing.assert_array_equal(picture, PHOTO)
     with open(path, "rb") as file:
-        np.testing.assert_array_equal(open_picture(file), PHOTO)
+        np.testing.assert_array_equal(open_image(file), PHOTO)
         assert not file.closed
 
 
 def test_transparency_is_white_paper():
     for mode, ink in (("RGBA", (0, 0, 0, 0)), ("LA", (0, 0)), ("RGBA", (255, 255, 255, 128))):
-        picture = open_picture(Image.new(mode, (4, 3), ink))
+        picture = open_image(Image.new(mode, (4, 3), ink))
         assert np.asarray(picture).min() == 255
-    half = open_picture(np.full((3, 4, 4), (0, 0, 0, 51), np.uint8))
+    half = open_image(np.full((3, 4, 4), (0, 0, 0, 51), np.uint8))
     assert np.asarray(half).tolist() == [[[204] * 3] * 4] * 3
     palette = Image.new("P", (2, 2), 7)
     palette.info["transparency"] = 7
-    assert np.asarray(open_picture(palette)).min() == 255
+    assert np.asarray(open_image(palette)).min() == 255
 
 
 def test_grey_black_and_white_and_print_colours():
     grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
     for source in (grey, grey[..., None], Image.fromarray(grey)):
-        np.testing.assert_array_equal(open_picture(source), np.repeat(grey[..., None], 3, axis=2))
-    assert np.asarray(open_picture(Image.new("1", (2, 2), 1))).min() == 255
-    assert np.asarray(open_picture(Image.new("CMYK", (2, 2)))).min() == 255
+        np.testing.assert_array_equal(open_image(source), np.repeat(grey[..., None], 3, axis=2))
+    assert np.asarray(open_image(Image.new("1", (2, 2), 1))).min() == 255
+    assert np.asarray(open_image(Image.new("CMYK", (2, 2)))).min() == 255
 
 
 def test_a_file_is_turned_upright_and_a_picture_is_not():
     exif = Image.Exif()
     exif[0x0112] = 6        # "turn me clockwise"
     data = encoded(PHOTO, exif=exif)
-    np.testing.assert_array_equal(open_picture(data), np.rot90(np.asarray(PHOTO), -1))
-    np.testing.assert_array_equal(open_picture(Image.open(io.BytesIO(data))), PHOTO)
+    np.testing.assert_array_equal(open_image(data), np.rot90(np.asarray(PHOTO), -1))
+    np.testing.assert_array_equal(open_image(Image.open(io.BytesIO(data))), PHOTO)
 
 
 def test_the_input_is_not_touched():
     kept = np.array(PHOTO)
-    cut_tiles(PHOTO, CONFIG)
+    split_into_tiles(PHOTO, CONFIG)
     np.testing.assert_array_equal(PHOTO, kept)
 
 
@@ -179,29 +179,29 @@ def test_the_input_is_not_touched():
 ])
 def test_bad_pictures(source, says):
     with pytest.raises(ValueError, match=says) as caught:
-        open_picture(source)
+        open_image(source)
     assert "\n" not in str(caught.value)
 
 
 def test_a_damaged_file_that_somebody_else_has_opened():
     with pytest.raises(ValueError, match="truncated"):
-        open_picture(Image.open(io.BytesIO(encoded(PHOTO, "JPEG")[:1500])))
+        open_image(Image.open(io.BytesIO(encoded(PHOTO, "JPEG")[:1500])))
 
 
 def test_gigantic_even_where_pillow_is_told_not_to_mind(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     with pytest.raises(ValueError, match="is too large: 60,000 by 60,000"):
-        open_picture(png_header(60_000, 60_000))
+        open_image(png_header(60_000, 60_000))
 
 
 def test_missing_files(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        open_picture(tmp_path / "nowhere.png")
+        open_image(tmp_path / "nowhere.png")
     with pytest.raises(OSError, match=str(tmp_path)):
-        open_picture(tmp_path)
+        open_image(tmp_path)
     (tmp_path / "notes.txt").write_text("no picture")
     with pytest.raises(ValueError, match=r"notes\.txt' is no picture"):
-        open_picture(tmp_path / "notes.txt")
+        open_image(tmp_path / "notes.txt")
 
 
 @pytest.mark.parametrize("bad", [(0, 5), (5, 0), (5, 5, 0), (5, 5, 336, 0)])

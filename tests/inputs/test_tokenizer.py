@@ -15,7 +15,7 @@ from hypothesis import given, settings
 
 from tinyscout.inputs import tokenizer as module
 from tinyscout.inputs import tokenizer_files
-from tinyscout.inputs.tokenizer import Tokenizer, special_names, splitter, train
+from tinyscout.inputs.tokenizer import Tokenizer, make_pre_tokenizer, special_names, train
 from tinyscout.inputs.tokenizer_files import GPT2_PATTERN, LLAMA4_PATTERN
 from tinyscout.laws.bpe import LAWS
 from tinyscout.reference import bpe as reference
@@ -89,11 +89,11 @@ def test_long_runs_are_not_quadratic(merger, character):
 ])
 @each_merger
 def test_split(merger, text, pieces):
-    assert splitter(LLAMA4_PATTERN, merger)(text) == pieces
+    assert make_pre_tokenizer(LLAMA4_PATTERN, merger)(text) == pieces
 
 
 def test_split_keeps_what_the_pattern_does_not_match():
-    assert splitter("(b)|x*")("abba") == ["a", "b", "b", "a"]
+    assert make_pre_tokenizer("(b)|x*")("abba") == ["a", "b", "b", "a"]
 
 
 def test_special_tokens_of_llama_4():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tinyscout
-from tinyscout.config import mini
+from tinyscout.config import tiny_config
 from tinyscout.kernels import launch, nvrtc
 from tinyscout.kernels.launch import Kernel, Launch, ceil_div, kernel
 
@@ -28,7 +28,7 @@ REGISTERS = {"attention.cu": 96, "attention_2.cu": 176, "attention_3.cu": 255, "
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_90a"])
 @pytest.mark.parametrize("path", SOURCES, ids=[path.name for path in SOURCES])
 def test_every_kernel_compiles_without_spills(path, arch):
-    made = nvrtc.report(path, arch)
+    made = nvrtc.resource_usage(path, arch)
     assert set(made) == set(re.findall(r"\.entry (\w+)", nvrtc.ptx(path)))
     for name, (registers, spilled) in made.items():
         assert spilled == 0, f"{name} has no room for what it holds"
@@ -77,13 +77,13 @@ def test_without_the_compiler_one_line_says_what_to_install(monkeypatch):
     monkeypatch.delitem(sys.modules, "tinyscout.kernels.cuda")
     try:
         with pytest.raises(RuntimeError, match=r"^[^\n]*pip install 'tinyscout\[cuda\]'$"):
-            tinyscout.random_model(mini(), "cuda")
+            tinyscout.random_model(tiny_config(), "cuda")
     finally:
         nvrtc.wheel.cache_clear()
 
 
 def test_on_the_simulator_a_note_says_so(capsys):
-    tinyscout.random_model(mini(), "cuda")
+    tinyscout.random_model(tiny_config(), "cuda")
     assert "no GPU here" in capsys.readouterr().err
 
 

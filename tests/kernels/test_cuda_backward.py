@@ -13,7 +13,7 @@ from test_cuda_matrix import ATTENTION, heads, routed
 
 from tinyscout import reference
 from tinyscout.kernels import cuda, nvrtc
-from tinyscout.laws.universal import close, judged
+from tinyscout.laws.universal import assert_close, compute_expected
 
 
 def normal(*shape, seed=0):
@@ -23,7 +23,7 @@ def normal(*shape, seed=0):
 def agree(name, *args):
     """Every result is no further from the truth than equation (tolerance) allows."""
     for n, given in enumerate(as_tuple(getattr(cuda, name)(*args))):
-        close(given, judged(lambda *args, n=n: as_tuple(getattr(reference, name)(*args))[n], *args))
+        assert_close(given, compute_expected(lambda *args, n=n: as_tuple(getattr(reference, name)(*args))[n], *args))
 
 
 def as_tuple(results):
@@ -78,7 +78,7 @@ def test_linear_at_the_edges(N, I, O, dtype, turned):
     given = cuda.linear_backward(dy, x, w, bias)
     plain = dy, x, w.astype(np.float32), bias
     for n, gradient in enumerate(given):
-        close(gradient, judged(lambda *args, n=n: reference.linear_backward(*args)[n], *plain))
+        assert_close(gradient, compute_expected(lambda *args, n=n: reference.linear_backward(*args)[n], *plain))
 
 
 @pytest.mark.parametrize("form", ["plain", "turned", "bf16"])
@@ -93,7 +93,8 @@ def test_experts_at_the_edges(N, C, E, choose, form):
         weights = [w.astype(ml_dtypes.bfloat16) for w in weights]
     dy, plain = normal(*x.shape, seed=1), [w.astype(np.float32) for w in weights]
     for n, gradient in enumerate(cuda.experts_backward(dy, x, expert, gate, *weights)):
-        close(gradient, judged(lambda *args, n=n: reference.experts_backward(*args)[n], dy, x, expert, gate, *plain))
+        assert_close(gradient, compute_expected(lambda *args, n=n: reference.experts_backward(*args)[n], dy, x, expert,
+                                                gate, *plain))
 
 
 def positive(*shape, seed=0):

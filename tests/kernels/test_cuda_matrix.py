@@ -13,7 +13,7 @@ if importlib.util.find_spec("nvidia") is None:
 from tinyscout import laws, reference
 from tinyscout.kernels import cuda, device
 from tinyscout.kernels.cuda import versions
-from tinyscout.laws.universal import EPS, close, judged
+from tinyscout.laws.universal import EPS, assert_close, compute_expected
 
 HALF = 2.0 ** -8                # rounding to bfloat16 moves a number by no more than this share of it
 VERSIONS = {name: (operation, f) for operation, found in versions.versions().items() for name, f in found.items()}
@@ -24,7 +24,7 @@ HELD = [(name, case) for name in SINGLE for case in laws.CASES if VERSIONS[name]
 
 @pytest.mark.parametrize(("name", "case"), HELD, ids=[f"{name}-{case.name}".replace(" ", "_") for name, case in HELD])
 def test_a_version_obeys_the_laws_of_its_operation(name, case):
-    laws.hold(case, overlay(*VERSIONS[name]), SLOW.get(case.name, 5))
+    laws.run_law(case, overlay(*VERSIONS[name]), SLOW.get(case.name, 5))
 
 
 def heads(T, past, K, G, d, B=1, seed=0, dtype=np.float32):
@@ -55,7 +55,7 @@ def test_attention_at_the_edges(name, size):
             agrees_in_half(FUNCTIONS[name], *heads(T, past, K, G, d, dtype=ml_dtypes.bfloat16), causal, chunk, first)
         return
     args = *heads(T, past, K, G, d), causal, chunk, first
-    close(FUNCTIONS[name](*args), judged(reference.grouped_query_attention, *args))
+    assert_close(FUNCTIONS[name](*args), compute_expected(reference.grouped_query_attention, *args))
 
 
 def agrees_in_half(f, q, k, v, *how):
@@ -65,7 +65,7 @@ def agrees_in_half(f, q, k, v, *how):
     mean by HALF of the mean of |v| at most; and the result once more.
     """
     inputs = [a.astype(np.float32) for a in (q, k, v)]
-    truth = judged(reference.grouped_query_attention, *inputs, *how)
+    truth = compute_expected(reference.grouped_query_attention, *inputs, *how)
     of_weights = reference.grouped_query_attention(*(a.astype(np.float64) for a in (q, k, np.abs(v))), *how)
     noise = 2 * max(np.abs(y - truth.value).max() for y in truth.yardsticks) + 4 * EPS * np.abs(truth.value).max()
     given = f(q, k, v, *how)
@@ -132,7 +132,7 @@ def test_linear_at_the_edges(N, I, O, dtype, turned):
     rng = np.random.default_rng(N * I + O)
     x, b = rng.standard_normal((N, I), dtype=np.float32), rng.standard_normal(O, dtype=np.float32)
     w = (rng.standard_normal((O, I)).T if turned else rng.standard_normal((I, O))).astype(dtype, order="K")
-    close(cuda.linear(x, w, b), judged(reference.linear, x, w.astype(np.float32), b))
+    assert_close(cuda.linear(x, w, b), compute_expected(reference.linear, x, w.astype(np.float32), b))
 
 
 @pytest.mark.parametrize("N", [1, 3, 16, 17, 65])
@@ -143,7 +143,7 @@ def test_few_bits_are_multiplied_as_what_they_stand_for(N, bits, group, scales):
     rng = np.random.default_rng(N + bits)
     x = rng.standard_normal((N, 3 * group), dtype=np.float32)
     w = reference.quantize(rng.standard_normal((3 * group, 48), dtype=np.float32), bits, group, scales)
-    close(cuda.linear(x, w), judged(reference.linear, x, reference.dequantize(w)))
+    assert_close(cuda.linear(x, w), compute_expected(reference.linear, x, reference.dequantize(w)))
 
 
 def routed(N, C, E, D, F, choose, seed=0):
@@ -170,7 +170,7 @@ def test_experts_at_the_edges(N, C, E, choose, form):
         weights = [reference.quantize(w, int(form[3:]), 32) for w in weights]
     given = cuda.experts(x, expert, gate, *weights)
     plain = [reference.dequantize(w) if form.startswith("int") else w.astype(np.float32) for w in weights]
-    close(given, judged(reference.experts, x, expert, gate, *plain))
+    assert_close(given, compute_expected(reference.experts, x, expert, gate, *plain))
     if form == "plain":
         np.testing.assert_array_equal(cuda.experts(x, expert, gate, *weights), given)       # the same bits every time
 

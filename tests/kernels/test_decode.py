@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 from tinyscout.checkpoint.quantize import quantize_weights
-from tinyscout.config import mini, plan
+from tinyscout.config import layer_plan, tiny_config
 from tinyscout.model import random_model
 from tinyscout.nn import scout
-from tinyscout.nn.cache import KV, Cache
+from tinyscout.nn.cache import KV_DTYPES, Cache
 from tinyscout.nn.text import text_model
 from tinyscout.nn.weights import tree_map
 
 c = pytest.importorskip("tinyscout.kernels.c", reason="the C extension is not built")
 BY_OPERATION = SimpleNamespace(**{name: getattr(c, name) for name in dir(c) if name != "decode"})
-CONFIG = mini(vision=False, dim=64, n_heads=4, n_kv_heads=2, head_dim=32, hidden_dim=96, dense_dim=160, top_k=2,
-              layers=plan(5, moe_every=2), chunk=70, temperature_floor=16.0)
+CONFIG = tiny_config(vision=False, dim=64, n_heads=4, n_kv_heads=2, head_dim=32, hidden_dim=96, dense_dim=160, top_k=2,
+                     layers=layer_plan(5, moe_every=2), chunk=70, temperature_floor=16.0)
 FORMS = {
     "float32": lambda w: w,
     "bfloat16": lambda w: tree_map(lambda a: a.astype(ml_dtypes.bfloat16), w),
@@ -43,7 +43,7 @@ def weights():
     return random_model(CONFIG).weights
 
 
-@pytest.mark.parametrize("kv", KV)
+@pytest.mark.parametrize("kv", KV_DTYPES)
 @pytest.mark.parametrize("form", FORMS)
 def test_one_call_is_the_operations(weights, form, kv):
     """Up to the order of float32 sums.  Where keys or rows of x become integers, a number on an edge may fall either
@@ -137,9 +137,9 @@ def test_a_chunk_that_has_ended_is_not_seen_though_it_is_still_there(weights):
     """`text_model` by itself forgets nothing: the old chunk's keys stand before those that the token may read."""
     fast, slow = Cache(CONFIG.text), Cache(CONFIG.text)
     for cache, ops in (fast, c), (slow, BY_OPERATION):
-        x = scout.embed(TOKENS[:75], (), weights, CONFIG, ops=ops)
+        x = scout.embed_inputs(TOKENS[:75], (), weights, CONFIG, ops=ops)
         text_model(x[None], weights.text, CONFIG.text, cache, ops)
-    x = scout.embed(TOKENS[75:76], (), weights, CONFIG)[None]
+    x = scout.embed_inputs(TOKENS[75:76], (), weights, CONFIG)[None]
     one, other = (text_model(x, weights.text, CONFIG.text, *both) for both in [(fast, c), (slow, BY_OPERATION)])
     assert fast.layers[0].first == 0
     assert fast.prepared is not None

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from tinyscout.kernels import launch
-from tinyscout.laws import hold
+from tinyscout.laws import run_law
 from tinyscout.laws.universal import EPS, same_as_reference
 from tinyscout.simulator import run
 
@@ -12,7 +12,7 @@ try:
 except RuntimeError as error:
     pytest.skip(str(error), allow_module_level=True)
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(cuda.note is not None, reason="no GPU here, or no -m gpu")]
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(cuda.device_note is not None, reason="no GPU here, or no -m gpu")]
 rng = np.random.default_rng(0)
 
 
@@ -90,7 +90,7 @@ def beside_the_simulator(monkeypatch):
     def both(self, shape, *arguments):
         copies = [cuda.asnumpy(a).copy() if getattr(a, "ndim", 0) else a for a in arguments]
         on_card(self, shape, *arguments)
-        run(self.ptx, self.name, *shape, launch.checked(self.name, self.types, copies))
+        run(self.ptx, self.name, *shape, launch.convert_arguments(self.name, self.types, copies))
         for simulated, real in zip(copies, arguments, strict=True):
             if getattr(real, "ndim", 0):
                 agree(simulated, cuda.asnumpy(real))
@@ -112,10 +112,10 @@ def agree(simulated, real):
 def test_the_simulator_is_the_card(beside_the_simulator, name):
     from tinyscout import laws
     case = next(case for case in laws.CASES if case.name == f"{name}: same as reference")
-    hold(case, cuda, 10)
+    run_law(case, cuda, 10)
     assert beside_the_simulator
 
 
 def test_every_replaced_operation_is_here():
     from tinyscout import laws
-    assert set(laws.replaced(cuda)) - {"top_p"} == set(SIZES)
+    assert set(laws.replaced_names(cuda)) - {"top_p"} == set(SIZES)

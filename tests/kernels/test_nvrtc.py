@@ -39,7 +39,7 @@ def compilations(monkeypatch):
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_90a"])
 def test_machine_code_for_each_architecture(file, arch):
     assert nvrtc.cubin(file, arch)[:4] == b"\x7fELF"
-    [(registers, spilled)] = nvrtc.report(file, arch).values()
+    [(registers, spilled)] = nvrtc.resource_usage(file, arch).values()
     assert 4 < registers < 20
     assert spilled == 0
 
@@ -50,7 +50,7 @@ def test_spilled_registers_are_told(file):
         for (int i = 0; i < 64; i++) v[i] = x[i * 1024 + threadIdx.x];
         for (int n = 0; n < 9; n++) for (int i = 0; i < 64; i++) v[i] = v[i] * v[(i + 7) % 64] + v[(i * 5 + n) % 64];
         for (int i = 0; i < 64; i++) x[i * 1024 + threadIdx.x] = v[i]; }""")
-    assert nvrtc.report(file, "sm_80")["k"][1] > 0
+    assert nvrtc.resource_usage(file, "sm_80")["k"][1] > 0
 
 
 def test_the_text_is_of_the_oldest_architecture_and_knows_its_lines(file):
@@ -73,7 +73,7 @@ def test_the_cache_depends_on_all_that_goes_in(file, compilations):
 
 def test_a_broken_cache_is_made_anew(file, compilations):
     good = nvrtc.cubin(file, "sm_80")
-    [kept] = [path for path in nvrtc.directory().iterdir() if path.is_file()]
+    [kept] = [path for path in nvrtc.cache_dir().iterdir() if path.is_file()]
     for broken in (b"", b"{}", b'{"sha256": "0", "log": ""}\nrubbish', kept.read_bytes()[:-9]):
         kept.write_bytes(broken)
         assert nvrtc.cubin(file, "sm_80") == good

@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyscout import reference
-from tinyscout.config import Layer, mini, plan
+from tinyscout.config import Layer, layer_plan, tiny_config
 from tinyscout.nn import scout
-from tinyscout.nn.cache import KV, Cache, LayerCache
+from tinyscout.nn.cache import KV_DTYPES, Cache, LayerCache
 from tinyscout.nn.text import text_model
-from tinyscout.nn.weights import init, tree_map
+from tinyscout.nn.weights import init_weights, tree_map
 
-CONFIG = mini()
+CONFIG = tiny_config()
 
 
 def keys(length, T, K=2, d=4):
@@ -73,8 +73,8 @@ def test_memory_of_a_chunked_layer_is_a_sawtooth():
 
 def test_memory_of_a_model():
     """Three layers of four stop growing at a chunk; the fourth does not.  That is what iRoPE is for."""
-    config = mini(vision=False).text
-    weights, cache, ends = init(mini(vision=False)).text, Cache(config), {}
+    config = tiny_config(vision=False).text
+    weights, cache, ends = init_weights(tiny_config(vision=False)).text, Cache(config), {}
     assert cache.nbytes == 0
     for n in range(1, 129):
         with cache.all_or_nothing():
@@ -91,13 +91,15 @@ def test_memory_of_a_model():
 @st.composite
 def decoders(draw):
     """A float64 text model with a small chunk, embedded tokens, and places to cut them."""
-    layers = draw(st.one_of(st.just(plan(4)), st.lists(st.builds(Layer, st.booleans(), st.booleans(), st.booleans()),
-                                                       min_size=1, max_size=4).map(tuple)))
-    config = mini(vision=False, dim=16, head_dim=4, hidden_dim=12, dense_dim=12, layers=layers, vocab_size=16,
-                  chunk=draw(st.integers(1, 9)), temperature_floor=draw(st.integers(1, 5)), qk_norm=draw(st.booleans()))
+    layers = draw(st.one_of(st.just(layer_plan(4)),
+                            st.lists(st.builds(Layer, st.booleans(), st.booleans(), st.booleans()),
+                                                             min_size=1, max_size=4).map(tuple)))
+    config = tiny_config(vision=False, dim=16, head_dim=4, hidden_dim=12, dense_dim=12, layers=layers, vocab_size=16,
+                         chunk=draw(st.integers(1, 9)), temperature_floor=draw(st.integers(1, 5)),
+                         qk_norm=draw(st.booleans()))
     T, B, seed = draw(st.integers(1, 30)), draw(st.integers(1, 2)), draw(st.integers(0, 99))
     x = np.random.default_rng(seed).standard_normal((B, T, 16))
-    weights = tree_map(lambda a: a.astype(np.float64), init(config, seed)).text
+    weights = tree_map(lambda a: a.astype(np.float64), init_weights(config, seed)).text
     return config.text, weights, x, sorted(draw(st.sets(st.integers(1, max(T - 1, 1)), max_size=5)))
 
 
@@ -133,11 +135,11 @@ def prompt(config, tiles):
 @pytest.fixture(scope="module")
 def pictured():
     """A model, a prompt with pictures, its logits, and how far float32 may be from them: twice its own error."""
-    weights = init(CONFIG, 2)
+    weights = init_weights(CONFIG, 2)
     tokens, images = prompt(CONFIG, (1, 2))
     logits = scout.forward(tokens, images, weights, CONFIG)
     wide = tree_map(lambda a: a.astype(np.float64), weights)
-    x = scout.embed(tokens, images, weights, CONFIG).astype(np.float64)
+    x = scout.embed_inputs(tokens, images, weights, CONFIG).astype(np.float64)
     truth = text_model(x[None], wide.text, CONFIG.text)[0] @ wide.text.output
     bound = 2 * np.abs(logits - truth).max() + 4 * np.finfo(np.float32).eps * np.abs(truth).max()
     return weights, tokens, images, truth, bound
@@ -207,7 +209,7 @@ def test_a_call_that_fails_leaves_the_cache_as_it_was(pictured, name):
 
 
 def test_all_or_nothing():
-    cache = Cache(mini(chunk=100).text)
+    cache = Cache(tiny_config(chunk=100).text)
     cache.advance(3)
 
     def interrupted():
@@ -224,7 +226,7 @@ def test_all_or_nothing():
     assert cache.length == 8
 
 
-@pytest.mark.parametrize("kv", KV)
+@pytest.mark.parametrize("kv", KV_DTYPES)
 @pytest.mark.parametrize("chunk", [None, 4])
 def test_a_layer_keeps_what_it_was_given_in_its_form(kv, chunk):
     """Whatever the pieces, the same as encoding everything at once."""
@@ -249,7 +251,7 @@ def leaves(buffer):
 
 def test_bytes_of_every_form():
     """Per token, key head and 32 channels of a global layer: 32 floats, or integers and a scale of two bytes."""
-    config = mini(vision=False, head_dim=32).text
+    config = tiny_config(vision=False, head_dim=32).text
     for kv, of_global, of_chunked in [("float32", 128, 128), ("bfloat16", 64, 64), ("int8", 34, 64), ("int4", 18, 64)]:
         cache = Cache(config, kv)
         for layer in cache.layers:
@@ -259,7 +261,7 @@ def test_bytes_of_every_form():
         assert cache.nbytes == sum(layer.nbytes() for layer in cache.layers)
 
 
-@pytest.mark.parametrize("kv", KV)
+@pytest.mark.parametrize("kv", KV_DTYPES)
 def test_room_is_made_rarely_and_kept(kv):
     """Buffers double; in between the same memory is handed out, so that a kernel may write into it."""
     layer, seen = LayerCache(None, kv), []
@@ -276,8 +278,8 @@ def test_room_is_made_rarely_and_kept(kv):
 @pytest.mark.parametrize("kv", ["bfloat16", "int8", "int4"])
 def test_cuts_do_not_matter_in_any_form(kv):
     """What is kept is rounded; it is rounded alike however the tokens came."""
-    config = mini(vision=False).text
-    weights = init(mini(vision=False)).text
+    config = tiny_config(vision=False).text
+    weights = init_weights(tiny_config(vision=False)).text
     x = np.random.default_rng(0).standard_normal((1, 30, config.dim)).astype(np.float32)
     ends = []
     for edges in ([0, 30], [0, 7, 8, 20, 30], range(31)):
@@ -297,4 +299,4 @@ def test_a_form_that_there_is_not():
     with pytest.raises(ValueError, match="cannot be kept as 'int2': choose from float32, bfloat16, int8, int4"):
         Cache(CONFIG.text, "int2")
     with pytest.raises(ValueError, match="rows of 48 channels cannot be cut"):
-        Cache(mini(head_dim=48).text, "int8")
+        Cache(tiny_config(head_dim=48).text, "int8")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyscout.config import mini
+from tinyscout.config import tiny_config
 from tinyscout.model import random_model
 from tinyscout.nn.cache import Cache
 from tinyscout.reference import attention
@@ -57,7 +57,7 @@ def test_a_long_prompt_through_a_chunked_layer_takes_its_own_size_and_no_more():
 
 def test_decoding_allocates_nothing_that_grows():
     c = pytest.importorskip("tinyscout.kernels.c", reason="the C extension is not built")
-    config = mini(vision=False)
+    config = tiny_config(vision=False)
     model, cache = random_model(config, c), Cache(config.text)
     model.logits(np.arange(40), cache=cache)
     for token in range(4):                          # the global layers' buffers have doubled now

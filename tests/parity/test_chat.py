@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from tinyscout.config import mini
+from tinyscout.config import tiny_config
 from tinyscout.inputs.chat import encode_chat
 from tinyscout.inputs.image import tile_layout
 
@@ -12,7 +12,7 @@ pytest.importorskip("jinja2", reason="jinja2 is not installed")
 from transformers.models.llama4.processing_llama4 import chat_template  # noqa: E402
 from transformers.utils.chat_template_utils import render_jinja_template  # noqa: E402
 
-CONFIG = mini()
+CONFIG = tiny_config()
 PICTURE = np.zeros((56, 56, 3), np.uint8)
 
 

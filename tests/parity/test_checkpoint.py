@@ -7,9 +7,9 @@ import pytest
 
 import tinyscout
 from tinyscout.checkpoint import load_config, load_weights, save_checkpoint
-from tinyscout.checkpoint.safetensors_io import map_tensors
-from tinyscout.config import Layer, RopeScaling, mini, plan
-from tinyscout.nn.weights import init, named, tree_map
+from tinyscout.checkpoint.safetensors_io import mmap_tensors
+from tinyscout.config import Layer, RopeScaling, layer_plan, tiny_config
+from tinyscout.nn.weights import init_weights, named_arrays, tree_map
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("transformers", reason="transformers is not installed")
@@ -20,17 +20,19 @@ from transformers import AutoConfig  # noqa: E402
 from . import oracle  # noqa: E402
 
 LOGITS = 1e-4       # in fp32 and eager, where logits are a few units
-SMALL = {"rope_scaling": RopeScaling(8.0, 1.0, 4.0, 64), "layers": plan(5, moe_every=2)}
-MODELS = {"pictures": mini(**SMALL), "text": mini(vision=False, **SMALL), "tied text": mini(vision=False, tied=True),
-          "tied": mini(tied=True), "maverick": mini(qk_norm=False, rope_scaling=None, layers=plan(4, moe_every=2)),
-          "rope and global": mini(vision=False, layers=(Layer(True, True, True), Layer(True, False, True)))}
+SMALL = {"rope_scaling": RopeScaling(8.0, 1.0, 4.0, 64), "layers": layer_plan(5, moe_every=2)}
+MODELS = {"pictures": tiny_config(**SMALL), "text": tiny_config(vision=False, **SMALL),
+          "tied text": tiny_config(vision=False, tied=True),
+          "tied": tiny_config(tied=True), "maverick": tiny_config(qk_norm=False, rope_scaling=None,
+                                                                  layers=layer_plan(4, moe_every=2)),
+          "rope and global": tiny_config(vision=False, layers=(Layer(True, True, True), Layer(True, False, True)))}
 
 
 def lively(config, seed=0):
     """Random weights in which norms and biases are not one and zero, so that a mix-up shows."""
     rng = np.random.default_rng(seed)
     stir = lambda a: a + 0.1 * rng.standard_normal(a.shape, np.float32) if a.ndim == 1 else a        # noqa: E731
-    weights = tree_map(stir, init(config, seed))
+    weights = tree_map(stir, init_weights(config, seed))
     return weights if not config.text.tied else weights._replace(
         text=weights.text._replace(output=weights.text.embedding.T))
 
@@ -76,7 +78,7 @@ def test_ours_in_transformers(tmp_path, config, dtype, shard_bytes):
 @pytest.mark.parametrize("vision", [False, True])
 def test_what_transformers_has_not_it_refuses(tmp_path, vision):
     """A norm in the NoPE layers too: it would answer with other numbers."""
-    config = mini(vision, qk_norm_nope=True)
+    config = tiny_config(vision, qk_norm_nope=True)
     tinyscout.save(tinyscout.random_model(config), tmp_path)
     assert load_config(tmp_path).text == config.text
     for reads in (AutoConfig.from_pretrained, lambda path: in_transformers(path, config)):
@@ -85,8 +87,8 @@ def test_what_transformers_has_not_it_refuses(tmp_path, vision):
 
 
 def test_saved_by_the_public_door(tmp_path):
-    tinyscout.save(tinyscout.random_model(mini(), seed=4), tmp_path, "bfloat16")
-    compare(in_transformers(tmp_path, mini()), tmp_path)
+    tinyscout.save(tinyscout.random_model(tiny_config(), seed=4), tmp_path, "bfloat16")
+    compare(in_transformers(tmp_path, tiny_config()), tmp_path)
 
 
 @pytest.mark.parametrize("save", [{}, {"max_shard_size": "200KB"}], ids=["one file", "shards"])
@@ -139,6 +141,7 @@ def test_from_us_to_them_to_us(tmp_path):
     in_transformers(tmp_path / "ours", config).save_pretrained(tmp_path / "theirs", max_shard_size="300KB")
     theirs = load_config(tmp_path / "theirs")
     assert replace(theirs, stop_ids=config.stop_ids) == config
-    assert map_tensors(tmp_path / "ours").keys() == map_tensors(tmp_path / "theirs").keys()
-    for (path, a), (_, b) in zip(named(weights), named(load_weights(tmp_path / "theirs", theirs)), strict=True):
+    assert mmap_tensors(tmp_path / "ours").keys() == mmap_tensors(tmp_path / "theirs").keys()
+    for (path, a), (_, b) in zip(named_arrays(weights), named_arrays(load_weights(tmp_path / "theirs", theirs)),
+                                 strict=True):
         np.testing.assert_array_equal(a, b, err_msg=path)

@@ -2,16 +2,18 @@
 import numpy as np
 import pytest
 
-from tinyscout.checkpoint.config_json import from_hf, to_hf
-from tinyscout.config import MAVERICK, SCOUT, mini, plan
+from tinyscout.checkpoint.config_json import config_from_hf, config_to_hf
+from tinyscout.config import MAVERICK, SCOUT, layer_plan, tiny_config
 
 pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("transformers", reason="transformers is not installed")
 
 from .oracle import Llama4Config, Llama4TextConfig, random_config
 
-OURS = {"scout": SCOUT, "maverick": MAVERICK, "mini": mini(), "text": mini(vision=False), "tied": mini(tied=True),
-        "dense": mini(layers=plan(4, moe_every=9)), "no chunks": mini(layers=plan(4, nope_every=1))}
+OURS = {"scout": SCOUT, "maverick": MAVERICK, "mini": tiny_config(), "text": tiny_config(vision=False),
+        "tied": tiny_config(tied=True),
+        "dense": tiny_config(layers=layer_plan(4, moe_every=9)),
+        "no chunks": tiny_config(layers=layer_plan(4, nope_every=1))}
 
 
 def agree(ours, theirs):
@@ -52,13 +54,13 @@ def agree_on_vision(ours, theirs):
 
 def test_transformers_defaults():
     theirs = Llama4TextConfig()
-    read = from_hf(theirs.to_dict())
+    read = config_from_hf(theirs.to_dict())
     agree(read.text, theirs)
     assert (read.bos_id, read.pad_id) == (theirs.bos_token_id, theirs.pad_token_id)
     assert read.stop_ids == (theirs.eos_token_id,)
-    agree(from_hf({"model_type": "llama4_text"}).text, theirs)
+    agree(config_from_hf({"model_type": "llama4_text"}).text, theirs)
     with pytest.raises(ValueError, match="vision_output_dim"):          # the default tower does not fit together
-        from_hf(Llama4Config().to_dict())
+        config_from_hf(Llama4Config().to_dict())
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -74,25 +76,25 @@ def test_random_configs(seed):
              "attn_temperature_tuning": bool(rng.integers(2)), "tie_word_embeddings": bool(rng.integers(2))}
     theirs = Llama4Config(**written) if "text_config" in written else Llama4TextConfig(**written)
     for given in (written, theirs.to_dict()):
-        read = from_hf(given)
+        read = config_from_hf(given)
         agree(read.text, getattr(theirs, "text_config", theirs))
         if read.vision:
             agree_on_vision(read.vision, theirs.vision_config)
             assert (read.patch_id, read.image_start_id, read.image_end_id) == (
                 theirs.image_token_index, theirs.boi_token_index, theirs.eoi_token_index)
-        assert from_hf(to_hf(read)) == read
+        assert config_from_hf(config_to_hf(read)) == read
 
 
 @pytest.mark.parametrize("config", OURS.values(), ids=OURS)
 def test_ours_in_transformers(config):
-    written = to_hf(config)
+    written = config_to_hf(config)
     theirs = Llama4Config(**written) if config.vision else Llama4TextConfig(**written)
     agree(config.text, getattr(theirs, "text_config", theirs))
     if config.vision:
         agree_on_vision(config.vision, theirs.vision_config)
     ids = {} if config.vision else {"patch_id": 200_092, "image_start_id": 200_080, "image_end_id": 200_081}
-    again = from_hf(theirs.to_dict())
-    assert again == from_hf(written)
+    again = config_from_hf(theirs.to_dict())
+    assert again == config_from_hf(written)
     assert again.text == config.text
     assert again.stop_ids == config.stop_ids
     assert all(getattr(again, name) == value for name, value in ids.items())
@@ -101,7 +103,7 @@ def test_ours_in_transformers(config):
 
 def test_old_files_that_transformers_5_refuses():
     """The first Scout's 4 for a flag: transformers 5 refuses to read it, we read it, and write what both read."""
-    old = to_hf(mini(vision=False)) | {"attn_temperature_tuning": 4}
+    old = config_to_hf(tiny_config(vision=False)) | {"attn_temperature_tuning": 4}
     with pytest.raises(Exception, match="attn_temperature_tuning"):
         Llama4TextConfig(**old)
-    agree(from_hf(old).text, Llama4TextConfig(**to_hf(from_hf(old))))
+    agree(config_from_hf(old).text, Llama4TextConfig(**config_to_hf(config_from_hf(old))))

@@ -7,9 +7,9 @@ pytest.importorskip("transformers", reason="transformers is not installed (extra
 import torch
 
 import tinyscout
-from tinyscout.checkpoint.hf_names import foreign_name
-from tinyscout.nn.weights import named, turned
-from tinyscout.train.loss_and_grad import Batch, learn
+from tinyscout.checkpoint.hf_names import hf_name
+from tinyscout.nn.weights import named_arrays, to_file_layout
+from tinyscout.train.loss_and_grad import Batch, loss_and_grad
 
 from . import oracle
 
@@ -41,13 +41,13 @@ def autograd(model, batch):
 
 def theirs_of(path, gradients, multimodal):
     """The gradient that autograd has for one of our weights, in our layout."""
-    name = foreign_name(path, multimodal)
+    name = hf_name(path, multimodal)
     prefixes = ("model.", "") if multimodal else ("",)
     g = next(gradients[prefix + stem] for prefix in prefixes
              for stem in (name, name.replace("language_model.model.", "language_model.")) if prefix + stem in gradients)
     if name.endswith("gate_up_proj"):
         g = np.split(g, 2, axis=-1)[path.endswith("w_up")]
-    return turned(path, g)
+    return to_file_layout(path, g)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -59,10 +59,10 @@ def test_gradients(seed, vision, backend, tmp_path):
     batch = batch_of(seed, vision)
     loss, gradients = autograd(model, batch)
     ours = tinyscout.load(tmp_path, backend, "float32")
-    lesson = learn(batch, ours.weights, ours.config, ops=ours.ops)
+    lesson = loss_and_grad(batch, ours.weights, ours.config, ops=ours.ops)
     assert sum(lesson.losses) == pytest.approx(loss, rel=1e-5)
     compared = 0
-    for path, g in named(lesson.gradients):
+    for path, g in named_arrays(lesson.gradients):
         expected = theirs_of(path, gradients, vision)
         error = np.linalg.norm(g - expected) / np.linalg.norm(expected)
         assert error < CLOSE, f"{path}: off by {error:.2g} of its length"

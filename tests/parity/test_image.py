@@ -14,14 +14,14 @@ from PIL import Image, ImageFilter
 
 from tinyscout.config import VisionConfig
 from tinyscout.inputs.image import (
-    canvases,
+    canvas_shapes,
     choose_canvas,
     count_tokens,
-    cut_tiles,
-    open_picture,
+    denormalize,
+    open_image,
     resize_target,
+    split_into_tiles,
     tile_layout,
-    to_levels,
 )
 
 from .torchvision_on_cpu import import_torchvision
@@ -67,7 +67,7 @@ def test_ten_thousand_sizes():
     sizes = np.concatenate([rng.integers(1, 5000, (5000, 2)), np.exp(rng.uniform(0, np.log(60_000), (4000, 2))),
                             336 * rng.integers(1, 17, (1000, 2)) + rng.integers(-1, 2, (1000, 2))]).astype(int)
     room = torch.tensor(theirs.find_supported_resolutions(16, image_utils.SizeDict(height=336, width=336)))
-    lengths = {(rows, cols): len(their_layout(rows, cols)) for rows, cols in canvases(16).tolist()}
+    lengths = {(rows, cols): len(their_layout(rows, cols)) for rows, cols in canvas_shapes(16).tolist()}
     assert len(sizes) == 10_000
     for height, width in sizes.tolist():
         canvas = theirs.get_best_fit((height, width), room).tolist()
@@ -79,7 +79,7 @@ def test_ten_thousand_sizes():
         assert count_tokens(rows, cols, SCOUT) == lengths[rows, cols]
 
 
-@pytest.mark.parametrize("canvas", canvases(16).tolist(), ids=lambda canvas: "{}x{}".format(*canvas))
+@pytest.mark.parametrize("canvas", canvas_shapes(16).tolist(), ids=lambda canvas: "{}x{}".format(*canvas))
 def test_the_same_layout(canvas):
     assert tile_layout(*canvas, SCOUT) == their_layout(*canvas)
 
@@ -88,12 +88,12 @@ def test_the_same_layout(canvas):
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "{}x{}".format(*size))
 def test_pixels_within_one_level(processor, size, draw):
     picture = Image.fromarray(draw(*size))
-    ours = cut_tiles(picture, SCOUT)
+    ours = split_into_tiles(picture, SCOUT)
     result = processor(picture, do_rescale=False, do_normalize=False, return_tensors="pt")
     levels = result["pixel_values"].numpy().astype(int)
     assert result["aspect_ratios"].tolist() == [[ours.rows, ours.cols]]
     assert levels.shape == ours.pixels.shape
-    off = to_levels(ours.pixels) - levels
+    off = denormalize(ours.pixels) - levels
     assert np.abs(off).max() <= 1
     assert abs(off.mean()) < 0.25       # rounding hardly takes a side; cutting off after the point takes half a level
 
@@ -102,10 +102,10 @@ def test_pixels_within_one_level(processor, size, draw):
 def test_what_reaches_the_model_after_equal_rounding(processor, size):
     """transformers normalises in bfloat16.  The same done to our levels gives their pixels; ours are float32."""
     picture = Image.fromarray(photo(*size))
-    pixels = cut_tiles(picture, SCOUT).pixels
+    pixels = split_into_tiles(picture, SCOUT).pixels
     result = processor(picture, return_tensors="pt")["pixel_values"]
     rounded = processor.rescale_and_normalize(
-        torch.from_numpy(to_levels(pixels)), True, processor.rescale_factor, True, processor.image_mean,
+        torch.from_numpy(denormalize(pixels)), True, processor.rescale_factor, True, processor.image_mean,
         processor.image_std)
     assert result.dtype == rounded.dtype == torch.bfloat16
     # [-1, 1] is two wide, so half of a difference is a difference in units of 0..1; bfloat16's own step here is 1/256
@@ -117,9 +117,9 @@ def test_what_reaches_the_model_after_equal_rounding(processor, size):
 def test_a_batch_of_several_pictures(processor):
     pictures = [Image.fromarray(photo(*size)) for size in [(480, 640), (100, 100), (300, 800), (480, 640)]]
     theirs_at_once = processor(pictures, do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"]
-    ours = np.concatenate([cut_tiles(picture, SCOUT).pixels for picture in pictures])
+    ours = np.concatenate([split_into_tiles(picture, SCOUT).pixels for picture in pictures])
     assert theirs_at_once.shape == ours.shape
-    assert np.abs(to_levels(ours) - theirs_at_once.numpy().astype(int)).max() <= 1
+    assert np.abs(denormalize(ours) - theirs_at_once.numpy().astype(int)).max() <= 1
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "PA", "1", "CMYK"])
@@ -127,7 +127,7 @@ def test_the_same_colours(mode):
     colours = Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 50, 4), dtype=np.uint8))
     step = {"PA": "LA", "RGBA": "RGBA", "LA": "LA"}.get(mode, "RGB")
     picture = colours.convert(step).convert(mode)
-    np.testing.assert_array_equal(open_picture(picture), image_transforms.convert_to_rgb(picture, return_numpy=True))
+    np.testing.assert_array_equal(open_image(picture), image_transforms.convert_to_rgb(picture, return_numpy=True))
 
 
 def test_the_same_hole_in_a_palette():
@@ -135,7 +135,7 @@ def test_the_same_hole_in_a_palette():
     Image.fromarray(noise(40, 50)).convert("P").save(buffer, "PNG", transparency=17)
     picture = Image.open(buffer)
     assert "transparency" in picture.info
-    np.testing.assert_array_equal(open_picture(picture), image_transforms.convert_to_rgb(picture, return_numpy=True))
+    np.testing.assert_array_equal(open_image(picture), image_transforms.convert_to_rgb(picture, return_numpy=True))
 
 
 def test_the_same_way_up(tmp_path):
@@ -145,4 +145,4 @@ def test_the_same_way_up(tmp_path):
         buffer, path = io.BytesIO(), tmp_path / f"{orientation}.png"
         Image.fromarray(noise(30, 50)).save(buffer, "PNG", exif=exif)
         path.write_bytes(buffer.getvalue())
-        np.testing.assert_array_equal(open_picture(path), image_utils.load_image(str(path)))
+        np.testing.assert_array_equal(open_image(path), image_utils.load_image(str(path)))

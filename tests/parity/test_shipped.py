@@ -7,14 +7,14 @@ pytest.importorskip("transformers", reason="transformers is not installed (extra
 import tinyscout
 from tinyscout.data.dialogs import ask, message
 from tinyscout.inputs.chat import encode_chat, encode_prompt
-from tinyscout.model import SHIPPED
+from tinyscout.model import BUNDLED_MODEL
 
 from . import oracle
 
 
 @pytest.fixture(scope="module")
 def both():
-    return oracle.read(SHIPPED), tinyscout.load(dtype="float32")
+    return oracle.read(BUNDLED_MODEL), tinyscout.load(dtype="float32")
 
 
 def prompts(model):

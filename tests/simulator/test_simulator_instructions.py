@@ -281,7 +281,8 @@ def clipped(x, dtype, rounding=np.trunc):
     """A float as a whole number: the nearest there is, NaN as 0."""
     info = np.iinfo(dtype)
     return np.array([0 if np.isnan(v) else max(info.min, min(info.max, int(rounding(v)) if np.isfinite(v) else
-                     (info.max if v > 0 else info.min))) for v in x.astype(np.float64)], dtype)
+                                                             (info.max if v > 0 else info.min)))
+                     for v in x.astype(np.float64)], dtype)
 
 
 @pytest.mark.parametrize(("words", "rounding"), [("rni", np.rint), ("rzi", np.trunc), ("rmi", np.floor),
@@ -339,7 +340,7 @@ def test_bfloat16():
 
 
 @pytest.mark.parametrize(("op", "function"), [("add", np.add), ("mul", np.multiply), ("max", np.fmax),
-                                                ("sub", np.subtract)])
+                                              ("sub", np.subtract)])
 def test_two_halves_at_once(op, function):
     parts = [drawn("f16", seed) for seed in range(4)]
     x, y = (pair(*(part.view(np.uint16) for part in two)) for two in (parts[:2], parts[2:]))

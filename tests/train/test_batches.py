@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tinyscout.config import ScoutConfig, TextConfig, VisionConfig, plan
+from tinyscout.config import ScoutConfig, TextConfig, VisionConfig, layer_plan
 from tinyscout.data.corpus import Corpus
 from tinyscout.data.dialogs import dialog
-from tinyscout.data.patch_labels import shared, spots
-from tinyscout.data.scenes import PLACES
+from tinyscout.data.patch_labels import common_properties, patch_labels
+from tinyscout.data.scenes import GRID_POSITIONS
 from tinyscout.train import Recipe
-from tinyscout.train.batches import IGNORED, School, learned_tokenizer, replies
+from tinyscout.train.batches import IGNORE_INDEX, BatchSource, assistant_mask, train_tokenizer
 from tinyscout.train.recipe import SPECIAL, with_ids
 
 LINES = "def f(x):\n    return x + 1\n\n\nclass Twice:\n    def __call__(self, x):\n        return 2 * x\n\n\n" * 40
@@ -21,7 +21,7 @@ RECIPE = Recipe(steps=6, text=192, lengths=((0.5, 64), (1.0, 96)), needles=((1.0
 
 def small(vision):
     text = TextConfig(dim=32, n_heads=2, n_kv_heads=1, head_dim=16, n_experts=4, hidden_dim=24, dense_dim=40,
-                      layers=plan(4), rope_scaling=None, chunk=32)
+                      layers=layer_plan(4), rope_scaling=None, chunk=32)
     eye = VisionConfig(dim=16, n_heads=2, n_layers=1, hidden_dim=64, adapter_dim=16, tile_size=64, patch_size=8)
     return with_ids(ScoutConfig(text, eye if vision else None), 256 + SPECIAL)
 
@@ -29,7 +29,7 @@ def small(vision):
 def taught(dialogs):
     """A school for a model that sees four by four squares, and its config."""
     config, recipe = small(vision=True), replace(RECIPE, dialogs=dialogs, dialog_length=600)
-    return School(learned_tokenizer(config, CORPUS, recipe), config, recipe, CORPUS), config
+    return BatchSource(train_tokenizer(config, CORPUS, recipe), config, recipe, CORPUS), config
 
 
 def test_lessons_depend_on_the_step_alone():
@@ -49,7 +49,7 @@ def test_lessons_depend_on_the_step_alone():
 def test_words_are_compared_in_place_of_text():
     """From the step that the recipe names, never in a step's first row, and only verdicts are to be said."""
     recipe = replace(RECIPE, text=384, needles=(), exercises=((0.5, 0.0), (1.0, 0.5)))
-    school, plain = (School(learned_tokenizer(small(vision=False), CORPUS, r), small(vision=False), r, CORPUS)
+    school, plain = (BatchSource(train_tokenizer(small(vision=False), CORPUS, r), small(vision=False), r, CORPUS)
                      for r in (recipe, replace(recipe, exercises=((1.0, 0.0),))))
     compared, decode = 0, school.tokenizer.decode
     for step in range(1, 7):
@@ -76,14 +76,14 @@ def test_words_are_compared_in_place_of_text():
 
 
 def test_only_replies_are_learned():
-    tokenizer = learned_tokenizer(small(vision=False), CORPUS, RECIPE)
+    tokenizer = train_tokenizer(small(vision=False), CORPUS, RECIPE)
     parts = [("<|begin_of_text|><|header_start|>user<|header_end|>\n\nassistant?<|eot|>", False),
              ("<|header_start|>assistant<|header_end|>\n\n", False), ("yes.<|eot|>", True),
              ("<|header_start|>user<|header_end|>\n\nno<|eot|><|header_start|>assistant<|header_end|>\n\n", False),
              ("<|eot|>", True), ("<|finetune_right_pad|>", False)]
     ids = [tokenizer.encode(text, special=True) for text, _ in parts]
     expected = np.concatenate([np.full(len(part), said) for part, (_, said) in zip(ids, parts, strict=True)])
-    np.testing.assert_array_equal(replies(np.concatenate(ids), tokenizer), expected)
+    np.testing.assert_array_equal(assistant_mask(np.concatenate(ids), tokenizer), expected)
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
@@ -98,17 +98,18 @@ def test_picture_tokens_learn_names_and_the_last_how_many(stage):
         tokens = np.array([picture * len(scenes)])
         answers = school.names(rng, tokens, [messages], stage)
         for scene, ids in zip(scenes, answers.reshape(len(scenes), 19), strict=True):
-            assert ids[0] == ids[18] == IGNORED
-            for names, id in zip(spots(scene, 4, stage), ids[1:17], strict=True):
-                assert (id == IGNORED) == (not names)
+            assert ids[0] == ids[18] == IGNORE_INDEX
+            for names, id in zip(patch_labels(scene, 4, stage), ids[1:17], strict=True):
+                assert (id == IGNORE_INDEX) == (not names)
                 places = [n for n, name in enumerate(names) if id in school.tokenizer.encode(name)]
                 assert places or not names
                 heard |= {(scene.kind, n) for n in places}
                 heard |= {"later" for n in places if id not in (school.tokenizer.encode(name)[0] for name in names)}
-            many, common = len(scene.things or scene.bars), shared(*scenes) if stage and len(scenes) == 2 else []
-            alone = (*scene.things[0][:3], PLACES[scene.things[0].place]) if stage >= 2 and many == 1 else ()
+            many, common = len(scene.things
+                               or scene.bars), common_properties(*scenes) if stage and len(scenes) == 2 else []
+            alone = (*scene.things[0][:3], GRID_POSITIONS[scene.things[0].place]) if stage >= 2 and many == 1 else ()
             told = [id for name in [*common, *alone, str(many)] for id in school.tokenizer.encode(name)]
-            assert ids[17] in told if many else ids[17] == IGNORED
+            assert ids[17] in told if many else ids[17] == IGNORE_INDEX
     assert heard >= {("things", 0), ("things", 1), ("things", 3), ("chart", 0), ("chart", 1), ("word", 0), "later"}
 
 
@@ -116,7 +117,7 @@ def test_a_stage_begins_where_the_recipe_says():
     """And until there everything is as if it had only one."""
     config, recipe = small(vision=True), replace(RECIPE, text=0, dialogs=3, dialog_length=600)
     staged = replace(recipe, stages=((0.5, 0), (1.0, 1)))
-    plain, later = (School(learned_tokenizer(config, None, r), config, r) for r in (recipe, staged))
+    plain, later = (BatchSource(train_tokenizer(config, None, r), config, r) for r in (recipe, staged))
     for step in range(1, 7):
         [one], [other] = plain.lessons(step)["pictures"], later.lessons(step)["pictures"]
         assert np.array_equal(one.tokens, other.tokens) == np.array_equal(one.answers, other.answers) == (step <= 3)

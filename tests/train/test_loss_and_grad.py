@@ -5,27 +5,28 @@ import numpy as np
 import pytest
 
 from tinyscout import reference
-from tinyscout.config import Layer, mini, plan
+from tinyscout.config import Layer, layer_plan, tiny_config
 from tinyscout.nn.text_backward import expert_loads
-from tinyscout.nn.weights import init, named, tree_map
-from tinyscout.train.loss_and_grad import Batch, backward, forward, learn, losses
+from tinyscout.nn.weights import init_weights, named_arrays, tree_map
+from tinyscout.train.loss_and_grad import Batch, backward, evaluate_loss, forward, loss_and_grad
 
 CONFIGS = {
-    "scout": mini(),
-    "maverick": mini(layers=plan(4, moe_every=2), qk_norm=False, rope_scaling=None),
-    "two experts": mini(vision=False, top_k=2, temperature_floor=2.0),
-    "other layers": mini(False, temperature=False, layers=(Layer(False, False, False), Layer(True, False, True))),
-    "rope everywhere": mini(False, layers=(Layer(True, False, False),) * 2),
-    "global with rope": mini(False, layers=(Layer(True, True, False), Layer(True, False, False))),
-    "a norm everywhere": mini(False, qk_norm_nope=True, layers=plan(2, nope_every=2)),
-    "tied": mini(vision=False, tied=True, layers=plan(1)),
+    "scout": tiny_config(),
+    "maverick": tiny_config(layers=layer_plan(4, moe_every=2), qk_norm=False, rope_scaling=None),
+    "two experts": tiny_config(vision=False, top_k=2, temperature_floor=2.0),
+    "other layers": tiny_config(False, temperature=False, layers=(Layer(False, False, False),
+                                                                  Layer(True, False, True))),
+    "rope everywhere": tiny_config(False, layers=(Layer(True, False, False),) * 2),
+    "global with rope": tiny_config(False, layers=(Layer(True, True, False), Layer(True, False, False))),
+    "a norm everywhere": tiny_config(False, qk_norm_nope=True, layers=layer_plan(2, nope_every=2)),
+    "tied": tiny_config(vision=False, tied=True, layers=layer_plan(1)),
 }
 
 
 def lively(config, seed=0):
     """Weights in float64 that leave no router undecided and no gate half open."""
     rng = np.random.default_rng(seed)
-    weights = init(config, seed, np.float64)
+    weights = init_weights(config, seed, np.float64)
     weights = tree_map(lambda w: w + 0.1 * rng.normal(size=w.shape), weights)
     if config.text.tied:
         weights = weights._replace(text=weights.text._replace(output=weights.text.embedding.T))
@@ -56,15 +57,15 @@ def test_every_weights_gradient(name):
     """One random direction for each weight alone: no gradient can hide behind a larger one."""
     config = CONFIGS[name]
     weights, batch, rng = lively(config), drawn(config), np.random.default_rng(1)
-    gradients = dict(named(learn(batch, weights, config).gradients))
-    places = dict(named(without_output(weights, config)))
+    gradients = dict(named_arrays(loss_and_grad(batch, weights, config).gradients))
+    places = dict(named_arrays(without_output(weights, config)))
     assert gradients.keys() == places.keys()
 
     def lost(path, step):
         moved = tree_map(lambda w: w + step if w is places[path] else w, weights)
         if config.text.tied:
             moved = moved._replace(text=moved.text._replace(output=moved.text.embedding.T))
-        return sum(losses(batch, moved, config))
+        return sum(evaluate_loss(batch, moved, config))
 
     for path, w in places.items():
         assert gradients[path].shape == w.shape
@@ -75,7 +76,7 @@ def test_every_weights_gradient(name):
 
 
 def test_balance_is_part_of_the_gradient():
-    config = mini(vision=False, layers=plan(2))
+    config = tiny_config(vision=False, layers=layer_plan(2))
     weights, batch, rng = lively(config), drawn(config), np.random.default_rng(1)
     passed = forward(batch, weights, config)
 
@@ -92,25 +93,26 @@ def test_balance_is_part_of_the_gradient():
     gradients = backward(nothing, passed, batch, weights, config, balance=1.0)
     along, h = tree_map(lambda w: rng.normal(size=w.shape), weights), 1e-6
     above, below = (balance(tree_map(lambda w, d, s=s: w + s * h * d, weights, along)) for s in (1, -1))
-    claimed = sum(np.sum(g * d) for (_, g), (_, d) in zip(named(gradients), named(along), strict=True))
+    claimed = sum(np.sum(g * d) for (_, g), (_, d) in zip(named_arrays(gradients), named_arrays(along), strict=True))
     assert claimed == pytest.approx((above - below) / (2 * h), rel=1e-5)
 
 
 def test_a_teacher_pulls_towards_its_opinion():
-    config = mini(vision=False, layers=plan(1))
+    config = tiny_config(vision=False, layers=layer_plan(1))
     weights, teacher, batch = lively(config), lively(config, 1), drawn(config)
     rng, trust, h = np.random.default_rng(1), 0.3, 1e-5
-    lesson = learn(batch, weights, config, teacher=(teacher, config), trust=trust)
+    lesson = loss_and_grad(batch, weights, config, teacher=(teacher, config), trust=trust)
     opinion = forward(batch, teacher, config).logits
 
     def mixed(weights):
         passed = forward(batch, weights, config)
-        hard = sum(losses(batch, weights, config))
+        hard = sum(evaluate_loss(batch, weights, config))
         return (1 - trust) * hard + trust * reference.soft_cross_entropy(passed.logits, opinion)
 
     along = tree_map(lambda w: rng.normal(size=w.shape), weights)
     above, below = (mixed(tree_map(lambda w, d, s=s: w + s * h * d, weights, along)) for s in (1, -1))
-    claimed = sum(np.sum(g * d) for (_, g), (_, d) in zip(named(lesson.gradients), named(along), strict=True))
+    claimed = sum(np.sum(g * d) for (_, g), (_, d) in zip(named_arrays(lesson.gradients), named_arrays(along),
+                                                          strict=True))
     assert claimed == pytest.approx((above - below) / (2 * h), rel=1e-5)
 
 
@@ -127,16 +129,17 @@ def test_loads_are_parts_of_the_tokens():
     (lambda b: b._replace(tiles=b.tiles[:1]), "patch tokens"),
 ])
 def test_a_batch_that_teaches_nothing(change, says):
-    config = mini()
+    config = tiny_config()
     with pytest.raises(ValueError, match=says):
-        losses(change(drawn(config)), lively(config), config)
+        evaluate_loss(change(drawn(config)), lively(config), config)
 
 
 def test_any_backend_learns_the_same(ops):
     """In float32: within what a few thousand roundings make of it."""
-    config = replace(mini(), text=replace(mini().text, layers=plan(1)))
+    config = replace(tiny_config(), text=replace(tiny_config().text, layers=layer_plan(1)))
     weights, batch = tree_map(lambda w: w.astype(np.float32), lively(config)), drawn(config, 1)
-    ours = dict(named(learn(batch, tree_map(ops.asarray, weights), config, balance=0.01, ops=ops).gradients))
-    for path, truth in named(learn(batch, lively(config), config, balance=0.01).gradients):
+    ours = dict(named_arrays(loss_and_grad(batch, tree_map(ops.asarray, weights), config, balance=0.01,
+                                           ops=ops).gradients))
+    for path, truth in named_arrays(loss_and_grad(batch, lively(config), config, balance=0.01).gradients):
         error = np.abs(ops.asnumpy(ours[path]) - truth).max() / np.abs(truth).max()
         assert error < 1e-4, f"{path} is off by {error:.2g}"

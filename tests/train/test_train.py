@@ -17,15 +17,15 @@ import pytest
 import tinyscout
 from tinyscout import reference
 from tinyscout.cli import main
-from tinyscout.config import ScoutConfig, TextConfig, VisionConfig, mini, plan
+from tinyscout.config import ScoutConfig, TextConfig, VisionConfig, layer_plan, tiny_config
 from tinyscout.data.corpus import Corpus
 from tinyscout.model import Model
-from tinyscout.nn.weights import init, named, tree_map
+from tinyscout.nn.weights import init_weights, named_arrays, tree_map
 from tinyscout.train import PRESETS, Recipe, train
-from tinyscout.train.batches import learned_tokenizer
-from tinyscout.train.checkpoints import flat, keep, steps_kept, tree_of
-from tinyscout.train.lora import adapters, gradients_of, merged
-from tinyscout.train.optimizer import rate_at, stepped, summed
+from tinyscout.train.batches import train_tokenizer
+from tinyscout.train.checkpoints import flatten, save_step, saved_steps, unflatten
+from tinyscout.train.lora import init_lora, lora_gradients, merge_lora
+from tinyscout.train.optimizer import lr_schedule, mean_gradients, optimizer_step
 from tinyscout.train.recipe import SPECIAL, as_json, from_json, with_ids
 
 VOCABULARY = 256 + SPECIAL
@@ -38,17 +38,17 @@ def small(vision=False, **changes):
     """A model that is trained in a second."""
     text = TextConfig(**{
         "dim": 32, "n_heads": 2, "n_kv_heads": 1, "head_dim": 16, "n_experts": 4, "hidden_dim": 24, "dense_dim": 40,
-        "layers": plan(4), "rope_scaling": None, "chunk": 32, "temperature_floor": 64.0, **changes})
+        "layers": layer_plan(4), "rope_scaling": None, "chunk": 32, "temperature_floor": 64.0, **changes})
     eye = VisionConfig(dim=16, n_heads=2, n_layers=1, hidden_dim=64, adapter_dim=16, tile_size=32, patch_size=8)
     return with_ids(ScoutConfig(text, eye if vision else None), VOCABULARY)
 
 
 def untrained(seed=0):
-    return Model(small(), init(small(), seed), learned_tokenizer(small(), None, RECIPE), reference)
+    return Model(small(), init_weights(small(), seed), train_tokenizer(small(), None, RECIPE), reference)
 
 
 def weights_in(directory):
-    return {path: np.array(w) for path, w in named(tinyscout.load(directory).weights)}
+    return {path: np.array(w) for path, w in named_arrays(tinyscout.load(directory).weights)}
 
 
 def log_of(directory):
@@ -84,7 +84,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, changes, monkey
     source = untrained(1) if recipe.lora else None
     whole = weights_in(train(tmp_path / "whole", recipe, small(), CORPUS, source=source, save_every=2))
     from tinyscout.train import loop
-    real = loop.one_step
+    real = loop.train_step
 
     def until_five(student, school, step, teacher=None):
         if step == 5 and not list((tmp_path / "cut").glob("again")):
@@ -92,10 +92,10 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, changes, monkey
             raise KeyboardInterrupt
         return real(student, school, step, teacher)
 
-    monkeypatch.setattr(loop, "one_step", until_five)
+    monkeypatch.setattr(loop, "train_step", until_five)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "cut", recipe, small(), CORPUS, source=source, save_every=2)
-    assert list(steps_kept(tmp_path / "cut")) == [2, 4]
+    assert list(saved_steps(tmp_path / "cut")) == [2, 4]
     again = weights_in(train(tmp_path / "cut", recipe, small(), CORPUS, source=source, save_every=2))
     for path, w in whole.items():
         np.testing.assert_array_equal(again[path], w, err_msg=path)
@@ -113,21 +113,21 @@ from test_train import *
 train(sys.argv[1], replace(RECIPE, steps=400), small(), CORPUS, save_every=1)"""
     run = tmp_path / "run"
     process = subprocess.Popen([sys.executable, "-c", script, str(run)], stderr=subprocess.DEVNULL)
-    while not steps_kept(run):
+    while not saved_steps(run):
         assert process.poll() is None
         time.sleep(0.01)
     time.sleep(wait)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    kept = steps_kept(run)
+    kept = saved_steps(run)
     assert kept
     for path in kept.values():
         assert tinyscout.load(path).tokenizer.vocab_size == VOCABULARY
         assert (path / "optimizer.safetensors").is_file()
     done = max(kept)
     recipe = from_json(json.loads((run / "recipe.json").read_text()))
-    from tinyscout.train.loop import ready
-    assert ready(run, recipe, small(), CORPUS, None, reference)[2] == done
+    from tinyscout.train.loop import restore_or_init
+    assert restore_or_init(run, recipe, small(), CORPUS, None, reference)[2] == done
 
 
 @pytest.mark.parametrize("allowed", range(24))
@@ -146,12 +146,12 @@ def test_a_checkpoint_comes_whole_or_not_at_all(tmp_path, monkeypatch, allowed):
 
     monkeypatch.setattr(os, "rename", until_then(real[0]))
     monkeypatch.setattr(pathlib.Path, "rename", until_then(real[1]))
-    [first] = steps_kept(tmp_path / "run").values()
+    [first] = saved_steps(tmp_path / "run").values()
     model = tinyscout.load(first)
     with contextlib.suppress(KeyboardInterrupt):
-        keep(tmp_path / "run", 2, model.weights, model.config, model.tokenizer, {})
-    assert 1 in steps_kept(tmp_path / "run")
-    for path in steps_kept(tmp_path / "run").values():
+        save_step(tmp_path / "run", 2, model.weights, model.config, model.tokenizer, {})
+    assert 1 in saved_steps(tmp_path / "run")
+    for path in saved_steps(tmp_path / "run").values():
         assert weights_in(path)
         assert tinyscout.load(path).tokenizer is not None
 
@@ -159,7 +159,7 @@ def test_a_checkpoint_comes_whole_or_not_at_all(tmp_path, monkeypatch, allowed):
 @pytest.mark.parametrize(("break_it", "says"), [
     (lambda run: {"recipe": replace(RECIPE, rate=1e-2)}, "was begun with rate"),
     (lambda run: {"corpus": Corpus([("a", "x")], [("b", "y")])}, "the text is shorter than a row"),
-    (lambda run: next(iter(steps_kept(run).values())).joinpath("optimizer.safetensors").write_bytes(b"no"), "damaged"),
+    (lambda run: next(iter(saved_steps(run).values())).joinpath("optimizer.safetensors").write_bytes(b"no"), "damaged"),
     (lambda run: (run / "recipe.json").write_text("{"), "recipe.json"),
 ])
 def test_a_run_that_cannot_go_on(tmp_path, break_it, says):
@@ -176,7 +176,7 @@ def test_a_loss_that_is_no_number(tmp_path):
     source.weights.text.norm[:] = np.inf
     with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="no number any more at step 1"):
         train(tmp_path / "run", RECIPE, small(), CORPUS, source=source)
-    assert not steps_kept(tmp_path / "run")
+    assert not saved_steps(tmp_path / "run")
 
 
 @pytest.mark.parametrize(("arguments", "says"), [
@@ -229,7 +229,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
 
 def test_the_rate_rises_and_falls():
     recipe = Recipe(steps=100, warmup=10, final=0.1)
-    rates = [rate_at(recipe, step) for step in range(1, 101)]
+    rates = [lr_schedule(recipe, step) for step in range(1, 101)]
     assert rates[0] == pytest.approx(0.1)
     assert np.argmax(rates) == 9
     assert rates[-1] == pytest.approx(0.1, abs=1e-3)
@@ -239,9 +239,9 @@ def test_the_rate_rises_and_falls():
 def test_a_round_is_a_cosine_of_its_own():
     """From its own height, without another warm-up; the first as if there were no second."""
     recipe = Recipe(steps=100, warmup=10, final=0.1, rounds=((0.7, 1.0), (1.0, 0.5)))
-    assert [rate_at(recipe, step) for step in range(1, 71)] == [
-        rate_at(Recipe(steps=70, warmup=10, final=0.1), step) for step in range(1, 71)]
-    rates = [rate_at(recipe, step) for step in range(71, 101)]
+    assert [lr_schedule(recipe, step) for step in range(1, 71)] == [
+        lr_schedule(Recipe(steps=70, warmup=10, final=0.1), step) for step in range(1, 71)]
+    rates = [lr_schedule(recipe, step) for step in range(71, 101)]
     assert rates[0] == 0.5
     assert rates[-1] == pytest.approx(0.05, abs=2e-3)
     assert all(a > b for a, b in pairwise(rates))
@@ -250,13 +250,13 @@ def test_a_round_is_a_cosine_of_its_own():
 def test_a_long_gradient_is_cut():
     recipe = Recipe(optimizer="adamw", clip=1.0, decay=0.0)
     w, g = {"a": np.zeros(4, np.float32)}, {"a": np.full(4, 50, np.float32)}
-    _, means, norm = stepped(w, g, {}, recipe, 1)
+    _, means, norm = optimizer_step(w, g, {}, recipe, 1)
     assert norm == pytest.approx(100)
     np.testing.assert_allclose(means["a"][0], 0.5 * (1 - recipe.betas[0]), rtol=1e-5)
 
 
 def test_the_mean_of_gradients_where_some_are_missing():
-    both = summed([{"a": np.array([2.0]), "b": np.array([4.0])}, {"a": np.array([4.0])}])
+    both = mean_gradients([{"a": np.array([2.0]), "b": np.array([4.0])}, {"a": np.array([4.0])}])
     assert both["a"] == 3
     assert both["b"] == 2
 
@@ -265,26 +265,27 @@ def test_adapters_have_the_gradient_of_what_they_are_merged_into():
     rng = np.random.default_rng(0)
     shapes = {"x.w_q": (5, 7), "x.experts.w_up": (3, 5, 7), "x.norm": (5,)}
     weights = {path: rng.normal(size=shape) for path, shape in shapes.items()}
-    pairs = adapters(weights, 2, 0)
-    for path, w in merged(weights, pairs).items():
+    pairs = init_lora(weights, 2, 0)
+    for path, w in merge_lora(weights, pairs).items():
         np.testing.assert_array_equal(w, weights[path])                     # at first nothing changes
     pairs = {path: rng.normal(size=a.shape) for path, a in pairs.items()}
     goal = {path: rng.normal(size=w.shape) for path, w in weights.items()}
-    found = gradients_of(pairs, goal)
+    found = lora_gradients(pairs, goal)
     assert found.keys() == pairs.keys()
     for path in pairs:
         along, h = rng.normal(size=pairs[path].shape), 1e-6
-        ends = [merged(weights, {**pairs, path: pairs[path] + s * along}) for s in (h, -h)]
+        ends = [merge_lora(weights, {**pairs, path: pairs[path] + s * along}) for s in (h, -h)]
         above, below = (sum(np.sum(goal[p] * w) for p, w in end.items()) for end in ends)
         assert np.sum(found[path] * along) == pytest.approx((above - below) / (2 * h), rel=1e-6)
 
 
 def test_the_tree_and_back():
-    for config in (mini(), mini(vision=False, tied=True, layers=plan(1))):
-        weights = init(config, 3)
-        again = tree_of(config, flat(weights, config))
-        assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(named(weights), named(again), strict=True))
-        assert all(w.flags.c_contiguous for w in flat(weights, config).values())
+    for config in (tiny_config(), tiny_config(vision=False, tied=True, layers=layer_plan(1))):
+        weights = init_weights(config, 3)
+        again = unflatten(config, flatten(weights, config))
+        assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(named_arrays(weights), named_arrays(again),
+                                                                  strict=True))
+        assert all(w.flags.c_contiguous for w in flatten(weights, config).values())
 
 
 def test_a_recipe_and_back():
@@ -302,4 +303,4 @@ def test_recipes_that_teach_nothing(changes):
 
 
 def test_tree_map_is_not_fooled_by_a_model_without_eyes():
-    assert tree_map(lambda w: w, init(mini(vision=False))).vision is None
+    assert tree_map(lambda w: w, init_weights(tiny_config(vision=False))).vision is None

@@ -10,7 +10,7 @@ import numpy as np
 from tinyscout.nn.weights import build
 
 
-class Form(NamedTuple):
+class DtypeSpec(NamedTuple):
     """How numbers are stored, and which of them."""
 
     size: float             # bytes of a number
@@ -25,14 +25,15 @@ class Form(NamedTuple):
 MATRICES = ("attention", "shared experts", "routed experts", "dense", "output")
 EXPERTS = ("shared experts", "routed experts")
 WEIGHTS = {
-    "float32": Form(4), "bfloat16": Form(2), "fp8": Form(1),
-    "int8": Form(1, 32, 2, MATRICES), "int4": Form(0.5, 32, 2, MATRICES),
-    "int4-meta": Form(0.5, 128, 4, EXPERTS),            # what Meta's own loader makes of Scout
+    "float32": DtypeSpec(4), "bfloat16": DtypeSpec(2), "fp8": DtypeSpec(1),
+    "int8": DtypeSpec(1, 32, 2, MATRICES), "int4": DtypeSpec(0.5, 32, 2, MATRICES),
+    "int4-meta": DtypeSpec(0.5, 128, 4, EXPERTS),            # what Meta's own loader makes of Scout
 }
-KV = {"float32": Form(4), "bfloat16": Form(2), "int8": Form(1, 32, 2), "int4": Form(0.5, 32, 2)}
+KV_FORMATS = {"float32": DtypeSpec(4), "bfloat16": DtypeSpec(2), "int8": DtypeSpec(1, 32, 2),
+              "int4": DtypeSpec(0.5, 32, 2)}
 
 
-class Card(NamedTuple):
+class GpuSpec(NamedTuple):
     """What its maker publishes."""
 
     name: str
@@ -42,7 +43,7 @@ class Card(NamedTuple):
 
 
 CARDS = [               # GB, GB/s, TFLOP/s
-    Card(name, memory * 1e9, bandwidth * 1e9, peak and peak * 1e12) for name, memory, bandwidth, peak in [
+    GpuSpec(name, memory * 1e9, bandwidth * 1e9, peak and peak * 1e12) for name, memory, bandwidth, peak in [
         ("A100 80 GB SXM", 80, 2039, 312), ("H100 80 GB SXM", 80, 3350, 989), ("H200 SXM", 141, 4800, 989),
         ("MI300X", 192, 5300, 1307), ("RTX 4090", 24, 1008, 165), ("RTX 5090", 32, 1792, 210),
         ("M3 Max", 128, 400, None), ("M4 Max", 128, 546, None)]]
@@ -59,7 +60,7 @@ def part_of(path):
     return next(part for sign, part in inner.items() if sign in path)
 
 
-def numbers_by_part(config):
+def parameters_by_part(config):
     """{part: how many parameters}, in the order of the model.  config ScoutConfig"""
     sizes: dict[str, int] = {}
 
@@ -75,26 +76,26 @@ def weight_bytes(config, form):
     """{part: bytes} of all weights.  config ScoutConfig, form of WEIGHTS"""
     kind = WEIGHTS[form]
     return {part: kind.bytes_of(n) if part in (kind.parts or (part,)) else 2 * n
-            for part, n in numbers_by_part(config).items()}
+            for part, n in parameters_by_part(config).items()}
 
 
-def touched(config, batch=1):
+def expected_expert_fraction(config, batch=1):
     """The share of the routed experts that `batch` tokens visit, if every expert is as likely as any other."""
     return 1 - (1 - config.text.top_k / config.text.n_experts) ** batch
 
 
-def weights_read(config, form, batch=1):
+def bytes_read_per_step(config, form, batch=1):
     """Bytes of weights that decoding one token of each of `batch` texts reads: no vision, one row of the embedding."""
     c, total = config.text, 0.0
     for part, size in weight_bytes(config, form).items():
         if part == "embedding":
             total += size / c.vocab_size * batch if not c.tied else size
         elif part not in ("vision", "projector"):
-            total += size * (touched(config, batch) if part == "routed experts" else 1)
+            total += size * (expected_expert_fraction(config, batch) if part == "routed experts" else 1)
     return total
 
 
-class Kept(NamedTuple):
+class KVBytes(NamedTuple):
     """Bytes of the keys and values of one text."""
 
     whole: float            # in the layers that see everything: grows with the text
@@ -114,11 +115,12 @@ def kv_bytes(config, context, kv, local=None):
     row = 2 * c.n_kv_heads * c.head_dim
     chunked = sum(layer.chunked for layer in c.layers)
     rest = len(c.layers) - chunked
-    return Kept(KV[kv].bytes_of(rest * context * row), KV[local].bytes_of(chunked * min(context, c.chunk) * row),
-                KV[kv].bytes_of(len(c.layers) * context * row))
+    return KVBytes(KV_FORMATS[kv].bytes_of(rest * context * row),
+                   KV_FORMATS[local].bytes_of(chunked * min(context, c.chunk) * row),
+                   KV_FORMATS[kv].bytes_of(len(c.layers) * context * row))
 
 
-class Work(NamedTuple):
+class FlopCount(NamedTuple):
     """Operations for one token."""
 
     linear: float           # two for every weight that it meets, the output's matrix included
@@ -126,19 +128,19 @@ class Work(NamedTuple):
     naive: float            # attention, if every layer saw everything
 
 
-def work(config, context):
+def flops_per_token(config, context):
     """Additions and multiplications for the token after `context` others, late in its chunk.  ->  Work"""
-    c, parts = config.text, numbers_by_part(config)
+    c, parts = config.text, parameters_by_part(config)
     met = sum(parts.get(part, 0) for part in (*MATRICES, "routers", "norms"))
     met -= round(parts.get("routed experts", 0) * (1 - c.top_k / c.n_experts))
     if c.tied:
         met += parts["embedding"]
     seen = sum(min(context, c.chunk) if layer.chunked else context for layer in c.layers)
     pair = 4 * c.n_heads * c.head_dim                   # a score and its share of the mean, two for each channel
-    return Work(2 * met, pair * seen, pair * context * len(c.layers))
+    return FlopCount(2 * met, pair * seen, pair * context * len(c.layers))
 
 
-class Decoding(NamedTuple):
+class DecodeStep(NamedTuple):
     """One step of decoding, a token for each of the texts."""
 
     nbytes: float           # read
@@ -152,12 +154,13 @@ class Decoding(NamedTuple):
 
 def decoding(config, context, weights, kv, batch=1):
     """config ScoutConfig, context int tokens of each text, weights of WEIGHTS, kv of KV, batch int  ->  Decoding"""
-    kept, each = kv_bytes(config, context, kv).total, work(config, context)
-    return Decoding(weights_read(config, weights, batch) + batch * kept, batch * (each.linear + each.attention),
-                    sum(weight_bytes(config, weights).values()) + batch * kept)
+    kept, each = kv_bytes(config, context, kv).total, flops_per_token(config, context)
+    return DecodeStep(bytes_read_per_step(config, weights, batch) + batch * kept,
+                      batch * (each.linear + each.attention),
+                      sum(weight_bytes(config, weights).values()) + batch * kept)
 
 
-def room(config, weights, kv, memory):
+def max_context(config, weights, kv, memory):
     """The longest text whose cache fits beside the weights.  memory in bytes  ->  tokens, 0 where nothing fits"""
     free = memory - sum(weight_bytes(config, weights).values())
     if free < kv_bytes(config, 1, kv).total:

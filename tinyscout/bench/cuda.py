@@ -12,12 +12,12 @@ from rich.text import Text
 
 from tinyscout import reference
 from tinyscout.bench import operations
-from tinyscout.bench.machine import better
+from tinyscout.bench.machine import elementwise_best
 from tinyscout.bench.operations import TINY, Case, Sizes, matrix, nbytes, row_major, rows_of
 from tinyscout.bench.sizes import BYTES
 from tinyscout.progress import track
-from tinyscout.reference import Quantized, dense
-from tinyscout.reference.quantize import part
+from tinyscout.reference import Quantized, to_dense
+from tinyscout.reference.quantize import take
 
 SCOUT = Sizes(T=2048, Fe=8192)      # a prompt of that many tokens, a chunk, and experts in full
 CACHE = 256 << 20                   # bytes that no card's cache holds: inputs come in so many copies, which take turns
@@ -43,7 +43,7 @@ class Task(NamedTuple):
         return self.case.inputs[0].dtype.name
 
 
-def half(*arrays):
+def as_bfloat16(*arrays):
     return tuple(a.astype(ml_dtypes.bfloat16, order="K") for a in arrays)
 
 
@@ -66,14 +66,15 @@ def products(rng, s, forms):
                 continue
             yield product(f"linear {form} weights", x, w, "cuda")
             if form == "bfloat16":
-                yield product("linear bfloat16", *half(*(row_major((x, w)) if T > 1 else (x, w))),
+                yield product("linear bfloat16", *as_bfloat16(*(row_major((x, w)) if T > 1 else (x, w))),
                               *[three] * (T > 1), "cuBLAS")
 
 
 def mixture(rng, s, forms):
     """The routed experts.  All hold the same numbers, each in a place of its own: sixteen would take long to draw."""
     for form in [form for form in forms if form != "float32"]:
-        three = [every(matrix(rng, form, 1, *shape), s.E) for shape in ((s.D, s.Fe), (s.D, s.Fe), (s.Fe, s.D))]
+        three = [repeat_as_experts(matrix(rng, form, 1, *shape), s.E)
+                 for shape in ((s.D, s.Fe), (s.D, s.Fe), (s.Fe, s.D))]
         for T in (1, s.T):
             x = rng.standard_normal((T, s.D), dtype=np.float32)
             expert, gate = rng.integers(0, s.E, (T, 1)), rng.random((T, 1), dtype=np.float32)
@@ -82,10 +83,10 @@ def mixture(rng, s, forms):
                             (x, expert, gate, *three), touched + 2 * x.nbytes, 6.0 * T * s.D * s.Fe), ("cuda",))
 
 
-def every(w, E):
+def repeat_as_experts(w, E):
     """A weight (1, I, O) as E of them, without memory for more than one."""
     if isinstance(w, Quantized):
-        return Quantized(*(every(a, E) for a in w))
+        return Quantized(*(repeat_as_experts(a, E) for a in w))
     return np.broadcast_to(w, (E, *w.shape[1:]))
 
 
@@ -102,7 +103,7 @@ def attentions(rng, s):
     for T, S in (s.T, s.T), (s.S, s.S), (1, s.S):
         q, k, v = (rng.standard_normal(shape, dtype=np.float32) for shape in
                    ((1, T, s.H, s.d), (1, S, s.K, s.d), (1, S, s.K, s.d)))
-        halves = half(q, k, v)
+        halves = as_bfloat16(q, k, v)
         if T == 1:
             yield attention("attention float32", q, k, v, "cuda")
             yield attention("attention bfloat16 cache", q, *halves[1:], "cuda")
@@ -134,29 +135,29 @@ def needed(s, forms):
 TOKENS = {"apply_rope": 3, "experts": 3, "swiglu": 2}       # so many inputs have a row for each token; elsewhere one
 
 
-def at(a, rows):
+def select_tokens(a, rows):
     """Some tokens of an array (T, ...), or of one whose second axis they are."""
     return a[rows] if a.ndim < 3 else a[:, rows]
 
 
-def alone(case, rows):
+def single_token_case(case, rows):
     """An operation for some of its tokens  ->  function, its inputs as plain numbers in float32"""
     plain, first = getattr(reference, case.operation), TOKENS.get(case.operation, 1)
     if case.operation == "grouped_query_attention":
-        q, k, v = (dense(a, np.float32) for a in case.inputs)
+        q, k, v = (to_dense(a, np.float32) for a in case.inputs)
         ends = k.shape[1] - q.shape[1] + 1 + rows
 
         def each(q, k, v):
             return np.concatenate([plain(q[:, [n]], k[:, :end], v[:, :end]) for n, end in enumerate(ends)], 1)
         return each, (q[:, rows], k, v)
-    mine, rest = [at(a, rows) for a in case.inputs[:first]], case.inputs[first:]
+    mine, rest = [select_tokens(a, rows) for a in case.inputs[:first]], case.inputs[first:]
     if case.operation == "experts":         # they are all the same
-        mine[1], rest = mine[1] * 0, [part(w, np.s_[:1]) for w in rest]
-    return plain, [a if a.dtype.kind == "i" else dense(a, np.float32) for a in mine] + [
-        dense(w, np.float32) for w in rest]
+        mine[1], rest = mine[1] * 0, [take(w, np.s_[:1]) for w in rest]
+    return plain, [a if a.dtype.kind == "i" else to_dense(a, np.float32) for a in mine] + [
+        to_dense(w, np.float32) for w in rest]
 
 
-def slip(f, inputs, value):
+def float32_error(f, inputs, value):
     """How far float32 may be off: as far as the reference in it, or one with inputs off by a rounding.  ->  float"""
     rng, results = np.random.default_rng(0), [f(*inputs)]
     for _ in range(3):
@@ -167,7 +168,7 @@ def slip(f, inputs, value):
     return max(np.abs(result - value).max() for result in results)
 
 
-def truth(task):
+def expected_rows(task):
     """What some rows of the result should be, and how far off each number may be, equation (tolerance).
 
     Where bfloat16 is multiplied, equations (half-linear) and (half-attention).  ->  rows (n,) int, value and bound
@@ -175,9 +176,9 @@ def truth(task):
     """
     tokens = task.case.inputs[0].shape[0 if task.case.inputs[0].ndim < 3 else 1]
     rows = np.unique(np.linspace(0, tokens - 1, ROWS).astype(int))
-    f, inputs = alone(task.case, rows)
+    f, inputs = single_token_case(task.case, rows)
     value = f(*(a if a.dtype.kind == "i" else a.astype(np.float64) for a in inputs))
-    bound = 2 * slip(f, inputs, value) + 4 * EPS * np.abs(value).max()
+    bound = 2 * float32_error(f, inputs, value) + 4 * EPS * np.abs(value).max()
     if task.form == "bfloat16" and task.case.operation == "linear":
         x, w = (np.abs(a) for a in inputs)
         bound = HALF * np.abs(value) + (len(w) + 1) * EPS * (x @ w)
@@ -187,10 +188,10 @@ def truth(task):
     return rows, value, bound
 
 
-def off(result, known):
+def error_over_bound(result, known):
     """How far off a result is, at its worst, as a share of what rounding allows: 1 is still right."""
     rows, value, bound = known
-    share = np.abs(at(result, rows).astype(np.float64) - value) / bound
+    share = np.abs(select_tokens(result, rows).astype(np.float64) - value) / bound
     return float(np.where(np.isfinite(share), share, np.inf).max())
 
 
@@ -202,7 +203,7 @@ def contender(name, operation):
 
     peers = {"cuBLAS": gpu.cublas, "torch flash": gpu.flash}
     mine = getattr(cuda, operation) if name == "cuda" else versions.versions().get(operation, {}).get(name)
-    return peers.get(name, partial(gpu.recorded, mine))
+    return peers.get(name, partial(gpu.record_launches, mine))
 
 
 def calls_of(task, copies, notes):
@@ -210,7 +211,7 @@ def calls_of(task, copies, notes):
 
     Who does not, or is a peer that is not here, is left out, and notes get a line.
     """
-    found, known = {}, truth(task)
+    found, known = {}, expected_rows(task)
     for name in task.who:
         try:
             computed = [contender(name, task.case.operation)(copy) for copy in copies]
@@ -219,7 +220,7 @@ def calls_of(task, copies, notes):
                 raise
             notes.append(f"{name} is not here to compare with: {str(error).strip().splitlines()[0]}")
             continue
-        worst = max(off(result, known) for result, _ in computed)
+        worst = max(error_over_bound(result, known) for result, _ in computed)
         if worst <= 1:
             found[name] = [again for _, again in computed]
         else:
@@ -238,19 +239,19 @@ def measure(sizes=SCOUT, repeats=5, forms=tuple(BYTES), seed=0):
     from tinyscout.bench import gpu
 
     full = sizes is not TINY
-    gpu.room(needed(sizes, forms) if full else 0)
+    gpu.require_memory(needed(sizes, forms) if full else 0)
     clock = gpu.Clock(BUFFER if full else 1 << 16)
     side = 8192 if full else 64
     notes: list[str] = []
     rows: list[dict] = []
     limits = clock.limits(side)
     for task in track(tasks(sizes, forms, seed), "Measuring the GPU", total=how_many(forms)):
-        copies = [gpu.put(task.case.inputs) for _ in range(-(-CACHE // task.case.nbytes) if full else 1)]
+        copies = [gpu.to_gpu(task.case.inputs) for _ in range(-(-CACHE // task.case.nbytes) if full else 1)]
         calls = calls_of(task, copies, notes)
         seconds = timed(clock, calls, repeats)
         rows += [{"name": name, "operation": task.case.name, "at": task.case.at, "form": task.form,
                   "bytes": task.case.nbytes, "flops": task.case.flops, "seconds": seconds[name]} for name in calls]
-    report = {"card": gpu.card(), "limits": better(limits, clock.limits(side)), "repeats": repeats,
+    report = {"card": gpu.card(), "limits": elementwise_best(limits, clock.limits(side)), "repeats": repeats,
               "notes": list(dict.fromkeys(notes)), "samples": rows}
     return report | {"summary": summary(report)}
 

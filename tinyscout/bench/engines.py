@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyscout.bench.sizes import in_form
-from tinyscout.checkpoint import to_theirs
-from tinyscout.checkpoint.config_json import to_hf
-from tinyscout.inference.generate import PREFILL
-from tinyscout.model import backend_ops
+from tinyscout.bench.sizes import convert_weights
+from tinyscout.checkpoint import to_hf_layout
+from tinyscout.checkpoint.config_json import config_to_hf
+from tinyscout.inference.generate import PREFILL_CHUNK
+from tinyscout.model import get_backend
 from tinyscout.nn import scout
 from tinyscout.nn.cache import Cache
 from tinyscout.nn.text import text_model
@@ -21,7 +21,7 @@ GROUPS = {          # those who are compared with each other: the same weights, 
     "int8": ("c", "llama.cpp"),
     "int4": ("c", "llama.cpp"),
 }
-KV = {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16", "int4": "bfloat16"}     # of our cache
+KV_OF_GROUP = {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16", "int4": "bfloat16"}     # of our cache
 EAGER = {"float32": "eager", "bfloat16": "sdpa"}        # transformers' attention
 
 
@@ -37,8 +37,8 @@ class Ours:
     def read(self, tokens):
         """Take tokens in  ->  scores of the next one (V,)"""
         m = self.model
-        for n in range(0, len(tokens), PREFILL):
-            x = scout.embed(tokens[n:n + PREFILL], (), m.weights, m.config, self.cache, m.ops)
+        for n in range(0, len(tokens), PREFILL_CHUNK):
+            x = scout.embed_inputs(tokens[n:n + PREFILL_CHUNK], (), m.weights, m.config, self.cache, m.ops)
             hidden = text_model(x[None], m.weights.text, m.config.text, self.cache, m.ops)
         return np.asarray(m.ops.asnumpy(m.ops.linear(hidden[0, -1], m.weights.text.output)))
 
@@ -51,12 +51,12 @@ class Transformers:
 
     def __init__(self, weights, config, form, threads, torch, transformers):
         torch.set_num_threads(threads)
-        settings = transformers.Llama4TextConfig(**to_hf(config, form))
+        settings = transformers.Llama4TextConfig(**config_to_hf(config, form))
         settings._attn_implementation = EAGER[form]
         with torch.device("meta"):                  # no memory: the weights come next
             net = transformers.Llama4ForCausalLM(settings)
         tensors = {name: to_torch(arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1), torch)
-                   for name, arrays in to_theirs(weights, config).items()}
+                   for name, arrays in to_hf_layout(weights, config).items()}
         net.load_state_dict(tensors, strict=True, assign=True)
         rotary = net.model.rotary_emb               # its table is no weight: made again, off "meta"
         net.model.rotary_emb = type(rotary)(settings)
@@ -107,20 +107,20 @@ def modules_and_notes(names):
     return found, notes
 
 
-def set_up(form, names, model, modules, threads, longest, directory=None):
+def make_contenders(form, names, model, modules, threads, longest, directory=None):
     """Everybody of one group, ready to read.
 
     form of GROUPS, names of contenders, model Model in float32, modules {peer: modules}, threads int,
     longest int tokens, directory for llama.cpp's file or None for the usual one  ->  {name: contender}
     """
-    weights, made = in_form(model.weights, form), {}
+    weights, made = convert_weights(model.weights, form), {}
     for name in names:
         if name == "llama.cpp":
             made[name] = llama(form, model, modules[name], threads, longest, directory)
         elif name == "transformers":
             made[name] = Transformers(weights, model.config, form, threads, *modules[name])
         else:
-            made[name] = Ours(replace(model, weights=weights, ops=backend_ops(name)), KV[form])
+            made[name] = Ours(replace(model, weights=weights, ops=get_backend(name)), KV_OF_GROUP[form])
     return made
 
 

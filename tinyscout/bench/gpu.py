@@ -30,19 +30,19 @@ def card():
             "CuPy": device.cupy.__version__}
 
 
-def room(needed):
+def require_memory(needed):
     """Raises MemoryError where fewer than `needed` bytes of the card's memory are free."""
     free = device.cupy.cuda.runtime.memGetInfo()[0]
     if free < needed:
         raise MemoryError(f"this takes {needed / 1e9:.1f} GB on the GPU, and {free / 1e9:.1f} GB are free there")
 
 
-def put(inputs):
+def to_gpu(inputs):
     """Inputs of an operation, moved to the card: arrays and quantized matrices."""
     return tuple(Quantized(*map(device.asarray, x)) if isinstance(x, Quantized) else device.asarray(x) for x in inputs)
 
 
-def recorded(function, inputs):
+def record_launches(function, inputs):
     """Compute once, and keep what was launched.
 
     function of the CUDA column, inputs on the card  ->  the result as a NumPy array, a function that launches the same
@@ -52,8 +52,8 @@ def recorded(function, inputs):
 
     def kept(kernel, shape, *arguments):
         waiting(kernel, shape, *arguments)
-        checked = launch.checked(kernel.name, kernel.types, arguments)
-        launches.append(partial(launch.enqueue, kernel.function, shape, checked))
+        checked = launch.convert_arguments(kernel.name, kernel.types, arguments)
+        launches.append(partial(launch.launch_async, kernel.function, shape, checked))
 
     with mock.patch.object(launch.Kernel, "__call__", kept):
         result = device.asnumpy(function(*inputs))
@@ -67,13 +67,13 @@ def recorded(function, inputs):
 
 
 def cublas(inputs):
-    """CuPy's product of two matrices.  inputs on the card  ->  as `recorded`"""
+    """CuPy's product of two matrices.  inputs on the card  ->  as `record_launches`"""
     x, w = inputs
     return device.asnumpy(x @ w), lambda: x @ w
 
 
 def flash(inputs):
-    """torch's causal attention by its flash kernel and no other.  inputs bfloat16, on the card  ->  as `recorded`"""
+    """torch's causal attention by its flash kernel and no other.  inputs bfloat16, on the card  ->  as `record_launches`"""
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
 

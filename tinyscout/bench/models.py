@@ -9,10 +9,10 @@ from statistics import median
 import numpy as np
 from rich.table import Table
 
-from tinyscout.bench.engines import GROUPS, KV, PEERS, modules_and_notes, set_up
-from tinyscout.bench.machine import cores
-from tinyscout.bench.sizes import SIZES, bytes_per_position, bytes_per_token, describe, words
-from tinyscout.model import backend_ops, random_model
+from tinyscout.bench.engines import GROUPS, KV_OF_GROUP, PEERS, make_contenders, modules_and_notes
+from tinyscout.bench.machine import cpu_count
+from tinyscout.bench.sizes import SIZES, bytes_per_position, bytes_per_token, describe, random_tokens
+from tinyscout.model import get_backend, random_model
 from tinyscout.progress import track
 
 SETTLE = 0.05           # seconds before a sample: idle threads of the library that ran before still spin for a while
@@ -29,40 +29,41 @@ def measure(size="mid", prefill=(512, 2048), context=(512, 4096), repeats=5, gro
     ->  a dict that json can write: every sample in seconds, and how far the scores lie apart
     Where a peer is not installed a note says so.  Raises ValueError or RuntimeError for a backend that is not there.
     """
-    config, threads = SIZES[size], threads or cores()
+    config, threads = SIZES[size], threads or cpu_count()
     longest = max([*prefill, *(n + STEPS * (repeats + 1) for n in context)])
     if longest >= config.text.chunk:
         raise ValueError(f"{longest} tokens reach beyond the first chunk of {config.text.chunk}: choose fewer")
     wanted = [peer for peer in PEERS if peer in peers and any(peer in GROUPS[group] for group in groups)]
     modules, notes = modules_and_notes(wanted)  # before our kernels, whose settings for OpenMP are not meant for others
     for name in backends:
-        backend_ops(name)
+        get_backend(name)
     report = {"model": {"size": size, **describe(config)}, "repeats": repeats, "steps": STEPS, "groups": {},
               "samples": [], "agreement": [], "notes": notes}
     rng, jobs, model = np.random.default_rng(seed), [], random_model(config, seed=seed)
     for group in groups:
         names = [name for name in GROUPS[group] if name in backends or name in modules]
         if any(name in backends for name in names):
-            jobs += measured(group, names, model, modules, threads, longest, gguf_dir,
-                             {"prefill": prefill, "decode": context}, repeats, rng, report)
+            jobs += group_jobs(group, names, model, modules, threads, longest, gguf_dir,
+                               {"prefill": prefill, "decode": context}, repeats, rng, report)
     for job in track(jobs, "Measuring"):
         job()
     return report
 
 
-def measured(group, names, model, modules, threads, longest, gguf_dir, sizes, repeats, rng, report):
+def group_jobs(group, names, model, modules, threads, longest, gguf_dir, sizes, repeats, rng, report):
     """The jobs of one group: set everybody up, every measurement in rounds, and let go of the memory."""
     contenders: dict = {}
 
     def begin():
-        contenders.update(set_up(group, names, model, modules, threads, longest, gguf_dir))
+        contenders.update(make_contenders(group, names, model, modules, threads, longest, gguf_dir))
         ours = next(c for name, c in contenders.items() if name not in PEERS)
         report["groups"][group] = {
-            "kv": KV[group], "weight bytes per token": bytes_per_token(ours.model.weights, model.config),
-            "cache bytes per position": bytes_per_position(model.config, KV[group])}
+            "kv": KV_OF_GROUP[group], "weight bytes per token": bytes_per_token(ours.model.weights, model.config),
+            "cache bytes per position": bytes_per_position(model.config, KV_OF_GROUP[group])}
         for contender in contenders.values():
             contender.begin("prefill")
-            contender.read(words(model.config, rng, 8))     # the first call pays for what later calls find ready
+            contender.read(random_tokens(model.config, rng,
+                                         8))     # the first call pays for what later calls find ready
 
     def end():
         for contender in contenders.values():
@@ -73,14 +74,14 @@ def measured(group, names, model, modules, threads, longest, gguf_dir, sizes, re
     jobs = [begin]
     for what, lengths in sizes.items():
         for tokens in lengths:
-            jobs += rounds(contenders, group, what, tokens, repeats, rng, model.config, report)
+            jobs += measurement_jobs(contenders, group, what, tokens, repeats, rng, model.config, report)
     return [*jobs, end]
 
 
-def rounds(contenders, group, what, tokens, repeats, rng, config, report):
+def measurement_jobs(contenders, group, what, tokens, repeats, rng, config, report):
     """The jobs of one measurement: everybody reads the past, then turn by turn.  The first round is not counted."""
     size = tokens if what == "prefill" else STEPS
-    past, text = words(config, rng, tokens), words(config, rng, repeats + 1, size)
+    past, text = random_tokens(config, rng, tokens), random_tokens(config, rng, repeats + 1, size)
     scores: list = [{} for _ in text]
     samples: dict = {}
 

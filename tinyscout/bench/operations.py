@@ -8,7 +8,7 @@ import numpy as np
 from rich.table import Table
 
 from tinyscout.bench.sizes import BYTES, GROUP
-from tinyscout.model import backend_ops
+from tinyscout.model import get_backend
 from tinyscout.progress import track
 from tinyscout.reference.quantize import Quantized
 
@@ -123,7 +123,7 @@ def contenders(case, backends):
     """
     found: dict[str, Any] = {}
     for name in backends:
-        ops = backend_ops(name)
+        ops = get_backend(name)
         function = getattr(ops, case.operation)
         if function in found.values() or (name == "numpy" and any(isinstance(x, Quantized) for x in case.inputs)):
             continue
@@ -143,7 +143,7 @@ def measure(sizes=SCOUT, backends=("numpy", "c"), repeats=5, forms=tuple(BYTES),
     for case in track(cases(sizes, forms, seed), "Measuring operations", total=8 + 4 * len(forms)):
         functions = contenders(case, backends)
         inputs = {name: case.inputs if name in backends else row_major(case.inputs) for name in functions}
-        times = {name: once(function, inputs[name]) for name, function in functions.items()}     # and warm
+        times = {name: time_second_call(function, inputs[name]) for name, function in functions.items()}     # and warm
         seconds: dict = {name: [] for name in functions}
         for _ in range(repeats):
             for name, function in functions.items():
@@ -160,7 +160,7 @@ def row_major(inputs):
     return tuple(np.ascontiguousarray(x) for x in inputs)
 
 
-def once(function, inputs):
+def time_second_call(function, inputs):
     """Seconds of a second call, or of the first where that is slow enough."""
     cold = sample(function, inputs, 1)
     return cold if cold > PATIENCE else sample(function, inputs, 1)

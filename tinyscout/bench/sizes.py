@@ -3,8 +3,8 @@ import ml_dtypes
 import numpy as np
 
 from tinyscout.checkpoint.quantize import quantize_weights
-from tinyscout.config import ScoutConfig, TextConfig, plan
-from tinyscout.nn.weights import count, named, tree_map
+from tinyscout.config import ScoutConfig, TextConfig, layer_plan
+from tinyscout.nn.weights import count_parameters, named_arrays, tree_map
 
 BYTES = {"float32": 4, "bfloat16": 2, "int8": 1, "int4": 0.5}       # of a number, its scale aside
 GROUP = 32                                                          # inputs that share a scale, as in Q8_0 and Q4_0
@@ -18,13 +18,13 @@ def text_only(**sizes):
 
 SIZES = {
     "mid": text_only(vocab_size=16_384, dim=1024, n_heads=16, n_kv_heads=4, head_dim=64, hidden_dim=2048,
-                     dense_dim=4096, layers=plan(8)),
+                     dense_dim=4096, layers=layer_plan(8)),
     "small": text_only(vocab_size=1024, dim=128, n_heads=8, n_kv_heads=2, head_dim=16, hidden_dim=256,
-                       dense_dim=512, layers=plan(4)),
+                       dense_dim=512, layers=layer_plan(4)),
 }
 
 
-def in_form(weights, form):
+def convert_weights(weights, form):
     """The weights as float32, bfloat16, or integers of 8 or 4 bits.  weights Scout in float32, form str  ->  Scout"""
     if form == "float32":
         return weights
@@ -36,7 +36,7 @@ def in_form(weights, form):
 def bytes_per_token(weights, config):
     """Bytes of the weights that one token reads: its own experts, its own row of the embedding, and all the rest."""
     c, total = config.text, 0.0
-    for path, array in named(weights.text, "text"):
+    for path, array in named_arrays(weights.text, "text"):
         share = c.top_k / c.n_experts if ".experts." in path else 1 / c.vocab_size if "embedding" in path else 1
         total += array.nbytes * share
     return round(total)
@@ -50,12 +50,12 @@ def bytes_per_position(config, kv):
 
 def describe(config):
     """The sizes that the figures depend on."""
-    c, counts = config.text, count(config)
+    c, counts = config.text, count_parameters(config)
     return {"layers": len(c.layers), "dim": c.dim, "heads": c.n_heads, "kv heads": c.n_kv_heads,
             "head dim": c.head_dim, "experts": c.n_experts, "top k": c.top_k, "hidden": c.hidden_dim,
             "vocabulary": c.vocab_size, "parameters": counts.total, "active": counts.active}
 
 
-def words(config, rng, *shape):
+def random_tokens(config, rng, *shape):
     """Random ids without the special ones.  shape  ->  (*shape) int64"""
     return rng.integers(3, config.text.vocab_size, shape).astype(np.int64)

@@ -5,8 +5,8 @@ import gguf
 import numpy as np
 
 from tinyscout import reference
-from tinyscout.config import plan
-from tinyscout.nn.weights import named, turned
+from tinyscout.config import layer_plan
+from tinyscout.nn.weights import named_arrays, to_file_layout
 from tinyscout.progress import track
 
 TYPES = {"float32": gguf.GGMLQuantizationType.F32, "bfloat16": gguf.GGMLQuantizationType.BF16,
@@ -30,9 +30,9 @@ def gguf_name(path):
     return f"blk.{n}.{NAMES[rest]}.weight"
 
 
-def as_theirs(path, array):
+def to_gguf_layout(path, array):
     """Every matrix (out, in), also an expert's, where ours are (in, out): llama.cpp reads a matrix row by row."""
-    return array.swapaxes(1, 2) if array.ndim == 3 else turned(path, array)
+    return array.swapaxes(1, 2) if array.ndim == 3 else to_file_layout(path, array)
 
 
 def type_of(path, shape, form):
@@ -40,11 +40,11 @@ def type_of(path, shape, form):
     return TYPES["float32" if len(shape) == 1 or path.endswith("w_router") else form]
 
 
-def check(c):
+def check_supported(c):
     """llama.cpp's Llama 4 has some of its sizes built in.  Raises ValueError for a TextConfig with others."""
     step = next((n for n, layer in enumerate(c.layers, 1) if layer.moe), 0)
     fixed = {
-        "a chunk of 8192": c.chunk == 8192, "every fourth layer global": bool(step) and c.layers == plan(
+        "a chunk of 8192": c.chunk == 8192, "every fourth layer global": bool(step) and c.layers == layer_plan(
             len(c.layers), 4, step),
         "the usual temperature": (c.temperature, c.temperature_floor, c.temperature_scale) == (True, 8192.0, 0.1),
         "a norm of queries and keys unless it has 128 experts": (c.qk_norm, c.qk_norm_nope) == (
@@ -82,9 +82,9 @@ def tensors(weights, config):
         plain = reference.rope_frequencies(c.head_dim, c.rope_theta)
         factors = plain / reference.rope_frequencies(c.head_dim, c.rope_theta, c.rope_scaling)
         yield "rope_freqs.weight", "", factors.astype(np.float32)
-    for path, array in named(weights.text, "text"):
+    for path, array in named_arrays(weights.text, "text"):
         if not (c.tied and path == "text.output"):
-            yield gguf_name(path), path, as_theirs(path, array)
+            yield gguf_name(path), path, to_gguf_layout(path, array)
 
 
 def write_gguf(file, weights, config, form="float32"):
@@ -94,7 +94,7 @@ def write_gguf(file, weights, config, form="float32"):
     each in groups of 32 inputs, and every matrix is in it but the router's.  One tensor is in memory at a time.
     Raises ValueError for a model that llama.cpp cannot express, and OSError.
     """
-    step = check(config.text)
+    step = check_supported(config.text)
     made = list(tensors(weights, config))
     writer = gguf.GGUFWriter(Path(file), "llama4")
     describe(writer, config.text, step)

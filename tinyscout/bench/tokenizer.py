@@ -40,27 +40,27 @@ def code(size, rng):
         have += len(sources[-1].encode("utf-8", "ignore"))
         if have >= size:
             break
-    return cut("".join(sources) * (size // have + 1), size)
+    return truncate_utf8("".join(sources) * (size // have + 1), size)
 
 
 def languages(size, rng):
     """Invented words in thirteen scripts, as unevenly frequent as those of a real language  ->  str"""
     parts, have = [], 0
     frequency = 1 / np.arange(1, WORDS + 1)
-    lexicons = [spelled(rng.integers(*script, (WORDS, 10)), rng.integers(1, 11, WORDS)) for script in SCRIPTS]
+    lexicons = [to_strings(rng.integers(*script, (WORDS, 10)), rng.integers(1, 11, WORDS)) for script in SCRIPTS]
     while have < size:
         words = lexicons[rng.integers(len(SCRIPTS))]
         chosen = rng.choice(WORDS, 2000, p=frequency / frequency.sum())
         ends = rng.choice([" ", " ", " ", " ", ", ", ". ", "\n", " 1984 "], len(chosen))
         parts.append("".join(words[n] + end for n, end in zip(chosen, ends, strict=True)))
         have += len(parts[-1].encode())
-    return cut("".join(parts), size)
+    return truncate_utf8("".join(parts), size)
 
 
 def any_unicode(size, rng):
     """Every assigned character as often as any other: hardly a piece comes twice  ->  str"""
     assigned = [n for n in range(0x110000) if unicodedata.category(chr(n)) not in ("Cn", "Cs", "Co")]
-    return cut(from_codes(rng.choice(assigned, size // 3)), size)
+    return truncate_utf8(from_codes(rng.choice(assigned, size // 3)), size)
 
 
 def long_words(size, rng):
@@ -78,12 +78,12 @@ def from_codes(codes):
     return np.asarray(codes, "<u4").tobytes().decode("utf-32-le")
 
 
-def spelled(codes, lengths):
+def to_strings(codes, lengths):
     """Rows of code points (N, L) and how many of each count  ->  N words"""
     return [from_codes(row[:n]) for row, n in zip(codes, lengths, strict=True)]
 
 
-def cut(text, size):
+def truncate_utf8(text, size):
     """The beginning of a text, `size` bytes of UTF-8, never half a character."""
     return text.encode("utf-8", "ignore")[:size].decode("utf-8", "ignore")
 

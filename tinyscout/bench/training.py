@@ -7,13 +7,13 @@ import numpy as np
 from rich.table import Table
 
 from tinyscout.bench.engines import Transformers, modules_and_notes
-from tinyscout.model import backend_ops
-from tinyscout.nn.weights import named
+from tinyscout.model import get_backend
+from tinyscout.nn.weights import named_arrays
 from tinyscout.progress import track
-from tinyscout.train.loop import Student, start
+from tinyscout.train.loop import TrainState, init_training_weights
 from tinyscout.train.loss_and_grad import Batch
-from tinyscout.train.loss_and_grad import learn as lesson
-from tinyscout.train.optimizer import stepped
+from tinyscout.train.loss_and_grad import loss_and_grad as lesson
+from tinyscout.train.optimizer import optimizer_step
 from tinyscout.train.recipe import Recipe, scout_mini
 
 SIZES = {"scout-mini": (16, 512), "small": (2, 64)}        # rows and their length
@@ -25,15 +25,15 @@ class Ours:
     """A backend of tinyscout."""
 
     def __init__(self, config, weights, name):
-        self.student = Student(config, weights, RECIPE, None, backend_ops(name))
+        self.student = TrainState(config, weights, RECIPE, None, get_backend(name))
         self.steps = 0
 
     def step(self, batch):
         """One step  ->  its loss"""
         student, self.steps = self.student, self.steps + 1
         learned = lesson(batch, student.tree(), student.config, ops=student.ops)
-        student.weights, student.means, _ = stepped(
-            student.weights, dict(named(learned.gradients)), student.means, RECIPE, self.steps, student.ops)
+        student.weights, student.means, _ = optimizer_step(
+            student.weights, dict(named_arrays(learned.gradients)), student.means, RECIPE, self.steps, student.ops)
         return learned.losses[0]
 
 
@@ -71,11 +71,11 @@ def measure(size="scout-mini", repeats=5, backends=("numpy", "c"), peers=("trans
     tokens = rng.integers(0, config.text.vocab_size, (B, T + 1))
     batch = Batch(np.ascontiguousarray(tokens[:, :-1]), np.ascontiguousarray(tokens[:, 1:]))
     modules, notes = modules_and_notes([name for name in peers if name == "transformers"])
-    weights = start(config, seed)
+    weights = init_training_weights(config, seed)
     weights["text.output"] = (rng.standard_normal(weights["text.output"].shape) * 0.1).astype(np.float32)
     contenders: dict = {name: Ours(config, weights, name) for name in backends}
     if "transformers" in modules:
-        tree = Student(config, {path: w.copy() for path, w in weights.items()}, RECIPE).tree()  # stepped in place
+        tree = TrainState(config, {path: w.copy() for path, w in weights.items()}, RECIPE).tree()  # stepped in place
         contenders["transformers"] = Torch(config, tree, threads, *modules["transformers"])
     losses = {name: float(contender.step(batch)) for name, contender in contenders.items()}
     samples: dict = {name: [] for name in contenders}

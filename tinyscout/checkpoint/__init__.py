@@ -6,18 +6,24 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from tinyscout.checkpoint.config_json import from_hf, generation_to_hf, preprocessor_to_hf, read_json, to_hf
-from tinyscout.checkpoint.hf_names import foreign_name, forms_of_name
+from tinyscout.checkpoint.config_json import (
+    config_from_hf,
+    config_to_hf,
+    generation_to_hf,
+    preprocessor_to_hf,
+    read_json,
+)
+from tinyscout.checkpoint.hf_names import hf_name, hf_name_variants
 from tinyscout.checkpoint.safetensors_io import (
     FLOATS,
     SHARD_BYTES,
-    Size,
-    Stored,
-    map_tensors,
-    put_in_place,
+    TensorGroup,
+    TensorSpec,
+    atomic_directory,
+    mmap_tensors,
     write_shards,
 )
-from tinyscout.nn.weights import build, check_shapes, named, shapes, turned
+from tinyscout.nn.weights import build, check_shapes, named_arrays, shapes, to_file_layout
 from tinyscout.progress import track
 from tinyscout.reference import Quantized
 from tinyscout.reference.quantize import COLUMNS, QUAD
@@ -26,30 +32,30 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 GROUPS = (32, 128)      # inputs that may share a scale
 
 
-def to_ours(path, theirs):
+def from_hf_layout(path, theirs):
     """A tensor of the file as ours: a view, never a copy."""
     if theirs.ndim == 3 and path.endswith(("w_gate", "w_up")):
         half = theirs.shape[-1] // 2
         return theirs[..., :half] if path.endswith("w_gate") else theirs[..., half:]
-    return turned(path, theirs)
+    return to_file_layout(path, theirs)
 
 
-def to_theirs(weights, config):
+def to_hf_layout(weights, config):
     """What the files will hold: {their name: our arrays that make it, in order}, a view each.
 
     weights Scout, config ScoutConfig  ->  dict.  Raises ValueError for a tree that is not the config's.
     """
     check_shapes(weights, config)
-    ours, multimodal = dict(named(weights)), config.vision is not None
+    ours, multimodal = dict(named_arrays(weights)), config.vision is not None
     if config.text.tied and not np.array_equal(ours.pop("text.output"), ours["text.embedding"].T):
         raise ValueError("the config ties the output matrix to the embedding, but they are not equal")
     tensors: dict[str, list] = {}
     for path, array in ours.items():
         if isinstance(array, Quantized):
-            tensors |= {f"{forms_of_name(path, multimodal)[0]}.{part}": [getattr(array, part)]
+            tensors |= {f"{hf_name_variants(path, multimodal)[0]}.{part}": [getattr(array, part)]
                         for part in Quantized._fields}
         else:
-            tensors.setdefault(foreign_name(path, multimodal), []).append(turned(path, array))
+            tensors.setdefault(hf_name(path, multimodal), []).append(to_file_layout(path, array))
     return tensors
 
 
@@ -64,27 +70,27 @@ def load_config(directory):
              *(read_json(directory / name) if (directory / name).is_file() else None
                for name in ("generation_config.json", "preprocessor_config.json")))
     try:
-        return from_hf(*parts)
+        return config_from_hf(*parts)
     except ValueError as error:
         raise ValueError(f"{directory}: {error}") from None
 
 
-class Found:
+class CheckpointReader:
     """The tensors of a checkpoint directory, asked for by our names."""
 
     def __init__(self, directory):
-        self.directory, self.tensors = directory, map_tensors(directory)
+        self.directory, self.tensors = directory, mmap_tensors(directory)
         self.multimodal = any(name.startswith("language_model.") for name in self.tensors)
-        self.used = {foreign_name("text.output", self.multimodal)}      # beside a tied embedding it may be there
+        self.used = {hf_name("text.output", self.multimodal)}      # beside a tied embedding it may be there
 
     def weight(self, path, shape):
         """One weight in the form in which the files have it.
 
         path as in weights.build, shape  ->  a view of the mapped file, which may be Quantized; or a function that makes
-        the array in bfloat16 of 8-bit floats; or a list of one such for every expert.  `made` makes all of them arrays.
+        the array in bfloat16 of 8-bit floats; or a list of one such for every expert.  `materialize` makes all of them arrays.
         Raises ValueError where the files do not hold it, or in another shape.
         """
-        name, (base, apart) = foreign_name(path, self.multimodal), forms_of_name(path, self.multimodal)
+        name, (base, apart) = hf_name(path, self.multimodal), hf_name_variants(path, self.multimodal)
         if f"{base}.values" in self.tensors:
             return self.quantized(base, shape)
         if name not in self.tensors and apart and apart.format(0) in self.tensors:
@@ -107,7 +113,7 @@ class Found:
     def plain(self, path, name, shape):
         """An array of numbers, or a function that makes it of 8-bit floats."""
         theirs = self.take(name)
-        ours = to_ours(path, theirs)
+        ours = from_hf_layout(path, theirs)
         if ours.shape != shape:
             raise ValueError(f"{self.directory}: {name} has shape {theirs.shape}, which contradicts the config: "
                              f"as {path} it is {ours.shape} and should be {shape}")
@@ -118,7 +124,7 @@ class Found:
         other = f"{name}_weight_scale"              # as some name it where the tensor is not called weight
         scale = self.take(other if other in self.tensors else f"{name}_scale")
         try:
-            scales = to_ours(path, np.broadcast_to(scale, theirs.shape))
+            scales = from_hf_layout(path, np.broadcast_to(scale, theirs.shape))
         except ValueError:
             raise ValueError(f"{self.directory}: {name} of shape {theirs.shape} has scales of shape "
                              f"{scale.shape}") from None
@@ -136,10 +142,10 @@ class Found:
         return sorted(name for name in set(self.tensors) - self.used if not name.endswith("input_scale"))
 
 
-def made(weight):
+def materialize(weight):
     """What Found.weight found, as an array or Quantized."""
     if isinstance(weight, list):
-        return np.stack([made(expert) for expert in weight])
+        return np.stack([materialize(expert) for expert in weight])
     return weight() if callable(weight) else weight
 
 
@@ -150,22 +156,22 @@ def load_weights(directory, config, dtype=None):
     ->  weights.Scout.  8-bit floats are made bfloat16 in memory; what is quantized stays so, whatever the dtype.
     Raises OSError or ValueError; warns of tensors that no part of the model wants.
     """
-    dtype = checked_dtype(dtype, "compute in", *FLOATS.values(), np.dtype(np.float64))
-    found = Found(directory)
+    dtype = parse_dtype(dtype, "compute in", *FLOATS.values(), np.dtype(np.float64))
+    found = CheckpointReader(directory)
     arrays = {path: found.weight(path, shape) for path, shape in shapes(config).items()}
     if unused := found.unused:
         warnings.warn(f"{directory}: {len(unused)} tensors belong to no part of the model, such as {unused[0]}",
                       stacklevel=2)
     for path in track([path for path, weight in arrays.items() if callable(weight) or isinstance(weight, list)],
                       "Reading 8-bit floats"):
-        arrays[path] = made(arrays[path])
+        arrays[path] = materialize(arrays[path])
     if dtype is not None:
         items = track(list(arrays.items()), f"Converting to {dtype.name}")
         arrays = {path: a if isinstance(a, Quantized) else a.astype(dtype, copy=False) for path, a in items}
     return build(config, lambda path, shape: arrays[path])
 
 
-def checked_dtype(dtype, verb, *allowed):
+def parse_dtype(dtype, verb, *allowed):
     """A dtype or its name as a dtype, None as None.  Raises ValueError where it is not among those allowed."""
     try:
         known = None if dtype is None else np.dtype(dtype)
@@ -185,24 +191,24 @@ def save_checkpoint(directory, weights, config, dtype=None, shard_bytes=SHARD_BY
     What is quantized stays so, and only tinyscout reads it.  An older checkpoint stays whole where this fails.
     Raises OSError, or ValueError for weights that do not fit the config or a dtype.
     """
-    items = [as_stored(name, arrays, dtype) for name, arrays in to_theirs(weights, config).items()]
-    with put_in_place(directory) as scratch:
+    items = [stored_tensor(name, arrays, dtype) for name, arrays in to_hf_layout(weights, config).items()]
+    with atomic_directory(directory) as scratch:
         stored = write_shards(scratch, items, shard_bytes)
         write_configs(scratch, config, stored, quantization_of(weights))
         extra(scratch)
 
 
-def as_stored(name, arrays, dtype=None):
+def stored_tensor(name, arrays, dtype=None):
     """A tensor to be written, of one array or of two halves beside each other.  Raises ValueError for its dtype."""
     if name.endswith((".values", ".scales")):
         dtype = arrays[0].dtype
     else:
-        dtype = checked_dtype(arrays[0].dtype if dtype is None else dtype, f"save {name} as", *FLOATS.values())
+        dtype = parse_dtype(arrays[0].dtype if dtype is None else dtype, f"save {name} as", *FLOATS.values())
     shape = (*arrays[0].shape[:-1], sum(a.shape[-1] for a in arrays)) if len(arrays) > 1 else arrays[0].shape
-    return Stored({name: Size(dtype, shape)}, lambda: [(name, _joined(name, arrays, dtype))])
+    return TensorGroup({name: TensorSpec(dtype, shape)}, lambda: [(name, _concatenate(name, arrays, dtype))])
 
 
-def _joined(name, arrays, dtype):
+def _concatenate(name, arrays, dtype):
     """What a file holds under a name.  Raises ValueError on overflow."""
     array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
     try:
@@ -214,7 +220,7 @@ def _joined(name, arrays, dtype):
 
 def quantization_of(weights):
     """(bits, group) of a tree of weights, or None where nothing in it is quantized."""
-    return next(((w.bits, w.group) for _, w in named(weights) if isinstance(w, Quantized)), None)
+    return next(((w.bits, w.group) for _, w in named_arrays(weights) if isinstance(w, Quantized)), None)
 
 
 def quantization_entry(bits, group):
@@ -224,7 +230,7 @@ def quantization_entry(bits, group):
 
 def write_configs(scratch, config, stored, quantization=None):
     """config.json, which tells the form of the weights, and how to sample and to cut pictures."""
-    ours = to_hf(config, stored)
+    ours = config_to_hf(config, stored)
     if quantization:
         ours["quantization_config"] = quantization_entry(*quantization)
     files = {"config.json": ours, "generation_config.json": generation_to_hf(config)}

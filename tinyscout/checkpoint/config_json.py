@@ -3,10 +3,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from tinyscout.config import Layer, RopeScaling, ScoutConfig, TextConfig, VisionConfig, is_number, plan
+from tinyscout.config import Layer, RopeScaling, ScoutConfig, TextConfig, VisionConfig, is_number, layer_plan
 
 ARCHITECTURES = {"llama4": "Llama4ForConditionalGeneration", "llama4_text": "Llama4ForCausalLM"}
-MOST_LAYERS = 10_000        # a damaged file may ask for billions
+MAX_LAYERS = 10_000        # a damaged file may ask for billions
 
 # Our name, theirs, and what transformers takes where the file says nothing.
 TEXT_FIELDS = [
@@ -43,7 +43,7 @@ def read_json(path):
     return value
 
 
-def from_hf(config, generation=None, preprocessor=None):
+def config_from_hf(config, generation=None, preprocessor=None):
     """Read a config.json, with generation_config.json and preprocessor_config.json beside it if they are there.
 
     config dict, the others dict or None  ->  ScoutConfig.  What is missing has transformers' own default.
@@ -52,20 +52,20 @@ def from_hf(config, generation=None, preprocessor=None):
     kind = config.get("model_type")
     if kind not in list(ARCHITECTURES):
         raise ValueError(f"model_type {kind!r} is not Llama 4: tinyscout reads {' and '.join(ARCHITECTURES)}")
-    text = _part(config, "text_config") if kind == "llama4" else config
+    text = _section(config, "text_config") if kind == "llama4" else config
     says = [generation or {}, config, text]
-    stop = _first(says, "eos_token_id", 2)
-    vision = _vision_from(_part(config, "vision_config")) if kind == "llama4" else None
+    stop = _first_present(says, "eos_token_id", 2)
+    vision = _vision_from(_section(config, "vision_config")) if kind == "llama4" else None
     if vision and "max_patches" in (preprocessor or {}):
         vision = replace(vision, max_tiles=preprocessor["max_patches"])
     return ScoutConfig(
         text=_text_from(text), vision=vision,
         **{ours: config.get(theirs, default) for ours, theirs, default in IMAGE_IDS},
-        bos_id=_first(says, "bos_token_id", 1), pad_id=_first(says, "pad_token_id", None),
+        bos_id=_first_present(says, "bos_token_id", 1), pad_id=_first_present(says, "pad_token_id", None),
         stop_ids=() if stop is None else tuple(stop) if isinstance(stop, list) else (stop,))
 
 
-def _part(config, key):
+def _section(config, key):
     """The JSON object at a key, empty where there is none."""
     part = config.get(key) or {}
     if not isinstance(part, dict):
@@ -73,7 +73,7 @@ def _part(config, key):
     return part
 
 
-def _first(parts, key, default):
+def _first_present(parts, key, default):
     """What the first part that knows says; the default only where none has the key at all."""
     said = [part[key] for part in parts if key in part]
     return next((value for value in said if value is not None), None if said else default)
@@ -118,13 +118,14 @@ def _text_from(c):
 def _layers_from(c):
     """`no_rope_layers` is named the wrong way round (1 = has RoPE), and empty means every fourth has none."""
     n = c.get("num_hidden_layers", 48)
-    if not is_number(n, int) or not 1 <= n <= MOST_LAYERS:
-        raise ValueError(f"config.json's num_hidden_layers must be from 1 to {MOST_LAYERS}, not {n!r}")
+    if not is_number(n, int) or not 1 <= n <= MAX_LAYERS:
+        raise ValueError(f"config.json's num_hidden_layers must be from 1 to {MAX_LAYERS}, not {n!r}")
     rope, moe = _list(c, "no_rope_layers", int, "0 and 1"), _list(c, "moe_layers", int, "whole numbers")
     kinds = _list(c, "layer_types", str, "names")
-    rope = rope or [layer.rope for layer in plan(n, nope_every=_every(c, "no_rope_layer_interval", 4))]
+    rope = rope or [layer.rope for layer in layer_plan(n, nope_every=_every(c, "no_rope_layer_interval", 4))]
     if moe is None:
-        moe = [i for i, layer in enumerate(plan(n, moe_every=_every(c, "interleave_moe_layer_step", 1))) if layer.moe]
+        moe = [i for i, layer in enumerate(layer_plan(n, moe_every=_every(c, "interleave_moe_layer_step", 1)))
+               if layer.moe]
     kinds = ["chunked_attention" if r else "full_attention" for r in rope] if kinds is None else kinds
     if unknown := set(kinds) - {"chunked_attention", "full_attention"}:
         raise ValueError(f"config.json has unknown layer_types {sorted(unknown)}")
@@ -143,8 +144,8 @@ def _every(c, key, default):
 
 def _rope_from(c):
     """Theta and scaling, as transformers 5 writes them (rope_parameters) or older files do  ->  float, RopeScaling."""
-    rope = _part(c, "rope_scaling") or _part(c, "rope_parameters")
-    theta = _first([rope, c], "rope_theta", 500_000.0)
+    rope = _section(c, "rope_scaling") or _section(c, "rope_parameters")
+    theta = _first_present([rope, c], "rope_theta", 500_000.0)
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind == "default":
         return theta, None
@@ -168,11 +169,11 @@ def _vision_from(c):
     shuffle = round(1 / ratio) if is_number(ratio) and ratio > 1e-6 else 0
     if not shuffle or 1 / shuffle != ratio:
         raise ValueError(f"config.json's pixel_shuffle_ratio must be one over a whole number, not {ratio!r}")
-    theta = _first([_part(c, "rope_parameters"), c], "rope_theta", 10_000.0)
+    theta = _first_present([_section(c, "rope_parameters"), c], "rope_theta", 10_000.0)
     return VisionConfig(**f, shuffle=shuffle, rope_theta=theta)
 
 
-def to_hf(config, dtype="float32"):
+def config_to_hf(config, dtype="float32"):
     """The config.json that transformers reads to the same model.
 
     config ScoutConfig, dtype str  ->  dict

@@ -37,7 +37,7 @@ VISION_NAMES = {
 }
 
 
-def foreign_name(path, multimodal):
+def hf_name(path, multimodal):
     """Their name of one of our weights: "text.blocks.3.attention.w_q" is "...layers.3.self_attn.q_proj.weight".
 
     path str as in weights.build, multimodal bool: is the text model inside a model with vision?  ->  str
@@ -51,13 +51,13 @@ def foreign_name(path, multimodal):
     return prefix + where + names[stem] + name[len(stem):]
 
 
-def forms_of_name(path, multimodal):
+def hf_name_variants(path, multimodal):
     """The names under which a weight may be found, where it is not whole under its own.
 
     As integers and scales, base + ".values" and base + ".scales".  Experts apart, as in checkpoints of 8-bit floats:
     base.format(expert) + ".weight".  Here gate and up have a name each.
     """
-    base = foreign_name(path, multimodal)
+    base = hf_name(path, multimodal)
     if base.endswith("gate_up_proj"):
         base = base.replace("gate_up_proj", f"{path.rpartition('_')[2]}_proj")
     head, experts, tail = base.partition(".experts.")

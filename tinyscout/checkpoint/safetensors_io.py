@@ -21,10 +21,10 @@ DTYPES = FLOATS | {"F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn), "I8": np.dtype(
 CODES = {dtype: code for code, dtype in DTYPES.items()}
 SHARD_BYTES = 5 * 10 ** 9
 WEIGHT_FILES = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")
-LINE = 64               # bytes of a cache line: where a tensor should begin
+CACHE_LINE = 64               # bytes of a cache line: where a tensor should begin
 
 
-def map_file(path):
+def mmap_file(path):
     """Every tensor of one safetensors file, mapped into memory and not yet read.
 
     path  ->  {name: array}.  Raises OSError, or ValueError for a damaged file or a dtype not in DTYPES.
@@ -47,7 +47,7 @@ def map_file(path):
     return tensors
 
 
-def map_tensors(directory):
+def mmap_tensors(directory):
     """Every tensor of a checkpoint, one file or several with an index.  The one comes first, as in transformers.
 
     directory  ->  {name: array}.  Raises OSError or ValueError.
@@ -55,7 +55,7 @@ def map_tensors(directory):
     directory = Path(directory)
     whole, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
     if whole.is_file():
-        return map_file(whole)
+        return mmap_file(whole)
     if not index.is_file():
         raise FileNotFoundError(f"{directory} holds no model.safetensors and no model.safetensors.index.json")
     placed = read_json(index).get("weight_map")
@@ -64,14 +64,14 @@ def map_tensors(directory):
     for file in placed.values():
         if not (isinstance(file, str) and Path(file).name == file and file.endswith(".safetensors")):
             raise ValueError(f"{index} names {file!r}, which is not a safetensors file beside it")
-    files = {file: map_file(directory / file) for file in sorted(set(placed.values()))}
+    files = {file: mmap_file(directory / file) for file in sorted(set(placed.values()))}
     for name, file in placed.items():
         if name not in files[file]:
             raise ValueError(f"{index} says that {name} is in {file}, but it is not there")
     return {name: files[file][name] for name, file in placed.items()}
 
 
-class Size(NamedTuple):
+class TensorSpec(NamedTuple):
     """A tensor that is to be written."""
 
     dtype: Any
@@ -82,28 +82,28 @@ class Size(NamedTuple):
         return self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
 
 
-class Stored(NamedTuple):
+class TensorGroup(NamedTuple):
     """Tensors that are made together."""
 
     sizes: dict         # {name: Size}
     pieces: Any         # () -> iterator of (name, array): the tensors' numbers, each one's from its first to its last
 
 
-class Shard:
+class ShardWriter:
     """One safetensors file being written: its header first, then every tensor from its beginning, piece by piece.
 
     Those whose length is whole cache lines stand first, so that each of them begins with one.
     """
 
     def __init__(self, path, sizes):
-        order = sorted(sizes, key=lambda name: (sizes[name].nbytes % LINE > 0, -sizes[name].dtype.itemsize))
+        order = sorted(sizes, key=lambda name: (sizes[name].nbytes % CACHE_LINE > 0, -sizes[name].dtype.itemsize))
         header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
         end = 0
         for name in order:
             begin, end = end, end + sizes[name].nbytes
             header[name] = {"dtype": CODES[sizes[name].dtype], "shape": sizes[name].shape, "data_offsets": [begin, end]}
         text = json.dumps(header, separators=(",", ":")).encode()
-        text += b" " * (-(8 + len(text)) % LINE)
+        text += b" " * (-(8 + len(text)) % CACHE_LINE)
         self.path, self.sizes = path, sizes
         self.at = {name: 8 + len(text) + header[name]["data_offsets"][0] for name in order}
         self.file = open(path, "wb")  # noqa: SIM115  closed by the end of the `with` that it is in
@@ -127,14 +127,14 @@ def write_shards(directory, items, shard_bytes=SHARD_BYTES, what="Saving"):
 
     directory, items list of Stored, shard_bytes int, what str to say meanwhile  ->  dtype's name of most of the bytes
     """
-    parts = shards(items, shard_bytes)
+    parts = split_into_shards(items, shard_bytes)
     index: dict[str, str] = {}
     held: Counter[str] = Counter()
     steps = iter(track([item for part in parts for item in part], what))
     for n, part in enumerate(parts, 1):
         file = "model.safetensors" if len(parts) == 1 else f"model-{n:05d}-of-{len(parts):05d}.safetensors"
         sizes = {name: size for item in part for name, size in item.sizes.items()}
-        with Shard(directory / file, sizes) as shard:
+        with ShardWriter(directory / file, sizes) as shard:
             for _ in part:
                 for name, array in next(steps).pieces():
                     shard.append(name, array)
@@ -148,7 +148,7 @@ def write_shards(directory, items, shard_bytes=SHARD_BYTES, what="Saving"):
     return held.most_common(1)[0][0]
 
 
-def shards(items, most):
+def split_into_shards(items, most):
     """Cut a list of Stored into parts of at most that many bytes each (more only where one item is larger)."""
     parts: list[list] = []
     room = 0
@@ -163,7 +163,7 @@ def shards(items, most):
 
 
 @contextmanager
-def put_in_place(directory):
+def atomic_directory(directory):
     """`with put_in_place(directory) as scratch:` the files written there are moved into the directory at the end.
 
     A full disk or an interruption before leaves an older checkpoint whole, and no directory where there was none.
@@ -176,7 +176,7 @@ def put_in_place(directory):
         for part in ("new", "old"):
             (scratch / part).mkdir()
         yield scratch / "new"
-        _exchange(scratch / "new", directory, scratch / "old")
+        _swap_files(scratch / "new", directory, scratch / "old")
     except BaseException:
         shutil.rmtree(scratch / "new" if existed else directory, ignore_errors=True)
         for folder in (scratch / "old", scratch):
@@ -186,7 +186,7 @@ def put_in_place(directory):
     shutil.rmtree(scratch)
 
 
-def _exchange(new, directory, old):
+def _swap_files(new, directory, old):
     """Move new files in, and out what they replace, weights under other names too; where that fails, all moves back."""
     coming = {path.name for path in new.iterdir()}
     going = {path.name for path in directory.iterdir() if path.name in coming or WEIGHT_FILES.fullmatch(path.name)}

@@ -13,9 +13,9 @@ from rich.console import Console
 
 import tinyscout
 from tinyscout.checkpoint import load_config
-from tinyscout.config import NAMED
+from tinyscout.config import CONFIGS
 from tinyscout.model import BACKENDS
-from tinyscout.nn.cache import KV
+from tinyscout.nn.cache import KV_DTYPES
 
 COMMANDS = ("demo", "generate", "chat", "tokenize", "info", "budget", "quantize", "train", "exam", "needle", "nll",
             "check", "profile", "bench")      # cli/<name>.py
@@ -42,9 +42,9 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv=None):
     """Run the command.  argv list of str, or None for the process's own  ->  exit code"""
-    replace_what_cannot_be_written()
+    set_encoding_errors()
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *where: complain(f"warning: {message}")
+        warnings.showwarning = lambda message, *where: print_error(f"warning: {message}")
         try:
             args = parser().parse_args(argv)
             code = args.run(args) or 0
@@ -60,7 +60,7 @@ def main(argv=None):
         except BAD_INPUT as error:
             if os.environ.get("TINYSCOUT_DEBUG"):
                 raise
-            complain(said(error))
+            print_error(format_error(error))
             return 2
 
 
@@ -86,9 +86,9 @@ def model_arguments(sub):
     sub.add_argument("--backend", default="numpy", choices=list(BACKENDS), help="who computes (%(default)s)")
     sub.add_argument("--dtype", choices=["float32", "bfloat16", "float16"],
                      help="convert the weights first (default: as in the files); NumPy is fastest with float32")
-    sub.add_argument("--kv", default="float32", choices=KV,
+    sub.add_argument("--kv", default="float32", choices=KV_DTYPES,
                      help="how keys and values are kept; int8 and int4 in the global layers only (%(default)s)")
-    sub.add_argument("--max-tokens", type=above_zero, default=256, metavar="N", help="at most N tokens (%(default)s)")
+    sub.add_argument("--max-tokens", type=positive_int, default=256, metavar="N", help="at most N tokens (%(default)s)")
     sub.add_argument("--temperature", type=float, default=0.6, metavar="T", help="0 is greedy (%(default)s)")
     sub.add_argument("--top-p", type=float, default=0.9, metavar="P", help="(%(default)s)")
     sub.add_argument("--top-k", type=int, metavar="K", help="draw only from the K likeliest tokens")
@@ -96,7 +96,7 @@ def model_arguments(sub):
     sub.add_argument("--quiet", action="store_true", help="do not tell the speed at the end")
 
 
-def opened(args):
+def load_model(args):
     """The model that the arguments name.  Raises FileNotFoundError or ValueError."""
     model = tinyscout.load(args.model, args.backend, args.dtype)
     if model.tokenizer is None:
@@ -104,16 +104,16 @@ def opened(args):
     return model
 
 
-def config_of(name):
+def load_config_arg(name):
     """The config that a directory or one of the known names stands for  ->  ScoutConfig, the directory or None
 
     Raises FileNotFoundError or ValueError.
     """
-    if name in NAMED:
-        return NAMED[name], None
+    if name in CONFIGS:
+        return CONFIGS[name], None
     directory = Path(name).expanduser()
     if not directory.is_dir():
-        raise FileNotFoundError(f"{name} is neither a directory nor one of {', '.join(NAMED)}")
+        raise FileNotFoundError(f"{name} is neither a directory nor one of {', '.join(CONFIGS)}")
     return load_config(directory), directory
 
 
@@ -123,14 +123,14 @@ def sampling(args):
             "top_k": args.top_k, "seed": args.seed, "kv": args.kv}
 
 
-def above_zero(text):
+def positive_int(text):
     """A whole number from 1, for argparse."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
 
 
-def text_of(argument):
+def read_text_arg(argument):
     """The argument itself, or all of the standard input where it is "-".  Raises ValueError for what is not text."""
     if argument != "-":
         return argument
@@ -147,7 +147,7 @@ class Terminal(Console):
         raise BrokenPipeError
 
 
-def terminal():
+def make_console():
     """The console of the standard output; in a pipe without colours, and with room for every line."""
     return Terminal(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
@@ -155,18 +155,18 @@ def terminal():
 VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
 
 
-def write(text):
+def write_stdout(text):
     """Text to the standard output, at once.  A terminal is not given control characters: a model may say anything."""
     sys.stdout.write(text.translate(VISIBLE) if sys.stdout.isatty() else text)
     sys.stdout.flush()
 
 
-def complain(message):
+def print_error(message):
     """One line on stderr."""
     print("tinyscout:", " ".join(str(message).split()), file=sys.stderr, flush=True)
 
 
-def said(error):
+def format_error(error):
     """An error as one reads it."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
@@ -175,7 +175,7 @@ def said(error):
     return str(error) or type(error).__name__
 
 
-def replace_what_cannot_be_written():
+def set_encoding_errors():
     """A terminal that is not UTF-8 gets a question mark, not a crash."""
     for stream in sys.stdout, sys.stderr:
         if hasattr(stream, "reconfigure"):

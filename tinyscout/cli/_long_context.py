@@ -5,40 +5,40 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tinyscout.bench.machine import commit, machine
+from tinyscout.bench.machine import describe_machine, git_commit
 from tinyscout.checkpoint.config_json import read_json
-from tinyscout.cli import above_zero, opened
-from tinyscout.cli.budget import tokens
-from tinyscout.data.corpus import files
-from tinyscout.inputs.chat import BEGIN, special_id
-from tinyscout.model import BACKENDS, SHIPPED
-from tinyscout.train.batches import joined
+from tinyscout.cli import load_model, positive_int
+from tinyscout.cli.budget import parse_tokens
+from tinyscout.data.corpus import load_corpus
+from tinyscout.inputs.chat import BEGIN, special_token_id
+from tinyscout.model import BACKENDS, BUNDLED_MODEL
+from tinyscout.train.batches import concat_texts
 from tinyscout.train.recipe import from_json
 
 
 def arguments(sub):
     """The arguments of both."""
-    sub.add_argument("--model", default=SHIPPED, metavar="DIR",
+    sub.add_argument("--model", default=BUNDLED_MODEL, metavar="DIR",
                      help="checkpoint directory in Hugging Face's layout (the small model in this package)")
     sub.add_argument("--backend", default="numpy", choices=list(BACKENDS), help="who computes (%(default)s)")
     sub.add_argument("--text", action="append", metavar="PATH",
                      help="files or directories of text, a twentieth of which is read (repeatable; default: what the "
-                          "training keeps back of this Python's standard library)")
-    sub.add_argument("--trained", type=tokens, metavar="N",
+                     "training keeps back of this Python's standard library)")
+    sub.add_argument("--trained", type=parse_tokens, metavar="N",
                      help="the longest row of the training (default: as the recipe beside the checkpoint says)")
     sub.add_argument("--no-temperature", action="store_true", help="do not sharpen the queries of NoPE layers")
-    sub.add_argument("--scale", type=not_negative, metavar="A", help="sharpen them by 1 + A log(...) instead")
-    sub.add_argument("--floor", type=above_zero, metavar="F", help="and from F tokens on")
+    sub.add_argument("--scale", type=nonnegative_float, metavar="A", help="sharpen them by 1 + A log(...) instead")
+    sub.add_argument("--floor", type=positive_int, metavar="F", help="and from F tokens on")
     sub.add_argument("--seed", type=int, default=0, metavar="S", help="of what is drawn (%(default)s)")
     sub.add_argument("--out", type=Path, metavar="DIR", help="write the figures there, and a picture of them")
 
 
 def contexts(text):
     """512,128k,10M as numbers in order, for argparse."""
-    return sorted({tokens(word) for word in text.split(",")})
+    return sorted({parse_tokens(word) for word in text.split(",")})
 
 
-def not_negative(text):
+def nonnegative_float(text):
     """A number from 0, for argparse."""
     try:
         value = float(text)
@@ -49,12 +49,12 @@ def not_negative(text):
     return value
 
 
-def model_of(args):
-    """The model with the temperature that was asked for.  Raises ValueError, and what `opened` raises."""
+def load_with_temperature(args):
+    """The model with the temperature that was asked for.  Raises ValueError, and what `load_model` raises."""
     args.dtype = None
     if args.no_temperature and (args.scale is not None or args.floor is not None):
         raise ValueError("--no-temperature leaves nothing for --scale or --floor to change")
-    model = opened(args)
+    model = load_model(args)
     given = {"temperature": not args.no_temperature and (model.config.text.temperature or args.scale is not None),
              "temperature_scale": args.scale, "temperature_floor": args.floor and float(args.floor)}
     changes = {name: value for name, value in given.items() if value is not None}
@@ -69,17 +69,17 @@ def trained_length(args):
     return args.trained
 
 
-def unseen(args, model):
+def held_out_tokens(args, model):
     """Text that was kept back from training, as tokens (n,), and the token that a text begins with."""
-    begin = special_id(BEGIN, model.tokenizer, model.config)
-    return joined(files(args.text).held_out, model.tokenizer, begin), begin
+    begin = special_token_id(BEGIN, model.tokenizer, model.config)
+    return concat_texts(load_corpus(args.text).held_out, model.tokenizer, begin), begin
 
 
 def report(args, model, command, **settings):
     """What is written down beside the figures."""
     text = model.config.text
-    return {"command": command, "date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine(),
-            "commit": commit(), "model": Path(args.model).expanduser().resolve().name, "backend": args.backend,
+    return {"command": command, "date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": describe_machine(),
+            "commit": git_commit(), "model": Path(args.model).expanduser().resolve().name, "backend": args.backend,
             "trained": trained_length(args), "seed": args.seed, "settings": settings,
             "plan": [layer._asdict() for layer in text.layers],
             "temperature": {name.removeprefix("temperature_"): asdict(text)[name] for name in (

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import tinyscout
-from tinyscout.cli import above_zero, complain, terminal
+from tinyscout.cli import make_console, positive_int, print_error
 from tinyscout.model import BACKENDS
 
 EXAMPLE = """\
@@ -37,15 +37,15 @@ def arguments(sub):
     sub.add_argument("--groups", nargs="+", default=list(GROUPS), choices=GROUPS,
                      help="forms of the weights; each is compared among its own")
     sub.add_argument("--model-size", choices=["mid", "small"], default="mid", help="0.9 or 0.007 billion parameters")
-    sub.add_argument("--prefill", type=above_zero, nargs="+", default=[512, 2048], metavar="N", help="tokens to read")
-    sub.add_argument("--context", type=above_zero, nargs="+", default=[512, 4096], metavar="N",
+    sub.add_argument("--prefill", type=positive_int, nargs="+", default=[512, 2048], metavar="N", help="tokens to read")
+    sub.add_argument("--context", type=positive_int, nargs="+", default=[512, 4096], metavar="N",
                      help="tokens already read when decoding begins")
-    sub.add_argument("--repeats", type=above_zero, default=5, metavar="N", help="samples of each (%(default)s)")
+    sub.add_argument("--repeats", type=positive_int, default=5, metavar="N", help="samples of each (%(default)s)")
     sub.add_argument("--backends", "--backend", nargs="+", default=["numpy", "c"], choices=list(BACKENDS),
                      help="of ours (numpy c); cuda alone measures each of its kernels on this machine's GPU")
     sub.add_argument("--peers", nargs="+", default=["transformers", "llama.cpp"],
                      choices=["transformers", "llama.cpp", "none"], help="whom to compare with")
-    sub.add_argument("--threads", type=above_zero, metavar="N", help="for all of them; default: one per processor")
+    sub.add_argument("--threads", type=positive_int, metavar="N", help="for all of them; default: one per processor")
     sub.add_argument("--megabytes", type=float, default=4, metavar="N", help="of text for the tokenizer (%(default)s)")
     sub.add_argument("--gguf-dir", type=Path, metavar="DIR",
                      help="where llama.cpp's files stand while they are used; default: the usual temporary directory")
@@ -56,24 +56,25 @@ def arguments(sub):
 
 def run(args):
     if args.threads and any(os.environ.get(name) != str(args.threads) for name in THREADS):
-        return again(args)
-    check(args)
-    if "cuda" in wanted(args) and no_gpu():
-        complain(f"no GPU here: {no_gpu()}; `tinyscout profile` counts what a kernel does without one")
+        return rerun_in_subprocess(args)
+    check_arguments(args)
+    if "cuda" in selected_parts(args) and no_gpu():
+        print_error(f"no GPU here: {no_gpu()}; `tinyscout profile` counts what a kernel does without one")
         return 1
-    from tinyscout.bench.machine import better, commit, cores, limits, machine
+    from tinyscout.bench.machine import cpu_count, describe_machine, elementwise_best, git_commit, measure_roofline
 
-    args.threads = args.threads or cores()
+    args.threads = args.threads or cpu_count()
     chosen = {**vars(args), **(QUICK if args.quick else {})}
     report = {"tinyscout": tinyscout.__version__, "date": datetime.datetime.now().isoformat(timespec="seconds"),
-              "commit": commit(), "machine": machine(), "threads": args.threads}
-    host = wanted(args) != ["cuda"]
+              "commit": git_commit(), "machine": describe_machine(), "threads": args.threads}
+    host = selected_parts(args) != ["cuda"]
     if host:
-        report["limits"] = limits(args.threads)
-    found = {name: part(chosen) for name, part in PARTS.items() if name in wanted(args)}
-    console = terminal()
+        report["limits"] = measure_roofline(args.threads)
+    found = {name: part(chosen) for name, part in PARTS.items() if name in selected_parts(args)}
+    console = make_console()
     if host:
-        report["limits"] = better(report["limits"], limits(args.threads))   # a quiet moment may come only now
+        report["limits"] = elementwise_best(report["limits"],
+                                            measure_roofline(args.threads))   # a quiet moment may come only now
         show_machine(report, console)
     for name, result in found.items():
         part = importlib.import_module(f"tinyscout.bench.{name}")
@@ -92,7 +93,7 @@ def run(args):
     return 0
 
 
-def wanted(args):
+def selected_parts(args):
     """The parts that were asked for; single operations of CUDA are a part of their own."""
     parts = [name for name in ("models", "operations", "training", "tokenizer") if getattr(args, name)]
     others = [name for name in args.backends if name != "cuda"]
@@ -115,14 +116,14 @@ def no_gpu():
     return "CuPy sees none"
 
 
-def check(args):
+def check_arguments(args):
     """What cannot come to a good end is said before the minutes, not after."""
     for file in filter(None, (args.out, args.plot)):
         if not file.parent.is_dir():
             raise FileNotFoundError(f"{file.parent} is not a directory")
     if args.gguf_dir and not args.gguf_dir.is_dir():
         raise FileNotFoundError(f"{args.gguf_dir} is not a directory")
-    if args.plot and not {"models", "cuda"} & set(wanted(args)):
+    if args.plot and not {"models", "cuda"} & set(selected_parts(args)):
         raise ValueError("--plot draws the models' figures or a GPU's: ask for --models too")
     if args.plot and importlib.util.find_spec("matplotlib") is None:
         raise RuntimeError("--plot needs matplotlib: pip install matplotlib")
@@ -161,13 +162,13 @@ PARTS = {"models": models, "operations": operations, "cuda": cuda, "training": t
          "tokenizer": tokenizer}
 
 
-def again(args):
+def rerun_in_subprocess(args):
     """The same command in a new process: NumPy's BLAS asks for its number of threads once, when it is loaded."""
     words: list[str] = []
     for name, value in vars(args).items():
         if name != "run" and value not in (None, False):
             words += [f"--{name.replace('_', '-')}", *map(str, [] if value is True else value if isinstance(value, list)
-                                                         else [value])]
+                                                          else [value])]
     environment = {**os.environ, **dict.fromkeys(THREADS, str(args.threads))}
     return subprocess.call([sys.executable, "-m", "tinyscout", "bench", *words], env=environment)
 

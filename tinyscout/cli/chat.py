@@ -3,10 +3,10 @@ import contextlib
 import sys
 from pathlib import Path
 
-from tinyscout.cli import BAD_INPUT, complain, model_arguments, opened, said, sampling
+from tinyscout.cli import BAD_INPUT, format_error, load_model, model_arguments, print_error, sampling
 from tinyscout.cli.generate import Speed, stream
 from tinyscout.inputs.chat import EOT, encode_chat, encode_turn
-from tinyscout.inputs.image import open_picture
+from tinyscout.inputs.image import open_image
 
 EXAMPLE = """\
 example:
@@ -25,7 +25,7 @@ HELP = """\
 class Conversation:
     """What was said, and the model's memory of it: a turn reads only what is new.
 
-    `said` and `shown` are all tokens and pictures so far, kept so that the memory can be made anew if it is lost;
+    `format_error` and `shown` are all tokens and pictures so far, kept so that the memory can be made anew if it is lost;
     `unread` and `unseen` are those that the cache does not hold.  `last` is the token that ended the last reply, which
     a generator yields and never reads: the next turn begins with it.
     """
@@ -51,7 +51,7 @@ class Conversation:
         """A picture for the next message.  Raises OSError or ValueError where it is none."""
         if self.model.config.vision is None:
             raise ValueError("this model reads text only: its config has no vision")
-        self.pictures.append(open_picture(file))
+        self.pictures.append(open_image(file))
 
     def turn(self, text):
         """Say something  ->  iterator over the tokens of the reply.
@@ -108,7 +108,7 @@ def arguments(sub):
 def run(args):
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  input() then has a history and can be edited
-    talk = Conversation(opened(args), sampling(args), args.system)
+    talk = Conversation(load_model(args), sampling(args), args.system)
     shown = sys.stdin.isatty()
     if shown:
         print("/help lists the commands; Ctrl-D ends.")
@@ -118,7 +118,7 @@ def run(args):
             if line == "/quit":
                 return
             if line or talk.pictures:
-                answer(line, talk, args)
+                handle_line(line, talk, args)
         except EOFError:
             return print() if shown else None
         except KeyboardInterrupt:
@@ -126,10 +126,10 @@ def run(args):
         except BrokenPipeError:
             raise
         except BAD_INPUT as error:
-            complain(said(error))
+            print_error(format_error(error))
 
 
-def answer(line, talk, args):
+def handle_line(line, talk, args):
     """Do what a line says: a command, or a message and its reply."""
     if not line.startswith("/") or line.startswith("//"):
         with Speed(args.quiet) as speed, contextlib.closing(talk.turn(line.removeprefix("/"))) as reply:

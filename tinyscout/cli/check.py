@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.text import Text
 
 from tinyscout import reference
-from tinyscout.cli import above_zero, terminal
-from tinyscout.model import BACKENDS, backend_ops
+from tinyscout.cli import make_console, positive_int
+from tinyscout.model import BACKENDS, get_backend
 
 EXAMPLE = """\
 example: mine.py with
@@ -29,7 +29,8 @@ def arguments(sub):
     what.add_argument("--backend", choices=[name for name in BACKENDS if name != "numpy"], help="or check one of ours")
     sub.add_argument("--only", action="append", metavar="NAME",
                      help="check this operation; repeatable.  Default: all that are not the reference's own")
-    sub.add_argument("--examples", type=above_zero, default=100, metavar="N", help="inputs tried per law (%(default)s)")
+    sub.add_argument("--examples", type=positive_int, default=100, metavar="N",
+                     help="inputs tried per law (%(default)s)")
 
 
 def run(args):
@@ -40,11 +41,11 @@ def run(args):
     if unknown := set(args.only or ()) - set(reference.__all__):
         raise ValueError(f"no operation {', '.join(sorted(unknown))}: there are {', '.join(reference.__all__)}")
     warnings.simplefilter("ignore")     # Hypothesis warns of inputs that are long to print
-    console, broken, held = terminal(), 0, 0
-    ops = backend_ops(args.backend) if args.backend else load(args.module)
+    console, broken, held = make_console(), 0, 0
+    ops = get_backend(args.backend) if args.backend else load(args.module)
     for name, message in check(ops, args.only, args.examples):
         console.print(Text.assemble(("✓ holds ", "green"), name) if message is None else
-                      Text.assemble(("✗ broken ", "red"), (name, "bold"), "\n", shortened(message)))
+                      Text.assemble(("✗ broken ", "red"), (name, "bold"), "\n", truncate_message(message)))
         broken, held = broken + (message is not None), held + (message is None)
     if not broken + held:
         raise ValueError(f"{args.module} replaces no operation of tinyscout.reference, so there is nothing to check")
@@ -71,7 +72,7 @@ def load(path):
     return module
 
 
-def shortened(message):
+def truncate_message(message):
     """A law's complaint, indented; of an input as large as a model only the beginning."""
     lines = [f"    {line[:WIDTH]}{'…' * (len(line) > WIDTH)}" for line in message.splitlines() if line.strip()]
     return "\n".join(lines[:LINES] + [f"    … and {len(lines) - LINES:,} lines more"] * (len(lines) > LINES))

@@ -6,7 +6,7 @@ from rich.columns import Columns
 from rich.panel import Panel
 from rich.text import Text
 
-from tinyscout.cli import opened, terminal
+from tinyscout.cli import load_model, make_console
 from tinyscout.data.dialogs import TASKS, ask, message
 from tinyscout.inputs.chat import encode_chat, encode_prompt
 from tinyscout.model import BACKENDS
@@ -32,15 +32,16 @@ def arguments(sub):
 
 
 def run(args):
-    model, console, rng = opened(args), terminal(), np.random.default_rng(args.seed)
+    model, console, rng = load_model(args), make_console(), np.random.default_rng(args.seed)
     if model.config.vision is None:
         raise ValueError("this model reads text only: there is nothing to show it")
     size = model.config.vision.tile_size
     for n, task in enumerate(args.tasks, 1):
         question = ask(rng, task, held_out=True, size=size)
         if args.save:
-            saved(question.pictures, Path(args.save).expanduser(), f"{n}-{task}")
-        console.print(Columns([Panel(drawn(picture), padding=0, expand=False) for picture in question.pictures]))
+            save_images(question.pictures, Path(args.save).expanduser(), f"{n}-{task}")
+        console.print(Columns([Panel(render_half_blocks(picture), padding=0, expand=False)
+                               for picture in question.pictures]))
         said = answer(model, question)
         verdict = "right" if said == question.answer else f"it is: {question.answer}"
         console.print(f"[bold]{question.text}[/]  {said}  [dim]({verdict})[/]\n")
@@ -56,7 +57,7 @@ def answer(model, question):
     return model.tokenizer.decode([id for id in ids if id not in model.config.stop_ids])
 
 
-def drawn(picture):
+def render_half_blocks(picture):
     """A picture as coloured half blocks."""
     levels = np.asarray(picture.resize((SIDE, SIDE)))
     text = Text()
@@ -67,7 +68,7 @@ def drawn(picture):
     return text[:-1]
 
 
-def saved(pictures, directory, name):
+def save_images(pictures, directory, name):
     """Write pictures as PNG files."""
     directory.mkdir(parents=True, exist_ok=True)
     for n, picture in enumerate(pictures, 1):

@@ -3,7 +3,7 @@ import sys
 import time
 from itertools import chain, islice
 
-from tinyscout.cli import complain, model_arguments, opened, sampling, text_of, write
+from tinyscout.cli import load_model, model_arguments, print_error, read_text_arg, sampling, write_stdout
 from tinyscout.inputs.chat import Prompt, encode_chat, encode_prompt
 
 EXAMPLE = """\
@@ -25,7 +25,7 @@ def arguments(sub):
 
 
 def run(args):
-    text, model = text_of(args.prompt), opened(args)
+    text, model = read_text_arg(args.prompt), load_model(args)
     prompt = encode(text, args, model)
     tokens = model.generate(prompt.tokens, prompt.images, **sampling(args))
     with Speed(args.quiet) as speed:
@@ -50,9 +50,9 @@ def stream(tokens, model):
     try:
         for token in chain(first, tokens):
             if token not in model.config.stop_ids:
-                write(pieces.push(token))
+                write_stdout(pieces.push(token))
     finally:
-        write(pieces.flush() + "\n")
+        write_stdout(pieces.flush() + "\n")
 
 
 class Speed:
@@ -76,4 +76,4 @@ class Speed:
         wait, took = self.times[1] - self.times[0], self.times[-1] - self.times[1]
         rate = f", then {(n - 1) / took:.1f} a second" if n > 1 and took > 0 else ""
         sys.stdout.flush()
-        complain(f"{n} token{'s' * (n > 1)}, the first after {wait:.2f} s{rate}")
+        print_error(f"{n} token{'s' * (n > 1)}, the first after {wait:.2f} s{rate}")

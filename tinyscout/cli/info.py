@@ -1,10 +1,10 @@
 """Say what a model is made of, without reading its weights."""
 from rich.table import Table
 
-from tinyscout.checkpoint import Found
-from tinyscout.cli import config_of, terminal
-from tinyscout.config import NAMED
-from tinyscout.nn.weights import count, shapes
+from tinyscout.checkpoint import CheckpointReader
+from tinyscout.cli import load_config_arg, make_console
+from tinyscout.config import CONFIGS
+from tinyscout.nn.weights import count_parameters, shapes
 from tinyscout.reference.quantize import ROW_GROUP
 
 EXAMPLE = """\
@@ -19,15 +19,15 @@ SHORT = {"int4": 0.5, "int8": 1}                    # and a scale of two bytes f
 
 
 def arguments(sub):
-    sub.add_argument("model", metavar="MODEL", help=f"a checkpoint directory, or one of {', '.join(NAMED)}")
+    sub.add_argument("model", metavar="MODEL", help=f"a checkpoint directory, or one of {', '.join(CONFIGS)}")
 
 
 def run(args):
-    config, directory = config_of(args.model)
+    config, directory = load_config_arg(args.model)
     held = tensors(directory) if directory else None
     parts = [sizes(config), layers(config.text), parameters(config, held), memory(config.text)]
-    lines, code = files(directory, config, held) if directory else ([], 0)
-    console = terminal()
+    lines, code = list_files(directory, config, held) if directory else ([], 0)
+    console = make_console()
     for part in [*parts, *lines]:
         console.print(part)
     return code
@@ -35,10 +35,10 @@ def run(args):
 
 def tensors(directory):
     """What the files hold, not yet read; None where only the config is there."""
-    return Found(directory) if any(directory.glob("*.safetensors*")) else None
+    return CheckpointReader(directory) if any(directory.glob("*.safetensors*")) else None
 
 
-def table(title, *columns):
+def make_table(title, *columns):
     """A table without boxes, whose columns but the first stand to the right."""
     made = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=any(columns),
                  pad_edge=False, padding=(0, 2, 0, 0))
@@ -49,7 +49,7 @@ def table(title, *columns):
 
 def sizes(config):
     c, v = config.text, config.vision
-    made = table("Sizes", "", "")
+    made = make_table("Sizes", "", "")
     rows = {"width": c.dim, "query heads": c.n_heads, "key/value heads": c.n_kv_heads, "head channels": c.head_dim,
             "experts": f"{c.n_experts}, of which a token visits {c.top_k}, and one shared",
             "hidden width of an expert": c.hidden_dim}
@@ -70,19 +70,19 @@ def sizes(config):
 
 def layers(c):
     """The plan, one row for each kind of layer."""
-    made = table(f"\n{len(c.layers)} layers", "positions", "sees", "feed-forward", "layers", "which, from 1")
+    made = make_table(f"\n{len(c.layers)} layers", "positions", "sees", "feed-forward", "layers", "which, from 1")
     kinds: dict = {}
     for n, layer in enumerate(c.layers, 1):
         kinds.setdefault(layer, []).append(n)
     for layer, numbers in kinds.items():
         made.add_row("RoPE" if layer.rope else "none", f"its chunk of {c.chunk:,}" if layer.chunked else "everything",
-                     "experts" if layer.moe else "dense", str(len(numbers)), ranges(numbers))
+                     "experts" if layer.moe else "dense", str(len(numbers)), format_ranges(numbers))
     for column in made.columns:
         column.justify = "left"
     return made
 
 
-def ranges(numbers):
+def format_ranges(numbers):
     """Rising numbers, with runs drawn together and the middle left out: "1-3, 5-7, 9-11 … 45-47"."""
     runs: list[list[int]] = []
     for n in numbers:
@@ -96,17 +96,17 @@ def ranges(numbers):
 
 def parameters(config, held):
     """How many there are, and their bytes: in the files' own types where there are files, or in bfloat16."""
-    counts = count(config)
+    counts = count_parameters(config)
     arrays = held.tensors.values() if held else ()
     kinds = ", ".join(sorted({FORMS.get(str(array.dtype), str(array.dtype)) for array in arrays})) or "bfloat16"
-    made = table("\nParameters", "", "", "")
+    made = make_table("\nParameters", "", "", "")
     rows = {"text": counts.text, "vision": counts.vision, "projector": counts.projector, "total": counts.total,
             "routed experts": counts.routed, "active, of the text": counts.active}
     for name, value in rows.items():
         if value:
-            made.add_row(name, f"{value:,}", short(value, ""))
+            made.add_row(name, f"{value:,}", format_si(value, ""))
     nbytes = sum(array.nbytes for array in arrays) if held else 2 * counts.total
-    made.add_row(f"bytes in {kinds}", f"{nbytes:,}", short(nbytes, "B"))
+    made.add_row(f"bytes in {kinds}", f"{nbytes:,}", format_si(nbytes, "B"))
     return made
 
 
@@ -115,20 +115,20 @@ def memory(c):
     scale = 2 / min(ROW_GROUP, c.head_dim)
     kinds = {name: (size + scale, 2) for name, size in SHORT.items()}
     kinds |= {name: (size, size) for name, size in BYTES.items()}
-    made = table("\nCache of keys and values", "tokens", *kinds)
+    made = make_table("\nCache of keys and values", "tokens", *kinds)
     whole, local = (sum(layer.chunked is kind for layer in c.layers) for kind in (False, True))
 
     def nbytes(tokens, far, near):
         return round((whole * tokens * far + local * min(tokens, c.chunk) * near) * 2 * c.n_kv_heads * c.head_dim)
 
     for name, tokens in {"1": 1, **CONTEXTS}.items():
-        made.add_row(name, *(short(nbytes(tokens, *size), "B") for size in kinds.values()))
-    more = (short(nbytes(2 * c.chunk + 1, *size) - nbytes(2 * c.chunk, *size), "B") for size in kinds.values())
+        made.add_row(name, *(format_si(nbytes(tokens, *size), "B") for size in kinds.values()))
+    more = (format_si(nbytes(2 * c.chunk + 1, *size) - nbytes(2 * c.chunk, *size), "B") for size in kinds.values())
     made.add_row(f"each beyond {c.chunk:,}", *more)
     return made
 
 
-def short(number, unit):
+def format_si(number, unit):
     """108,641,793,536 as 108.6 G."""
     for size, prefix in [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")]:
         if number >= size:
@@ -136,11 +136,11 @@ def short(number, unit):
     return f"{number} {unit}".rstrip()
 
 
-def files(directory, config, held):
+def list_files(directory, config, held):
     """Which files there are, and whether every tensor that the config calls for is in them  ->  lines, exit code"""
-    made = table("\nFiles", "", "")
+    made = make_table("\nFiles", "", "")
     for file in sorted(p for p in directory.iterdir() if p.suffix in (".safetensors", ".json", ".model")):
-        made.add_row(file.name, short(file.stat().st_size, "B"))
+        made.add_row(file.name, format_si(file.stat().st_size, "B"))
     if not held:
         return [made, "\nNo weights here: of the model there is only the config."], 1
     wrong = []

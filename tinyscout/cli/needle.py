@@ -5,9 +5,9 @@ import time
 import numpy as np
 
 from tinyscout.bench.machine import peak_memory
-from tinyscout.cli import _long_context, above_zero, terminal
+from tinyscout.cli import _long_context, make_console, positive_int
 from tinyscout.data.needles import KEYS, encode_lines, haystack
-from tinyscout.inference.long_context import scores_at
+from tinyscout.inference.long_context import logits_at
 
 EXAMPLE = """\
 examples:
@@ -27,10 +27,12 @@ def arguments(sub):
     _long_context.arguments(sub)
     sub.add_argument("--contexts", type=_long_context.contexts, default=[512, 2048, 8192], metavar="N,N,...",
                      help="tokens of a text: 4096, 128k (times 1,024), 10M (times 1,048,576); default 512,2k,8k")
-    sub.add_argument("--haystacks", type=above_zero, default=8, metavar="N", help="texts of each length (%(default)s)")
-    sub.add_argument("--facts", type=above_zero, default=8, metavar="N", help="facts in a text (%(default)s)")
-    sub.add_argument("--queries", type=above_zero, default=8, metavar="N", help="of which are asked for (%(default)s)")
-    sub.add_argument("--density", type=_long_context.tokens, metavar="N",
+    sub.add_argument("--haystacks", type=positive_int, default=8, metavar="N",
+                     help="texts of each length (%(default)s)")
+    sub.add_argument("--facts", type=positive_int, default=8, metavar="N", help="facts in a text (%(default)s)")
+    sub.add_argument("--queries", type=positive_int, default=8, metavar="N",
+                     help="of which are asked for (%(default)s)")
+    sub.add_argument("--density", type=_long_context.parse_tokens, metavar="N",
                      help=f"a fact for every N tokens, where that is more than --facts; never more than {len(KEYS)}")
     sub.add_argument("--straddle", choices=["avoid", "any"], default="avoid",
                      help="may a line be cut by the edge of a chunk, where no local layer can read it? (%(default)s)")
@@ -39,10 +41,10 @@ def arguments(sub):
 
 
 def run(args):
-    model, console = _long_context.model_of(args), terminal()
-    lines, (filler, begin) = encode_lines(model.tokenizer), _long_context.unseen(args, model)
+    model, console = _long_context.load_with_temperature(args), make_console()
+    lines, (filler, begin) = encode_lines(model.tokenizer), _long_context.held_out_tokens(args, model)
     report = _long_context.report(args, model, "needle", haystacks=args.haystacks, facts=args.facts,
-                               queries=args.queries, density=args.density, straddle=args.straddle, leak=args.leak)
+                                  queries=args.queries, density=args.density, straddle=args.straddle, leak=args.leak)
     console.print(f"{'context':>12}{'of training':>14}{'found':>14}{'':8}{'95% interval':>16}{'facts':>8}"
                   f"{'seconds':>10}{'memory':>10}", style="bold")
     for context in args.contexts:
@@ -53,24 +55,24 @@ def run(args):
             rng = np.random.default_rng([args.seed, context, n])
             hay = haystack(rng, filler, context - 1, lines, facts, args.queries, model.config.text.chunk,
                            straddle=args.straddle == "any", leak=args.leak)
-            found += zip(hay.depths, answered(hay, begin, model), strict=True)
-        row = figures(context, report["trained"], facts, found, time.perf_counter() - began)
+            found += zip(hay.depths, greedy_correct(hay, begin, model), strict=True)
+        row = summarize(context, report["trained"], facts, found, time.perf_counter() - began)
         report["rows"].append(row)
         console.print(line(row))
         if args.out:
             _long_context.write(report, plot, args.out)
 
 
-def answered(hay, begin, model):
+def greedy_correct(hay, begin, model):
     """Which answers in a Haystack a model would give, after the token that a text begins with.  ->  (queries,) bool"""
     tokens = np.concatenate([np.array([begin], hay.tokens.dtype), hay.tokens])
     rows = np.concatenate([np.arange(start, stop) for start, stop in hay.spans])     # each before what it should say
-    scores = scores_at(tokens, rows, model.weights, model.config, model.ops)
+    scores = logits_at(tokens, rows, model.weights, model.config, model.ops)
     right = model.ops.asnumpy(scores.argmax(-1)) == tokens[rows + 1]
     return np.logical_and.reduceat(right, np.cumsum([0, *np.diff(hay.spans).ravel()[:-1]]))
 
 
-def figures(context, trained, facts, found, seconds):
+def summarize(context, trained, facts, found, seconds):
     """What is known of a context.  found list of (depth 0..1, right)  ->  dict"""
     depths = [[0, 0] for _ in range(DEPTHS)]
     for depth, right in found:

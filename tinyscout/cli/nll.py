@@ -4,10 +4,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from tinyscout.cli import _long_context, above_zero, terminal
-from tinyscout.cli.budget import tokens
-from tinyscout.cli.info import table
-from tinyscout.inference.long_context import scores_at
+from tinyscout.cli import _long_context, make_console, positive_int
+from tinyscout.cli.budget import parse_tokens
+from tinyscout.cli.info import make_table
+from tinyscout.inference.long_context import logits_at
 from tinyscout.nn.text import text_model
 from tinyscout.progress import track
 
@@ -24,20 +24,20 @@ AT_ONCE = 1 << 14       # tokens of windows
 
 def arguments(sub):
     _long_context.arguments(sub)
-    sub.add_argument("--context", type=tokens, default=4096, metavar="N", help="tokens of a text (%(default)s)")
-    sub.add_argument("--window", type=tokens, metavar="N", help="tokens of a window (default: as trained)")
-    sub.add_argument("--texts", type=above_zero, default=8, metavar="N", help="(%(default)s)")
-    sub.add_argument("--samples", type=above_zero, default=512, metavar="N",
+    sub.add_argument("--context", type=parse_tokens, default=4096, metavar="N", help="tokens of a text (%(default)s)")
+    sub.add_argument("--window", type=parse_tokens, metavar="N", help="tokens of a window (default: as trained)")
+    sub.add_argument("--texts", type=positive_int, default=8, metavar="N", help="(%(default)s)")
+    sub.add_argument("--samples", type=positive_int, default=512, metavar="N",
                      help="tokens of each text that are looked at between one doubling and the next (%(default)s)")
 
 
 def run(args):
-    model, window = _long_context.model_of(args), args.window or _long_context.trained_length(args)
+    model, window = _long_context.load_with_temperature(args), args.window or _long_context.trained_length(args)
     if window is None:
         raise ValueError("no recipe beside the checkpoint tells what length it was trained on: say --window N")
     if window > args.context:
         raise ValueError(f"a window of {window} tokens is longer than the context of {args.context}")
-    text, begin = _long_context.unseen(args, model)
+    text, begin = _long_context.held_out_tokens(args, model)
     if len(text) <= args.context:
         raise ValueError(f"there are {len(text):,} tokens of unseen text: --context must be less, or --text name more")
     rng, sizes, seen = np.random.default_rng(args.seed), spelled(model), []
@@ -45,20 +45,20 @@ def run(args):
     for start in track(starts, "Texts"):
         row = text[start:start + args.context + 1].copy()
         row[0] = begin
-        rows = sampled(rng, bins(window, args.context), args.samples)
+        rows = sample_positions(rng, position_bins(window, args.context), args.samples)
         goals = row[rows + 1].astype(np.int64)
-        long = surprise(model, scores_at(row[:-1], rows, model.weights, model.config, model.ops), goals)
-        short = surprise(model, in_windows(row[:-1], rows, window, begin, model), goals)
+        long = token_nll(model, logits_at(row[:-1], rows, model.weights, model.config, model.ops), goals)
+        short = token_nll(model, in_windows(row[:-1], rows, window, begin, model), goals)
         seen.append((rows, long, short, sizes[goals]))
     report = _long_context.report(args, model, "nll", context=args.context, window=window, texts=args.texts,
-                               samples=args.samples)
-    report["rows"] = [figures(low, high, seen) for low, high in bins(window, args.context)]
+                                  samples=args.samples)
+    report["rows"] = [figures(low, high, seen) for low, high in position_bins(window, args.context)]
     show(report)
     if args.out:
         _long_context.write(report, plot, args.out)
 
 
-def bins(window, context):
+def position_bins(window, context):
     """Doubling stretches of positions, the first as long as a window: list of (first, behind the last)."""
     edges = [0, window]
     while edges[-1] < context:
@@ -66,7 +66,7 @@ def bins(window, context):
     return list(pairwise(edges))
 
 
-def sampled(rng, stretches, most):
+def sample_positions(rng, stretches, most):
     """At most so many positions of each stretch, in order: (n,) int64."""
     return np.concatenate([np.sort(low + rng.choice(high - low, min(most, high - low), replace=False))
                            for low, high in stretches])
@@ -80,7 +80,7 @@ def spelled(model):
     return sizes
 
 
-def surprise(model, scores, goals):
+def token_nll(model, scores, goals):
     """What each of the tokens that came costs, in nats: scores (n, V), goals (n,) int  ->  (n,) float64"""
     scores = np.asarray(model.ops.asnumpy(scores), np.float64)
     scores -= scores.max(-1, keepdims=True)
@@ -118,12 +118,12 @@ def figures(low, high, seen):
 
 
 def show(report):
-    made = table("", "positions", "tokens", "nats a token", "nats a byte", "in windows", "difference", "")
+    made = make_table("", "positions", "tokens", "nats a token", "nats a byte", "in windows", "difference", "")
     for row in report["rows"]:
         means = (f"{row[name]:.3f}" for name in ("nats", "per byte", "windows"))
         more = f"{round(row['difference'], 3) + 0:+.3f}", "" if row["error"] is None else f"+- {row['error']:.3f}"
         made.add_row(f"{row['from']:,} to {row['to'] - 1:,}", f"{row['tokens']:,}", *means, *more)
-    terminal().print(made)
+    make_console().print(made)
 
 
 def plot(figure, report):

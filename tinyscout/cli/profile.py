@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from rich.text import Text
 
-from tinyscout.cli import terminal
-from tinyscout.cli.info import table
+from tinyscout.cli import make_console
+from tinyscout.cli.info import make_table
 from tinyscout.kernels import nvrtc
 from tinyscout.simulator import Fault, Profile
 from tinyscout.simulator import run as simulate
@@ -32,13 +32,13 @@ def arguments(sub):
     sub.add_argument("name", metavar="NAME", help='the kernel in it, which is extern "C" __global__')
     sub.add_argument("arguments", nargs="*", metavar="ARGUMENT", type=argument,
                      help="what it is called with: see below")
-    sub.add_argument("--grid", type=sizes, default=(1,), metavar="X[,Y[,Z]]", help="blocks (1)")
-    sub.add_argument("--block", type=sizes, default=(32,), metavar="X[,Y[,Z]]", help="threads of a block (32)")
+    sub.add_argument("--grid", type=parse_dims, default=(1,), metavar="X[,Y[,Z]]", help="blocks (1)")
+    sub.add_argument("--block", type=parse_dims, default=(32,), metavar="X[,Y[,Z]]", help="threads of a block (32)")
     sub.add_argument("--shared", type=int, default=0, metavar="BYTES", help="shared memory of the launch (%(default)s)")
     sub.add_argument("--seed", type=int, default=0, metavar="S", help="of the drawn numbers (%(default)s)")
 
 
-def sizes(text):
+def parse_dims(text):
     """4,2 as (4, 2), for argparse."""
     if not re.fullmatch(r"\d+(,\d+){0,2}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not one to three sizes such as 4 or 4,2")
@@ -58,7 +58,7 @@ def argument(text):
     return found[1], found[2], found[3] and tuple(int(size) for size in found[3][1:-1].split(",")), value
 
 
-def made(name, kind, shape, value, rng):
+def make_argument(name, kind, shape, value, rng):
     """The argument itself: an array or a NumPy scalar."""
     dtype = TYPES[kind]
     if value is not None or name == "out":
@@ -70,8 +70,8 @@ def made(name, kind, shape, value, rng):
 
 
 def run(args):
-    rng, counted, console = np.random.default_rng(args.seed), Profile(), terminal()
-    values = [made(name, kind, shape, value, rng) for name, kind, shape, value in args.arguments]
+    rng, counted, console = np.random.default_rng(args.seed), Profile(), make_console()
+    values = [make_argument(name, kind, shape, value, rng) for name, kind, shape, value in args.arguments]
     empty = [n for n, (name, _, shape, value) in enumerate(args.arguments) if name == "out" and shape and value is None]
     text = nvrtc.ptx(args.file)
     try:
@@ -80,7 +80,7 @@ def run(args):
         console.print(Text(str(fault), "red"))
         return 1
     console.print(lines(counted, Path(args.file)))
-    registers, spilled = nvrtc.report(args.file, "sm_80")[args.name]
+    registers, spilled = nvrtc.resource_usage(args.file, "sm_80")[args.name]
     console.print(f"\n{prod(args.grid):,} blocks of {prod(args.block):,} threads; on sm_80 {registers} registers a "
                   f"thread, {spilled} bytes spilled.")
     return 0
@@ -88,8 +88,8 @@ def run(args):
 
 def lines(counted, file):
     """One row for each line of the source that does anything, and what it would take at best."""
-    shown = table("", "line", "instructions of a warp", "lanes", "requests", "sectors", "at best", "wavefronts",
-                  "at best", "")
+    shown = make_table("", "line", "instructions of a warp", "lanes", "requests", "sectors", "at best", "wavefronts",
+                       "at best", "")
     shown.columns[-1].justify, shown.columns[-1].no_wrap = "left", True
     for place, counts in sorted(counted.lines.items(), key=lambda item: (item[0].partition(":")[0], number(item[0]))):
         name = place.partition(":")[0]

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 
 import tinyscout
-from tinyscout.checkpoint.quantize import by_layer, logits_error, quantize_checkpoint
-from tinyscout.cli import terminal
-from tinyscout.cli.info import short, table
+from tinyscout.checkpoint.quantize import errors_by_layer, logits_error, quantize_checkpoint
+from tinyscout.cli import make_console
+from tinyscout.cli.info import format_si, make_table
 
 EXAMPLE = """\
 examples:
@@ -31,9 +31,9 @@ def arguments(sub):
 def run(args):
     source, out = (Path(name).expanduser() for name in (args.model, args.out))
     report = quantize_checkpoint(source, out, 4 if args.weights == "int4" else 8, args.group)
-    console = terminal()
-    console.print(losses(by_layer(report.losses)))
-    console.print(f"\n{short(report.before, 'B')} became {short(report.after, 'B')}: "
+    console = make_console()
+    console.print(losses(errors_by_layer(report.losses)))
+    console.print(f"\n{format_si(report.before, 'B')} became {format_si(report.after, 'B')}: "
                   f"{report.before / report.after:.2f} times smaller.")
     if args.check:
         difference = logits_error(*(scores(directory) for directory in (source, out)))
@@ -44,7 +44,7 @@ def run(args):
 def losses(found):
     """One row for each layer, one column for each part that the model has."""
     parts = [part for part in PARTS if any(name == part for _, name in found)]
-    made = table("Relative error of the weights", "layer", *parts)
+    made = make_table("Relative error of the weights", "layer", *parts)
     for layer in dict.fromkeys(layer for layer, _ in found):
         cells = [f"{found[layer, part].relative:.2%}" if (layer, part) in found else "" for part in parts]
         made.add_row(str(layer + 1) if isinstance(layer, int) else layer, *cells)

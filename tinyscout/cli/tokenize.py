@@ -5,7 +5,7 @@ import sys
 from rich.cells import cell_len
 from rich.text import Text
 
-from tinyscout.cli import VISIBLE, terminal, text_of
+from tinyscout.cli import VISIBLE, make_console, read_text_arg
 from tinyscout.inputs.tokenizer import Tokenizer
 
 EXAMPLE = """\
@@ -25,7 +25,7 @@ def arguments(sub):
 
 
 def run(args):
-    tokenizer, text = Tokenizer.load(args.model), text_of(args.text)
+    tokenizer, text = Tokenizer.load(args.model), read_text_arg(args.text)
     ids = tokenizer.encode(text, special=args.special)
     if args.ids:
         print(*ids)
@@ -34,7 +34,7 @@ def run(args):
     if not sys.stdout.isatty():                     # one token a line, for the next program
         print(*(f"{id}\t{piece}" for id, piece in zip(ids, pieces, strict=True)), sep="\n")
         return
-    console = terminal()
+    console = make_console()
     for row in boxes(ids, pieces, console.width):
         console.print(row, no_wrap=True, crop=False)
     n = len(text.encode())

@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import tinyscout
-from tinyscout.cli import above_zero, terminal
-from tinyscout.data.corpus import files
-from tinyscout.model import BACKENDS, backend_ops
-from tinyscout.nn.weights import count
+from tinyscout.cli import make_console, positive_int
+from tinyscout.data.corpus import load_corpus
+from tinyscout.model import BACKENDS, get_backend
+from tinyscout.nn.weights import count_parameters
 from tinyscout.train import PRESETS, train
 
 EXAMPLE = """\
@@ -27,23 +27,23 @@ def arguments(sub):
     sub.add_argument("--backend", default="numpy", choices=list(BACKENDS), help="who computes (%(default)s)")
     sub.add_argument("--from", dest="source", metavar="DIR", help="fine-tune this checkpoint")
     sub.add_argument("--text", nargs="+", metavar="PATH", help="learn from these files and directories")
-    sub.add_argument("--steps", type=above_zero, metavar="N", help="how many steps")
+    sub.add_argument("--steps", type=positive_int, metavar="N", help="how many steps")
     sub.add_argument("--seed", type=int, metavar="S", help="of the weights and of what is read")
-    sub.add_argument("--parts", type=above_zero, metavar="N", help="cut a step into N batches: less memory")
+    sub.add_argument("--parts", type=positive_int, metavar="N", help="cut a step into N batches: less memory")
     sub.add_argument("--optimizer", choices=["muon", "adamw"], help="for the hidden matrices")
     sub.add_argument("--rate", type=float, metavar="R", help="the full learning rate of AdamW")
-    sub.add_argument("--lora", type=above_zero, metavar="RANK", help="with --from: learn low-rank adapters only")
+    sub.add_argument("--lora", type=positive_int, metavar="RANK", help="with --from: learn low-rank adapters only")
     sub.add_argument("--teacher", metavar="DIR", help="a checkpoint of the same vocabulary, whose opinion counts too")
     sub.add_argument("--trust", type=float, nargs=2, metavar=("FIRST", "LAST"),
                      help="how much the teacher counts, from 0 to 1, at first and at last (0.5 0)")
     sub.add_argument("--export", metavar="DIR", help="write the trained model there too, in bfloat16")
-    sub.add_argument("--save-every", type=above_zero, default=100, metavar="N", help="steps (%(default)s)")
+    sub.add_argument("--save-every", type=positive_int, default=100, metavar="N", help="steps (%(default)s)")
 
 
 def run(args):
     if args.lora and not args.source:
         raise ValueError("--lora adapts a model: name it with --from")
-    ops = backend_ops(args.backend)
+    ops = get_backend(args.backend)
     make, recipe = PRESETS[args.preset]
     given = {name: getattr(args, name) for name in ("steps", "seed", "parts", "optimizer", "rate", "lora", "teacher")}
     given["trust"] = tuple(args.trust) if args.trust else None
@@ -51,10 +51,10 @@ def run(args):
     recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
     source, teacher = (tinyscout.load(name, dtype="float32") if name else None for name in (args.source, args.teacher))
     config = source.config if source else make()
-    corpus = files(args.text) if recipe.text else None
+    corpus = load_corpus(args.text) if recipe.text else None
     out = Path(args.out or f"runs/{args.preset}").expanduser()
-    console = terminal()
-    counted = count(config)
+    console = make_console()
+    counted = count_parameters(config)
     console.print(f"{counted.total:,} parameters, {counted.active:,} active in a token; {recipe.steps:,} steps")
     last = train(out, recipe, config, corpus, ops, source, teacher, args.save_every)
     console.print(f"Trained: {last}")

@@ -24,7 +24,7 @@ class Corpus(NamedTuple):
     held_out: list[tuple[str, str]]
 
 
-def files(source=None):
+def load_corpus(source=None):
     r"""Reads all texts and divides them.
 
     source   None for the standard library and this project's pages; or a path, or a list of paths, of files and
@@ -34,17 +34,17 @@ def files(source=None):
     Texts are kept exactly, but for \r.
     Raises ValueError where there is no text, OSError or ValueError for a file named by `source` that is none.
     """
-    texts = sorted(_library() if source is None else _own(source))
+    texts = sorted(_library() if source is None else _user_files(source))
     if not texts:
         raise ValueError("there is no text to learn from: " + (
             "this Python has no standard library as files" if source is None else f"no UTF-8 file in {source}"))
     corpus = Corpus([], [])
     for name, text in texts:
-        corpus[held_out(name)].append((name, text))
+        corpus[is_held_out(name)].append((name, text))
     return corpus if all(corpus) else _cut(texts)
 
 
-def held_out(name):
+def is_held_out(name):
     """Is the file of this name for tests only?  A hash of the name decides: bool."""
     return crc32(name.encode()) % HELD_OUT == 0
 
@@ -76,7 +76,7 @@ def _capped(found):
     return kept
 
 
-def _own(source):
+def _user_files(source):
     """(name, text) of what the user named."""
     for path in [Path(source)] if isinstance(source, str | os.PathLike) else map(Path, source):
         if path.is_dir():

@@ -8,9 +8,21 @@ from typing import NamedTuple
 from PIL import Image
 
 from tinyscout.data import scenes as made
-from tinyscout.data.pair_questions import CHANGES, ORDINALS, changed, compare, more, same, verdict
-from tinyscout.data.scene_questions import ABOUT, about, alike
-from tinyscout.data.scenes import COLOURS, MOST, PLACES, SHAPES, SIZES, Scene, draw, pick, scene, thing, things
+from tinyscout.data.pair_questions import CHANGES, ORDINALS, ask_changed, ask_more, ask_same, compare, final_answer
+from tinyscout.data.scene_questions import ABOUT, ask_about, count_matching
+from tinyscout.data.scenes import (
+    COLOURS,
+    GRID_POSITIONS,
+    MOST,
+    SHAPES,
+    SIZES,
+    Scene,
+    choose,
+    random_object,
+    random_objects,
+    random_scene,
+    render,
+)
 
 TURNS = 4               # questions in a conversation, at most
 TRIES = 1000            # of a red circle there are 54 gists, and sometimes none is held out
@@ -34,7 +46,7 @@ def ask(rng, task, held_out=False, size=64):
     Raises ValueError for a task that is not in TASKS.
     """
     shown, asked = _stage(rng, task, held_out, MOST)
-    return Question(task, [draw(one, size) for one in shown], asked.text, asked.answer, asked.chance, shown)
+    return Question(task, [render(one, size) for one in shown], asked.text, asked.answer, asked.chance, shown)
 
 
 def message(question):
@@ -56,23 +68,23 @@ def dialog(rng, task=None, turns=None, held_out=False, size=64, most=MOST, stage
     Raises ValueError for a task that is not in TASKS.
     """
     turns = int(rng.integers(1, TURNS + 1)) if turns is None else turns
-    shown, asked = _stage(rng, pick(rng, PRACTICE[stage]) if task is None else task, held_out, most)
+    shown, asked = _stage(rng, choose(rng, PRACTICE[stage]) if task is None else task, held_out, most)
     rounds = [asked]
     for _ in range(4 * turns):          # tries, since some come twice or have no answer
         if len(rounds) == turns:
             break
         asked = _follow_up(rng, shown, stage)
-        if asked and not any(_again(asked, earlier, stage) for earlier in rounds):
+        if asked and not any(_was_asked(asked, earlier, stage) for earlier in rounds):
             rounds.append(asked)
-    pictures = [{"type": "image", "image": draw(one, size), "scene": one} for one in shown]
-    said = str if stage == 3 else verdict
+    pictures = [{"type": "image", "image": render(one, size), "scene": one} for one in shown]
+    said = str if stage == 3 else final_answer
     first, *rest = [[{"role": "user", "content": asked.text}, {"role": "assistant", "content": said(asked.answer)}]
                     for asked in rounds]
     first[0]["content"] = [*pictures, {"type": "text", "text": first[0]["content"]}]
     return [message for two in [first, *rest] for message in two]
 
 
-def _again(asked, earlier, stage):
+def _was_asked(asked, earlier, stage):
     """Is this what was asked before?  Until stage 2 the things on a picture are counted once only."""
     both_count = all("count" in (one.topic, one.topic[0]) for one in (asked, earlier))
     return asked.topic == earlier.topic or (both_count and stage < 2)
@@ -84,10 +96,10 @@ def _follow_up(rng, shown, stage):
         return compare(rng, shown)
     which = int(rng.integers(len(shown)))
     if stage >= 2 and shown[which].things and len(shown) == 1 and rng.random() < 0.5:
-        one, by = pick(rng, shown[which].things), pick(rng, ("shape", "colour"))
-        return alike(rng, shown[which], by, getattr(one, by))
+        one, by = choose(rng, shown[which].things), choose(rng, ("shape", "colour"))
+        return count_matching(rng, shown[which], by, getattr(one, by))
     tasks = [task for task in ABOUT[shown[which].kind] if stage == 0 or task != "caption"]
-    asked = about(rng, pick(rng, tasks), shown[which])
+    asked = ask_about(rng, choose(rng, tasks), shown[which])
     if asked is None or len(shown) == 1:
         return asked
     return asked._replace(topic=(which, asked.topic),
@@ -106,77 +118,78 @@ def _stage(rng, task, held_out, most):
     stage = STAGES.get(task, _stage_one)
     while True:
         shown, asked = stage(rng, task, held_out, max(most, 2 if task in PAIRS else 1))
-        if asked and all(made.held_out(one) == held_out for one in shown):
+        if asked and all(made.is_held_out(one) == held_out for one in shown):
             return shown, asked
 
 
 def _stage_one(rng, task, held_out, most):
     """One scene of a kind that the task is about."""
-    kind = pick(rng, [kind for kind in ABOUT if task in ABOUT[kind]])
-    shown = scene(rng, kind, most)
-    return (shown,), about(rng, task, shown)
+    kind = choose(rng, [kind for kind in ABOUT if task in ABOUT[kind]])
+    shown = random_scene(rng, kind, most)
+    return (shown,), ask_about(rng, task, shown)
 
 
 def _stage_count(rng, task, held_out, most):
     """Half the time all things are counted, half the time those of one colour or shape, 1 to MOST of them."""
     if rng.random() < 0.5:
-        shown = scene(rng, "things", most)
-        return (shown,), about(rng, task, shown)
+        shown = random_scene(rng, "things", most)
+        return (shown,), ask_about(rng, task, shown)
     n, others = int(rng.integers(1, most + 1)), int(rng.integers(min(most, 4)))
     by_shape = rng.random() < 0.5
     one, *rest = made.shuffled(rng, SHAPES if by_shape else COLOURS, None)
     placed = []
-    for k, place in enumerate(made.shuffled(rng, range(len(PLACES)), n + others)):
-        value = one if k < n else pick(rng, rest)
-        placed.append(thing(rng, place, shape=value) if by_shape else thing(rng, place, colour=value))
-    asked = alike(rng, Scene("things", "", tuple(placed)), "shape" if by_shape else "colour", one)
+    for k, place in enumerate(made.shuffled(rng, range(len(GRID_POSITIONS)), n + others)):
+        value = one if k < n else choose(rng, rest)
+        placed.append(random_object(rng, place, shape=value) if by_shape else random_object(rng, place, colour=value))
+    asked = count_matching(rng, Scene("things", "", tuple(placed)), "shape" if by_shape else "colour", one)
     shown = _on_ground(rng, *placed)
     return (shown,), asked
 
 
 def _stage_same(rng, task, held_out, most):
     """Two pictures that agree in something, or do not, each as likely: whichever of their properties is asked for."""
-    what, agree = pick(rng, ("colour", "shape", "number")), (rng.random(2) < 0.5).tolist()
+    what, agree = choose(rng, ("colour", "shape", "number")), (rng.random(2) < 0.5).tolist()
     if what == "number":
         n, other = _numbers(rng, most)
         counts = n, n if agree[0] else other
-        shown = tuple(_of(held_out, lambda n=n: _on_ground(rng, *things(rng, n))) for n in counts)
+        shown = tuple(_in_split(held_out, lambda n=n: _on_ground(rng, *random_objects(rng, n))) for n in counts)
     else:
         shapes, colours = (made.shuffled(rng, choices, 2) for choices in (SHAPES, COLOURS))
-        shown = tuple(_of(held_out, lambda k=k: _on_ground(rng, thing(
+        shown = tuple(_in_split(held_out, lambda k=k: _on_ground(rng, random_object(
             rng, _place(rng), shapes[k and not agree[0]], colours[k and not agree[1]]))) for k in (0, 1))
-    return shown, same(rng, what, shown) if all(shown) else None
+    return shown, ask_same(rng, what, shown) if all(shown) else None
 
 
 def _stage_more(rng, task, held_out, most):
     """Two pictures with different numbers of things: first or second."""
-    shown = tuple(_of(held_out, lambda n=n: _on_ground(rng, *things(rng, n))) for n in _numbers(rng, most))
-    return shown, more(rng, shown)
+    shown = tuple(_in_split(held_out, lambda n=n: _on_ground(rng, *random_objects(rng, n)))
+                  for n in _numbers(rng, most))
+    return shown, ask_more(rng, shown)
 
 
 def _stage_changed(rng, task, held_out, most):
     """One thing, before and after one of its four properties changed."""
-    change = pick(rng, CHANGES)
-    before = thing(rng, _place(rng))._replace(dx=0.0, dy=0.0)
+    change = choose(rng, CHANGES)
+    before = random_object(rng, _place(rng))._replace(dx=0.0, dy=0.0)
     field = "place" if change == "position" else change
-    choices = {"colour": COLOURS, "shape": SHAPES, "size": SIZES, "place": range(len(PLACES))}[field]
-    after = before._replace(**{field: pick(rng, [one for one in choices if one != getattr(before, field)])})
+    choices = {"colour": COLOURS, "shape": SHAPES, "size": SIZES, "place": range(len(GRID_POSITIONS))}[field]
+    after = before._replace(**{field: choose(rng, [one for one in choices if one != getattr(before, field)])})
     shown = _on_ground(rng, before)
-    return (shown, shown._replace(things=(after,))), changed(rng, change)
+    return (shown, shown._replace(things=(after,))), ask_changed(rng, change)
 
 
 def _on_ground(rng, *placed):
-    return Scene("things", pick(rng, tuple(made.GROUNDS)), tuple(sorted(placed, key=lambda one: one.place)))
+    return Scene("things", choose(rng, tuple(made.GROUNDS)), tuple(sorted(placed, key=lambda one: one.place)))
 
 
-def _of(held_out, scene_at_random):
+def _in_split(held_out, scene_at_random):
     """A scene of the right part, or None where all seem to be of the other: of two, each is drawn again for itself."""
     drawn = (scene_at_random() for _ in range(TRIES))
-    return next((shown for shown in drawn if made.held_out(shown) == held_out), None)
+    return next((shown for shown in drawn if made.is_held_out(shown) == held_out), None)
 
 
 def _place(rng):
-    return int(rng.integers(len(PLACES)))
+    return int(rng.integers(len(GRID_POSITIONS)))
 
 
 def _numbers(rng, most):

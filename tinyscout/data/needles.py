@@ -17,7 +17,7 @@ VALUES = 1000
 SAME = 0.2              # of the pairs that fall into one chunk so many stay: there no far look is needed
 
 
-class Lines(NamedTuple):
+class EncodedLines(NamedTuple):
     """The parts of all lines as token ids: a fact is facts[key] and values[value], its question asks[key] and those."""
 
     facts: list[np.ndarray]
@@ -49,7 +49,7 @@ def encode_lines(tokenizer):
 
     facts, asks = ([encode(f"#{mark}{key}=") for key in KEYS] for mark in "!?")
     values = [encode(f"{value:03}\n") for value in range(VALUES)]
-    return Lines(facts, asks, values, max(map(len, [*facts, *asks])) + max(map(len, values)))
+    return EncodedLines(facts, asks, values, max(map(len, [*facts, *asks])) + max(map(len, values)))
 
 
 def plant(rng, row, lines, pairs, chunk, straddle=False, keep=0):
@@ -65,7 +65,7 @@ def plant(rng, row, lines, pairs, chunk, straddle=False, keep=0):
     Returns Planted.  Raises ValueError where the row or a chunk has no room for a line.
     """
     tokens, answer, hidden = row.copy(), np.zeros(len(row), bool), np.zeros(len(row), bool)
-    places = slots(rng, len(row), chunk, lines.longest, straddle)
+    places = free_slots(rng, len(row), chunk, lines.longest, straddle)
     places = places[places >= keep]
     if len(places) < 2:
         raise ValueError(f"a row of {len(row)} tokens has no room for a fact and a question of {lines.longest} each")
@@ -105,13 +105,13 @@ def haystack(rng, filler, length, lines, facts, queries, chunk, depth=None, stra
         raise ValueError(f"there must be 1 to {len(KEYS)} facts and 1 to {facts} queries, not {facts} and {queries}")
     if not len(filler):
         raise ValueError("there is no text to hide a fact in")
-    places = slots(rng, length, chunk, lines.longest, straddle)
+    places = free_slots(rng, length, chunk, lines.longest, straddle)
     places = places[places >= (begin is not None)]
     if len(places) < facts + queries:
         raise ValueError(f"{length} tokens have room for {len(places)} lines, not for {facts + queries}")
     room, asks = places[:-queries], places[-queries:]
     asked, others = _spread(rng, len(room), facts, queries, depth)
-    tokens = _round_and_round(rng, filler, length)
+    tokens = _cycle_filler(rng, filler, length)
     if begin is not None:
         tokens[0] = begin
     keys, values = rng.choice(len(KEYS), facts, replace=False), rng.integers(VALUES, size=facts)
@@ -123,7 +123,7 @@ def haystack(rng, filler, length, lines, facts, queries, chunk, depth=None, stra
     return Haystack(tokens, np.array(spans), room[asked] / max(1, room[-1]))
 
 
-def slots(rng, length, chunk, size, straddle):
+def free_slots(rng, length, chunk, size, straddle):
     """Where lines of `size` tokens may begin without touching each other, in order: (n,) int64.
 
     Every chunk has a row of them, moved at random within it, so that a line may begin anywhere.  Where they may
@@ -158,7 +158,7 @@ def _spread(rng, room, facts, queries, depth):
     return np.array(asked), others
 
 
-def _round_and_round(rng, filler, length):
+def _cycle_filler(rng, filler, length):
     """`length` tokens of the filler from a random one on; its end is followed by its beginning."""
     start = int(rng.integers(len(filler)))
     return np.resize(np.concatenate([filler[start:], filler[:start]]), length)

@@ -3,10 +3,10 @@
 An answer about a whole picture says little about any place of it.  To be asked at every place what is there is the
 shortest way from a shape to its name; once that is known, answers are soon found.
 """
-from tinyscout.data.scenes import PLACES, boxes_of_bars, circle_around, font_for, pick
+from tinyscout.data.scenes import GRID_POSITIONS, boxes_of_bars, choose, circle_around, font_for
 
-LEAST = 0.15            # of a square that a thing must cover to give it its names
-FIRST = 0.75, 0.6, 0.4, 0.4     # how often the first of them is said, in each stage of learning
+MIN_COVERAGE = 0.15            # of a square that a thing must cover to give it its names
+SHAPE_LABEL_PROB = 0.75, 0.6, 0.4, 0.4     # how often the first of them is said, in each stage of learning
 
 
 def boxes(scene, stage=0):
@@ -24,7 +24,7 @@ def boxes(scene, stage=0):
 
 
 def _names(thing, scene, stage):
-    names = thing.shape, thing.colour, thing.size, PLACES[thing.place]
+    names = thing.shape, thing.colour, thing.size, GRID_POSITIONS[thing.place]
     if stage == 0:
         return names
     alike = [sum(other[n] == thing[n] for other in scene.things) for n in (0, 1)]
@@ -42,7 +42,7 @@ def _letters(scene, size=64):
             for letter, start, stop in zip(scene.text, ends, ends[1:], strict=False)]
 
 
-def spots(scene, grid, stage=0):
+def patch_labels(scene, grid, stage=0):
     """The names of what covers most of each square, row by row; none where nothing covers much.
 
     scene Scene, grid int squares on a side  ->  list of grid * grid tuples of str, as `boxes` has them
@@ -53,11 +53,11 @@ def spots(scene, grid, stage=0):
         covered = [(_common(left, left + 1 / grid, x, right) * _common(top, top + 1 / grid, y, bottom), names)
                    for names, (x, y, right, bottom) in stands]
         most, names = max(covered, default=(0.0, ()))
-        found.append(names if most * grid * grid >= LEAST else ())
+        found.append(names if most * grid * grid >= MIN_COVERAGE else ())
     return found
 
 
-def said(rng, scenes, grid, stage=0):
+def patch_targets(rng, scenes, grid, stage=0):
     """What the tokens of a conversation's pictures learn to say: a list of str, "" where there is nothing to say.
 
     scenes list of Scene, grid int squares on a side, stage of learning 0 to 3  ->  list of len(scenes) * (grid² + 1)
@@ -67,17 +67,17 @@ def said(rng, scenes, grid, stage=0):
     """
     heard = []
     for scene in scenes:
-        heard += [(names[0] if rng.random() < FIRST[stage] else pick(rng, names[1:])) if names else ""
-                  for names in spots(scene, grid, stage)]
+        heard += [(names[0] if rng.random() < SHAPE_LABEL_PROB[stage] else choose(rng, names[1:])) if names else ""
+                  for names in patch_labels(scene, grid, stage)]
         heard.append(str(len(scene.things or scene.bars) or ""))
         if stage >= 2 and len(scene.things) == 1 and rng.random() < 0.8:
-            heard[-1] = pick(rng, _names(scene.things[0], scene, 0))
-    if stage and len(scenes) == 2 and (common := shared(*scenes)) and rng.random() < 0.5:
-        heard[-1] = pick(rng, common)
+            heard[-1] = choose(rng, _names(scene.things[0], scene, 0))
+    if stage and len(scenes) == 2 and (common := common_properties(*scenes)) and rng.random() < 0.5:
+        heard[-1] = choose(rng, common)
     return heard
 
 
-def shared(one, other):
+def common_properties(one, other):
     """In what two scenes of things agree: a list of what a question may call it."""
     counts = len(one.things), len(other.things)
     if counts != (1, 1):

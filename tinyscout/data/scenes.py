@@ -1,6 +1,6 @@
 """What a picture may show, and drawing it: coloured things on a grid, a number, a word, or a bar chart.
 
-A Scene is a description; `scene` draws one at random, `draw` paints it.  Places and sizes are fractions of the side.
+A Scene is a description; `random_scene` draws one at random, `render` paints it.  Places and sizes are fractions of the side.
 """
 import math
 from functools import cache, lru_cache
@@ -17,7 +17,7 @@ GROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (140, 140, 140)
 SHAPES = ("circle", "square", "triangle", "diamond", "star", "cross", "ring", "heart")
 SIZES = {"small": 0.085, "large": 0.148}                # radius
 GAP, OFF = 0.02, 0.05                                   # between two things, at least; off its place, at most
-PLACES = ("top left", "top", "top right", "left", "middle", "right", "bottom left", "bottom", "bottom right")
+GRID_POSITIONS = ("top left", "top", "top right", "left", "middle", "right", "bottom left", "bottom", "bottom right")
 MOST = 5                                                # things that are drawn at random at once
 LEVELS = 6                                              # heights that a bar may have
 STARTS, VOWELS, ENDS = "BDHLNPRSTVZ", "AEIOU", "BDLNPRST"       # of a word of three letters
@@ -29,7 +29,7 @@ HELD_OUT = 16                                           # one scene in so many i
 SMOOTH = 4                                              # drawn so much larger, then reduced
 
 
-class Thing(NamedTuple):
+class SceneObject(NamedTuple):
     """One shape."""
 
     shape: str
@@ -45,56 +45,57 @@ class Scene(NamedTuple):
 
     kind: str               # one of KINDS
     ground: str             # one of GROUNDS
-    things: tuple[Thing, ...] = ()
+    things: tuple[SceneObject, ...] = ()
     text: str = ""          # the number or the word
     colour: str = ""        # its colour
     shift: tuple[float, float] = (0.0, 0.0)     # of the text, off the middle of the picture
     bars: tuple[tuple[str, int], ...] = ()      # colour and height, 1..LEVELS
 
 
-def scene(rng, kind, most=MOST):
+def random_scene(rng, kind, most=MOST):
     """A scene of this kind at random; of things there are 1 to `most`, all numbers equally likely.
 
     Where there may be only one or two things, a number has no more digits.
     Raises ValueError for a kind that is not in KINDS.
     """
-    ground = pick(rng, tuple(GROUNDS))
+    ground = choose(rng, tuple(GROUNDS))
     if kind == "things":
-        return Scene(kind, ground, things(rng, int(rng.integers(1, most + 1))))
+        return Scene(kind, ground, random_objects(rng, int(rng.integers(1, most + 1))))
     if kind == "chart":
-        n = pick(rng, BARS)
+        n = choose(rng, BARS)
         colours, heights = shuffled(rng, COLOURS, n), shuffled(rng, range(1, LEVELS + 1), n)
         return Scene(kind, ground, bars=tuple(zip(colours, heights, strict=True)))
     if kind == "number":
         digits = min(1 + int(rng.choice(len(DIGITS), p=DIGITS)), most)
         text = str(rng.integers(10 ** (digits - 1) if digits > 1 else 0, 10 ** digits))
     elif kind == "word":
-        start, vowel = pick(rng, STARTS), pick(rng, VOWELS)
-        text = start + vowel + pick(rng, ENDS.replace(start, ""))
+        start, vowel = choose(rng, STARTS), choose(rng, VOWELS)
+        text = start + vowel + choose(rng, ENDS.replace(start, ""))
     else:
         raise ValueError(f"a scene is one of {', '.join(KINDS)}, not {kind!r}")
-    return Scene(kind, ground, text=text, colour=pick(rng, tuple(COLOURS)), shift=_off(rng, 0.03))
+    return Scene(kind, ground, text=text, colour=choose(rng, tuple(COLOURS)), shift=_jitter(rng, 0.03))
 
 
-def things(rng, n):
+def random_objects(rng, n):
     """n things at places of their own, in order of the places: a tuple."""
-    return tuple(thing(rng, place) for place in sorted(shuffled(rng, range(len(PLACES)), n)))
+    return tuple(random_object(rng, place) for place in sorted(shuffled(rng, range(len(GRID_POSITIONS)), n)))
 
 
-def thing(rng, place, shape=None, colour=None):
+def random_object(rng, place, shape=None, colour=None):
     """A thing at a place, at random where it is not given, and a little off the middle: never out of its ninth."""
-    size = pick(rng, tuple(SIZES))
+    size = choose(rng, tuple(SIZES))
     room = min(1 / 6 - SIZES[size] - GAP / 2, OFF)
-    return Thing(shape or pick(rng, SHAPES), colour or pick(rng, tuple(COLOURS)), size, place, *_off(rng, room))
+    return SceneObject(shape or choose(rng, SHAPES), colour or choose(rng, tuple(COLOURS)), size, place,
+                       *_jitter(rng, room))
 
 
-def _off(rng, most):
+def _jitter(rng, most):
     """A step in x and one in y, of at most so much."""
     dx, dy = (most * rng.uniform(-1, 1, 2)).tolist()
     return dx, dy
 
 
-def pick(rng, choices):
+def choose(rng, choices):
     """One of them, all equally likely."""
     return choices[int(rng.integers(len(choices)))]
 
@@ -105,7 +106,7 @@ def shuffled(rng, choices, n):
     return [choices[k] for k in rng.permutation(len(choices))[:n].tolist()]
 
 
-def gist(scene):
+def scene_key(scene):
     """What a viewer would remember of a scene, str: not where within its place a thing stands.
 
     Of a number or a word only the text counts: which colours it is drawn in makes no other number of it.
@@ -114,9 +115,9 @@ def gist(scene):
     return f"{scene.kind}: {seen}"
 
 
-def held_out(scene):
+def is_held_out(scene):
     """Is the scene for tests only?  A hash of its gist decides, for one gist in HELD_OUT: bool."""
-    return blake2b(gist(scene).encode(), digest_size=1).digest()[0] % HELD_OUT == 0
+    return blake2b(scene_key(scene).encode(), digest_size=1).digest()[0] % HELD_OUT == 0
 
 
 @cache
@@ -127,13 +128,13 @@ def chance(kind, held_out_only):
     else:
         odds = {start + vowel + end: 1 / len(ENDS.replace(start, ""))
                 for start in STARTS for vowel in VOWELS for end in ENDS.replace(start, "")}
-    odds = {text: odd for text, odd in odds.items() if held_out(Scene(kind, "", text=text)) == held_out_only}
+    odds = {text: odd for text, odd in odds.items() if is_held_out(Scene(kind, "", text=text)) == held_out_only}
     return max(odds.values()) / sum(odds.values())
 
 
 # ---- drawing
 
-def draw(scene, size=64):
+def render(scene, size=64):
     """The picture of a scene: a PIL picture in RGB, size × size pixels.
 
     It is painted SMOOTH times as large and reduced, so that edges are smooth.

@@ -11,7 +11,7 @@ from tinyscout.train import loss_and_grad
 ROWS = 32               # of text or of questions that are computed together
 
 
-class Mark(NamedTuple):
+class TaskScore(NamedTuple):
     """How a task went."""
 
     task: str
@@ -20,7 +20,7 @@ class Mark(NamedTuple):
     chance: float           # part that a guess would get right
 
 
-def bits_a_byte(model, texts, length=512, most=None):
+def bits_per_byte(model, texts, length=512, most=None):
     """How many bits the model needs for a byte of text that it reads in windows, each begun anew.
 
     model Model, texts list of (name, str), length of a window in tokens, most windows or None for all  ->  float
@@ -32,14 +32,14 @@ def bits_a_byte(model, texts, length=512, most=None):
         windows = [windows[n] for n in np.linspace(0, len(windows) - 1, most).astype(int)]
     groups = [windows[n:n + ROWS] for n in range(0, len(windows), ROWS)]
     for group in track(groups, "Reading"):
-        batch = rows_of([[tokenizer.special[BEGIN], *ids] for ids in group], [1] * len(group), model)
-        [loss] = loss_and_grad.losses(batch, model.weights, model.config, model.ops)
+        batch = to_batch([[tokenizer.special[BEGIN], *ids] for ids in group], [1] * len(group), model)
+        [loss] = loss_and_grad.evaluate_loss(batch, model.weights, model.config, model.ops)
         total += loss * (batch.targets >= 0).sum()
         spelled += sum(len(tokenizer.decode_bytes(ids)) for ids in group)
     return float(total / np.log(2) / spelled)
 
 
-def questions(model, each=200, seed=0, tasks=TASKS):
+def evaluate_questions(model, each=200, seed=0, tasks=TASKS):
     """Each task's questions about scenes that training never shows, answered greedily  ->  list of Mark
 
     An answer is right where every token of it, and the end of the turn, is the likeliest: what a greedy reply gives.
@@ -48,12 +48,12 @@ def questions(model, each=200, seed=0, tasks=TASKS):
     for task in track(tasks, "Asking"):
         rng = np.random.default_rng([seed, TASKS.index(task)])
         asked = [ask(rng, task, held_out=True, size=model.config.vision.tile_size) for _ in range(each)]
-        right = sum(answered(model, asked[n:n + ROWS]) for n in range(0, each, ROWS))
-        marks.append(Mark(task, right, each, float(np.mean([question.chance for question in asked]))))
+        right = sum(count_correct(model, asked[n:n + ROWS]) for n in range(0, each, ROWS))
+        marks.append(TaskScore(task, right, each, float(np.mean([question.chance for question in asked]))))
     return marks
 
 
-def answered(model, asked):
+def count_correct(model, asked):
     """How many of some questions the model answers right."""
     rows, heads, tiles = [], [], []
     for question in asked:
@@ -64,13 +64,13 @@ def answered(model, asked):
         rows.append(whole.tokens)
         heads.append(len(opened.tokens))
         tiles += opened.images
-    batch = rows_of(rows, heads, model)._replace(tiles=np.concatenate(tiles))
+    batch = to_batch(rows, heads, model)._replace(tiles=np.concatenate(tiles))
     passed = loss_and_grad.forward(batch, model.weights, model.config, model.ops)
     wrong = model.ops.asnumpy(passed.logits).argmax(-1) != passed.goals[0]
     return len(asked) - len(np.unique(passed.learn[wrong] // batch.tokens.shape[1]))
 
 
-def rows_of(rows, heads, model):
+def to_batch(rows, heads, model):
     """Rows of ids, of which the first `heads` are given and the others are to be said: a Batch."""
     longest = max(map(len, rows))
     tokens = np.full((len(rows), longest), model.config.pad_id or 0, np.int64)

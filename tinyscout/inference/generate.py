@@ -9,7 +9,7 @@ from tinyscout.nn.cache import Cache
 from tinyscout.nn.text import text_model
 from tinyscout.progress import track
 
-PREFILL = 512           # tokens of the prompt at once: bounds memory, and the cache makes the result the same
+PREFILL_CHUNK = 512           # tokens of the prompt at once: bounds memory, and the cache makes the result the same
 
 
 def generate(tokens, images, w, config, ops=reference, *, cache=None, kv="float32", max_new_tokens=256,
@@ -24,7 +24,7 @@ def generate(tokens, images, w, config, ops=reference, *, cache=None, kv="float3
     Without one, kv is how the new one keeps keys and values: see `Cache`.
     Raises ValueError.
     """
-    tokens, images = scout.checked_tokens(tokens, config), scout.checked_images(images, config)
+    tokens, images = scout.validate_tokens(tokens, config), scout.validate_images(images, config)
     _check_sampling(max_new_tokens, temperature, top_p, top_k, seed)
     cache = Cache(config.text, kv) if cache is None else cache
     scout.check_counts(tokens, images, config, 0 if cache.features is None else len(cache.features))
@@ -48,10 +48,10 @@ def generate(tokens, images, w, config, ops=reference, *, cache=None, kv="float3
 
 def _prefill(tokens, images, w, config, cache, ops):
     """The prompt in pieces  ->  hidden state of its last token (D,)."""
-    pieces = [tokens[n:n + PREFILL] for n in range(0, len(tokens), PREFILL)]
+    pieces = [tokens[n:n + PREFILL_CHUNK] for n in range(0, len(tokens), PREFILL_CHUNK)]
     for n, piece in enumerate(track(pieces, "Reading the prompt")):
         with cache.all_or_nothing():
-            x = scout.embed(piece, images if n == 0 else (), w, config, cache, ops)
+            x = scout.embed_inputs(piece, images if n == 0 else (), w, config, cache, ops)
             hidden = text_model(x[None], w.text, config.text, cache, ops)
     return hidden[0, -1]
 

@@ -10,14 +10,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyscout import reference
-from tinyscout.nn.text import attend, places, places_at, sharpened, think, turned
+from tinyscout.nn.text import (
+    attention_block,
+    feed_forward_block,
+    position_tables,
+    position_tables_at,
+    rotate_and_norm,
+    scale_queries,
+)
 from tinyscout.progress import track
 
 TOKENS_AT_ONCE = 1 << 11        # in whole chunks, at least one: what streams by should stay in the cache
 SCORES_AT_ONCE = 1 << 21        # asked tokens x heads x keys: 8 MB of float32
 
 
-def scores_at(tokens, rows, weights, config, ops=reference):
+def logits_at(tokens, rows, weights, config, ops=reference):
     """Next-token scores at some tokens of a text: those rows of what `scout.forward` gives, without all the others.
 
     tokens (T,) of any integer type, rows (R,) int positions in any order, weights Scout, config ScoutConfig
@@ -26,14 +33,14 @@ def scores_at(tokens, rows, weights, config, ops=reference):
     Where only the last layer is global, memory is that of `tokens` and of a few thousand tokens' activations.  Where an
     earlier one is, the vectors of all tokens are kept, and each looks at all before it.  Equation (online-softmax).
     """
-    tokens, rows = checked(tokens, rows, config)
+    tokens, rows = validate_inputs(tokens, rows, config)
     wanted, back = np.unique(rows, return_inverse=True)
-    reader = Reader(tokens[:wanted[-1] + 1], weights.text, config.text, ops)
+    reader = StreamingModel(tokens[:wanted[-1] + 1], weights.text, config.text, ops)
     y = ops.rms_norm(reader.last_layer(wanted), weights.text.norm, config.text.norm_eps)
     return ops.linear(y, weights.text.output)[ops.asarray(back)]
 
 
-def checked(tokens, rows, config):
+def validate_inputs(tokens, rows, config):
     """Both as arrays, the tokens not copied.  Raises ValueError."""
     tokens, rows, V = np.asarray(tokens), np.asarray(rows), config.text.vocab_size
     if tokens.ndim != 1 or tokens.dtype.kind not in "iu" or not tokens.size:
@@ -47,7 +54,7 @@ def checked(tokens, rows, config):
     return tokens, rows.astype(np.int64)
 
 
-class Reader:
+class StreamingModel:
     """A text on its way through a model: the layers before the first global one, or before the last, stream."""
 
     def __init__(self, tokens, w, config, ops):
@@ -77,34 +84,34 @@ class Reader:
         c, ops, D = self.config, self.ops, self.config.dim
         table = self.w.embedding
         x = ops.embed(ops.asarray(self.tokens[positions].astype(np.int64)), table, np.result_type(table, np.float32))
-        where = places_at(positions, c, x, ops)
+        where = position_tables_at(positions, c, x, ops)
         for layer, weights in zip(c.layers[:self.streamed], self.w.blocks, strict=False):
-            x = think(attend(x, weights, layer, where, c, None, ops), weights, c, ops)
+            x = feed_forward_block(attention_block(x, weights, layer, where, c, None, ops), weights, c, ops)
         return x.reshape(-1, D)
 
     def read_whole(self):
         """All tokens up to the last layer.  (T, D)"""
         c, ops = self.config, self.ops
         x = np.concatenate([x for _, x in self.pieces()])[None]
-        where = places(0, x.shape[1], c, x, ops)
+        where = position_tables(0, x.shape[1], c, x, ops)
         middle = list(zip(c.layers, self.w.blocks, strict=True))[self.streamed:self.last]
         for layer, weights in track(middle, "Layers"):
-            x = attend(x, weights, layer, where, c, None, ops)
+            x = attention_block(x, weights, layer, where, c, None, ops)
             for at in range(0, x.shape[1], TOKENS_AT_ONCE):
-                x[:, at:at + TOKENS_AT_ONCE] = think(x[:, at:at + TOKENS_AT_ONCE], weights, c, ops)
+                x[:, at:at + TOKENS_AT_ONCE] = feed_forward_block(x[:, at:at + TOKENS_AT_ONCE], weights, c, ops)
         return x[0]
 
     def last_layer(self, rows):
         """The last layer at the positions `rows` (R,) int64, in order and all different  ->  (R, D)"""
         c, ops, layer, w = self.config, self.ops, self.config.layers[-1], self.w.blocks[-1]
         near = np.unique(rows // c.chunk)
-        x = np.concatenate([x[ops.asarray(np.searchsorted(positions, within(rows, positions)))]
+        x = np.concatenate([x[ops.asarray(np.searchsorted(positions, rows_in_range(rows, positions)))]
                             for positions, x in self.pieces(near)])
-        where = places_at(rows, c, x, ops)
-        q = sharpened(turned(self.heads(x, w.attention.w_q), layer, where, c, ops), layer, where)[0]
+        where = position_tables_at(rows, c, x, ops)
+        q = scale_queries(rotate_and_norm(self.heads(x, w.attention.w_q), layer, where, c, ops), layer, where)[0]
         y = self.look(q, rows, near if layer.chunked else None)
         x = x + ops.linear(y.reshape(len(rows), -1), w.attention.w_o)
-        return think(x[None], w, c, ops)[0]
+        return feed_forward_block(x[None], w, c, ops)[0]
 
     def heads(self, x, matrix):
         """x (n, D), a matrix of the last layer (D, heads * d)  ->  (1, n, heads, d)"""
@@ -119,30 +126,30 @@ class Reader:
         c, ops, layer, w = self.config, self.ops, self.config.layers[-1], self.w.blocks[-1].attention
         (R, H, d), K = q.shape, c.n_kv_heads
         q = q.reshape(R, K, H // K, d).transpose(1, 2, 0, 3) * (1 / math.sqrt(d))
-        seen = nothing_yet(q)
+        seen = initial_state(q)
         for positions, x in self.pieces(chunks):
-            where = places_at(positions, c, x, ops) if layer.rope else None
-            k, v = turned(self.heads(x, w.w_k), layer, where, c, ops)[0], self.heads(x, w.w_v)[0]
+            where = position_tables_at(positions, c, x, ops) if layer.rope else None
+            k, v = rotate_and_norm(self.heads(x, w.w_k), layer, where, c, ops)[0], self.heads(x, w.w_v)[0]
             step = max(1, SCORES_AT_ONCE // (H * len(positions)))
             for at in range(np.searchsorted(rows, positions[0]), R, step):      # those before look at none of these
                 mine = np.s_[:, :, at:at + step]
                 mask = rows[at:at + step, None] >= positions
                 if layer.chunked:
                     mask &= rows[at:at + step, None] // c.chunk == positions // c.chunk
-                before = Seen(*(a[mine] for a in seen))
+                before = SoftmaxState(*(a[mine] for a in seen))
                 mask = None if mask.all() else ops.asarray(mask)
-                for old, new in zip(seen, more(before, q[mine], k, v, mask, ops), strict=True):
+                for old, new in zip(seen, update(before, q[mine], k, v, mask, ops), strict=True):
                     old[mine] = new
         y = (seen.read / seen.total[..., None]).astype(q.dtype)
         return y.transpose(2, 0, 1, 3).reshape(R, H, d)
 
 
-def within(rows, positions):
+def rows_in_range(rows, positions):
     """Those of the rows that lie between the first and the last of some positions."""
     return rows[(rows >= positions[0]) & (rows <= positions[-1])]
 
 
-class Seen(NamedTuple):
+class SoftmaxState(NamedTuple):
     """What queries remember of the keys so far."""
 
     most: Any       # (K, G, R): the largest score
@@ -150,13 +157,13 @@ class Seen(NamedTuple):
     read: Any       # (K, G, R, d) float64: the sum of exp(score - most) times the value
 
 
-def nothing_yet(q):
+def initial_state(q):
     """The memory of queries (K, G, R, d) that have seen no key; so low a score is forgotten at the first."""
     wide = q.astype(np.float64) * 0
-    return Seen(q[..., 0] * 0 + np.finfo(q.dtype).min, wide[..., 0].copy(), wide)
+    return SoftmaxState(q[..., 0] * 0 + np.finfo(q.dtype).min, wide[..., 0].copy(), wide)
 
 
-def more(seen, q, k, v, mask, ops=reference):
+def update(seen, q, k, v, mask, ops=reference):
     """Some more keys, equation (online-softmax): what was remembered is scaled down where a larger score has come.
 
     seen Seen, q (K, G, R, d) divided by the root of d, k and v (S, K, d), mask (R, S) bool or None  ->  Seen
@@ -170,4 +177,4 @@ def more(seen, q, k, v, mask, ops=reference):
     np.exp(weights, out=weights)
     less = np.exp(seen.most - most)
     read = np.stack([ops.linear(weights[n].reshape(G * R, -1), v[:, n]) for n in range(K)]).reshape(K, G, R, d)
-    return Seen(most, seen.total * less + weights.sum(-1), seen.read * less[..., None] + read)
+    return SoftmaxState(most, seen.total * less + weights.sum(-1), seen.read * less[..., None] + read)

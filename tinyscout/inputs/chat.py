@@ -11,14 +11,14 @@ The format itself is docs/chat.md.
 """
 from typing import Any, NamedTuple
 
-from tinyscout.inputs.image import IMAGE_END, IMAGE_START, PATCH, cut_tiles, tile_layout
+from tinyscout.inputs.image import IMAGE_END, IMAGE_START, PATCH, split_into_tiles, tile_layout
 
 ROLES = {"system": "system", "user": "user", "assistant": "assistant", "tool": "ipython", "ipython": "ipython"}
 BEGIN, HEADER_START, HEADER_END = "<|begin_of_text|>", "<|header_start|>", "<|header_end|>"
 EOT, EOM = "<|eot|>", "<|eom|>"     # the turn is over; the message is over, but a tool is still to speak
 END_OF_TEXT = "<|end_of_text|>"     # what a base model says instead
 ENDS = {"eot": EOT, "eom": EOM}
-IN_CONFIG = {BEGIN: "bos_id", PATCH: "patch_id", IMAGE_START: "image_start_id", IMAGE_END: "image_end_id"}
+CONFIG_FIELDS = {BEGIN: "bos_id", PATCH: "patch_id", IMAGE_START: "image_start_id", IMAGE_END: "image_end_id"}
 
 
 class Prompt(NamedTuple):
@@ -38,7 +38,7 @@ def encode_chat(messages, tokenizer, config, reply=True):
     OSError or ValueError for a picture that cannot be opened.
     """
     prompt = encode_turn(messages, None, tokenizer, config, reply)
-    return Prompt([special_id(BEGIN, tokenizer, config), *prompt.tokens], prompt.images)
+    return Prompt([special_token_id(BEGIN, tokenizer, config), *prompt.tokens], prompt.images)
 
 
 def encode_turn(messages, last, tokenizer, config, reply=True):
@@ -70,7 +70,7 @@ def encode_prompt(text, pictures, tokenizer, config):
         raise ValueError(f"a prompt is a text, not {type(text).__name__}")
     if not text and not pictures:
         raise ValueError("the prompt is empty: give it a text or a picture")
-    prompt = Prompt([special_id(BEGIN, tokenizer, config)], [])
+    prompt = Prompt([special_token_id(BEGIN, tokenizer, config)], [])
     for picture in pictures:
         _add_picture(prompt, picture, None, tokenizer, config)
     prompt.tokens.extend(tokenizer.encode(text, special=False))
@@ -80,11 +80,11 @@ def encode_prompt(text, pictures, tokenizer, config):
 def image_tokens(rows, cols, tokenizer, config):
     """The ids that stand for a picture of rows × cols tiles: tile_layout, looked up.  Equation (tile-tokens)."""
     names = tile_layout(rows, cols, config.vision)
-    ids = {name: special_id(name, tokenizer, config) for name in set(names)}
+    ids = {name: special_token_id(name, tokenizer, config) for name in set(names)}
     return [ids[name] for name in names]
 
 
-def special_id(name, tokenizer, config):
+def special_token_id(name, tokenizer, config):
     """The id of a special token, by name.
 
     Raises ValueError where the tokenizer lacks it, or where the config says that it is another: a model whose
@@ -92,9 +92,9 @@ def special_id(name, tokenizer, config):
     """
     if name not in tokenizer.special:
         raise ValueError(f"the tokenizer has no special token {name}, which this prompt needs")
-    found, expected = tokenizer.special[name], getattr(config, IN_CONFIG.get(name, ""), None)
+    found, expected = tokenizer.special[name], getattr(config, CONFIG_FIELDS.get(name, ""), None)
     if expected is not None and found != expected:
-        raise ValueError(f"{name} is {found} in the tokenizer and {expected} in the config ({IN_CONFIG[name]})")
+        raise ValueError(f"{name} is {found} in the tokenizer and {expected} in the config ({CONFIG_FIELDS[name]})")
     return found
 
 
@@ -108,12 +108,12 @@ def _add_message(prompt, message, where, tokenizer, config):
             continue
         for picture in [part["image"]] if part["type"] == "image" else part["frames"]:
             _add_picture(prompt, picture, part.get("max_tiles"), tokenizer, config)
-    prompt.tokens.append(special_id(end, tokenizer, config))
+    prompt.tokens.append(special_token_id(end, tokenizer, config))
 
 
 def _close(last, tokenizer, config):
     """The end of the model's reply.  One that was cut short, or ended the whole text, is ended as a turn."""
-    eot = special_id(EOT, tokenizer, config)
+    eot = special_token_id(EOT, tokenizer, config)
     if last in (eot, tokenizer.special.get(EOM)):
         return [last]
     return [eot] if last == tokenizer.special.get(END_OF_TEXT) else [int(last), eot]
@@ -121,14 +121,14 @@ def _close(last, tokenizer, config):
 
 def _header(role, tokenizer, config):
     """Who speaks.  The pieces are encoded one by one: a message that starts with a line break keeps it."""
-    return [special_id(HEADER_START, tokenizer, config), *tokenizer.encode(role, special=False),
-            special_id(HEADER_END, tokenizer, config), *tokenizer.encode("\n\n", special=False)]
+    return [special_token_id(HEADER_START, tokenizer, config), *tokenizer.encode(role, special=False),
+            special_token_id(HEADER_END, tokenizer, config), *tokenizer.encode("\n\n", special=False)]
 
 
 def _add_picture(prompt, picture, max_tiles, tokenizer, config):
     if config.vision is None:
         raise ValueError("this model reads text only: its config has no vision")
-    pixels, rows, cols = cut_tiles(picture, config.vision, max_tiles)
+    pixels, rows, cols = split_into_tiles(picture, config.vision, max_tiles)
     prompt.tokens.extend(image_tokens(rows, cols, tokenizer, config))
     prompt.images.append(pixels)
 

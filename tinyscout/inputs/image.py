@@ -30,7 +30,7 @@ class Tiles(NamedTuple):
     cols: int
 
 
-def open_picture(source):
+def open_image(source):
     """Opens a picture in whatever form it comes, on white where it is transparent.
 
     source  a path, the bytes of a file, a file object, a PIL picture, or a uint8 array (h, w), (h, w, 1 | 3 | 4)
@@ -45,25 +45,25 @@ def open_picture(source):
     if isinstance(source, bytes | bytearray | memoryview):
         return _decode(io.BytesIO(source), "the picture")
     if isinstance(source, np.ndarray):
-        return _on_white(_from_array(source), "the array")
+        return _flatten_alpha(_from_array(source), "the array")
     if isinstance(source, Image.Image):
-        return _on_white(source, "the picture")
+        return _flatten_alpha(source, "the picture")
     if hasattr(source, "read"):
         return _decode(source, repr(getattr(source, "name", "the picture")))
     raise ValueError(f"a picture is a path, bytes, a file, a PIL image or a uint8 array, not {type(source).__name__}")
 
 
 def _decode(file, name):
-    with _readable(name):
+    with _decode_errors(name):
         picture = Image.open(file)      # only the header: the size is checked before any pixel is unpacked
     _check_size(picture.height, picture.width, name)
-    with _readable(name):
+    with _decode_errors(name):
         ImageOps.exif_transpose(picture, in_place=True)
-    return _on_white(picture, name)
+    return _flatten_alpha(picture, name)
 
 
 @contextmanager
-def _readable(name):
+def _decode_errors(name):
     """One kind of error, in one line, for the many that Pillow's decoders have (SyntaxError, EOFError, ...)."""
     try:
         with warnings.catch_warnings():
@@ -91,12 +91,12 @@ def _from_array(array):
     return Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
 
 
-def _on_white(picture, name):
+def _flatten_alpha(picture, name):
     """RGB; what shines through a transparent picture is white paper."""
     _check_size(picture.height, picture.width, name)
     if picture.mode[0] in "IF":         # Pillow would clip 0..65535 at 255: nearly all of it white
         raise ValueError(f"{name} has more than 8 bits a level (mode {picture.mode}): scale it to 0..255 first")
-    with _readable(name):
+    with _decode_errors(name):
         picture.load()
         if picture.has_transparency_data:
             paper = Image.new("RGBA", picture.size, "white")
@@ -105,7 +105,7 @@ def _on_white(picture, name):
 
 
 @lru_cache
-def canvases(max_tiles=MAX_TILES):
+def canvas_shapes(max_tiles=MAX_TILES):
     """Every way to lay at most `max_tiles` tiles in a rectangle: (n, 2) int of rows and cols; 50 ways for 16."""
     return np.array([(rows, cols) for rows in range(1, max_tiles + 1) for cols in range(1, max_tiles // rows + 1)])
 
@@ -121,7 +121,7 @@ def choose_canvas(height, width, tile_size=336, max_tiles=MAX_TILES):
     """
     if min(height, width, tile_size, max_tiles) < 1:
         raise ValueError(f"no canvas for {height} by {width} pixels in at most {max_tiles} tiles of {tile_size}")
-    table = canvases(max_tiles)
+    table = canvas_shapes(max_tiles)
     # float32, as in the model's own preparation: a quotient that rounds to 1 counts as 1
     scale = ((table * tile_size).astype(np.float32) / np.array([height, width], np.float32)).min(axis=1)
     enlarging = scale[scale >= 1]
@@ -143,7 +143,7 @@ def resize_target(height, width, rows, cols, tile_size=336):
     return room_y, max(1, min(math.floor(width * scale_y), room_x))
 
 
-def cut_tiles(picture, config, max_tiles=None):
+def split_into_tiles(picture, config, max_tiles=None):
     """Cuts a picture into the tiles that the vision encoder reads.
 
     picture  anything that open_picture takes;  config  a VisionConfig, of which tile_size and max_tiles count
@@ -151,7 +151,7 @@ def cut_tiles(picture, config, max_tiles=None):
     Returns Tiles.  A canvas of one tile is all there is; of several, a global tile follows them: the whole
     picture in one square, its proportions given up.  Raises what open_picture raises.
     """
-    picture, size = open_picture(picture), config.tile_size
+    picture, size = open_image(picture), config.tile_size
     rows, cols = choose_canvas(picture.height, picture.width, size, max_tiles or config.max_tiles)
     height, width = resize_target(picture.height, picture.width, rows, cols, size)
     canvas = np.zeros((rows * size, cols * size, 3), np.uint8)      # black, to the right and below
@@ -159,17 +159,17 @@ def cut_tiles(picture, config, max_tiles=None):
     levels = canvas.reshape(rows, size, cols, size, 3).transpose(0, 2, 4, 1, 3).reshape(-1, 3, size, size)
     if rows * cols > 1:
         levels = np.concatenate([levels, resize(picture, size, size).transpose(2, 0, 1)[None]])
-    return Tiles(to_pixels(levels), rows, cols)
+    return Tiles(normalize(levels), rows, cols)
 
 
-def join_tiles(tiles):
+def assemble_tiles(tiles):
     """Lays the tiles out again: what cut_tiles cut, without the global tile.
 
     Returns the canvas, (rows * h, cols * w, 3) uint8, padding included.
     """
     pixels, rows, cols = tiles
     _, channels, height, width = pixels.shape
-    grid = to_levels(pixels[:rows * cols]).reshape(rows, cols, channels, height, width)
+    grid = denormalize(pixels[:rows * cols]).reshape(rows, cols, channels, height, width)
     return grid.transpose(0, 3, 1, 4, 2).reshape(rows * height, cols * width, channels)
 
 
@@ -181,13 +181,13 @@ def resize(picture, height, width):
     return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
 
 
-def to_pixels(levels):
+def normalize(levels):
     """Levels 0..255 -> float32 in [-1, 1], as the encoder was trained: mean 0.5, deviation 0.5."""
     half = np.float32(0.5)
     return (levels.astype(np.float32) / np.float32(255) - half) / half
 
 
-def to_levels(pixels):
+def denormalize(pixels):
     """The inverse of to_pixels: uint8."""
     return np.rint((pixels * 0.5 + 0.5) * 255).astype(np.uint8)
 

@@ -44,11 +44,12 @@ class Tokenizer:
     def __init__(self, tokens, merges=None, special=(), pattern=LLAMA4_PATTERN, whole=None, ops=fastest):
         self.tokens, self.special, self.pattern = dict(tokens), dict(special), pattern
         self.whole = merges is None if whole is None else whole
-        self.bytes_of = checked_ids(self.tokens, self.special)
+        self.bytes_of = invert_vocab(self.tokens, self.special)
         self.vocab_size = max(self.bytes_of) + 1
-        rows = pairs_of_ranks(self.tokens) if merges is None else pairs_of_merges(merges, self.tokens, self.bytes_of)
+        rows = merges_from_ranks(self.tokens) if merges is None else merges_from_list(merges, self.tokens,
+                                                                                      self.bytes_of)
         self.pairs = np.array(rows, np.int32).reshape(-1, 4)    # left id, right id, rank, id of the merged token
-        self.split = splitter(pattern, ops)
+        self.split = make_pre_tokenizer(pattern, ops)
         self._encode = ops.Encoder(self.pairs, [self.tokens[bytes([byte])] for byte in range(256)],
                                    self.tokens if self.whole else {}, self.split)
         self._decode = ops.Decoder(self.bytes_of)
@@ -110,7 +111,7 @@ class Tokenizer:
             raise FileNotFoundError(f"{path}: no tokenizer.json and no tokenizer.model in this directory")
         data = found.read_bytes()
         try:
-            read = tokenizer_files.read_json if found.suffix == ".json" else tokenizer_files.read_model
+            read = tokenizer_files.read_tokenizer_json if found.suffix == ".json" else tokenizer_files.read_tiktoken_model
             return cls(**read(data), ops=ops)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{found}: {error}") from error
@@ -125,7 +126,7 @@ class Tokenizer:
         """
         path = Path(path)
         if path.suffix == ".json" and not path.is_dir():
-            return tokenizer_files.write_json(path, tokenizer_files.as_json(self))
+            return tokenizer_files.write_json(path, tokenizer_files.to_tokenizer_json(self))
         path.mkdir(parents=True, exist_ok=True)
         config = path / "tokenizer_config.json"
         try:
@@ -133,9 +134,9 @@ class Tokenizer:
         except (ValueError, TypeError):
             raise ValueError(f"{config} exists and is not JSON: nothing was saved") from None
         ours = {role: name for role, name in ROLES.items() if name in self.special}
-        tokenizer_files.write_json(path / "tokenizer.json", tokenizer_files.as_json(self))
+        tokenizer_files.write_json(path / "tokenizer.json", tokenizer_files.to_tokenizer_json(self))
         tokenizer_files.write_json(config, {**kept, **ours, "tokenizer_class": "PreTrainedTokenizerFast",
-                                       "clean_up_tokenization_spaces": False})
+                                            "clean_up_tokenization_spaces": False})
 
 
 class Stream:
@@ -170,7 +171,7 @@ def train(texts, vocab_size, special=None, pattern=LLAMA4_PATTERN, progress=True
         raise ValueError(f"a vocabulary of {vocab_size} has no room for 256 bytes and {len(special)} special tokens")
     if isinstance(texts, str):
         raise ValueError("train takes several texts: put a single one in a list")
-    cut = splitter(pattern, ops)
+    cut = make_pre_tokenizer(pattern, ops)
     counts: Counter[str] = Counter()
     for text in track(texts, "reading", length_hint(texts)) if progress else texts:
         counts.update(cut(text))
@@ -183,7 +184,7 @@ def train(texts, vocab_size, special=None, pattern=LLAMA4_PATTERN, progress=True
     return Tokenizer({token: id for id, token in enumerate(spelling)}, merges, names, pattern, ops=ops)
 
 
-def splitter(pattern, ops=fastest):
+def make_pre_tokenizer(pattern, ops=fastest):
     """A function from text to the list of its pieces, which joined are the text again.
 
     What the pattern does not match is a piece too.  Raises ValueError where it is no regular expression.
@@ -212,14 +213,14 @@ def character_classes():
     return bytes(classes)
 
 
-def pairs_of_ranks(tokens):
+def merges_from_ranks(tokens):
     """Every way to cut a token into two tokens merges back into it, with its id as rank: rows of four ids."""
     find = tokens.get
     return [(left, right, id, id) for token, id in tokens.items() for n in range(1, len(token))
             if (left := find(token[:n])) is not None and (right := find(token[n:])) is not None]
 
 
-def pairs_of_merges(merges, tokens, bytes_of):
+def merges_from_list(merges, tokens, bytes_of):
     """Merges ranked as they stand in the list: rows of left id, right id, rank, merged id.  ValueError if one fails."""
     try:
         table = {(left, right): (rank, tokens[bytes_of[left] + bytes_of[right]])
@@ -229,7 +230,7 @@ def pairs_of_merges(merges, tokens, bytes_of):
     return [(*pair, *value) for pair, value in table.items()]
 
 
-def checked_ids(tokens, special):
+def invert_vocab(tokens, special):
     """{id: bytes} of all tokens.  Raises ValueError where ids clash or are no ids, or where a byte has no token."""
     bytes_of = {id: token for token, id in tokens.items()} | {id: name.encode() for name, id in special.items()}
     for id in bytes_of:

@@ -10,11 +10,11 @@ from contextlib import suppress
 
 import regex
 
-ENDING = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-BIG, SMALL = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+CONTRACTION = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 LLAMA4_PATTERN = "|".join([
-    rf"[^\r\n\p{{L}}\p{{N}}]?{BIG}*{SMALL}+{ENDING}",   # a word, with the space or sign before it
-    rf"[^\r\n\p{{L}}\p{{N}}]?{BIG}+{SMALL}*{ENDING}",   # a word in capitals
+    rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{CONTRACTION}",   # a word, with the space or sign before it
+    rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*{CONTRACTION}",   # a word in capitals
     r"\p{N}{1,3}",                                      # digits, three at a time
     r" ?[^\s\p{L}\p{N}]+[\r\n/]*",                      # punctuation, with the line breaks after it
     r"\s*[\r\n]+",                                      # blank lines
@@ -22,7 +22,7 @@ LLAMA4_PATTERN = "|".join([
     r"\s+",
 ])
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"   # HF's ByteLevel has it
-UNCUT = r"(?s:.+)"
+NO_SPLIT = r"(?s:.+)"
 
 # Llama 4's special tokens in the order of their ids; a span in brackets is a row of reserved names.
 LLAMA4_SPECIAL = """
@@ -52,7 +52,7 @@ def special_names(layout=LLAMA4_SPECIAL):
     return names
 
 
-def read_model(data):
+def read_tiktoken_model(data):
     """Meta's tokenizer.model, as bytes: one token a line, base64 and rank.  Special tokens follow the last rank."""
     tokens = {}
     for n, line in enumerate(data.splitlines(), 1):
@@ -66,7 +66,7 @@ def read_model(data):
     return {"tokens": tokens, "special": {name: len(tokens) + n for n, name in enumerate(special_names())}}
 
 
-def read_json(data):
+def read_tokenizer_json(data):
     """HF's tokenizer.json, as bytes: byte-level BPE only.  Its post-processor is ignored: chat.py adds what it adds."""
     file = json.loads(data.decode("utf-8"))
     model = file["model"]
@@ -93,7 +93,7 @@ def read_json(data):
             "whole": bool(model.get("ignore_merges"))}
 
 
-def as_json(tokenizer):
+def to_tokenizer_json(tokenizer):
     """A tokenizer as the content of a tokenizer.json, a dict.  Merges stand in order of rank."""
     text = {id: "".join(CHARACTER[byte] for byte in token) for token, id in tokenizer.tokens.items()}
     order = sorted(tokenizer.pairs.tolist(), key=lambda row: (row[2], row[0], row[1]))
@@ -147,7 +147,7 @@ def _pattern(cut):
     defaults = {"use_regex": True, "add_prefix_space": True, "invert": False}
     match [defaults | step for step in steps]:
         case [{"type": "ByteLevel", "add_prefix_space": False, "use_regex": gpt2}]:
-            return GPT2_PATTERN if gpt2 else UNCUT
+            return GPT2_PATTERN if gpt2 else NO_SPLIT
         case [{"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False},
               {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}]:
             return pattern

@@ -16,7 +16,7 @@ import numpy as np
 from tinyscout.kernels import nvrtc
 from tinyscout.kernels.device import cupy
 
-OLDEST = 80                     # compute capability 8.0, Ampere: tensor cores for bfloat16, and cp.async
+MIN_COMPUTE_CAPABILITY = 80                     # compute capability 8.0, Ampere: tensor cores for bfloat16, and cp.async
 WARP, BLOCK = 32, 256           # threads
 LARGE = 48 << 10                # shared memory beyond which a kernel has to ask for it, in bytes
 TYPES = {"u64": np.uint64, "s64": np.int64, "b64": np.uint64, "u32": np.uint32, "s32": np.int32, "b32": np.uint32,
@@ -66,15 +66,15 @@ class Kernel:
         self.path, self.name = Path(path), name
         self.ptx = nvrtc.ptx(self.path)
         self.types = parameters(self.ptx, name)
-        self.function = None if cupy is None else on_card(self.path, name)
+        self.function = None if cupy is None else load_on_gpu(self.path, name)
 
     def __call__(self, launch, *arguments):
-        arguments = checked(self.name, self.types, arguments)
+        arguments = convert_arguments(self.name, self.types, arguments)
         if self.function is None:
             from tinyscout.simulator import run
             run(self.ptx, self.name, launch.grid, launch.block, launch.shared, arguments)
         else:
-            start(self.function, self.name, launch, arguments)
+            launch_and_sync(self.function, self.name, launch, arguments)
 
 
 def parameters(ptx, name):
@@ -85,7 +85,7 @@ def parameters(ptx, name):
     return [TYPES[kind] for kind in re.findall(r"\.param \.(\w+)", found[1])]
 
 
-def checked(name, types, arguments):
+def convert_arguments(name, types, arguments):
     """The arguments as a launch takes them, numbers in the kernel's own types.  Raises TypeError."""
     if len(arguments) != len(types):
         raise TypeError(f"{name} takes {len(types)} arguments, not {len(arguments)}")
@@ -114,13 +114,13 @@ def argument(what, kind, value):
 def architecture():
     """The card's name among nvcc's targets, such as sm_90.  Raises RuntimeError for a card older than OLDEST."""
     capability = cupy.cuda.Device().compute_capability
-    if int(capability) < OLDEST:
+    if int(capability) < MIN_COMPUTE_CAPABILITY:
         raise RuntimeError(f"this GPU has compute capability {capability[:-1]}.{capability[-1]}, and the kernels need "
-                           f"{OLDEST // 10}.{OLDEST % 10}: TINYSCOUT_CUDA=simulator runs them without it")
+                           f"{MIN_COMPUTE_CAPABILITY // 10}.{MIN_COMPUTE_CAPABILITY % 10}: TINYSCOUT_CUDA=simulator runs them without it")
     return f"sm_{capability}"
 
 
-def on_card(path, name):
+def load_on_gpu(path, name):
     """A kernel loaded into the card: CuPy reads a cubin only from a file."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(nvrtc.cubin(path, architecture()))
@@ -128,16 +128,16 @@ def on_card(path, name):
         return cupy.RawModule(path=file.name).get_function(name)
 
 
-def start(function, name, launch, arguments):
+def launch_and_sync(function, name, launch, arguments):
     """Launch on the card, and wait: so that an error is raised here and not somewhere later."""
     try:
-        enqueue(function, launch, arguments)
+        launch_async(function, launch, arguments)
         cupy.cuda.get_current_stream().synchronize()
     except (cupy.cuda.driver.CUDADriverError, cupy.cuda.runtime.CUDARuntimeError) as error:
         raise RuntimeError(f"{name} with {launch} failed: {error}") from error
 
 
-def enqueue(function: Any, launch, arguments):
+def launch_async(function: Any, launch, arguments):
     """Launch on the card, and do not wait."""
     if launch.shared > LARGE:
         function.max_dynamic_shared_size_bytes = launch.shared

@@ -27,7 +27,7 @@ def ptx(path):
 
     Raises OSError where the file cannot be read, CompileError where it does not compile.
     """
-    return compiled(path, VIRTUAL)[0].decode()
+    return compile_cached(path, VIRTUAL)[0].decode()
 
 
 def cubin(path, arch):
@@ -35,28 +35,28 @@ def cubin(path, arch):
 
     Raises OSError where the file cannot be read, CompileError where it does not compile.
     """
-    return compiled(path, arch)[0]
+    return compile_cached(path, arch)[0]
 
 
-def report(path, arch):
+def resource_usage(path, arch):
     """What the kernels of a .cu file need of each thread  ->  {name: (registers, bytes spilled to memory)}
 
     Raises as cubin.
     """
-    text = compiled(path, arch)[1]
+    text = compile_cached(path, arch)[1]
     found = re.finditer(r"entry function '(\w+)'.*?(\d+) bytes spill stores.*?Used (\d+) registers", text, re.S)
     return {kernel[1]: (int(kernel[3]), int(kernel[2])) for kernel in found}
 
 
-def compiled(path, arch):
+def compile_cached(path, arch):
     """The code for an architecture, from the cache or else from the compiler  ->  code bytes, log of the assembler"""
     path = Path(path).resolve()
     found = wheel()
     parts = [found.version, arch, *OPTIONS, str(path), *(part for file in sources(path) for part in file)]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
-    place = directory() / f"{path.stem}-{arch}-{digest[:32]}"
-    if (kept := read(place)) is None:
-        write(place, *(kept := Compiler(found).compile(path, arch)))
+    place = cache_dir() / f"{path.stem}-{arch}-{digest[:32]}"
+    if (kept := read_cached(place)) is None:
+        write_cached(place, *(kept := Compiler(found).compile(path, arch)))
     return kept
 
 
@@ -89,7 +89,7 @@ class Compiler:
     """The library NVRTC, which answers 0 where all is well."""
 
     def __init__(self, found):
-        self.version, self.library = found.version, load(found)
+        self.version, self.library = found.version, load_library(found)
 
     def compile(self, path, arch):
         """path of a .cu file, arch compute_80 for PTX or sm_80 for machine code  ->  code bytes, log text"""
@@ -102,7 +102,7 @@ class Compiler:
             failed = call.nvrtcCompileProgram(program, len(options), words)
             log = self.made("ProgramLog", program).decode(errors="replace").replace("\0", "")
             if failed:
-                raise CompileError(complaint(log, path))
+                raise CompileError(first_error(log, path))
             if arch.startswith("sm_"):
                 return self.made("CUBIN", program), log
             return self.made("PTX", program).rstrip(b"\0"), log
@@ -119,7 +119,7 @@ class Compiler:
 
 
 @cache
-def load(found):
+def load_library(found):
     """The libraries of the wheel, the one that the other looks for first.  Raises CompileError."""
     files = [str(found.locate_file(file)) for file in found.files or () if re.search(r"\.so[.\d]*$|\.dll$", file.name)]
     try:
@@ -128,7 +128,7 @@ def load(found):
         raise CompileError(f"the wheel {WHEEL} cannot be loaded: {error}") from None
 
 
-def complaint(log, path):
+def first_error(log, path):
     """The first error of a compiler's log as one line, "norm.cu:17: what is wrong", and how many more there are."""
     errors = re.findall(r"^(.+)\((\d+)\): (?:catastrophic )?error: (.+)$", log, re.M)
     if errors:
@@ -138,7 +138,7 @@ def complaint(log, path):
     return f"{path}: {' '.join(last[0].split())}"
 
 
-def directory():
+def cache_dir():
     """Where compiled kernels are kept: in the user's own cache."""
     given = os.environ.get("XDG_CACHE_HOME", "")
     home = Path(given) if os.path.isabs(given) else Path(os.path.expanduser("~"), ".cache")
@@ -149,19 +149,19 @@ def directory():
 def headers(version):
     """Where the compiler puts CUDA's own headers: into the cache, or where that cannot be, into a passing directory."""
     try:
-        place = directory() / f"headers-{version}"
+        place = cache_dir() / f"headers-{version}"
         place.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=place):
             return place
     except OSError:
-        passing.append(tempfile.TemporaryDirectory())
-        return passing[-1].name
+        temp_dirs.append(tempfile.TemporaryDirectory())
+        return temp_dirs[-1].name
 
 
-passing: list[tempfile.TemporaryDirectory] = []         # removed when Python ends
+temp_dirs: list[tempfile.TemporaryDirectory] = []         # removed when Python ends
 
 
-def read(place):
+def read_cached(place):
     """What is kept under a name, or None where there is nothing, or nothing that is whole  ->  code bytes, log text"""
     try:
         head, code = place.read_bytes().split(b"\n", 1)
@@ -171,7 +171,7 @@ def read(place):
         return None
 
 
-def write(place, code, log):
+def write_cached(place, code, log):
     """Keep it, whole or not at all; where nothing can be written, nothing is kept."""
     head = json.dumps({"sha256": hashlib.sha256(code).hexdigest(), "log": log})
     try:

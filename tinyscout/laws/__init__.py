@@ -71,7 +71,7 @@ def _call(law, name, ops, *drawn):
 CASES = tuple(_cases())
 
 
-def hold(case, ops, examples=100, seed=None):
+def run_law(case, ops, examples=100, seed=None):
     """Look for an input that breaks a law, up to `examples` times.
 
     case Case, ops module.  Raises what the law raised on the smallest such input, which its notes show.
@@ -89,7 +89,7 @@ def hold(case, ops, examples=100, seed=None):
         law_holds()
 
 
-def replaced(ops):
+def replaced_names(ops):
     """The names that are no longer the reference's own."""
     return [name for name in reference.__all__
             if name not in MOVES and getattr(ops, name, None) is not getattr(reference, name)]
@@ -101,12 +101,12 @@ def check(ops, names=None, examples=100):
     ops module, names list of operations or None for all that are not the reference's own, examples int per law
     ->  yields (law's name, None or what broke it) one by one
     """
-    names = set(replaced(ops) if names is None else names)
+    names = set(replaced_names(ops) if names is None else names)
     for case in CASES:
         if not (case.operations & names or (names and not case.operations)):
             continue
         try:
-            hold(case, ops, examples)
+            run_law(case, ops, examples)
         except Exception as error:      # a kernel under test may raise anything
             yield case.name, "\n".join([f"{type(error).__name__}: {error}".rstrip(), *getattr(error, "__notes__", [])])
         else:

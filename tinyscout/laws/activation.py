@@ -4,7 +4,7 @@ import math
 import numpy as np
 from hypothesis import strategies as st
 
-from tinyscout.laws.draw import few, generators, lengths, normal
+from tinyscout.laws.draw import lengths, random_normal, rngs, small_sizes
 from tinyscout.laws.universal import EPS
 
 magnitudes = st.sampled_from([1.0, 1.0, 1e-3, 20.0, 1e3])       # 1e3: exp(-x) overflows and must not hurt
@@ -12,13 +12,13 @@ magnitudes = st.sampled_from([1.0, 1.0, 1e-3, 20.0, 1e3])       # 1e3: exp(-x) o
 
 @st.composite
 def one_input(draw):
-    return (normal(draw(generators()), draw(few), draw(lengths), size=draw(magnitudes)),)
+    return (random_normal(draw(rngs()), draw(small_sizes), draw(lengths), size=draw(magnitudes)),)
 
 
 @st.composite
 def swiglu_inputs(draw):
-    rng, N, F = draw(generators()), draw(few), draw(lengths)
-    return normal(rng, N, F, size=draw(magnitudes)), normal(rng, N, F)
+    rng, N, F = draw(rngs()), draw(small_sizes), draw(lengths)
+    return random_normal(rng, N, F, size=draw(magnitudes)), random_normal(rng, N, F)
 
 
 def a_gate_and_its_opposite_make_one(ops, x):

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tinyscout import reference
-from tinyscout.laws.draw import counts, few, generators, lengths, normal, sizes
-from tinyscout.laws.universal import EPS, close, confirmed, judged
+from tinyscout.laws.draw import counts, lengths, magnitudes, random_normal, rngs, small_sizes
+from tinyscout.laws.universal import EPS, assert_close, compute_by_definition, compute_expected
 
 chunks = st.sampled_from([None, 1, 3, 16, 32, 64])
 starts = st.sampled_from([0, 5, 8192])
@@ -16,11 +16,12 @@ starts = st.sampled_from([0, 5, 8192])
 @st.composite
 def attention_inputs(draw, causal=None, chunk=chunks):
     """Queries behind a past of other tokens, at positions that need not start at zero."""
-    rng, T, past = draw(generators()), draw(counts), draw(st.sampled_from([0, 1, 31, 64]))
+    rng, T, past = draw(rngs()), draw(counts), draw(st.sampled_from([0, 1, 31, 64]))
     B, K, G = draw(st.integers(1, 2)), draw(st.integers(1, 3)), draw(st.integers(1, 5))
     d = draw(st.sampled_from([2, 8, 33]))
-    q = normal(rng, B, T, K * G, d, size=draw(st.sampled_from([1.0, 1.0, 1e3])))       # scores of 1e3 must not overflow
-    k, v = normal(rng, B, past + T, K, d), normal(rng, B, past + T, K, d)
+    q = random_normal(rng, B, T, K * G, d,
+                      size=draw(st.sampled_from([1.0, 1.0, 1e3])))       # scores of 1e3 must not overflow
+    k, v = random_normal(rng, B, past + T, K, d), random_normal(rng, B, past + T, K, d)
     return q, k, v, draw(st.booleans()) if causal is None else causal, draw(chunk), draw(starts)
 
 
@@ -54,7 +55,8 @@ def a_query_reads_what_it_may_see_and_nothing_else(ops, q, k, v, causal, chunk, 
         return y
 
     args = q, k, v, causal, chunk, first
-    close(ops.grouped_query_attention(*args), confirmed(reference.grouped_query_attention, by_definition, *args))
+    assert_close(ops.grouped_query_attention(*args), compute_by_definition(reference.grouped_query_attention,
+                                                                           by_definition, *args))
 
 
 def what_it_may_not_see_does_not_matter(ops, q, k, v, causal, chunk, first):
@@ -81,14 +83,15 @@ def any_pieces_are_the_whole(ops, q, k, v, causal, chunk, first):
     edges = sorted({0, T // 2, T})
     parts = [ops.grouped_query_attention(q[:, a:b], k[:, :past + b], v[:, :past + b], True, chunk, first)
              for a, b in pairwise(edges)]
-    close(np.concatenate(parts, axis=1), judged(reference.grouped_query_attention, q, k, v, True, chunk, first))
+    assert_close(np.concatenate(parts, axis=1), compute_expected(reference.grouped_query_attention, q, k, v, True,
+                                                                 chunk, first))
 
 
 def the_order_of_the_past_does_not_matter(ops, q, k, v, causal, chunk, first):
     """Without RoPE a global layer is blind to order: the last query's past may be shuffled."""
     order = np.random.default_rng(0).permutation(k.shape[1])
     shuffled = ops.grouped_query_attention(q[:, -1:], k[:, order], v[:, order], True, None, first)
-    close(shuffled, judged(reference.grouped_query_attention, q[:, -1:], k, v))
+    assert_close(shuffled, compute_expected(reference.grouped_query_attention, q[:, -1:], k, v))
 
 
 def a_mean_stays_among_its_values(ops, q, k, v, causal, chunk, first):
@@ -129,7 +132,7 @@ def temperature_inputs(draw):
 
 @st.composite
 def softmax_inputs(draw):
-    return (normal(draw(generators()), draw(few), draw(lengths), size=draw(sizes)),)
+    return (random_normal(draw(rngs()), draw(small_sizes), draw(lengths), size=draw(magnitudes)),)
 
 
 INPUTS = {

@@ -10,7 +10,7 @@ from random import Random
 import regex
 from hypothesis import strategies as st
 
-from tinyscout.inputs.tokenizer import LLAMA4_PATTERN, Tokenizer, splitter, train
+from tinyscout.inputs.tokenizer import LLAMA4_PATTERN, Tokenizer, make_pre_tokenizer, train
 
 SPECIAL = ["<|begin_of_text|>", "<|eot|>", "<|eot|><|eom|>"]     # the last one begins like the one before
 ROOM = 256 + len(SPECIAL)                                        # ids that a vocabulary without merges has
@@ -100,7 +100,7 @@ def pieces_merge_alone(ops, corpus, n, text):
 
 def splitting_is_the_pattern(ops, text):
     """However it is done, the pieces are those of the regular expression."""
-    assert splitter(LLAMA4_PATTERN, ops)(text) == regex.findall(LLAMA4_PATTERN, text)
+    assert make_pre_tokenizer(LLAMA4_PATTERN, ops)(text) == regex.findall(LLAMA4_PATTERN, text)
 
 
 def text_is_never_control(ops, corpus, n, text):

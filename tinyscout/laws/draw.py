@@ -2,20 +2,20 @@
 import numpy as np
 from hypothesis import strategies as st
 
-few = st.integers(1, 4)
+small_sizes = st.integers(1, 4)
 lengths = st.sampled_from([1, 2, 31, 32, 33, 255, 256, 257])    # a warp, a block, and one more or less
 counts = st.sampled_from([1, 2, 3, 31, 33, 65])                 # the same for axes that multiply
 seeds = st.integers(0, 2 ** 32 - 1)
-sizes = st.sampled_from([1.0, 1.0, 1e-3, 30.0])                 # of the values: mostly as a model has them
+magnitudes = st.sampled_from([1.0, 1.0, 1e-3, 30.0])                 # of the values: mostly as a model has them
 
 
 @st.composite
-def generators(draw):
+def rngs(draw):
     """A random generator that Hypothesis can replay."""
     return np.random.default_rng(draw(seeds))
 
 
-def normal(rng, *shape, size=1.0):
+def random_normal(rng, *shape, size=1.0):
     """float32 normal values of that size."""
     return (rng.standard_normal(shape) * size).astype(np.float32)
 

@@ -2,14 +2,14 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from tinyscout.laws.draw import generators, lengths, normal
+from tinyscout.laws.draw import lengths, random_normal, rngs
 
 
 @st.composite
 def fuse_inputs(draw):
-    rng, T, D = draw(generators()), draw(lengths), draw(st.sampled_from([1, 5]))
+    rng, T, D = draw(rngs()), draw(lengths), draw(st.sampled_from([1, 5]))
     places = rng.random(T) < draw(st.sampled_from([0.0, 0.3, 1.0]))
-    return normal(rng, T, D), places, normal(rng, int(places.sum()), D)
+    return random_normal(rng, T, D), places, random_normal(rng, int(places.sum()), D)
 
 
 def every_vector_lands_in_order(ops, x, places, features):

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tinyscout import reference
-from tinyscout.laws.draw import generators, normal
-from tinyscout.laws.universal import outputs, wide
+from tinyscout.laws.draw import random_normal, rngs
+from tinyscout.laws.universal import as_float64, outputs
 
 
 def is_real(value):
@@ -24,9 +24,9 @@ def backward_inputs(name, inputs):
 
     @st.composite
     def drawn(draw):
-        args, rng = draw(inputs)[:takes], draw(generators())
+        args, rng = draw(inputs)[:takes], draw(rngs())
         [y] = [y for y in outputs(getattr(reference, name)(*args)) if isinstance(y, float) or is_real(y)]
-        dy = float(rng.normal()) if isinstance(y, float) else normal(rng, *y.shape)
+        dy = float(rng.normal()) if isinstance(y, float) else random_normal(rng, *y.shape)
         return dy, *args
 
     return drawn()
@@ -44,10 +44,10 @@ def backward_is_the_derivative(ops, name, dy, *args):
     Two lengths of step say how far a difference can be trusted: from one to its double the error of leaving out higher
     powers grows fourfold, and what is left is the rounding of f.
     """
-    f, (dy, *args) = getattr(reference, name.removesuffix("_backward")), wide((dy, *args))
+    f, (dy, *args) = getattr(reference, name.removesuffix("_backward")), as_float64((dy, *args))
     if "dtype" in inspect.signature(f).parameters:
         f = partial(f, dtype="float64")
-    move = handed(ops)
+    move = to_backend(ops)
     pairs = with_gradients(args, outputs(getattr(ops, name)(*map(move, (dy, *args)))))
     rng = np.random.default_rng(0)
     along = [None if g is None else rng.normal(size=a.shape) * np.abs(a).max(initial=0) for a, g in pairs]
@@ -65,6 +65,6 @@ def backward_is_the_derivative(ops, name, dy, *args):
     assert abs(claimed - near) <= slack, f"f changes by {near:.9g}, its gradient says {claimed:.9g} (± {slack:.1g})"
 
 
-def handed(ops):
+def to_backend(ops):
     """Move an argument to where the backend computes, if it is an array."""
     return lambda value: ops.asarray(value) if isinstance(value, np.ndarray) else value

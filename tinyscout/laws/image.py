@@ -14,14 +14,14 @@ from tinyscout.inputs.image import (
     PATCH,
     TILE_X,
     TILE_Y,
+    assemble_tiles,
     choose_canvas,
     count_tokens,
-    cut_tiles,
-    join_tiles,
+    denormalize,
+    normalize,
     resize_target,
+    split_into_tiles,
     tile_layout,
-    to_levels,
-    to_pixels,
 )
 
 TILE = 28       # pixels: two patches of 7 on a side for each of 2 tokens on a side
@@ -81,14 +81,14 @@ def picture_fits_and_keeps_its_shape(height, width, tile, most):
 
 def tiles_lie_row_by_row(height, width, seed):
     """Tile number row * cols + col is that square of the canvas; padding is black, to the right and below."""
-    tiles = cut_tiles(noise(height, width, seed), CONFIG)
+    tiles = split_into_tiles(noise(height, width, seed), CONFIG)
     h, w = resize_target(height, width, tiles.rows, tiles.cols, TILE)
-    canvas = join_tiles(tiles)
+    canvas = assemble_tiles(tiles)
     assert canvas.shape == (tiles.rows * TILE, tiles.cols * TILE, 3)
     for number, tile in enumerate(tiles.pixels[:tiles.rows * tiles.cols]):
         row, col = divmod(number, tiles.cols)
         square = canvas[row * TILE:(row + 1) * TILE, col * TILE:(col + 1) * TILE]
-        np.testing.assert_array_equal(to_pixels(square).transpose(2, 0, 1), tile)
+        np.testing.assert_array_equal(normalize(square).transpose(2, 0, 1), tile)
     assert (canvas[:h, :w] > 0).all()
     assert not canvas[h:].any()
     assert not canvas[:, w:].any()
@@ -97,28 +97,29 @@ def tiles_lie_row_by_row(height, width, seed):
 def cut_then_join_is_the_picture(height, width, seed):
     """A picture that needs no resizing comes back level by level."""
     levels = noise(height, width, seed)
-    tiles = cut_tiles(levels, CONFIG)
+    tiles = split_into_tiles(levels, CONFIG)
     assert tiles.pixels.dtype == np.float32
-    np.testing.assert_array_equal(join_tiles(tiles)[:height, :width], levels)
+    np.testing.assert_array_equal(assemble_tiles(tiles)[:height, :width], levels)
 
 
 def resizing_is_a_triangle_filter(height, width, seed):
     """Pillow rounds after each axis, half a level at most: it is within one level of the unrounded truth."""
     levels = noise(height, width, seed)
-    tiles = cut_tiles(levels, CONFIG)
+    tiles = split_into_tiles(levels, CONFIG)
     h, w = resize_target(height, width, tiles.rows, tiles.cols, TILE)
-    assert np.abs(join_tiles(tiles)[:h, :w] - resampled(levels, h, w)).max() <= 1.01     # and its weights have 22 bits
+    assert np.abs(assemble_tiles(tiles)[:h, :w] - resampled(levels, h,
+                                                            w)).max() <= 1.01     # and its weights have 22 bits
     if tiles.rows * tiles.cols > 1:
-        whole = to_levels(tiles.pixels[-1]).transpose(1, 2, 0)
+        whole = denormalize(tiles.pixels[-1]).transpose(1, 2, 0)
         assert np.abs(whole - resampled(levels, TILE, TILE)).max() <= 1.01
 
 
 def there_is_one_global_tile(height, width, seed):
     """Of several tiles the last is the whole picture in one square: it holds no padding."""
-    tiles = cut_tiles(noise(height, width, seed), CONFIG)
+    tiles = split_into_tiles(noise(height, width, seed), CONFIG)
     n = tiles.rows * tiles.cols
     assert len(tiles.pixels) == n + (n > 1)
-    assert n == 1 or to_levels(tiles.pixels[-1]).min() > 0
+    assert n == 1 or denormalize(tiles.pixels[-1]).min() > 0
 
 
 def layout_tells_the_tiles(rows, cols, config):
@@ -134,33 +135,33 @@ def layout_tells_the_tiles(rows, cols, config):
 
 
 def every_level_comes_back(levels):
-    pixels = to_pixels(levels)
+    pixels = normalize(levels)
     assert pixels.dtype == np.float32
     assert (pixels.min(), pixels.max()) == (-1, 1)
-    np.testing.assert_array_equal(to_levels(pixels), levels)
+    np.testing.assert_array_equal(denormalize(pixels), levels)
 
 
 def arrays_and_pictures_are_cut_alike(height, width, seed):
     levels = noise(height, width, seed)
     kept = levels.copy()
-    a, b = cut_tiles(levels, CONFIG), cut_tiles(Image.fromarray(levels), CONFIG)
+    a, b = split_into_tiles(levels, CONFIG), split_into_tiles(Image.fromarray(levels), CONFIG)
     np.testing.assert_array_equal(a.pixels, b.pixels)
     np.testing.assert_array_equal(levels, kept)
 
 
-def near(tile):
+def sizes_near_edges(tile):
     """Sizes that lie at the edges of a tile and of several, and anything between."""
     edges = [n * tile + d for n in (1, 2, 3, 4, 16) for d in (-1, 0, 1) if n * tile + d > 0]
     return st.sampled_from(edges) | st.integers(1, 20 * tile) | st.integers(1, 3)
 
 
 def sizes(tile):
-    return st.tuples(near(tile), near(tile), st.just(tile), st.sampled_from([1, 2, 3, 7, 16]))
+    return st.tuples(sizes_near_edges(tile), sizes_near_edges(tile), st.just(tile), st.sampled_from([1, 2, 3, 7, 16]))
 
 
 any_size = st.sampled_from([336, 56, 1]).flatmap(sizes)
 seeds = st.integers(0, 2**32 - 1)
-pictures = st.tuples(near(TILE), near(TILE), seeds)
+pictures = st.tuples(sizes_near_edges(TILE), sizes_near_edges(TILE), seeds)
 unresized = st.tuples(st.integers(TILE, 4 * TILE), st.integers(TILE, 4 * TILE), seeds)
 grids = st.tuples(st.integers(1, 16), st.integers(1, 16), st.sampled_from([CONFIG, VisionConfig()])).filter(
     lambda grid: grid[0] * grid[1] <= 16)

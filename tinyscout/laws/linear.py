@@ -4,31 +4,32 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tinyscout import reference
-from tinyscout.laws.draw import few, generators, lengths, normal, sizes
-from tinyscout.laws.universal import close, confirmed, judged
+from tinyscout.laws.draw import lengths, magnitudes, random_normal, rngs, small_sizes
+from tinyscout.laws.universal import assert_close, compute_by_definition, compute_expected
 
 
 @st.composite
 def linear_inputs(draw):
     """Weights in either memory order: as a formula has them, or transposed as a checkpoint has them."""
-    rng, I, O = draw(generators()), draw(lengths), draw(lengths)
+    rng, I, O = draw(rngs()), draw(lengths), draw(lengths)
     lead = draw(st.sampled_from([(1,), (3,), (5,), (33,), (2, 3), (1, 1)]))
-    w = normal(rng, O, I, size=I ** -0.5).T if draw(st.booleans()) else normal(rng, I, O, size=I ** -0.5)
-    return normal(rng, *lead, I, size=draw(sizes)), w, normal(rng, O) if draw(st.booleans()) else None
+    w = random_normal(rng, O, I, size=I ** -0.5).T if draw(st.booleans()) else random_normal(rng, I, O, size=I ** -0.5)
+    return random_normal(rng, *lead, I, size=draw(magnitudes)), w, random_normal(rng,
+                                                                                 O) if draw(st.booleans()) else None
 
 
 @st.composite
 def long_inputs(draw):
     """Few rows or many with as many inputs as Scout has channels, of one sign: nothing cancels, so a drift shows."""
-    rng, I, O = draw(generators()), 5120, draw(st.sampled_from([1, 31, 65]))
-    w = normal(rng, O, I).T if draw(st.booleans()) else normal(rng, I, O)
-    return np.abs(normal(rng, draw(st.sampled_from([1, 3, 16, 33])), I)), np.abs(w)
+    rng, I, O = draw(rngs()), 5120, draw(st.sampled_from([1, 31, 65]))
+    w = random_normal(rng, O, I).T if draw(st.booleans()) else random_normal(rng, I, O)
+    return np.abs(random_normal(rng, draw(st.sampled_from([1, 3, 16, 33])), I)), np.abs(w)
 
 
 @st.composite
 def embed_inputs(draw):
-    rng, V = draw(generators()), draw(lengths)
-    return rng.integers(0, V, draw(lengths)), normal(rng, V, draw(few))
+    rng, V = draw(rngs()), draw(lengths)
+    return rng.integers(0, V, draw(lengths)), random_normal(rng, V, draw(small_sizes))
 
 
 def a_product_is_its_definition(ops, x, w, bias):
@@ -36,12 +37,12 @@ def a_product_is_its_definition(ops, x, w, bias):
     def by_definition(x, w, bias):
         return (x[..., :, None] * w).sum(-2) + (0 if bias is None else bias)
     some = x.reshape(-1, x.shape[-1])[:2]
-    close(ops.linear(some, w, bias), confirmed(reference.linear, by_definition, some, w, bias))
+    assert_close(ops.linear(some, w, bias), compute_by_definition(reference.linear, by_definition, some, w, bias))
 
 
 def a_long_sum_does_not_drift(ops, x, w):
     """5120 additions to one float lose more than rounding has to."""
-    close(ops.linear(x, w), judged(reference.linear, x, w))
+    assert_close(ops.linear(x, w), compute_expected(reference.linear, x, w))
 
 
 def the_identity_changes_nothing(ops, x, w, bias):
@@ -49,9 +50,9 @@ def the_identity_changes_nothing(ops, x, w, bias):
 
 
 def memory_order_does_not_matter(ops, x, w, bias):
-    truth = judged(reference.linear, x, w, bias)
+    truth = compute_expected(reference.linear, x, w, bias)
     for order in (np.ascontiguousarray, np.asfortranarray):
-        close(ops.linear(x, order(w), bias), truth)
+        assert_close(ops.linear(x, order(w), bias), truth)
 
 
 def half_precision_weights_are_widened(ops, x, w, bias):

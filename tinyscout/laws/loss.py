@@ -5,30 +5,30 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tinyscout import reference
-from tinyscout.laws.draw import few, generators, lengths, normal
-from tinyscout.laws.universal import close, confirmed, judged
+from tinyscout.laws.draw import lengths, random_normal, rngs, small_sizes
+from tinyscout.laws.universal import assert_close, compute_by_definition, compute_expected
 
 
 @st.composite
 def cross_entropy_inputs(draw):
     """Some targets are negative, but never all; logits of 1e3 must not overflow."""
-    rng, N, V = draw(generators()), draw(few), draw(lengths)
+    rng, N, V = draw(rngs()), draw(small_sizes), draw(lengths)
     targets = rng.integers(0, V, N)
     targets[1:][rng.random(N - 1) < draw(st.sampled_from([0.0, 0.5]))] = draw(st.sampled_from([-1, -100]))
-    return normal(rng, N, V, size=draw(st.sampled_from([1.0, 1e-3, 1e3]))), targets
+    return random_normal(rng, N, V, size=draw(st.sampled_from([1.0, 1e-3, 1e3]))), targets
 
 
 @st.composite
 def soft_cross_entropy_inputs(draw):
-    rng, N, V = draw(generators()), draw(few), draw(lengths)
-    return tuple(normal(rng, N, V, size=draw(st.sampled_from([1.0, 1e-3, 1e3]))) for _ in range(2))
+    rng, N, V = draw(rngs()), draw(small_sizes), draw(lengths)
+    return tuple(random_normal(rng, N, V, size=draw(st.sampled_from([1.0, 1e-3, 1e3]))) for _ in range(2))
 
 
 def a_teacher_who_is_certain_teaches_tokens(ops, logits, targets):
     """Scores that leave no doubt are targets."""
     certain = np.where(np.arange(logits.shape[1]) == np.maximum(targets, 0)[:, None], np.float32(0), np.float32(-1e9))
     args = logits, np.maximum(targets, 0)
-    close(ops.soft_cross_entropy(logits, certain), judged(reference.cross_entropy, *args))
+    assert_close(ops.soft_cross_entropy(logits, certain), compute_expected(reference.cross_entropy, *args))
 
 
 def the_loss_is_the_mean_surprise(ops, logits, targets):
@@ -38,13 +38,14 @@ def the_loss_is_the_mean_surprise(ops, logits, targets):
                 if t >= 0]
         return sum(rows) / len(rows)
     args = (logits / max(1, np.abs(logits).max() / 5)).astype(np.float32), targets      # or 1 - p rounds to 0
-    close(ops.cross_entropy(*args), confirmed(reference.cross_entropy, by_definition, *args))
+    assert_close(ops.cross_entropy(*args), compute_by_definition(reference.cross_entropy, by_definition, *args))
 
 
 def a_shift_of_a_row_does_not_matter_to_the_loss(ops, logits, targets):
     """Whole numbers, so that adding one does not round."""
     whole = np.round(logits)
-    close(ops.cross_entropy(whole + np.float32(64), targets), judged(reference.cross_entropy, whole, targets))
+    assert_close(ops.cross_entropy(whole + np.float32(64), targets),
+                 compute_expected(reference.cross_entropy, whole, targets))
 
 
 def knowing_nothing_costs_the_log_of_the_vocabulary(ops, logits, targets):

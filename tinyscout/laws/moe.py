@@ -3,14 +3,14 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tinyscout import reference
-from tinyscout.laws.draw import counts, generators, normal
-from tinyscout.laws.universal import close, confirmed, judged
+from tinyscout.laws.draw import counts, random_normal, rngs
+from tinyscout.laws.universal import assert_close, compute_by_definition, compute_expected
 
 
 @st.composite
 def router_inputs(draw):
     """Scores that are far enough apart that rounding cannot change a choice: they are whole numbers plus a little."""
-    rng, N, E = draw(generators()), draw(counts), draw(st.integers(1, 17))
+    rng, N, E = draw(rngs()), draw(counts), draw(st.integers(1, 17))
     scores = rng.permuted(np.tile(np.arange(E), (N, 1)), axis=1) + rng.uniform(-0.2, 0.2, (N, E))
     turn = np.linalg.qr(rng.standard_normal((E, E)))[0]                 # so that every channel takes part
     x, w = (scores - E / 2) @ turn.T, turn
@@ -20,14 +20,15 @@ def router_inputs(draw):
 @st.composite
 def experts_inputs(draw):
     """Experts that nobody chose, one expert for all, and everything between."""
-    rng, N, E = draw(generators()), draw(counts), draw(st.integers(1, 5))
+    rng, N, E = draw(rngs()), draw(counts), draw(st.integers(1, 5))
     D, F = draw(st.sampled_from([1, 3, 33])), draw(st.sampled_from([1, 2, 31]))
     k = draw(st.integers(1, E))
     order = rng.permuted(np.tile(np.arange(E), (N, 1)), axis=1)[:, :k]
     expert = np.tile(order[:1], (N, 1)) if draw(st.booleans()) else order
     gate = rng.uniform(0.01, 1, (N, k)).astype(np.float32)
-    return (normal(rng, N, D), expert, gate, normal(rng, E, D, F, size=D ** -0.5), normal(rng, E, D, F, size=D ** -0.5),
-            normal(rng, E, F, D, size=F ** -0.5))
+    return (random_normal(rng, N, D), expert, gate, random_normal(rng, E, D, F, size=D ** -0.5),
+            random_normal(rng, E, D, F, size=D ** -0.5),
+            random_normal(rng, E, F, D, size=F ** -0.5))
 
 
 def the_best_are_chosen(ops, x, w_router, top_k):
@@ -79,7 +80,7 @@ def dispatch_is_the_dense_loop(ops, x, expert, gate, w_gate, w_up, w_down):
             y += reference.swiglu(mine @ w_gate[e], mine @ w_up[e]) @ w_down[e]
         return y
     args = x, expert, gate, w_gate, w_up, w_down
-    close(ops.experts(*args), confirmed(reference.experts, dense, *args))
+    assert_close(ops.experts(*args), compute_by_definition(reference.experts, dense, *args))
 
 
 def experts_that_nobody_chose_are_not_touched(ops, x, expert, gate, w_gate, w_up, w_down):
@@ -96,8 +97,8 @@ def tokens_do_not_see_each_other(ops, x, expert, gate, w_gate, w_up, w_down):
     """Shuffled tokens give shuffled results."""
     order = np.random.default_rng(0).permutation(len(x))
     weights = (w_gate, w_up, w_down)
-    truth = judged(reference.experts, x, expert, gate, *weights)
-    close(ops.experts(x[order], expert[order], gate[order], *weights), truth[order])
+    truth = compute_expected(reference.experts, x, expert, gate, *weights)
+    assert_close(ops.experts(x[order], expert[order], gate[order], *weights), truth[order])
 
 
 INPUTS = {"router": router_inputs(), "load_balance": router_inputs(), "experts": experts_inputs()}

@@ -3,8 +3,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tinyscout import reference
-from tinyscout.laws.draw import generators, normal
-from tinyscout.laws.universal import close, judged
+from tinyscout.laws.draw import random_normal, rngs
+from tinyscout.laws.universal import assert_close, compute_expected
 
 sides = st.sampled_from([1, 2, 16, 31, 33, 65])
 stacks = st.sampled_from([(), (1,), (3,)])          # one matrix, or one for each of several experts
@@ -12,9 +12,10 @@ stacks = st.sampled_from([(), (1,), (3,)])          # one matrix, or one for eac
 
 @st.composite
 def muon_step_inputs(draw):
-    rng, shape = draw(generators()), (*draw(stacks), draw(sides), draw(sides))
+    rng, shape = draw(rngs()), (*draw(stacks), draw(sides), draw(sides))
     size = draw(st.sampled_from([1.0, 1e-3, 1e2]))
-    return (normal(rng, *shape), normal(rng, *shape, size=size), normal(rng, *shape, size=size / 3),
+    return (random_normal(rng, *shape), random_normal(rng, *shape, size=size),
+            random_normal(rng, *shape, size=size / 3),
             draw(st.sampled_from([0.02, 1e-3])), draw(st.sampled_from([0.95, 0.5])), draw(st.sampled_from([0.0, 0.1])))
 
 
@@ -30,10 +31,10 @@ def a_step_is_long_in_every_direction(ops, w, g, m, lr, momentum, decay):
 
 def experts_do_not_see_each_other(ops, w, g, m, lr, momentum, decay):
     """A stack of matrices is stepped one by one."""
-    truth = judged(lambda w, g, m: np.stack(reference.muon_step(w, g, m, lr, momentum, decay)), w, g, m)
+    truth = compute_expected(lambda w, g, m: np.stack(reference.muon_step(w, g, m, lr, momentum, decay)), w, g, m)
     pairs = zip(*(a.reshape(-1, *w.shape[-2:]) for a in (w, g, m)), strict=True)
     alone = [ops.muon_step(*three, lr, momentum, decay) for three in pairs]
-    close(np.stack([np.stack(parts).reshape(w.shape) for parts in zip(*alone, strict=True)]), truth)
+    assert_close(np.stack([np.stack(parts).reshape(w.shape) for parts in zip(*alone, strict=True)]), truth)
 
 
 INPUTS = {"muon_step": muon_step_inputs()}

@@ -2,7 +2,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from tinyscout.laws.draw import few, generators, lengths, normal, sizes
+from tinyscout.laws.draw import lengths, magnitudes, random_normal, rngs, small_sizes
 from tinyscout.laws.universal import EPS
 
 widths = lengths | st.just(5120)                    # Scout's: over so many terms a running float sum drifts
@@ -11,16 +11,16 @@ epsilons = st.sampled_from([1e-5, 1e-6, 1e-3, 0.5])
 
 @st.composite
 def rms_norm_inputs(draw):
-    rng, N, D = draw(generators()), draw(few), draw(widths)
-    weight = normal(rng, D) if draw(st.booleans()) else None
-    return normal(rng, N, D, size=draw(sizes)), weight, draw(epsilons)
+    rng, N, D = draw(rngs()), draw(small_sizes), draw(widths)
+    weight = random_normal(rng, D) if draw(st.booleans()) else None
+    return random_normal(rng, N, D, size=draw(magnitudes)), weight, draw(epsilons)
 
 
 @st.composite
 def layer_norm_inputs(draw):
-    rng, N, D = draw(generators()), draw(few), draw(widths)
-    x = normal(rng, N, D, size=draw(sizes)) + normal(rng, N, 1, size=draw(st.sampled_from([0, 1])))
-    return x, normal(rng, D), normal(rng, D), draw(epsilons)
+    rng, N, D = draw(rngs()), draw(small_sizes), draw(widths)
+    x = random_normal(rng, N, D, size=draw(magnitudes)) + random_normal(rng, N, 1, size=draw(st.sampled_from([0, 1])))
+    return x, random_normal(rng, D), random_normal(rng, D), draw(epsilons)
 
 
 def a_rows_size_does_not_matter(ops, x, weight, eps):

@@ -2,19 +2,19 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from tinyscout.laws.draw import few, generators, normal
+from tinyscout.laws.draw import random_normal, rngs, small_sizes
 
 
 @st.composite
 def patchify_inputs(draw):
-    rng, B, C, patch = draw(generators()), draw(few), draw(st.sampled_from([1, 3])), draw(st.sampled_from([1, 2, 14]))
-    return normal(rng, B, C, patch * draw(few), patch * draw(few)), patch
+    rng, B, C, patch = draw(rngs()), draw(small_sizes), draw(st.sampled_from([1, 3])), draw(st.sampled_from([1, 2, 14]))
+    return random_normal(rng, B, C, patch * draw(small_sizes), patch * draw(small_sizes)), patch
 
 
 @st.composite
 def pixel_shuffle_inputs(draw):
-    rng, B, D, side = draw(generators()), draw(few), draw(few), draw(st.integers(1, 3))
-    return normal(rng, B, (side * draw(few)) ** 2, D), side
+    rng, B, D, side = draw(rngs()), draw(small_sizes), draw(small_sizes), draw(st.integers(1, 3))
+    return random_normal(rng, B, (side * draw(small_sizes)) ** 2, D), side
 
 
 def patches_are_squares_of_the_picture(ops, tiles, patch):

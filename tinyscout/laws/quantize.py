@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tinyscout import reference
-from tinyscout.laws.draw import counts, generators, normal, sizes
-from tinyscout.laws.universal import EPS, judged
+from tinyscout.laws.draw import counts, magnitudes, random_normal, rngs
+from tinyscout.laws.universal import EPS, compute_expected
 from tinyscout.reference import Quantized, dequantize, quantize, quantize_rows
 
 LARGEST = {4: 8, 8: 127}
@@ -19,19 +19,19 @@ bits = st.sampled_from([4, 8])
 scale_dtypes = st.sampled_from([np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16)])
 
 
-def spread(rng, *shape):
+def uneven_normal(rng, *shape):
     """Normal numbers whose size varies from column to column, and some zeros."""
-    w = normal(rng, *shape) * 10 ** rng.uniform(-4, 2, (*shape[:-2], 1, shape[-1])).astype(np.float32)
+    w = random_normal(rng, *shape) * 10 ** rng.uniform(-4, 2, (*shape[:-2], 1, shape[-1])).astype(np.float32)
     w[rng.random(shape) < 0.05] = 0
     return w
 
 
 @st.composite
 def matrix_inputs(draw):
-    rng, group = draw(generators()), draw(st.sampled_from([32, 128]))
+    rng, group = draw(rngs()), draw(st.sampled_from([32, 128]))
     I, O = group * draw(st.sampled_from([1, 2, 3, 9])), draw(st.sampled_from([16, 32, 272]))
     E = draw(st.sampled_from([(), (), (1,), (3,)]))
-    w = spread(rng, *E, I, O)
+    w = uneven_normal(rng, *E, I, O)
     if draw(st.booleans()):
         w[..., :group, :2] = 0                                          # groups of zeros alone
     return np.asfortranarray(w) if draw(st.booleans()) else w, draw(bits), group, draw(scale_dtypes)
@@ -41,7 +41,7 @@ def matrix_inputs(draw):
 def row_inputs(draw):
     d = draw(st.sampled_from([2, 8, 32, 64, 128]))
     lead = draw(st.sampled_from([(1, 1, 1), (2, 33, 3), (1, 5, 2)]))
-    return normal(draw(generators()), *lead, d, size=draw(sizes)), draw(bits), draw(scale_dtypes)
+    return random_normal(draw(rngs()), *lead, d, size=draw(magnitudes)), draw(bits), draw(scale_dtypes)
 
 
 @st.composite
@@ -55,35 +55,35 @@ def quantized_inputs(draw):
 def product_inputs(draw):
     """Tokens, of which some channels are far larger than the others, and a quantized matrix."""
     w = quantize(*draw(matrix_inputs().filter(lambda args: args[0].ndim == 2)))
-    rng, lead = draw(generators()), draw(st.sampled_from([(1,), (3,), (33,), (2, 3)]))
-    x = normal(rng, *lead, w.shape[0], size=draw(sizes))
+    rng, lead = draw(rngs()), draw(st.sampled_from([(1,), (3,), (33,), (2, 3)]))
+    x = random_normal(rng, *lead, w.shape[0], size=draw(magnitudes))
     x[..., rng.integers(0, w.shape[0], 3)] *= 50
-    return x, w, normal(rng, w.shape[1]) if draw(st.booleans()) else None
+    return x, w, random_normal(rng, w.shape[1]) if draw(st.booleans()) else None
 
 
 @st.composite
 def expert_inputs(draw):
-    rng, N, E = draw(generators()), draw(counts), draw(st.integers(1, 4))
+    rng, N, E = draw(rngs()), draw(counts), draw(st.integers(1, 4))
     group, form = draw(st.sampled_from([32, 128])), draw(st.tuples(bits, st.just(None), scale_dtypes))
     D, F, k = group * draw(st.integers(1, 2)), group * draw(st.integers(1, 3)), draw(st.integers(1, E))
     expert = rng.permuted(np.tile(np.arange(E), (N, 1)), axis=1)[:, :k]
     gate = rng.uniform(0.01, 1, (N, k)).astype(np.float32)
-    weights = [quantize(normal(rng, E, I, O, size=I ** -0.5), form[0], group, form[2])
+    weights = [quantize(random_normal(rng, E, I, O, size=I ** -0.5), form[0], group, form[2])
                for I, O in [(D, F), (D, F), (F, D)]]
-    return normal(rng, N, D), expert, gate, *weights
+    return random_normal(rng, N, D), expert, gate, *weights
 
 
 @st.composite
 def memory_inputs(draw):
     """Queries, and keys and values in few bits."""
-    rng, T, past = draw(generators()), draw(st.sampled_from([1, 3, 33])), draw(st.sampled_from([0, 1, 64]))
+    rng, T, past = draw(rngs()), draw(st.sampled_from([1, 3, 33])), draw(st.sampled_from([0, 1, 64]))
     K, G, d = draw(st.integers(1, 3)), draw(st.integers(1, 5)), draw(st.sampled_from([2, 8, 32, 64]))
-    k, v = normal(rng, 1, past + T, K, d), normal(rng, 1, past + T, K, d)
+    k, v = random_normal(rng, 1, past + T, K, d), random_normal(rng, 1, past + T, K, d)
     chunk, first = draw(st.sampled_from([None, 16])), draw(st.sampled_from([0, 5]))
-    return normal(rng, 1, T, K * G, d), k, v, chunk, first, draw(bits), draw(scale_dtypes)
+    return random_normal(rng, 1, T, K * G, d), k, v, chunk, first, draw(bits), draw(scale_dtypes)
 
 
-def within(given, truth, slack):
+def assert_within(given, truth, slack):
     """given is no further from the truth than float32 and what was allowed for rounding, element by element."""
     value = truth.value
     own = max(float(np.abs(y - value).max(initial=0)) for y in truth.yardsticks)
@@ -115,12 +115,12 @@ def expert_bound(x, w_gate, w_up, w_down):
     return off @ np.abs(dequantize(w_down, np.float64)) + activation_bound(hidden + off, w_down)
 
 
-def ones(w):
+def with_unit_integers(w):
     """The same with every integer one: its numbers are the scales, each where it applies."""
     return Quantized(np.full_like(w.values, 1 if w.bits == 8 else 0x11), w.scales)
 
 
-def lost(plain, integers_times_scales, steps, bits):
+def rounding_bound(plain, integers_times_scales, steps, bits):
     """Half a step at most; with 4 bits, whose largest is 7, a positive extreme may lose a whole one."""
     wrong = np.abs(integers_times_scales - plain)
     saturated = (bits == 4) & (plain > 7.5 * steps)
@@ -131,8 +131,8 @@ def a_weight_is_off_by_half_a_step(ops, w, bits, group, scale_dtype):
     """Every number, and so every number is in its place, equation (rounding)."""
     q = ops.quantize(w, bits, group, scale_dtype)
     assert (q.shape, q.bits, q.group, q.scales.dtype) == (w.shape, bits, group, scale_dtype)
-    steps = dequantize(ones(q), np.float64)
-    lost(w.astype(np.float64), dequantize(q, np.float64), steps, bits)
+    steps = dequantize(with_unit_integers(q), np.float64)
+    rounding_bound(w.astype(np.float64), dequantize(q, np.float64), steps, bits)
     largest = np.abs(w).reshape(*w.shape[:-2], -1, group, w.shape[-1]).max(-2)
     least = np.maximum(largest, np.float32(1e-6)) / np.float64(LARGEST[bits])
     assert (steps[..., ::group, :] >= least * (1 - EPS)).all(), "a scale too small for the largest of its group"
@@ -142,7 +142,7 @@ def a_weight_is_off_by_half_a_step(ops, w, bits, group, scale_dtype):
 def a_key_is_off_by_half_a_step(ops, x, bits, scale_dtype):
     q = ops.quantize_rows(x, bits, scale_dtype)
     steps = np.repeat(q.scales.astype(np.float64), q.group, axis=-1)
-    lost(x.astype(np.float64), dequantize(q, np.float64), steps, bits)
+    rounding_bound(x.astype(np.float64), dequantize(q, np.float64), steps, bits)
 
 
 def what_is_on_the_grid_comes_back(ops, w, bits, group, scale_dtype):
@@ -153,7 +153,7 @@ def what_is_on_the_grid_comes_back(ops, w, bits, group, scale_dtype):
     integers = np.random.default_rng(0).integers(-LARGEST[bits] + (bits == 8), LARGEST[bits], w.shape)
     integers[..., ::group, :] = -LARGEST[bits]
     steps = quantize(w, bits, group, ml_dtypes.bfloat16)                # seven bits of mantissa: products stay exact
-    grid = (integers * dequantize(ones(steps))).astype(np.float32)
+    grid = (integers * dequantize(with_unit_integers(steps))).astype(np.float32)
     once = ops.quantize(grid, bits, group, scale_dtype)
     np.testing.assert_array_equal(ops.dequantize(once, np.float32), grid)
     twice = ops.quantize(ops.dequantize(once, np.float32), bits, group, scale_dtype)
@@ -165,7 +165,7 @@ def a_product_takes_integers_and_scales(ops, x, w, bias):
     """The product with the numbers that they stand for; a kernel may round the input to 8 bits as well."""
     y = ops.linear(x, w, bias)
     assert y.dtype == np.float32
-    within(y, judged(reference.linear, x, w, bias), activation_bound(x, w))
+    assert_within(y, compute_expected(reference.linear, x, w, bias), activation_bound(x, w))
     np.testing.assert_array_equal(reference.linear(x, w, bias), reference.linear(x, dequantize(w), bias))
 
 
@@ -174,15 +174,16 @@ def experts_take_integers_and_scales(ops, x, expert, gate, w_gate, w_up, w_down)
     slack = np.zeros(x.shape)
     for n, choice in np.ndindex(expert.shape):
         mine = (x[n] * gate[n, choice]).astype(np.float64)
-        slack[n] += expert_bound(mine[None], *(reference.part(w, expert[n, choice]) for w in weights))[0]
-    within(ops.experts(x, expert, gate, *weights), judged(reference.experts, x, expert, gate, *weights), slack)
+        slack[n] += expert_bound(mine[None], *(reference.take(w, expert[n, choice]) for w in weights))[0]
+    assert_within(ops.experts(x, expert, gate, *weights),
+                  compute_expected(reference.experts, x, expert, gate, *weights), slack)
 
 
 def attention_takes_integers_and_scales(ops, q, k, v, chunk, first, bits, scale_dtype):
     """Attention to the numbers that they stand for."""
     stored = [quantize_rows(a, bits, scale_dtype) for a in (k, v)]
     args = q, *stored, True, chunk, first
-    within(ops.grouped_query_attention(*args), judged(reference.grouped_query_attention, *args), 0.0)
+    assert_within(ops.grouped_query_attention(*args), compute_expected(reference.grouped_query_attention, *args), 0.0)
 
 
 def few_bits_of_memory_change_little(ops, q, k, v, chunk, first, bits, scale_dtype):
@@ -191,8 +192,8 @@ def few_bits_of_memory_change_little(ops, q, k, v, chunk, first, bits, scale_dty
     off_k, off_v = (np.abs(dequantize(w, np.float64) - a).max() for w, a in [(keys, k), (values, v)])
     score = off_k * np.abs(q.astype(np.float64)).sum(-1, keepdims=True) / math.sqrt(q.shape[-1])
     slack = np.expm1(2 * score) * np.abs(v).max() + off_v
-    truth = judged(reference.grouped_query_attention, q, k, v, True, chunk, first)
-    within(ops.grouped_query_attention(q, keys, values, True, chunk, first), truth, slack)
+    truth = compute_expected(reference.grouped_query_attention, q, k, v, True, chunk, first)
+    assert_within(ops.grouped_query_attention(q, keys, values, True, chunk, first), truth, slack)
 
 
 INPUTS = {"quantize": matrix_inputs(), "quantize_rows": row_inputs(), "dequantize": quantized_inputs()}

@@ -3,7 +3,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tinyscout.config import RopeScaling
-from tinyscout.laws.draw import few, generators, normal
+from tinyscout.laws.draw import random_normal, rngs, small_sizes
 from tinyscout.laws.universal import EPS
 from tinyscout.reference import rope_angles
 
@@ -22,17 +22,18 @@ def angle_inputs(draw):
 @st.composite
 def rope_inputs(draw):
     where, d, theta, scaling = draw(angle_inputs())
-    rng, B, H = draw(generators()), draw(few), draw(few)
+    rng, B, H = draw(rngs()), draw(small_sizes), draw(small_sizes)
     cos, sin = (a.astype(np.float32) for a in rope_angles(where, d, theta, scaling))
-    return normal(rng, B, len(where), H, d), cos, sin
+    return random_normal(rng, B, len(where), H, d), cos, sin
 
 
 @st.composite
 def score_inputs(draw):
     """A query, a key, their positions and a shift of both."""
-    rng, d = draw(generators()), draw(head_dims)
+    rng, d = draw(rngs()), draw(head_dims)
     where = st.integers(0, 10_000_000)
-    return normal(rng, 1, 1, 1, d), normal(rng, 1, 1, 1, d), draw(where), draw(where), draw(where), draw(scalings)
+    return random_normal(rng, 1, 1, 1, d), random_normal(rng, 1, 1, 1,
+                                                         d), draw(where), draw(where), draw(where), draw(scalings)
 
 
 def a_rotation_keeps_length(ops, x, cos, sin):
@@ -82,7 +83,7 @@ def a_patch_turns_with_its_column_then_its_row(ops, grid, d, theta):
     assert len(cos) == grid * grid + 1
 
 
-grids = st.tuples(few, st.sampled_from([4, 8, 88]), thetas)
+grids = st.tuples(small_sizes, st.sampled_from([4, 8, 88]), thetas)
 INPUTS = {
     "rope_frequencies": st.tuples(head_dims, thetas, scalings),
     "rope_angles": angle_inputs(),

@@ -3,7 +3,7 @@ import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from tinyscout.laws.draw import few, generators, lengths, normal
+from tinyscout.laws.draw import lengths, random_normal, rngs, small_sizes
 from tinyscout.laws.universal import EPS
 
 shares = st.sampled_from([0.0, 0.01, 0.3, 0.5, 0.9, 1.0])
@@ -12,8 +12,8 @@ shares = st.sampled_from([0.0, 0.01, 0.3, 0.5, 0.9, 1.0])
 @st.composite
 def top_k_inputs(draw):
     """Scores all different, whole numbers with many equal and zero of either sign, or neighbouring floats."""
-    rng, V, kind = draw(generators()), draw(lengths), draw(st.sampled_from(["different", "whole", "neighbours"]))
-    logits = normal(rng, draw(few), V, size=3)
+    rng, V, kind = draw(rngs()), draw(lengths), draw(st.sampled_from(["different", "whole", "neighbours"]))
+    logits = random_normal(rng, draw(small_sizes), V, size=3)
     if kind == "neighbours":
         logits = (1 + EPS * rng.integers(0, 8, logits.shape)).astype(np.float32)
     return np.round(logits) if kind == "whole" else logits, draw(st.integers(1, 2 * V))
@@ -25,7 +25,7 @@ def top_p_inputs(draw):
 
     Their cumulative sums stay clear of p; or many are equal, all sums are exact, and p may be the sum down to a level.
     """
-    rng, V, N, p = draw(generators()), draw(lengths), draw(few), draw(shares)
+    rng, V, N, p = draw(rngs()), draw(lengths), draw(small_sizes), draw(shares)
     if draw(st.booleans()):
         whole = 1 << (2 * V).bit_length()
         x = (rng.multinomial(whole, np.full(V, 1 / V), N) / whole).astype(np.float32)
@@ -39,9 +39,9 @@ def top_p_inputs(draw):
 @st.composite
 def sample_inputs(draw):
     """Scores all different, or whole numbers with zero of either sign among the best; a p no few equals add up to."""
-    rng = draw(generators())
+    rng = draw(rngs())
     uniform = draw(st.sampled_from([0.0, rng.random()]))        # zero must not draw a token of no probability
-    logits = normal(rng, draw(lengths), size=draw(st.sampled_from([1.0, 3.0])))
+    logits = random_normal(rng, draw(lengths), size=draw(st.sampled_from([1.0, 3.0])))
     if draw(st.booleans()):
         logits = np.round(logits - logits.max() + draw(st.sampled_from([0.4, 1.4])))
     best = int((logits == logits.max()).sum())

@@ -7,12 +7,12 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from tinyscout import reference
-from tinyscout.config import Layer, mini, plan
-from tinyscout.laws.draw import generators, normal, seeds
-from tinyscout.laws.universal import close, judged, wide
+from tinyscout.config import Layer, layer_plan, tiny_config
+from tinyscout.laws.draw import random_normal, rngs, seeds
+from tinyscout.laws.universal import as_float64, assert_close, compute_expected
 from tinyscout.nn.cache import Cache
 from tinyscout.nn.text import text_model
-from tinyscout.nn.weights import init
+from tinyscout.nn.weights import init_weights
 
 MARGIN = 1e-3       # a router whose best two scores are closer might choose differently in another rounding
 
@@ -20,16 +20,17 @@ MARGIN = 1e-3       # a router whose best two scores are closer might choose dif
 @st.composite
 def model_inputs(draw, layers=None):
     """A small model with weights, and T embedded tokens that cross several chunks."""
-    config = mini(vision=False, dim=32, vocab_size=16, hidden_dim=24, dense_dim=40, n_experts=draw(st.integers(1, 5)),
-                  layers=layers or plan(draw(st.sampled_from([4, 5])), moe_every=draw(st.integers(1, 2))),
-                  qk_norm=draw(st.booleans()), chunk=draw(st.integers(2, 9)))
+    config = tiny_config(vision=False, dim=32, vocab_size=16, hidden_dim=24, dense_dim=40,
+                         n_experts=draw(st.integers(1, 5)),
+                         layers=layers or layer_plan(draw(st.sampled_from([4, 5])), moe_every=draw(st.integers(1, 2))),
+                         qk_norm=draw(st.booleans()), chunk=draw(st.integers(2, 9)))
     config = replace(config.text, top_k=draw(st.integers(1, config.text.n_experts)))
-    rng = draw(generators())
-    weights = init(replace(mini(vision=False), text=config), draw(seeds)).text
-    return config, weights, normal(rng, 1, draw(st.integers(2, 30)), config.dim)
+    rng = draw(rngs())
+    weights = init_weights(replace(tiny_config(vision=False), text=config), draw(seeds)).text
+    return config, weights, random_normal(rng, 1, draw(st.integers(2, 30)), config.dim)
 
 
-def margin(config, weights, x):
+def router_margin(config, weights, x):
     """The least distance between a chosen and an unchosen expert's score in any layer, by the reference."""
     least = [np.inf]
 
@@ -51,8 +52,8 @@ def margin(config, weights, x):
 
 def truth_about(config, weights, x):
     """The reference's hidden states for the whole prompt; skips where a router is undecided."""
-    assume(margin(config, *wide((weights, x))) > MARGIN)
-    return judged(lambda weights, x: text_model(x, weights, config), weights, x)
+    assume(router_margin(config, *as_float64((weights, x))) > MARGIN)
+    return compute_expected(lambda weights, x: text_model(x, weights, config), weights, x)
 
 
 def in_pieces(config, weights, x, cuts, ops):
@@ -71,7 +72,7 @@ def reading_in_pieces_is_reading_at_once(ops, config, weights, x, seed):
     truth = truth_about(config, weights, x)
     cuts = np.random.default_rng(seed).integers(0, x.shape[1], 4).tolist()
     for pieces in (cuts[:0], cuts, range(1, x.shape[1])):
-        close(in_pieces(config, weights, x, pieces, ops)[0], truth)
+        assert_close(in_pieces(config, weights, x, pieces, ops)[0], truth)
 
 
 def a_cache_holds_no_more_than_it_must(ops, config, weights, x, seed):
@@ -89,7 +90,7 @@ def the_future_does_not_matter(ops, config, weights, x, seed):
     truth = truth_about(config, weights, x)
     n = x.shape[1] // 2
     other = np.concatenate([x[:, :n], -3 * x[:, n:]], axis=1)
-    close(text_model(other, weights, config, ops=ops)[:, :n], truth[:, :n])
+    assert_close(text_model(other, weights, config, ops=ops)[:, :n], truth[:, :n])
 
 
 def nothing_leaves_a_chunk_through_rope_layers(ops, config, weights, x, seed):
@@ -97,7 +98,7 @@ def nothing_leaves_a_chunk_through_rope_layers(ops, config, weights, x, seed):
     start = (x.shape[1] - 1) // config.chunk * config.chunk
     truth = truth_about(config, weights, x)
     other = np.concatenate([np.flip(x[:, :start], 1) + 1, x[:, start:]], axis=1)
-    close(text_model(other, weights, config, ops=ops)[:, start:], truth[:, start:])
+    assert_close(text_model(other, weights, config, ops=ops)[:, start:], truth[:, start:])
 
 
 def a_model_without_positions_is_blind_to_order(ops, config, weights, x, seed):
@@ -107,7 +108,7 @@ def a_model_without_positions_is_blind_to_order(ops, config, weights, x, seed):
     truth = truth_about(config, weights, x)
     order = np.random.default_rng(seed).permutation(x.shape[1] - 1)
     other = np.concatenate([x[:, order], x[:, -1:]], axis=1)
-    close(text_model(other, weights, config, ops=ops)[:, -1], truth[:, -1])
+    assert_close(text_model(other, weights, config, ops=ops)[:, -1], truth[:, -1])
 
 
 def whole(layers=None):

@@ -16,53 +16,53 @@ def outputs(result):
     return result if isinstance(result, tuple) else (result,)
 
 
-def each_float(f, value):
+def map_float_arrays(f, value):
     """f of every float32 array in a value: an array, a tree of weights, or a tuple or list of such; the rest stays."""
     if isinstance(value, tuple | list):
-        parts = [each_float(f, part) for part in value]
+        parts = [map_float_arrays(f, part) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     return f(value) if getattr(value, "dtype", None) == np.float32 else value
 
 
-def wide(args):
+def as_float64(args):
     """The same arguments in float64."""
-    return each_float(lambda a: a.astype(np.float64), args)
+    return map_float_arrays(lambda a: a.astype(np.float64), args)
 
 
-def jolted(args, seed):
+def perturbed(args, seed):
     """The same arguments in float64, each number moved up or down by one rounding of float32."""
     rng = np.random.default_rng(seed)
-    return each_float(lambda a: a * (1 + EPS * rng.choice([-1.0, 1.0], a.shape)), args)
+    return map_float_arrays(lambda a: a * (1 + EPS * rng.choice([-1.0, 1.0], a.shape)), args)
 
 
-class Truth(NamedTuple):
+class Expected(NamedTuple):
     """What a result should be, and how far from it float32 may end up."""
 
     value: Any          # in float64
     yardsticks: list    # the same in float32, and in float64 for inputs that were off by one rounding
 
     def __getitem__(self, index):
-        return Truth(self.value[index], [y[index] for y in self.yardsticks])
+        return Expected(self.value[index], [y[index] for y in self.yardsticks])
 
 
-def judged(f, *args):
+def compute_expected(f, *args):
     """The truth about f(*args), where f is written with the reference.
 
     A careful kernel's error is that of the float32 reference, or of rounded inputs: one run of either may be lucky,
     four are not.
     """
-    return Truth(f(*wide(args)), [f(*args), *(f(*jolted(args, seed)) for seed in range(3))])
+    return Expected(f(*as_float64(args)), [f(*args), *(f(*perturbed(args, seed)) for seed in range(3))])
 
 
-def confirmed(f, definition, *args):
+def compute_by_definition(f, definition, *args):
     """judged(f, *args), after a check in float64 that f is what its definition says, to all but the last digits."""
-    truth = judged(f, *args)
-    expected = definition(*wide(args))
+    truth = compute_expected(f, *args)
+    expected = definition(*as_float64(args))
     np.testing.assert_allclose(truth.value, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max(initial=0))
     return truth
 
 
-def close(fast, truth):
+def assert_close(fast, truth):
     """fast is no further from the truth than equation (tolerance) allows: twice the farthest yardstick.
 
     fast array, truth Truth.  Raises AssertionError.
@@ -113,7 +113,7 @@ def same_as_reference(ops, name, *args):
         assert np.shape(fast) == np.shape(like), f"shape {np.shape(fast)} should be {np.shape(like)}"
         assert np.asarray(fast).dtype == np.asarray(like).dtype, f"{np.asarray(fast).dtype} should be {like.dtype}"
         if np.asarray(like).dtype.kind == "f":
-            close(fast, judged(lambda *args, n=n: outputs(plain(*args))[n], *args))
+            assert_close(fast, compute_expected(lambda *args, n=n: outputs(plain(*args))[n], *args))
         else:
             assert np.array_equal(fast, like), f"{fast} should be {like}"
     for argument, kept in zip(handed, args, strict=True):

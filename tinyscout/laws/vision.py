@@ -4,11 +4,11 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import strategies as st
 
-from tinyscout.config import VisionConfig, mini
-from tinyscout.laws.draw import few, generators, normal, seeds
-from tinyscout.laws.universal import close, judged
+from tinyscout.config import VisionConfig, tiny_config
+from tinyscout.laws.draw import random_normal, rngs, seeds, small_sizes
+from tinyscout.laws.universal import assert_close, compute_expected
 from tinyscout.nn.vision import vision_model
-from tinyscout.nn.weights import init, tree_map
+from tinyscout.nn.weights import init_weights, tree_map
 
 
 @st.composite
@@ -16,27 +16,27 @@ def tower_inputs(draw):
     """A small tower with lively weights, and some tiles of noise."""
     config = VisionConfig(dim=16, n_heads=draw(st.sampled_from([1, 2])), n_layers=draw(st.integers(1, 2)),
                           hidden_dim=64, adapter_dim=12, tile_size=28, patch_size=draw(st.sampled_from([7, 14])))
-    rng = draw(generators())
-    weights = init(replace(mini(), vision=config), draw(seeds)).vision
+    rng = draw(rngs())
+    weights = init_weights(replace(tiny_config(), vision=config), draw(seeds)).vision
     weights = tree_map(lambda a: (a + 0.1 * rng.standard_normal(a.shape)).astype(np.float32), weights)
-    return config, weights, normal(rng, draw(few), 3, 28, 28)
+    return config, weights, random_normal(rng, draw(small_sizes), 3, 28, 28)
 
 
 def truth_about(config, weights, tiles):
-    return judged(lambda weights, tiles: vision_model(tiles, weights, config), weights, tiles)
+    return compute_expected(lambda weights, tiles: vision_model(tiles, weights, config), weights, tiles)
 
 
 def tiles_do_not_see_each_other(ops, config, weights, tiles):
     """Any tile alone gives what it gives among others: several pictures at once are as good as one by one."""
     truth = truth_about(config, weights, tiles)
     for n in range(len(tiles)):
-        close(vision_model(tiles[n:n + 1], weights, config, ops), truth[n:n + 1])
+        assert_close(vision_model(tiles[n:n + 1], weights, config, ops), truth[n:n + 1])
 
 
 def the_tower_is_the_references(ops, config, weights, tiles):
     truth = truth_about(config, weights, tiles)
     assert truth.value.shape == (len(tiles), config.tokens_per_tile, config.adapter_dim)
-    close(vision_model(tiles, weights, config, ops), truth)
+    assert_close(vision_model(tiles, weights, config, ops), truth)
 
 
 def every_patch_reaches_every_token(ops, config, weights, tiles):

@@ -5,11 +5,11 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from tinyscout.reference import QuantizedRows, part, quantize_rows
+from tinyscout.reference import QuantizedRows, quantize_rows, take
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 BITS = {"int8": 8, "int4": 4}
-KV = ("float32", "bfloat16", *BITS)
+KV_DTYPES = ("float32", "bfloat16", *BITS)
 
 
 class LayerCache:
@@ -34,9 +34,9 @@ class LayerCache:
         self.make_room(length, T, B, K, d, k.dtype, k)
         new, seen = np.s_[:, length - self.first:length - self.first + T], np.s_[:, :length - self.first + T]
         for kept, x in (self.keys, k), (self.values, v):
-            for old, coming in zip(_leaves(kept), _leaves(self.encoded(x)), strict=True):
+            for old, coming in zip(_buffers(kept), _buffers(self.encoded(x)), strict=True):
                 old[new] = coming
-        return part(self.keys, seen), part(self.values, seen), self.first
+        return take(self.keys, seen), take(self.values, seen), self.first
 
     def make_room(self, length, T, B, K, d, dtype=np.float32, like=None):
         """Make sure that `keys` and `values` can take T tokens more behind the `length` there are.
@@ -50,7 +50,7 @@ class LayerCache:
             self.keys, self.values = (self.encoded(np.empty((B, 0, K, d), dtype, like=like)) for _ in range(2))
         if stop > self.keys.shape[1]:
             room = max(stop, 2 * held if self.chunk is None else min(2 * held, self.chunk))
-            self.keys, self.values = (_moved(a, 0, held, room) for a in (self.keys, self.values))
+            self.keys, self.values = (_reallocate(a, 0, held, room) for a in (self.keys, self.values))
 
     def encoded(self, x):
         """Keys or values (B, T, K, d) as they are kept."""
@@ -63,23 +63,23 @@ class LayerCache:
         start = 0 if self.chunk is None else length // self.chunk * self.chunk
         if start > self.first:
             low, high = start - self.first, length - self.first
-            self.keys, self.values = (_moved(a, low, high, high - low) for a in (self.keys, self.values))
+            self.keys, self.values = (_reallocate(a, low, high, high - low) for a in (self.keys, self.values))
             self.first = start
 
     def nbytes(self):
         return 0 if self.keys is None else self.keys.nbytes + self.values.nbytes
 
 
-def _moved(old, low, high, room):
+def _reallocate(old, low, high, room):
     """Slots low to high of a buffer (B, capacity, K, d), at the start of a new one with `room` slots."""
     if isinstance(old, QuantizedRows):
-        return QuantizedRows(*(_moved(leaf, low, high, room) for leaf in old))
+        return QuantizedRows(*(_reallocate(leaf, low, high, room) for leaf in old))
     new = np.empty_like(old, shape=(old.shape[0], room, *old.shape[2:]))
     new[:, :high - low] = old[:, low:high]
     return new
 
 
-def _leaves(buffer):
+def _buffers(buffer):
     """The arrays that a buffer is made of."""
     return buffer if isinstance(buffer, QuantizedRows) else (buffer,)
 
@@ -93,8 +93,8 @@ class Cache:
     """
 
     def __init__(self, config, kv="float32"):
-        if kv not in KV:
-            raise ValueError(f"keys and values cannot be kept as {kv!r}: choose from {', '.join(KV)}")
+        if kv not in KV_DTYPES:
+            raise ValueError(f"keys and values cannot be kept as {kv!r}: choose from {', '.join(KV_DTYPES)}")
         if kv in BITS:
             quantize_rows(np.zeros((1, config.head_dim), np.float32), BITS[kv])         # refuses what it cannot cut
         self.length = 0

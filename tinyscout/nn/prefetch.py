@@ -4,31 +4,31 @@ from time import perf_counter
 
 import numpy as np
 
-from tinyscout.nn.weights import named
+from tinyscout.nn.weights import named_arrays
 
-SLOW = 0.05     # seconds: a layer that takes longer either waits for the disk or has time to spare
+SLOW_BLOCK_SECONDS = 0.05     # seconds: a layer that takes longer either waits for the disk or has time to spare
 
 
-def reading_ahead(blocks):
+def prefetch_blocks(blocks):
     """Yield the blocks of a model.  Where they are slow, the system is told early of those to come."""
     slow = False
     for n, block in enumerate(blocks):
         if slow:
-            fetch(blocks[(n + 1) % len(blocks)])        # after the last the first, for the next token
+            prefetch(blocks[(n + 1) % len(blocks)])        # after the last the first, for the next token
         begun = perf_counter()
         yield block
-        slow = perf_counter() - begun > SLOW
+        slow = perf_counter() - begun > SLOW_BLOCK_SECONDS
 
 
-def fetch(tree):
+def prefetch(tree):
     """Ask for all weights that every token needs: not the routed experts, of which only the chosen are ever read."""
-    for path, w in named(tree):
+    for path, w in named_arrays(tree):
         if ".experts." not in path:
             for array in w if isinstance(w, tuple) else (w,):
-                advise(array)
+                madvise_willneed(array)
 
 
-def advise(array):
+def madvise_willneed(array):
     """Ask the system to read an array's part of its file soon.  Does nothing where it is not of a mapped file."""
     file = array
     while isinstance(file, np.ndarray):

@@ -11,7 +11,7 @@ from tinyscout.progress import track
 TILES_AT_ONCE = 4       # bounds memory: tiles do not see each other, so any grouping gives the same numbers
 
 
-def checked_tokens(tokens, config):
+def validate_tokens(tokens, config):
     """Token ids as an array, or a clear error.
 
     tokens: 1-D sequence of ints from 0 to V - 1, not empty  ->  (T,) int64.  Raises ValueError.
@@ -28,7 +28,7 @@ def checked_tokens(tokens, config):
     return ids.astype(np.int64)
 
 
-def checked_images(images, config):
+def validate_images(images, config):
     """Each image as float32 tiles, or a clear error.
 
     images: sequence of arrays (tiles, C, h, w)  ->  list of the same as float32.  Raises ValueError.
@@ -74,7 +74,7 @@ def image_features(images, w, config, ops=reference):
     return np.concatenate(rows)
 
 
-def embed(tokens, images, w, config, cache=None, ops=reference):
+def embed_inputs(tokens, images, w, config, cache=None, ops=reference):
     """Tokens and images as one row of vectors, equation (fuse).
 
     tokens (T,) int, images (tiles, C, h, w) each, w Scout, config ScoutConfig, cache Cache or None  ->  (T, D)
@@ -83,7 +83,7 @@ def embed(tokens, images, w, config, cache=None, ops=reference):
     this call has no place for waits in the cache for the next one, so a prompt can be cut anywhere.
     Raises ValueError where there are more patch tokens than vectors or, without a cache, fewer.
     """
-    tokens, images = checked_tokens(tokens, config), checked_images(images, config)
+    tokens, images = validate_tokens(tokens, config), validate_images(images, config)
     features = None if cache is None else cache.features
     check_counts(tokens, images, config, 0 if features is None else len(features), exact=cache is None)
     x = ops.embed(ops.asarray(tokens), w.text.embedding)
@@ -102,8 +102,8 @@ def embed(tokens, images, w, config, cache=None, ops=reference):
 def forward(tokens, images, w, config, cache=None, ops=reference):
     """Next-token scores at every token.
 
-    Arguments as in `embed`  ->  logits (T, V)
+    Arguments as in `embed_inputs`  ->  logits (T, V)
     """
     with nullcontext() if cache is None else cache.all_or_nothing():
-        x = embed(tokens, images, w, config, cache, ops)
+        x = embed_inputs(tokens, images, w, config, cache, ops)
         return ops.linear(text_model(x[None], w.text, config.text, cache, ops)[0], w.text.output)

@@ -4,12 +4,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyscout import reference
-from tinyscout.nn.prefetch import reading_ahead
+from tinyscout.nn.prefetch import prefetch_blocks
 from tinyscout.nn.weights import MoE
-from tinyscout.progress import steps
+from tinyscout.progress import track_steps
 
 
-class Places(NamedTuple):
+class Positions(NamedTuple):
     """What a layer needs to know of where its T tokens stand."""
 
     start: int              # position of the first of them
@@ -18,12 +18,12 @@ class Places(NamedTuple):
     temperature: Any        # (T, 1, 1) or (B, T, 1, 1), for NoPE layers, or None where it is off
 
 
-def places(start, T, config, like, ops=reference):
+def position_tables(start, T, config, like, ops=reference):
     """The positions start .. start + T - 1 as every layer wants them, in the dtype of `like`."""
-    return places_at(np.arange(start, start + T), config, like, ops)
+    return position_tables_at(np.arange(start, start + T), config, like, ops)
 
 
-def places_at(positions, config, like, ops=reference):
+def position_tables_at(positions, config, like, ops=reference):
     """Any positions as every layer wants them, in the dtype of `like`.
 
     positions (T,) int, or (B, T) of whole chunks side by side: RoPE sees differences only, and gets those of the first
@@ -32,40 +32,40 @@ def places_at(positions, config, like, ops=reference):
     angles = ops.rope_angles(row, config.head_dim, config.rope_theta, config.rope_scaling)
     cos, sin = (ops.asarray(a.astype(like.dtype)) for a in angles)
     if not config.temperature:
-        return Places(int(row[0]), cos, sin, None)
+        return Positions(int(row[0]), cos, sin, None)
     t = ops.attention_temperature(positions, config.temperature_floor, config.temperature_scale)
-    return Places(int(row[0]), cos, sin, ops.asarray(t.astype(like.dtype)[..., None, None]))
+    return Positions(int(row[0]), cos, sin, ops.asarray(t.astype(like.dtype)[..., None, None]))
 
 
-def heads(x, w, config, ops=reference):
+def project_qkv(x, w, config, ops=reference):
     """x (B, T, D), w Attention  ->  queries (B, T, H, d), keys and values (B, T, K, d)."""
     B, T, _ = x.shape
     return [ops.linear(x, matrix).reshape(B, T, -1, config.head_dim) for matrix in (w.w_q, w.w_k, w.w_v)]
 
 
-def turned(x, layer, where, config, ops=reference):
+def rotate_and_norm(x, layer, where, config, ops=reference):
     """What a layer's kind does to queries and to keys alike.  x (B, T, heads, d)  ->  the same."""
     if layer.rope:
         x = ops.apply_rope(x, where.cos, where.sin)
-    if normed(layer, config):
+    if uses_qk_norm(layer, config):
         x = ops.rms_norm(x, None, config.norm_eps)  # per head and without weights
     return x
 
 
-def normed(layer, config):
+def uses_qk_norm(layer, config):
     """Does a layer norm its queries and keys?"""
     return config.qk_norm if layer.rope else config.qk_norm_nope
 
 
-def sharpened(q, layer, where):
+def scale_queries(q, layer, where):
     """A NoPE layer's queries (B, T, H, d) by the temperature of their places; the keys in a cache stay valid."""
     return q if layer.rope or where.temperature is None else q * where.temperature
 
 
-def placed(q, k, layer, where, config, ops=reference):
+def encode_positions(q, k, layer, where, config, ops=reference):
     """What a layer's kind does to its queries and keys.  q (B, T, H, d), k (B, T, K, d)  ->  the same."""
-    q, k = (turned(x, layer, where, config, ops) for x in (q, k))
-    return sharpened(q, layer, where), k
+    q, k = (rotate_and_norm(x, layer, where, config, ops) for x in (q, k))
+    return scale_queries(q, layer, where), k
 
 
 def attention(x, w, layer, where, config, cache=None, ops=reference):
@@ -74,8 +74,8 @@ def attention(x, w, layer, where, config, cache=None, ops=reference):
     x (B, T, D), w Attention, layer Layer, where Places, cache Cache's LayerCache or None  ->  (B, T, D)
     """
     B, T, _ = x.shape
-    q, k, v = heads(x, w, config, ops)
-    q, k = placed(q, k, layer, where, config, ops)
+    q, k, v = project_qkv(x, w, config, ops)
+    q, k = encode_positions(q, k, layer, where, config, ops)
     first = where.start
     if cache is not None:
         k, v, first = cache.extend(where.start, k, v)
@@ -97,7 +97,7 @@ def moe(x, w, top_k, ops=reference):
     return feed_forward(x, w.shared, ops) + ops.experts(x, expert, gate, *w.experts)
 
 
-def attend(x, w, layer, where, config, cache=None, ops=reference):
+def attention_block(x, w, layer, where, config, cache=None, ops=reference):
     """The first half of a decoder layer: what attention reads is added to what came in, equation (block).
 
     x (B, T, D), w Block, the rest as in `attention`  ->  (B, T, D)
@@ -106,7 +106,7 @@ def attend(x, w, layer, where, config, cache=None, ops=reference):
     return x + attention(normal, w.attention, layer, where, config, cache, ops)
 
 
-def think(x, w, config, ops=reference):
+def feed_forward_block(x, w, config, ops=reference):
     """The second half: experts or a dense network, each token for itself, equation (block).
 
     x (B, T, D), w Block  ->  (B, T, D)
@@ -130,11 +130,11 @@ def text_model(x, w, config, cache=None, ops=reference):
     if decode is not None and T == 1 and (y := decode(x, w, config, cache)) is not None:
         cache.advance(1)                            # a backend may take a token through all layers in one call
         return y
-    where = places(0 if cache is None else cache.length, T, config, x, ops)
-    blocks = zip(config.layers, reading_ahead(w.blocks), strict=True)
-    for n, (layer, weights) in enumerate(steps(blocks, "layers", len(w.blocks))):
-        x = attend(x, weights, layer, where, config, None if cache is None else cache.layers[n], ops)
-        x = think(x, weights, config, ops)
+    where = position_tables(0 if cache is None else cache.length, T, config, x, ops)
+    blocks = zip(config.layers, prefetch_blocks(w.blocks), strict=True)
+    for n, (layer, weights) in enumerate(track_steps(blocks, "layers", len(w.blocks))):
+        x = attention_block(x, weights, layer, where, config, None if cache is None else cache.layers[n], ops)
+        x = feed_forward_block(x, weights, config, ops)
     if cache is not None:
         cache.advance(T)
     return ops.rms_norm(x, w.norm, config.norm_eps)

@@ -5,19 +5,28 @@ Each half of a layer is computed again from what it was given, so that training 
 import numpy as np
 
 from tinyscout import reference
-from tinyscout.nn.text import attend, heads, normed, placed, places, sharpened, think
+from tinyscout.nn.text import (
+    attention_block,
+    encode_positions,
+    feed_forward_block,
+    position_tables,
+    project_qkv,
+    scale_queries,
+    uses_qk_norm,
+)
 from tinyscout.nn.weights import Attention, Block, FeedForward, MoE, Text
 
 
-def placed_backward(dq, dk, q, k, layer, where, config, ops=reference):
-    """q and k as `placed` was given them  ->  their gradients"""
-    dq = sharpened(dq, layer, where)                # a factor is a factor both ways
-    return tuple(turned_backward(dy, x, layer, where, config, ops) for dy, x in zip((dq, dk), (q, k), strict=True))
+def encode_positions_backward(dq, dk, q, k, layer, where, config, ops=reference):
+    """q and k as `encode_positions` was given them  ->  their gradients"""
+    dq = scale_queries(dq, layer, where)                # a factor is a factor both ways
+    return tuple(rotate_and_norm_backward(dy, x, layer, where, config, ops) for dy,
+                 x in zip((dq, dk), (q, k), strict=True))
 
 
-def turned_backward(dy, x, layer, where, config, ops=reference):
+def rotate_and_norm_backward(dy, x, layer, where, config, ops=reference):
     """dy and x (B, T, heads, d), the rest as in `text.turned`  ->  dx"""
-    if normed(layer, config):
+    if uses_qk_norm(layer, config):
         given = ops.apply_rope(x, where.cos, where.sin) if layer.rope else x
         dy, _ = ops.rms_norm_backward(dy, given, None, config.norm_eps)
     return ops.apply_rope_backward(dy, x, where.cos, where.sin) if layer.rope else dy
@@ -28,13 +37,13 @@ def attention_backward(dy, x, w, layer, where, config, ops=reference):
 
     Equation (attention-block-backward).
     """
-    q, k, v = heads(x, w, config, ops)
-    turned = placed(q, k, layer, where, config, ops)
+    q, k, v = project_qkv(x, w, config, ops)
+    turned = encode_positions(q, k, layer, where, config, ops)
     how = True, config.chunk if layer.chunked else None, where.start
     y = ops.grouped_query_attention(*turned, v, *how).reshape(*x.shape[:2], -1)
     d_read, dw_o, _ = ops.linear_backward(dy, y, w.w_o)
     *d_turned, dv = ops.grouped_query_attention_backward(d_read.reshape(q.shape), *turned, v, *how)
-    dq, dk = placed_backward(d_turned[0], d_turned[1], q, k, layer, where, config, ops)
+    dq, dk = encode_positions_backward(d_turned[0], d_turned[1], q, k, layer, where, config, ops)
     parts = [ops.linear_backward(d.reshape(*x.shape[:2], -1), x, matrix)
              for d, matrix in zip((dq, dk, dv), w[:3], strict=True)]
     dw_q, dw_k, dw_v = (dw for _, dw, _ in parts)
@@ -69,7 +78,7 @@ def moe_backward(dy, x, w, top_k, balance=0.0, ops=reference):
     return dx, MoE(dw_router, d_shared, FeedForward(*d_experts))
 
 
-def attend_backward(dy, x, w, layer, where, config, ops=reference):
+def attention_block_backward(dy, x, w, layer, where, config, ops=reference):
     """dy and x (B, T, D), the rest as in `text.attend`  ->  dx, (dattention_norm, Attention of gradients)"""
     normal = ops.rms_norm(x, w.attention_norm, config.norm_eps)
     d_normal, d_attention = attention_backward(dy, normal, w.attention, layer, where, config, ops)
@@ -77,7 +86,7 @@ def attend_backward(dy, x, w, layer, where, config, ops=reference):
     return dy + dx, (d_norm, d_attention)
 
 
-def think_backward(dy, x, w, config, balance=0.0, ops=reference):
+def feed_forward_block_backward(dy, x, w, config, balance=0.0, ops=reference):
     """dy and x (B, T, D), the rest as in `text.think`  ->  dx, (dfeed_forward_norm, gradients of the feed-forward)"""
     normal = ops.rms_norm(x, w.feed_forward_norm, config.norm_eps)
     rows, dy_rows = normal.reshape(-1, x.shape[-1]), dy.reshape(-1, x.shape[-1])
@@ -89,30 +98,30 @@ def think_backward(dy, x, w, config, balance=0.0, ops=reference):
     return dy + dx, (d_norm, d_inner)
 
 
-def text_states(x, w, config, ops=reference):
+def text_activations(x, w, config, ops=reference):
     """What each half of each layer is given, and what the last one makes: all that the way back needs.
 
     x (B, T, D) embedded tokens, w Text, config TextConfig  ->  list of 2 L + 1 arrays (B, T, D)
     """
-    where, states = places(0, x.shape[1], config, x, ops), [x]
+    where, states = position_tables(0, x.shape[1], config, x, ops), [x]
     for layer, weights in zip(config.layers, w.blocks, strict=True):
-        states.append(attend(states[-1], weights, layer, where, config, None, ops))
-        states.append(think(states[-1], weights, config, ops))
+        states.append(attention_block(states[-1], weights, layer, where, config, None, ops))
+        states.append(feed_forward_block(states[-1], weights, config, ops))
     return states
 
 
 def text_model_backward(dy, states, w, config, balance=0.0, ops=reference):
     """From what comes down to the last norm's result to the embedded tokens.
 
-    dy (B, T, D), states as from `text_states`, w Text, balance float as in `moe_backward`
+    dy (B, T, D), states as from `text_activations`, w Text, balance float as in `moe_backward`
     ->  dx (B, T, D), Text of gradients, in which those of the embedding and of the output matrix are None
     """
-    where = places(0, dy.shape[1], config, dy, ops)
+    where = position_tables(0, dy.shape[1], config, dy, ops)
     dx, d_norm = ops.rms_norm_backward(dy, states[-1], w.norm, config.norm_eps)
     blocks = []
     for n, (layer, weights) in reversed(list(enumerate(zip(config.layers, w.blocks, strict=True)))):
-        dx, thought = think_backward(dx, states[2 * n + 1], weights, config, balance, ops)
-        dx, read = attend_backward(dx, states[2 * n], weights, layer, where, config, ops)
+        dx, thought = feed_forward_block_backward(dx, states[2 * n + 1], weights, config, balance, ops)
+        dx, read = attention_block_backward(dx, states[2 * n], weights, layer, where, config, ops)
         blocks.append(Block(*read, *thought))
     return dx, Text(None, blocks[::-1], d_norm, None)
 

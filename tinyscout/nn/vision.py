@@ -47,20 +47,20 @@ def adapter(x, w, config, ops=reference):
     return ops.gelu(ops.linear(ops.gelu(ops.linear(tokens, w.w_1)), w.w_2))
 
 
-def vision_states(tiles, w, config, ops=reference):
+def vision_activations(tiles, w, config, ops=reference):
     """What each layer of the encoder is given, and at last what it makes.
 
     tiles (B, C, h, w) normalised pixels, w Vision, config VisionConfig  ->  yields (B, P + 1, D), L + 1 times
     """
     x = ops.layer_norm(embed_patches(tiles, w, config, ops), *w.norm_pre, config.norm_eps)
     yield x
-    cos, sin = angles(config, x, ops)
+    cos, sin = rope_tables(config, x, ops)
     for weights in w.blocks:
         x = vision_block(x, weights, cos, sin, config, ops)
         yield x
 
 
-def angles(config, like, ops=reference):
+def rope_tables(config, like, ops=reference):
     """By how much each patch turns, in the dtype of `like`  ->  cos and sin (P + 1, d/2)"""
     pair = ops.rope_angles_2d(config.grid, config.head_dim, config.rope_theta)
     return [ops.asarray(a.astype(like.dtype)) for a in pair]
@@ -71,11 +71,11 @@ def vision_model(tiles, w, config, ops=reference):
 
     tiles (B, C, h, w) normalised pixels, w Vision, config VisionConfig  ->  (B, tokens_per_tile, A)
     """
-    [x] = deque(vision_states(tiles, w, config, ops), maxlen=1)     # only the last is of interest here
-    return read_out(x, w, config, ops)
+    [x] = deque(vision_activations(tiles, w, config, ops), maxlen=1)     # only the last is of interest here
+    return project_to_text(x, w, config, ops)
 
 
-def read_out(x, w, config, ops=reference):
+def project_to_text(x, w, config, ops=reference):
     """From the encoder's result to the text model's tokens.  x (B, P + 1, D)  ->  (B, tokens_per_tile, A)"""
     x = ops.layer_norm(x, *w.norm_post, config.norm_eps)
     return adapter(x[:, :-1], w.adapter, config, ops)               # the class token has done its work

@@ -2,7 +2,7 @@
 import numpy as np
 
 from tinyscout import reference
-from tinyscout.nn.vision import angles, embed_patches, vision_attention
+from tinyscout.nn.vision import embed_patches, rope_tables, vision_attention
 from tinyscout.nn.weights import MLP, Adapter, LayerNorm, Vision, VisionAttention, VisionBlock
 
 
@@ -69,7 +69,7 @@ def vision_model_backward(dy, tiles, states, w, config, ops=reference):
     d_patches, d_adapter = adapter_backward(dy, normal[:, :-1], w.adapter, config, ops)
     d_normal = np.concatenate([d_patches, np.zeros_like(normal[:, -1:])], axis=1)       # the class token is not read
     dx, *d_post = ops.layer_norm_backward(d_normal, states[-1], *w.norm_post, config.norm_eps)
-    cos, sin = angles(config, dx, ops)
+    cos, sin = rope_tables(config, dx, ops)
     blocks = []
     for x, weights in zip(states[-2::-1], w.blocks[::-1], strict=True):
         dx, gradients = vision_block_backward(dx, x, weights, cos, sin, config, ops)

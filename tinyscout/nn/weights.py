@@ -151,7 +151,7 @@ def _build_vision(c, leaf):
                 leaf("vision.adapter.w_2", (c.adapter_dim, c.adapter_dim))))
 
 
-def turned(path, array):
+def to_file_layout(path, array):
     """A matrix as it lies in a checkpoint, (out, in), or back: both ways it is this transposed view.
 
     Embeddings, and experts, which have three axes, are alike there and here.
@@ -159,20 +159,20 @@ def turned(path, array):
     return array.T if array.ndim == 2 and not path.endswith("embedding") else array
 
 
-def named(tree, path=""):
+def named_arrays(tree, path=""):
     """Every array of a tree of weights with its path, as weights.build names it.  A Quantized is one of them."""
     if isinstance(tree, tuple | list) and not isinstance(tree, Quantized):
         keys = tree._fields if hasattr(tree, "_fields") else range(len(tree))
         for key, branch in zip(keys, tree, strict=True):
-            yield from named(branch, f"{path}.{key}" if path else str(key))
+            yield from named_arrays(branch, f"{path}.{key}" if path else str(key))
     elif tree is not None:
         yield path, tree
 
 
 def check_shapes(weights, config):
     """Is this the tree of weights that the config describes?  Raises ValueError where a shape contradicts it."""
-    ours = {path: array.shape for path, array in named(weights)}
-    wanted = {path: array.shape for path, array in named(hollow(config))}
+    ours = {path: array.shape for path, array in named_arrays(weights)}
+    wanted = {path: array.shape for path, array in named_arrays(abstract_weights(config))}
     for path in sorted(ours.keys() | wanted.keys()):
         if ours.get(path) != wanted.get(path):
             raise ValueError(f"{path} has shape {ours.get(path)}, but the config calls for {wanted.get(path)}")
@@ -199,12 +199,12 @@ def shapes(config):
     return found
 
 
-def hollow(config):
+def abstract_weights(config):
     """The tree with every array's shape and none of its memory."""
     return build(config, lambda path, shape: np.broadcast_to(np.float32(0), shape))
 
 
-def init(config, seed=0, dtype=np.float32):
+def init_weights(config, seed=0, dtype=np.float32):
     """Random weights: matrices normal with variance 1 / inputs, norms one, biases zero.
 
     config ScoutConfig, seed int, dtype of every array  ->  Scout, each matrix laid out in memory as a checkpoint's
@@ -218,15 +218,15 @@ def init(config, seed=0, dtype=np.float32):
         if len(shape) == 1 and not name.endswith("embedding"):
             return np.ones(shape, dtype)
         fan_in = shape[-1] if name.endswith("embedding") else shape[-2]
-        stored = turned(path, np.broadcast_to(0, shape)).shape
+        stored = to_file_layout(path, np.broadcast_to(0, shape)).shape
         values = rng.standard_normal(stored, dtype=np.float32)
         values *= fan_in ** -0.5
-        return turned(path, values.astype(dtype, copy=False))
+        return to_file_layout(path, values.astype(dtype, copy=False))
 
     return build(config, leaf)
 
 
-class Counts(NamedTuple):
+class ParameterCount(NamedTuple):
     """Numbers of parameters."""
 
     text: int
@@ -237,7 +237,7 @@ class Counts(NamedTuple):
     active: int         # text weights that one token meets: everything but the experts it does not choose
 
 
-def count(config):
+def count_parameters(config):
     """How many parameters a config stands for; no weight is made.
 
     config ScoutConfig  ->  Counts
@@ -249,4 +249,4 @@ def count(config):
 
     text, vision, projector, routed = total("text."), total("vision."), total("w_projector"), total(".experts.")
     active = text - routed + routed * config.text.top_k // config.text.n_experts
-    return Counts(text, vision, projector, text + vision + projector, routed, active)
+    return ParameterCount(text, vision, projector, text + vision + projector, routed, active)

@@ -45,11 +45,11 @@ from tinyscout.reference.patches import patchify, patchify_backward, pixel_shuff
 from tinyscout.reference.quantize import (  # three operations, and what forms a weight has
     Quantized,
     QuantizedRows,
-    dense,
     dequantize,
-    part,
     quantize,
     quantize_rows,
+    take,
+    to_dense,
 )
 from tinyscout.reference.rope import apply_rope, apply_rope_backward, rope_angles, rope_angles_2d, rope_frequencies
 from tinyscout.reference.sampling import sample, top_k, top_p

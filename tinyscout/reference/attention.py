@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 
-from tinyscout.reference.quantize import dense, part
+from tinyscout.reference.quantize import take, to_dense
 
 SCORES_AT_ONCE = 1 << 22    # bounds the memory of one block of queries: 16 MB of float32
 KEYS_AT_ONCE = 1 << 12      # a cache in few bits is made plain numbers that many tokens at a time
@@ -52,14 +52,14 @@ def softmax_backward(dy, x):
     return y * (dy - (dy * y).sum(-1, keepdims=True))
 
 
-def by_key_heads(q, K):
+def group_heads(q, K):
     """The G query heads that share a key head, one below the other: (B, T, H, d) -> (B, K, G*T, d)."""
     B, T, H, d = q.shape
     return q.reshape(B, T, K, H // K, d).transpose(0, 2, 3, 1, 4).reshape(B, K, -1, d)
 
 
-def by_tokens(y, T, H):
-    """The inverse of `by_key_heads`: (B, K, G*T, d) -> (B, T, H, d)."""
+def ungroup_heads(y, T, H):
+    """The inverse of `group_heads`: (B, K, G*T, d) -> (B, T, H, d)."""
     B, K, _, d = y.shape
     return y.reshape(B, K, H // K, T, d).transpose(0, 3, 1, 2, 4).reshape(B, T, H, d)
 
@@ -67,12 +67,12 @@ def by_tokens(y, T, H):
 def attention_weights(q, k, mask):
     """How much each query reads of each key, equation (gqa).
 
-    q (B, K, G*T, d) from `by_key_heads`, k (B, S, K, d) in any form, mask (T, S) bool or None  ->  (B, K, G*T, S)
+    q (B, K, G*T, d) from `group_heads`, k (B, S, K, d) in any form, mask (T, S) bool or None  ->  (B, K, G*T, S)
     """
     B, K, GT, d = q.shape
     scores = np.empty((B, K, GT, k.shape[1]), q.dtype)
-    for piece in pieces(k):
-        keys = dense(part(k, piece), q.dtype).transpose(0, 2, 3, 1)     # (B, K, d, up to KEYS_AT_ONCE)
+    for piece in key_blocks(k):
+        keys = to_dense(take(k, piece), q.dtype).transpose(0, 2, 3, 1)     # (B, K, d, up to KEYS_AT_ONCE)
         np.matmul(q, keys, out=scores[..., piece[1]])
     scores *= 1 / math.sqrt(d)
     if mask is not None:
@@ -80,31 +80,31 @@ def attention_weights(q, k, mask):
     return softmax(scores)
 
 
-def pieces(k):
+def key_blocks(k):
     """Which keys or values to make plain numbers at once."""
     return [np.s_[:, n:n + KEYS_AT_ONCE] for n in range(0, k.shape[1], KEYS_AT_ONCE)]
 
 
-def attend(q, k, v, mask):
+def attend_block(q, k, v, mask):
     """One block of queries against the keys it may see, equation (gqa).
 
     q (B, T, H, d), k and v (B, S, K, d) in any form, mask (T, S) bool or None  ->  (B, T, H, d)
     """
-    rows = by_key_heads(q, k.shape[2])
+    rows = group_heads(q, k.shape[2])
     weights = attention_weights(rows, k, mask)
     y = np.zeros_like(rows)
-    for piece in pieces(v):
-        y += weights[..., piece[1]] @ dense(part(v, piece), q.dtype).transpose(0, 2, 1, 3)
-    return by_tokens(y, *q.shape[1:3])
+    for piece in key_blocks(v):
+        y += weights[..., piece[1]] @ to_dense(take(v, piece), q.dtype).transpose(0, 2, 1, 3)
+    return ungroup_heads(y, *q.shape[1:3])
 
 
 def attend_backward(dy, q, k, v, mask):
     """Back through the weighted mean, the softmax and the products, equation (gqa-backward).
 
-    dy (B, T, H, d), the rest as in `attend`, k and v plain numbers  ->  dq (B, T, H, d), dk and dv (B, S, K, d)
+    dy (B, T, H, d), the rest as in `attend_block`, k and v plain numbers  ->  dq (B, T, H, d), dk and dv (B, S, K, d)
     """
     (T, H, d), K = q.shape[1:], k.shape[2]
-    rows, dy = by_key_heads(q, K), by_key_heads(dy, K)
+    rows, dy = group_heads(q, K), group_heads(dy, K)
     weights = attention_weights(rows, k, mask)
     dv = weights.swapaxes(2, 3) @ dy                                    # (B, K, S, d)
     d_scores = dy @ v.transpose(0, 2, 3, 1)                             # of the weights, so far
@@ -112,10 +112,10 @@ def attend_backward(dy, q, k, v, mask):
     d_scores *= weights
     d_scores *= 1 / math.sqrt(d)
     dk = d_scores.swapaxes(2, 3) @ rows
-    return by_tokens(d_scores @ k.swapaxes(1, 2), T, H), dk.swapaxes(1, 2), dv.swapaxes(1, 2)
+    return ungroup_heads(d_scores @ k.swapaxes(1, 2), T, H), dk.swapaxes(1, 2), dv.swapaxes(1, 2)
 
 
-def blocks_of_queries(q, k, causal, chunk, first):
+def query_blocks(q, k, causal, chunk, first):
     """A T x S matrix is never built: queries go in blocks, against only the keys that a block can see.
 
     Arguments as in `grouped_query_attention`  ->  yields the queries' and the keys' index and the mask (t, s) or None
@@ -149,8 +149,8 @@ def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
     causal: a query sees no later key.  chunk: nor one of another chunk of that many tokens.
     """
     y = np.empty_like(q)
-    for mine, seen, mask in blocks_of_queries(q, k, causal, chunk, first):
-        y[mine] = attend(q[mine], part(k, seen), part(v, seen), mask)
+    for mine, seen, mask in query_blocks(q, k, causal, chunk, first):
+        y[mine] = attend_block(q[mine], take(k, seen), take(v, seen), mask)
     return y
 
 
@@ -160,7 +160,7 @@ def grouped_query_attention_backward(dy, q, k, v, causal=True, chunk=None, first
     dy (B, T, H, d), the rest as in `grouped_query_attention`, k and v plain numbers  ->  dq, dk, dv
     """
     dq, dk, dv = np.empty_like(q), np.zeros_like(k), np.zeros_like(v)
-    for mine, seen, mask in blocks_of_queries(q, k, causal, chunk, first):
+    for mine, seen, mask in query_blocks(q, k, causal, chunk, first):
         dq[mine], more_k, more_v = attend_backward(dy[mine], q[mine], k[seen], v[seen], mask)
         dk[seen] += more_k
         dv[seen] += more_v

@@ -85,7 +85,7 @@ class Decoder:
         return b"".join([self.bytes_of[id] for id in ids])
 
 
-class Pairs:
+class PairCounts:
     """How often every adjacent pair stands in the text, where, and which is the most frequent."""
 
     def __init__(self):
@@ -112,7 +112,7 @@ class Pairs:
         return None
 
 
-def learn(pieces, counts):
+def train_bpe(pieces, counts):
     """Learn merges: again and again join the adjacent pair that the text holds most often.
 
     pieces  byte strings, each different
@@ -124,7 +124,7 @@ def learn(pieces, counts):
     """
     ids: list[int | None] = []
     before, after, weight = [], [], []                   # the pieces as linked lists, laid end to end
-    pairs = Pairs()
+    pairs = PairCounts()
     for piece, count in zip(pieces, counts, strict=True):
         start, stop = len(ids), len(ids) + len(piece)
         ids += piece
@@ -139,11 +139,11 @@ def learn(pieces, counts):
             return
         for place in pairs.places.pop(pair):             # from left to right, as in encoding: aaa is aa, a
             if ids[place] == pair[0] and after[place] is not None and ids[after[place]] == pair[1]:
-                join(place, merged, ids, before, after, weight[place], pairs)
+                merge_at(place, merged, ids, before, after, weight[place], pairs)
         yield pair
 
 
-def join(i, merged, ids, before, after, weight, pairs):
+def merge_at(i, merged, ids, before, after, weight, pairs):
     """Make one token of the one at i and the one after it, and count what that changes on both sides."""
     j = after[i]
     left, right = before[i], after[j]

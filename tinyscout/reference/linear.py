@@ -1,7 +1,7 @@
 """Matrices: the embedding table that starts the model and the products that fill it."""
 import numpy as np
 
-from tinyscout.reference.quantize import dense
+from tinyscout.reference.quantize import to_dense
 
 
 def embed(tokens, embedding, dtype="float32"):
@@ -27,7 +27,7 @@ def linear(x, w, bias=None):
 
     x (..., I), w (I, O) in any form, bias (O,) or None  ->  (..., O) in x's dtype
     """
-    y = x @ dense(w, x.dtype)
+    y = x @ to_dense(w, x.dtype)
     return y if bias is None else y + bias.astype(x.dtype, copy=False)
 
 
@@ -38,4 +38,4 @@ def linear_backward(dy, x, w, bias=None):
     """
     rows = dy.reshape(-1, dy.shape[-1])
     dw = x.reshape(-1, x.shape[-1]).T @ rows
-    return dy @ dense(w, x.dtype).T, dw, None if bias is None else rows.sum(0)
+    return dy @ to_dense(w, x.dtype).T, dw, None if bias is None else rows.sum(0)

@@ -4,7 +4,7 @@ import numpy as np
 from tinyscout.reference.activation import sigmoid, swiglu, swiglu_backward
 from tinyscout.reference.attention import softmax
 from tinyscout.reference.linear import linear, linear_backward
-from tinyscout.reference.quantize import part
+from tinyscout.reference.quantize import take
 
 
 def router(x, w_router, top_k=1):
@@ -36,7 +36,7 @@ def load_balance(x, w_router, top_k=1):
 
     x (N, D), w_router (D, E), top_k int  ->  float
     """
-    share, belief = _shares(x, w_router, top_k)
+    share, belief = _expert_load_and_probs(x, w_router, top_k)
     return float(share @ belief.mean(0)) * len(share)
 
 
@@ -45,12 +45,12 @@ def load_balance_backward(dy, x, w_router, top_k=1):
 
     dy float, the rest as in `load_balance`  ->  dx (N, D), dw_router (D, E)
     """
-    share, belief = _shares(x, w_router, top_k)
+    share, belief = _expert_load_and_probs(x, w_router, top_k)
     d_scores = belief * (share - belief @ share[:, None]) * (dy * len(share) / len(x))
     return linear_backward(d_scores.astype(x.dtype, copy=False), x, w_router)[:2]
 
 
-def _shares(x, w_router, top_k):
+def _expert_load_and_probs(x, w_router, top_k):
     """Each expert's part of all choices (E,), which moves in jumps, and each token's belief in it (N, E)."""
     expert, _ = router(x, w_router, top_k)
     count = np.bincount(expert.reshape(-1), minlength=w_router.shape[1])
@@ -68,7 +68,7 @@ def experts(x, expert, gate, w_gate, w_up, w_down):
     for e in np.unique(expert):
         token, choice = np.nonzero(expert == e)
         mine = x[token] * gate[token, choice][:, None]                      # the gate scales the input
-        y[token] += linear(swiglu(linear(mine, part(w_gate, e)), linear(mine, part(w_up, e))), part(w_down, e))
+        y[token] += linear(swiglu(linear(mine, take(w_gate, e)), linear(mine, take(w_up, e))), take(w_down, e))
     return y
 
 
@@ -83,11 +83,11 @@ def experts_backward(dy, x, expert, gate, w_gate, w_up, w_down):
     for e in np.unique(expert):
         token, choice = np.nonzero(expert == e)
         mine = x[token] * gate[token, choice][:, None]
-        opened, up = linear(mine, part(w_gate, e)), linear(mine, part(w_up, e))
-        d_hidden, d_weights[2][e], _ = linear_backward(dy[token], swiglu(opened, up), part(w_down, e))
+        opened, up = linear(mine, take(w_gate, e)), linear(mine, take(w_up, e))
+        d_hidden, d_weights[2][e], _ = linear_backward(dy[token], swiglu(opened, up), take(w_down, e))
         d_opened, d_up = swiglu_backward(d_hidden, opened, up)
-        by_gate, d_weights[0][e], _ = linear_backward(d_opened, mine, part(w_gate, e))
-        by_up, d_weights[1][e], _ = linear_backward(d_up, mine, part(w_up, e))
+        by_gate, d_weights[0][e], _ = linear_backward(d_opened, mine, take(w_gate, e))
+        by_up, d_weights[1][e], _ = linear_backward(d_up, mine, take(w_up, e))
         d_mine = by_gate + by_up
         dx[token] += d_mine * gate[token, choice][:, None]
         d_gate[token, choice] = (d_mine * x[token]).sum(-1)

@@ -1,7 +1,8 @@
 """Muon: a step that turns a matrix as much in the directions it knows little of as in the loud ones."""
 import numpy as np
 
-CUBIC = (3.4445, -4.7750, 2.0315)       # of x, x**3, x**5: brings every singular value near one in five rounds
+NEWTON_SCHULZ_COEFFS = (3.4445, -4.7750,
+                        2.0315)       # of x, x**3, x**5: brings every singular value near one in five rounds
 
 
 def orthogonalize(g, rounds=5):
@@ -12,7 +13,7 @@ def orthogonalize(g, rounds=5):
     wide = g.shape[-2] > g.shape[-1]
     x = g.swapaxes(-1, -2) if wide else g                               # the smaller square below
     x = x / (np.sqrt((x * x).sum((-1, -2), keepdims=True)) + 1e-7)
-    a, b, c = CUBIC
+    a, b, c = NEWTON_SCHULZ_COEFFS
     for _ in range(rounds):
         square = x @ x.swapaxes(-1, -2)
         x = a * x + (b * square + c * (square @ square)) @ x

@@ -66,7 +66,7 @@ class QuantizedRows(NamedTuple):
         return self.values.nbytes + self.scales.nbytes
 
 
-def rounded(x, bits, scale_dtype):
+def round_to_groups(x, bits, scale_dtype):
     """Integers and the scale of each group, which lies along the last axis, equation (rounding).
 
     x (..., group)  ->  integers (..., group) int8, scales (..., 1) in `scale_dtype`.  Raises ValueError.
@@ -98,8 +98,8 @@ def quantize(w, bits=4, group=32, scale_dtype=np.float32):
         raise ValueError(f"a matrix of {I} x {O} cannot be cut into tiles of {COLUMNS} columns and groups of {group} "
                          f"inputs of {bits} bits")
     tiles = np.moveaxis(w.reshape(*E, I, O // COLUMNS, COLUMNS), -3, -1)                # (..., O/16, 16, I)
-    integers, scales = rounded(tiles.reshape(*tiles.shape[:-1], I // group, group), bits, scale_dtype)
-    values = packed(integers.reshape(tiles.shape)) if bits == 4 else integers
+    integers, scales = round_to_groups(tiles.reshape(*tiles.shape[:-1], I // group, group), bits, scale_dtype)
+    values = pack_int4(integers.reshape(tiles.shape)) if bits == 4 else integers
     values = values.reshape(*E, O // COLUMNS, COLUMNS, -1, QUAD).swapaxes(-3, -2)
     return Quantized(np.ascontiguousarray(values), np.ascontiguousarray(scales[..., 0].swapaxes(-1, -2)))
 
@@ -113,12 +113,12 @@ def quantize_rows(x, bits=8, scale_dtype=np.float32):
     group = min(ROW_GROUP, d)
     if bits not in LEVELS or d % group or (bits == 4 and d % 2):
         raise ValueError(f"rows of {d} channels cannot be cut into groups of {group} numbers of {bits} bits")
-    integers, scales = rounded(x.reshape(*x.shape[:-1], d // group, group), bits, scale_dtype)
+    integers, scales = round_to_groups(x.reshape(*x.shape[:-1], d // group, group), bits, scale_dtype)
     integers = integers.reshape(x.shape)
-    return QuantizedRows(packed(integers) if bits == 4 else integers, scales[..., 0])
+    return QuantizedRows(pack_int4(integers) if bits == 4 else integers, scales[..., 0])
 
 
-def packed(integers):
+def pack_int4(integers):
     """Two 4-bit integers to a byte, the first in the low half.
 
     integers (..., n) int8 from -8 to 7  ->  (..., n/2) uint8
@@ -127,7 +127,7 @@ def packed(integers):
     return pair[..., 0::2] & 15 | pair[..., 1::2] << 4
 
 
-def nibbles(values):
+def unpack_int4(values):
     """Two 4-bit integers of each byte, the low half first.
 
     values (..., n) uint8  ->  (..., 2 * n) int8 from -8 to 7
@@ -141,7 +141,7 @@ def dequantize(w, dtype=np.float32):
 
     w Quantized (..., I, O) or QuantizedRows (..., d)  ->  array of the same shape in `dtype`
     """
-    integers = nibbles(w.values) if w.values.dtype == np.uint8 else w.values
+    integers = unpack_int4(w.values) if w.values.dtype == np.uint8 else w.values
     if isinstance(w, Quantized):                    # out of the tiles: (..., O/16, I/q, 16, q) -> (..., I, O)
         integers = np.moveaxis(integers, -4, -2).swapaxes(-1, -3).reshape(w.shape)
         scales = np.moveaxis(w.scales, -3, -2).reshape(*w.shape[:-2], -1, w.shape[-1])
@@ -149,11 +149,11 @@ def dequantize(w, dtype=np.float32):
     return integers * np.repeat(w.scales.astype(dtype), w.group, axis=-1)
 
 
-def dense(w, dtype):
+def to_dense(w, dtype):
     """Any form of a weight as plain numbers in `dtype`: a stored array is widened, a quantized one multiplied out."""
     return dequantize(w, dtype) if isinstance(w, Quantized | QuantizedRows) else w.astype(dtype, copy=False)
 
 
-def part(w, index):
+def take(w, index):
     """A part of any form of a weight, along its leading axes: expert e of (E, I, O), or the keys of a few tokens."""
     return type(w)(*(a[index] for a in w)) if isinstance(w, Quantized | QuantizedRows) else w[index]

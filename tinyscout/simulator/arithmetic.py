@@ -2,34 +2,34 @@
 import numpy as np
 
 from tinyscout.simulator.operands import RAW, elementwise
-from tinyscout.simulator.registry import builder, instruction
+from tinyscout.simulator.registry import register_builder, register_instruction
 
 
-@instruction("add", words="rn")
+@register_instruction("add", words="rn")
 def add(x, y):
     """The sum; whole numbers wrap around."""
     return x + y
 
 
-@instruction("sub", words="rn")
+@register_instruction("sub", words="rn")
 def sub(x, y):
     return x - y
 
 
-@instruction("mul", words="rn lo")
+@register_instruction("mul", words="rn lo")
 def mul(x, y):
     """The product; of whole numbers the lower half."""
     return x * y
 
 
-@instruction("mul.wide", "W T T")
+@register_instruction("mul.wide", "W T T")
 def mul_wide(x, y):
     """The whole product of whole numbers, twice as wide."""
     wide = RAW[2 * x.itemsize] if x.dtype.kind == "u" else np.dtype(f"i{2 * x.itemsize}")
     return x.astype(wide) * y.astype(wide)
 
 
-@instruction("mul.hi")
+@register_instruction("mul.hi")
 def mul_hi(x, y):
     """The upper half of the product of whole numbers."""
     if x.itemsize < 8:
@@ -44,22 +44,22 @@ def mul_hi(x, y):
     return upper.astype(x.dtype)
 
 
-@instruction("mad", "T T T T", "lo")
+@register_instruction("mad", "T T T T", "lo")
 def mad(x, y, z):
     return x * y + z
 
 
-@instruction("mad.wide", "W T T W")
+@register_instruction("mad.wide", "W T T W")
 def mad_wide(x, y, z):
     return mul_wide(x, y) + z
 
 
-@instruction("mad.hi", "T T T T")
+@register_instruction("mad.hi", "T T T T")
 def mad_hi(x, y, z):
     return mul_hi(x, y) + z
 
 
-@instruction("fma", "T T T T", "rn")
+@register_instruction("fma", "T T T T", "rn")
 def fma(x, y, z):
     """x y + z, rounded once but for this: float32 goes through float64, where one result in about 2^29 may lie so that
 
@@ -68,13 +68,13 @@ def fma(x, y, z):
     return (x.astype(np.float64) * y + z).astype(x.dtype)
 
 
-@instruction("div", words="rn full approx")
+@register_instruction("div", words="rn full approx")
 def div(x, y):
     """The quotient; of whole numbers the part before the point, and all ones where y is 0."""
     return x / y if x.dtype.kind == "f" else whole_quotient(x, y)
 
 
-@instruction("rem")
+@register_instruction("rem")
 def rem(x, y):
     """What is left of x, with its sign."""
     return x - whole_quotient(x, y) * y
@@ -87,33 +87,33 @@ def whole_quotient(x, y):
     return np.where(y == 0, ~x.dtype.type(0), quotient).astype(x.dtype)[()]
 
 
-@instruction("min")
+@register_instruction("min")
 def min_(x, y):
     """The smaller one; a NaN gives way to a number."""
     return np.fmin(x, y)
 
 
-@instruction("max")
+@register_instruction("max")
 def max_(x, y):
     return np.fmax(x, y)
 
 
-@instruction("min.NaN")
+@register_instruction("min.NaN")
 def min_nan(x, y):
     """The smaller one, or NaN."""
     return np.minimum(x, y)
 
 
-@instruction("max.NaN")
+@register_instruction("max.NaN")
 def max_nan(x, y):
     return np.maximum(x, y)
 
 
-instruction("abs", "T T")(np.abs)
-instruction("neg", "T T")(np.negative)
+register_instruction("abs", "T T")(np.abs)
+register_instruction("neg", "T T")(np.negative)
 
 
-@builder("dp4a")
+@register_builder("dp4a")
 def dot(line):
     """dp4a.s32.u32: the bytes of the first operand have a sign, those of the second do not."""
     def four(x, signed):
@@ -127,25 +127,25 @@ def dot(line):
     return elementwise(line, function, "s32", "b32", "b32", "s32")
 
 
-instruction("sqrt", "T T", "rn approx")(np.sqrt)
-instruction("ex2", "T T", "approx")(np.exp2)
-instruction("lg2", "T T", "approx")(np.log2)
-instruction("sin", "T T", "approx")(np.sin)
-instruction("cos", "T T", "approx")(np.cos)
-instruction("tanh", "T T", "approx")(np.tanh)
+register_instruction("sqrt", "T T", "rn approx")(np.sqrt)
+register_instruction("ex2", "T T", "approx")(np.exp2)
+register_instruction("lg2", "T T", "approx")(np.log2)
+register_instruction("sin", "T T", "approx")(np.sin)
+register_instruction("cos", "T T", "approx")(np.cos)
+register_instruction("tanh", "T T", "approx")(np.tanh)
 
 
-@instruction("rcp", "T T", "rn approx")
+@register_instruction("rcp", "T T", "rn approx")
 def rcp(x):
     return x.dtype.type(1) / x
 
 
-@instruction("rsqrt", "T T", "approx")
+@register_instruction("rsqrt", "T T", "approx")
 def rsqrt(x):
     return x.dtype.type(1) / np.sqrt(x)
 
 
-@instruction("copysign")
+@register_instruction("copysign")
 def copy_sign(sign, x):
     """x with the sign of the first operand."""
     return np.copysign(x, sign)

@@ -2,22 +2,22 @@
 import numpy as np
 
 from tinyscout.simulator.operands import RAW, elementwise
-from tinyscout.simulator.registry import TABLE, builder, instruction
+from tinyscout.simulator.registry import TABLE, register_builder, register_instruction
 
-instruction("and")(np.bitwise_and)
-instruction("or")(np.bitwise_or)
-instruction("xor")(np.bitwise_xor)
-instruction("not", "T T")(np.invert)
+register_instruction("and")(np.bitwise_and)
+register_instruction("or")(np.bitwise_or)
+register_instruction("xor")(np.bitwise_xor)
+register_instruction("not", "T T")(np.invert)
 
 
-@instruction("shl", "T T u32")
+@register_instruction("shl", "T T u32")
 def shl(x, count):
     """To the left; nothing is left after as many places as there are bits."""
     bits = 8 * x.itemsize
     return np.where(count < bits, x << np.minimum(count, bits - 1).astype(x.dtype), x.dtype.type(0))[()]
 
 
-@instruction("shr", "T T u32")
+@register_instruction("shr", "T T u32")
 def shr(x, count):
     """To the right, filled with the sign where the type has one."""
     bits = 8 * x.itemsize
@@ -41,7 +41,7 @@ funnel("shf.l", lambda both, count: (both << count >> np.uint64(32)).astype(np.u
 funnel("shf.r", lambda both, count: (both >> count).astype(np.uint32))
 
 
-@builder("lop3")
+@register_builder("lop3")
 def lop3(line):
     """Any function of three bits: the last operand is its table, whose entry 4 a + 2 b + c is the result."""
     table = line.operands[4].bits
@@ -55,7 +55,7 @@ def lop3(line):
     return elementwise(line, compute, "b32", "b32", "b32", "b32", operands=line.operands[:4])
 
 
-@instruction("prmt", "b32 b32 b32 b32")
+@register_instruction("prmt", "b32 b32 b32 b32")
 def prmt(low, high, choice):
     """Four bytes of the eight in low and high; each has a digit in choice, whose bit 3 asks for the sign only."""
     result = low & np.uint32(0)
@@ -75,7 +75,7 @@ def low(length, dtype):
     return np.where(length < bits, ones, ~dtype.type(0)).astype(dtype)[()]
 
 
-@instruction("bfe", "T T u32 u32")
+@register_instruction("bfe", "T T u32 u32")
 def bfe(x, start, length):
     """The field of that length from bit start on, with its own sign where the type has one."""
     bits, start, length = 8 * x.itemsize, start & np.uint32(255), length & np.uint32(255)
@@ -88,7 +88,7 @@ def bfe(x, start, length):
     return np.where(sign != 0, raw & kept | ~kept, raw & kept).astype(x.dtype)[()]
 
 
-@instruction("bfi", "T T T u32 u32")
+@register_instruction("bfi", "T T T u32 u32")
 def bfi(field, x, start, length):
     """x with a field of that length set, from bit start on."""
     start, length = start & np.uint32(255), length & np.uint32(255)
@@ -96,7 +96,7 @@ def bfi(field, x, start, length):
     return x & ~mask | shl(field, start) & mask
 
 
-@instruction("popc", "u32 T")
+@register_instruction("popc", "u32 T")
 def popc(x):
     """How many bits are set."""
     total = (x & x.dtype.type(1)).astype(np.uint32)
@@ -111,27 +111,27 @@ def length(x):
     return np.where(x >> x.dtype.type(16), found, np.frexp((x & x.dtype.type(0xffff)).astype(np.float64))[1])
 
 
-@instruction("clz", "u32 T")
+@register_instruction("clz", "u32 T")
 def clz(x):
     """The zeros in front."""
     return (8 * x.itemsize - length(x)).astype(np.uint32)
 
 
-@instruction("bfind", "u32 T")
+@register_instruction("bfind", "u32 T")
 def bfind(x):
     """The place of the first bit that is set, or that is no sign; all ones where there is none."""
     x = np.where(x < 0, ~x, x) if x.dtype.kind == "i" else x
     return (length(x.view(RAW[x.itemsize])) - 1).astype(np.int32).view(np.uint32)
 
 
-@instruction("bfind.shiftamt", "u32 T")
+@register_instruction("bfind.shiftamt", "u32 T")
 def bfind_shift(x):
     """By how many places that bit would have to move to be the first."""
     found = bfind(x)
     return np.where(found == 0xffffffff, found, np.uint32(8 * x.itemsize - 1) - found)[()]
 
 
-@instruction("brev", "T T")
+@register_instruction("brev", "T T")
 def brev(x):
     """The bits from last to first."""
     one, result = x.dtype.type(1), x & x.dtype.type(0)

@@ -4,11 +4,13 @@ from typing import Any
 import numpy as np
 
 from tinyscout.simulator.operands import KINDS, elementwise
-from tinyscout.simulator.registry import builder, instruction, unknown
+from tinyscout.simulator.registry import register_builder, register_instruction, unknown
 
 COMPARISONS: dict[str, Any] = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
-               "ge": np.greater_equal, "lo": np.less, "ls": np.less_equal, "hi": np.greater, "hs": np.greater_equal,
-               "num": lambda x, y: ~(np.isnan(x) | np.isnan(y)), "nan": lambda x, y: np.isnan(x) | np.isnan(y)}
+                               "ge": np.greater_equal, "lo": np.less, "ls": np.less_equal, "hi": np.greater,
+                               "hs": np.greater_equal,
+                               "num": lambda x, y: ~(np.isnan(x) | np.isnan(y)), "nan": lambda x,
+                               y: np.isnan(x) | np.isnan(y)}
 UNORDERED = {f"{name}u": COMPARISONS[name] for name in ("eq", "ne", "lt", "le", "gt", "ge")}     # or one is NaN
 JOINS = {"and": np.logical_and, "or": np.logical_or, "xor": np.logical_xor}
 
@@ -25,7 +27,7 @@ def comparison(line):
     return COMPARISONS[name]
 
 
-@builder("setp")
+@register_builder("setp")
 def setp(line):
     """A predicate from a comparison, and its opposite too; joined with another predicate where the words say so."""
     join = next((JOINS[word] for word in line.words[1:] if word in JOINS), None)
@@ -48,7 +50,7 @@ def both_steps(first, second):
     return lambda m: (first(m), second(m))[0]
 
 
-@builder("set")
+@register_builder("set")
 def set_(line):
     """A comparison whose yes is 1.0 or all ones; of packed numbers for each half."""
     compare, result = comparison(line), line.words[-1]
@@ -62,13 +64,13 @@ def set_(line):
     return elementwise(line, compute, result, line.kind, line.kind)
 
 
-@instruction("selp", "T T T pred")
+@register_instruction("selp", "T T T pred")
 def selp(yes, no, which):
     """The first where the predicate holds, or else the second."""
     return (yes if which else no) if which.ndim == 0 else np.where(which, yes, no)
 
 
-@builder("slct")
+@register_builder("slct")
 def slct(line):
     """The first where the third is not negative, or else the second."""
     kind = line.words[-1]
@@ -78,7 +80,7 @@ def slct(line):
 TESTS = {"finite": np.isfinite, "infinite": np.isinf, "number": lambda x: ~np.isnan(x), "notanumber": np.isnan}
 
 
-@builder("testp")
+@register_builder("testp")
 def testp(line):
     """What sort of float it is."""
     if line.words[0] not in TESTS:

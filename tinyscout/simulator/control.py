@@ -18,11 +18,11 @@ def decode(line, kernel):
     for key in (*(f"{line.name}.{word}" for word in line.words), line.name):
         for known in (TABLE, warp.TABLE, memory.TABLE, registry.TABLE):
             if key in known:
-                return guarded(known[key](line), line)
+                return apply_predicate(known[key](line), line)
     raise registry.unknown(line)
 
 
-def guarded(step, line):
+def apply_predicate(step, line):
     """@%p: only the threads whose predicate holds."""
     if line.guard is None or line.name in ("ret", "exit"):
         return step

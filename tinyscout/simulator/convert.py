@@ -4,10 +4,10 @@ from typing import Any
 import numpy as np
 
 from tinyscout.simulator.operands import KINDS, RAW, elementwise
-from tinyscout.simulator.registry import builder, unknown
+from tinyscout.simulator.registry import register_builder, unknown
 
 
-@builder("mov")
+@register_builder("mov")
 def mov(line):
     """A copy; with braces several registers are joined into one, lower bits first, or one is split."""
     result, source = line.operands
@@ -37,7 +37,7 @@ def mov(line):
 ROUND = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
 
 
-@builder("cvt")
+@register_builder("cvt")
 def cvt(line):
     """From the last type to the one before it."""
     words = [word for word in line.words if word not in ("ftz", "sat", "rn", "relu", *ROUND)]
@@ -60,7 +60,7 @@ def conversion(result, line):
         if rounding:
             x = rounding(x)
         if dtype.kind in "iu" and (x.dtype.kind == "f" or "sat" in line.words):
-            return clipped(x, dtype)
+            return convert_saturating(x, dtype)
         if dtype.kind == "f" and "sat" in line.words:
             x = np.where(x > 0, np.minimum(x, 1), 0)
         if "relu" in line.words:
@@ -69,7 +69,7 @@ def conversion(result, line):
     return convert
 
 
-def clipped(x, dtype):
+def convert_saturating(x, dtype):
     """A number as the nearest whole one of a type; NaN is 0."""
     low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
     if x.dtype.kind != "f":

@@ -4,12 +4,12 @@ from functools import lru_cache
 import numpy as np
 
 from tinyscout.simulator.control import decode
-from tinyscout.simulator.liveness import Flow
+from tinyscout.simulator.liveness import Liveness
 from tinyscout.simulator.machine import Machine
 from tinyscout.simulator.memory import APART, FIRST, LOCAL, SHARED, Region
 from tinyscout.simulator.operands import KINDS
 from tinyscout.simulator.ptx import MODULE, SIZES, Address, Fault, Kernel
-from tinyscout.simulator.races import Shadow
+from tinyscout.simulator.races import ShadowMemory
 
 LIMIT = 2_000_000               # instructions, each by a group of threads
 MOST_SHARED = 227 << 10         # bytes of a block, on the largest of the cards that we compile for
@@ -45,7 +45,7 @@ class Program:
 
     def __init__(self, ptx, name):
         self.kernel = Kernel(ptx, name)
-        self.flow = Flow(self.kernel)
+        self.flow = Liveness(self.kernel)
         self.steps = [decode(line, self.kernel) for line in self.kernel.instructions]
         self.ends = [line.name in ("ret", "exit") and not line.guard for line in self.kernel.instructions] + [True]
         self.zeros: list = [np.zeros((), KINDS[kind])[()] for kind in self.kernel.registers]
@@ -129,7 +129,7 @@ def lay_out(m, arguments, shared, unwritten):
     for name, found, start in kernel.variables:
         if found.space in ("global", "const"):
             data = np.frombuffer(found.data.ljust(found.size, b"\0"), np.uint8).copy()
-            shadow = Shadow(name, found.size, 1, clock, True, True) if found.space == "global" else None
+            shadow = ShadowMemory(name, found.size, 1, clock, True, True) if found.space == "global" else None
             regions.append(Region(name, MODULE + start, data, writable=found.space == "global", shadow=shadow))
     regions += arrays(m, arguments, unwritten)
     m.arguments = [argument if not isinstance(argument, np.ndarray) else np.uint64(m.arrays[n][1])
@@ -137,7 +137,7 @@ def lay_out(m, arguments, shared, unwritten):
     size = m.program.shared_bytes(shared)
     stride = -(-size // 128) * 128
     base = m.every // m.padded * stride if m.blocks > 1 else None
-    shadow = Shadow("shared memory", m.blocks * stride, min(m.program.shared_widths), clock, False, False)
+    shadow = ShadowMemory("shared memory", m.blocks * stride, min(m.program.shared_widths), clock, False, False)
     m.shared = Region(f"shared memory ({size} bytes)", SHARED, np.full(m.blocks * stride, 255, np.uint8), size, base,
                       shadow=shadow)
     size = -(-kernel.sizes["local"] // 16) * 16
@@ -168,6 +168,6 @@ def arrays(m, arguments, unwritten):
         mine = [n for n in order if m.arrays[n][0] is region]
         if any(m.program.changed >> n & 1 or n in unwritten for n in mine):
             widths = set().union(*(m.program.widths.get(n, {16}) for n in mine))
-            region.shadow = Shadow(region.name, region.size, min(widths), m.clock, True,
-                                   not any(n in unwritten for n in mine))
+            region.shadow = ShadowMemory(region.name, region.size, min(widths), m.clock, True,
+                                         not any(n in unwritten for n in mine))
     return regions

@@ -5,7 +5,7 @@ NO_RESULT = {"st", "red", "bra", "brx", "bar", "barrier", "call", "nanosleep", "
 LOADS = {"ld", "ldu", "ldmatrix", "atom"}
 
 
-class Flow:
+class Liveness:
     """live[at]: registers that the instruction at that position or a later one reads, as the bits of a number.
 
     pointers[at]: arguments that the address of an instruction is computed from, as the bits of a number.
@@ -13,7 +13,7 @@ class Flow:
 
     def __init__(self, kernel):
         self.kernel, self.kept = kernel, {}
-        self.parts = [(*split(line), line.guard is not None) for line in kernel.instructions]
+        self.parts = [(*defs_and_uses(line), line.guard is not None) for line in kernel.instructions]
         self.live = self.needed()
         self.pointers = self.origins()
 
@@ -89,7 +89,7 @@ def bits(registers):
     return mask
 
 
-def split(line):
+def defs_and_uses(line):
     """The registers that an instruction writes, and those it reads  ->  two lists of indices"""
     operands = list(line.operands)
     gives = line.name not in NO_RESULT or (line.name in ("bar", "barrier") and line.words[:1] == ("red",))

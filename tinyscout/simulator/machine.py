@@ -8,13 +8,13 @@ import numpy as np
 
 from tinyscout.simulator.control import STOP
 from tinyscout.simulator.ptx import Fault
-from tinyscout.simulator.races import Clock
-from tinyscout.simulator.warp import Copies
+from tinyscout.simulator.races import EpochClock
+from tinyscout.simulator.warp import AsyncCopies
 
 END = 1 << 40                   # a position behind every instruction
 
 
-class Group:
+class ThreadGroup:
     """Threads that are at the same instruction.  threads: their numbers, or None for all there are."""
 
     def __init__(self, mask, at=0):
@@ -25,10 +25,10 @@ class Group:
             self.threads = None
 
     def where(self, condition):
-        return Group(self.mask & condition, self.at)
+        return ThreadGroup(self.mask & condition, self.at)
 
 
-class Everything:
+class UniversalSet:
     """A set that holds all."""
 
     def __contains__(self, _):
@@ -41,7 +41,7 @@ class Machine:
     Threads are numbered block by block, and each block has whole warps: lanes beyond its last thread never live.
     """
 
-    everything = Everything()
+    everything = UniversalSet()
 
     def __init__(self, program, grid, block, profile):
         self.program, self.grid, self.block, self.profile = program, grid, block, profile
@@ -52,15 +52,15 @@ class Machine:
         self.living = self.every % self.padded < threads
         self.alive = threads * self.blocks
         self.registers = list(program.zeros)
-        self.groups = [Group(self.living.copy())]
+        self.groups = [ThreadGroup(self.living.copy())]
         self.level: int | None = 0
         self.kept: Any = frozenset()
         self.arrays: dict = {}          # {argument: (region, address)}; these four are launch.lay_out's
         self.found: dict = {}
         self.shared: Any = None
         self.local: Any = None
-        self.clock, self.copies, self.arrivals = Clock(self.blocks, self.padded), Copies(self.size), {}
-        self.special = special(grid, block, self.every, self.padded)
+        self.clock, self.copies, self.arrivals = EpochClock(self.blocks, self.padded), AsyncCopies(self.size), {}
+        self.special = special_registers(grid, block, self.every, self.padded)
 
     def run(self, limit):
         """Until every thread has ended.  Raises Fault; limit: of instructions, each by a group of threads."""
@@ -94,7 +94,8 @@ class Machine:
         at = min(running)
         here = [group for group in self.groups if group.at == at and group.waits != "count"]
         self.groups = [group for group in self.groups if group not in here]
-        self.group = here[0] if len(here) == 1 else Group(np.logical_or.reduce([group.mask for group in here]), at)
+        self.group = here[0] if len(here) == 1 else ThreadGroup(np.logical_or.reduce([group.mask for group in here]),
+                                                                at)
         self.group.waits = ""
         self.keep()
         return at
@@ -240,7 +241,7 @@ class Machine:
         """Threads of one block wait where others of it will not come."""
         mine, theirs = (np.flatnonzero(group.mask & np.repeat(blocks, self.padded))[0] for group in (waiting, other))
         self.fault(self.line(waiting), mine, "divergent barrier: waits here for all threads of its block, but "
-                                             f"{self.thread(theirs)} {does}")
+                   f"{self.thread(theirs)} {does}")
 
     def deadlock(self):
         """Everybody waits."""
@@ -256,7 +257,7 @@ def axes(number, sizes):
     return f"({number % x}, {number // x % y}, {number // (x * y)})"
 
 
-def special(grid, block, every, padded):
+def special_registers(grid, block, every, padded):
     """The registers that say who a thread is.  Where all threads agree, one number."""
     values = {}
     for name, sizes, numbers in [("tid", block, every % padded), ("ctaid", grid, every // padded)]:

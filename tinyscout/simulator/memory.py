@@ -94,7 +94,7 @@ class Access:
             yield region, threads, position
 
 
-def checked(line):
+def check_modifiers(line):
     """Raises Fault for an instruction with words that mean something the simulator does not know."""
     if {word for word in line.words if "::" not in word} - PLAIN:
         raise unknown(line)
@@ -102,7 +102,7 @@ def checked(line):
 
 def load(line):
     """ld: one to four numbers from memory into registers."""
-    checked(line)
+    check_modifiers(line)
     registers = line.operands[0] if isinstance(line.operands[0], list) else [line.operands[0]]
     dtype = KINDS[line.kind]
     access = Access(line, line.operands[1], dtype.itemsize * len(registers), "reads")
@@ -125,7 +125,7 @@ def load(line):
 
 def store(line):
     """st: one to four numbers from registers into memory."""
-    checked(line)
+    check_modifiers(line)
     operands = line.operands[1] if isinstance(line.operands[1], list) else [line.operands[1]]
     dtype = KINDS[line.kind]
     access = Access(line, line.operands[0], dtype.itemsize * len(operands), "writes")

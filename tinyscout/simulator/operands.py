@@ -73,7 +73,7 @@ def converted(value, dtype):
     return value.view(dtype)
 
 
-def finisher(register, kind):
+def make_writer(register, kind):
     """A function from a result in a kind to what its register keeps, or None where that is the same."""
     if kind in SHORT:
         return lambda value: packed(value, kind)
@@ -87,7 +87,7 @@ def elementwise(line, function, result, *kinds, operands=None):
     first, *sources = line.operands if operands is None else operands
     if first is None:
         return lambda m: None
-    index, finish = first.number, finisher(first, result)
+    index, finish = first.number, make_writer(first, result)
     reads = [reader(source, kind, line.place) for source, kind in zip(sources, kinds, strict=True)]
     compute = function if finish is None else lambda *values: finish(function(*values))
     if len(reads) == 1:
@@ -102,13 +102,13 @@ def elementwise(line, function, result, *kinds, operands=None):
     return lambda m: m.put(index, compute(*[read(m) for read in reads]))
 
 
-def halves(bits):
+def unpack_16x2(bits):
     """The lower and the upper 16 bits of 32, stacked in front."""
     both = np.array([bits & np.uint32(0xffff), bits >> np.uint32(16)]).astype(np.uint16)
     return both if both.ndim > 1 else both[:, None]
 
 
-def joined(both):
+def pack_16x2(both):
     """The inverse of halves."""
     bits = both[0].astype(np.uint32) | both[1].astype(np.uint32) << np.uint32(16)
     return bits if bits.size > 1 else bits.ravel()[0]
@@ -116,13 +116,13 @@ def joined(both):
 
 def unpacked(bits, kind):
     if kind.endswith("x2"):
-        return unpacked(halves(bits), kind[:-2])
+        return unpacked(unpack_16x2(bits), kind[:-2])
     return bits.view(np.float16) if kind == "f16" else from_bf16(bits)
 
 
 def packed(values, kind):
     if kind.endswith("x2"):
-        return joined(packed(values, kind[:-2]))
+        return pack_16x2(packed(values, kind[:-2]))
     return values.astype(np.float16).view(np.uint16) if kind == "f16" else to_bf16(values)
 
 

@@ -79,7 +79,7 @@ class Kernel:
         self.files = {n: path.rpartition("/")[2] for n, path in re.findall(r'\.file\s+(\d+)\s+"([^"]*)"', text)}
         self.functions, outside = {}, text
         for found in FUNCTION.finditer(text):
-            body = enclosed(text, found.end())
+            body = between_braces(text, found.end())
             self.functions[found[2]] = (found, body)
             outside = outside.replace(body, "")
         if name not in self.functions:
@@ -229,7 +229,7 @@ class Kernel:
         self.instructions.append(Instruction(name, tuple(words), kind, tuple(operands), guard, at, self.place))
 
 
-def enclosed(text, start):
+def between_braces(text, start):
     """What stands between the brace before start and its partner."""
     depth = 1
     for brace in re.finditer(r"[{}]", text[start:]):

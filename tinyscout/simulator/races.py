@@ -9,7 +9,7 @@ import numpy as np
 LAZY = 32                       # reads that are kept as they came, before they are entered
 
 
-class Clock:
+class EpochClock:
     """Counts the accesses to memory, and remembers at which of them each block and warp was last in step."""
 
     def __init__(self, blocks, padded):
@@ -31,7 +31,7 @@ class Clock:
         self.warps[warps] = self.now
 
 
-class Record:
+class AccessLog:
     """For each place the lowest and the highest thread that came since they were last in step, and the last time."""
 
     def __init__(self, size, clock, between_blocks):
@@ -83,13 +83,13 @@ class Record:
         return lost if lost.any() else None
 
 
-class Shadow:
+class ShadowMemory:
     """The records of one memory, in grains of as many bytes as its smallest access has."""
 
     def __init__(self, name, size, grain, clock, between_blocks, written):
         self.name, self.shift, self.clock, self.between_blocks = name, grain.bit_length() - 1, clock, between_blocks
         size = -(-size // grain)
-        self.reads, self.writes, self.atomics = (Record(size, clock, between_blocks) for _ in range(3))
+        self.reads, self.writes, self.atomics = (AccessLog(size, clock, between_blocks) for _ in range(3))
         self.writes.high = self.writes.low              # a write has one thread
         self.written, self.filling = written, None
 
@@ -114,7 +114,7 @@ class Shadow:
             if (lost := self.writes.replace(at, me, now)) is not None:
                 other = self.writes.low[at[lost][0]]
                 m.fault(line, me[lost][0], f"race: {m.thread(other)} writes the same place of {self.name} "
-                                           "in the same instruction")
+                        "in the same instruction")
         else:
             (self.reads if how == "reads" else self.atomics).add(at, me, now)
 

@@ -10,7 +10,7 @@ DIRECTIONS = {"rm": lambda x: np.full(x.shape, -np.inf), "rp": lambda x: np.full
 SMALLEST = np.finfo(np.float32).tiny
 
 
-def instruction(opcode, signature="T T T", words=""):
+def register_instruction(opcode, signature="T T T", words=""):
     """Enter a function of numbers into the table.
 
     signature: the types of the result and of the operands, T the instruction's own, W twice as wide
@@ -24,15 +24,15 @@ def instruction(opcode, signature="T T T", words=""):
                 raise unknown(line)
             known = {"T": line.kind, "W": WIDE.get(line.kind)}
             kinds = [known.get(kind, kind) for kind in signature.split()]
-            compute = directed(opcode, line, function)
-            compute = flushed(compute) if "ftz" in line.words and line.kind == "f32" else compute
-            return elementwise(line, saturated(compute, line) if "sat" in line.words else compute, *kinds)
+            compute = round_directed(opcode, line, function)
+            compute = flush_denormals(compute) if "ftz" in line.words and line.kind == "f32" else compute
+            return elementwise(line, saturate(compute, line) if "sat" in line.words else compute, *kinds)
         TABLE[opcode] = build
         return function
     return enter
 
 
-def builder(opcode):
+def register_builder(opcode):
     """Enter a function from the instruction itself to its step."""
     def enter(build):
         TABLE[opcode] = build
@@ -44,7 +44,7 @@ def unknown(line):
     return Fault(f"{line.place}: the simulator does not know the PTX instruction {line}")
 
 
-def directed(opcode, line, function):
+def round_directed(opcode, line, function):
     """.rm, .rp and .rz: float32 rounded down, up, or toward zero."""
     direction = next((DIRECTIONS[word] for word in line.words if word in DIRECTIONS), None)
     if direction is None:
@@ -65,7 +65,7 @@ def directed(opcode, line, function):
     return rounded
 
 
-def saturated(function, line):
+def saturate(function, line):
     """.sat: floats are cut to [0, 1], NaN to 0."""
     if line.kind[0] != "f" and line.kind not in ("bf16", "bf16x2"):
         raise unknown(line)
@@ -76,7 +76,7 @@ def saturated(function, line):
     return cut
 
 
-def flushed(function):
+def flush_denormals(function):
     """.ftz: float32 numbers below the smallest normal one count as zero."""
     def flush(x):
         return np.where(np.abs(x) < SMALLEST, np.copysign(np.float32(0), x), x)[()] if x.dtype == np.float32 else x

@@ -13,7 +13,7 @@ LANE = np.arange(32)
 BIT = np.uint32(1) << LANE.astype(np.uint32)
 
 
-def together(line, named):
+def warp_sync(line, named):
     """A function of the machine: are all lanes that the mask names, and that have not ended, at this instruction?
 
     Otherwise they are waited for.  It raises Fault where a lane is here that its mask does not name.
@@ -38,7 +38,7 @@ def shuffle(line):
     results = line.operands[0] if isinstance(line.operands[0], list) else [line.operands[0], None]
     how = line.words[-1]
     value, by, limits = (reader(operand, "b32", line.place) for operand in line.operands[1:4])
-    ready = together(line, line.operands[4])
+    ready = warp_sync(line, line.operands[4])
 
     def sources(by, limits):
         """The lane that each lane reads, and whether it is inside."""
@@ -72,9 +72,9 @@ def shuffle(line):
     return step
 
 
-def over_warps(line, function, kind, result):
+def warp_collective(line, function, kind, result):
     """A step that computes from a number of every lane that takes part, and those lanes, the same for all of them."""
-    ready, read = together(line, line.operands[-1]), reader(line.operands[1], kind, line.place)
+    ready, read = warp_sync(line, line.operands[-1]), reader(line.operands[1], kind, line.place)
     registers = line.operands[0] if isinstance(line.operands[0], list) else [line.operands[0]]
 
     def step(m):
@@ -100,7 +100,7 @@ def vote(line):
     def function(yes, here):
         yes, any_, all_ = yes & here, (yes & here).any(1), (yes | ~here).all(1)
         return {"all": all_, "any": any_, "uni": all_ | ~any_, "ballot": ballot(yes)}[line.words[-1]]
-    return over_warps(line, function, "pred", line.kind)
+    return warp_collective(line, function, "pred", line.kind)
 
 
 def match(line):
@@ -111,7 +111,7 @@ def match(line):
             return ballot(same)
         agreed = (same | ~here[:, None, :] | ~here[:, :, None]).all((1, 2))
         return np.where(agreed, ballot(here), np.uint32(0)), agreed
-    return over_warps(line, function, line.kind, "b32")
+    return warp_collective(line, function, line.kind, "b32")
 
 
 REDUCTIONS = {"add": (np.add, 0), "and": (np.bitwise_and, -1), "or": (np.bitwise_or, 0), "xor": (np.bitwise_xor, 0),
@@ -123,8 +123,9 @@ def redux(line):
     function, start = REDUCTIONS[line.words[-1]]
     dtype = KINDS[line.kind]
     neutral: Any = np.array(getattr(np.iinfo(dtype), start) if isinstance(start, str) else start).astype(dtype)
-    return over_warps(line, lambda values, here: function.reduce(np.where(here, values, neutral), axis=1, dtype=dtype),
-                      line.kind, line.kind)
+    return warp_collective(line, lambda values, here: function.reduce(np.where(here, values, neutral), axis=1,
+                                                                      dtype=dtype),
+                           line.kind, line.kind)
 
 
 def active(line):
@@ -134,7 +135,7 @@ def active(line):
 
 def warp_barrier(line):
     """bar.warp.sync: memory that lanes wrote before is seen by the others after."""
-    ready = together(line, line.operands[0])
+    ready = warp_sync(line, line.operands[0])
 
     def step(m):
         if not ready(m):
@@ -144,7 +145,7 @@ def warp_barrier(line):
     return step
 
 
-def whole(m, line):
+def require_full_warp(m, line):
     """Raises Fault where a warp is not complete."""
     here = m.group.mask.reshape(-1, 32)
     torn = here.any(1) & ~here.all(1)
@@ -163,7 +164,7 @@ def ldmatrix(line):
     access, few = Access(line, line.operands[1], 16, "reads", "shared"), 8 * len(registers)
 
     def step(m):
-        whole(m, line)
+        require_full_warp(m, line)
         group = m.group if few == 32 else m.group.where(np.tile(few > LANE, m.size // 32))
         rows = np.zeros((m.size, 8), np.uint16)
         for region, threads, position in access.noted(m, group):
@@ -201,7 +202,7 @@ def mma(line):
              for operand, kind in zip(line.operands[1:], ("b32", "b32", result), strict=True)]
 
     def step(m):
-        whole(m, line)
+        require_full_warp(m, line)
         left, right = numbers(reads[0], m, a), numbers(reads[1], m, b)
         halves, warps, each = len(reads[1]), m.size // 32, left.shape[-1]
         left = left.reshape(halves, 2, warps, 8, 4 * each).transpose(2, 1, 3, 0, 4).reshape(warps, 16, -1)
@@ -243,7 +244,7 @@ def copy(line):
     return step
 
 
-class Copies:
+class AsyncCopies:
     """The asynchronous copies that are under way, and how often each thread has committed."""
 
     def __init__(self, size):

@@ -9,17 +9,17 @@ import numpy as np
 
 from tinyscout.data.dialogs import TURNS, dialog
 from tinyscout.data.needles import encode_lines, plant
-from tinyscout.data.pair_questions import exercise
-from tinyscout.data.patch_labels import said
-from tinyscout.data.scenes import pick
+from tinyscout.data.pair_questions import word_comparison
+from tinyscout.data.patch_labels import patch_targets
+from tinyscout.data.scenes import choose
 from tinyscout.inputs.chat import BEGIN, encode_chat
 from tinyscout.inputs.tokenizer import train
 from tinyscout.train.loss_and_grad import Batch
 
-IGNORED = -1
+IGNORE_INDEX = -1
 
 
-class School:
+class BatchSource:
     """The texts as tokens, and the lessons made of them.
 
     tokenizer, config ScoutConfig, recipe Recipe, corpus Corpus or None where no text is read
@@ -33,7 +33,7 @@ class School:
         self.text: Any = None
         self.held_out: Any = None
         if corpus:
-            self.text, self.held_out = (joined(texts, tokenizer, self.begin) for texts in corpus)
+            self.text, self.held_out = (concat_texts(texts, tokenizer, self.begin) for texts in corpus)
             if min(len(self.text), len(self.held_out)) <= longest:
                 raise ValueError(f"the text is shorter than a row of {longest} tokens: {len(self.text):,} to learn "
                                  f"and {len(self.held_out):,} held out")
@@ -58,27 +58,27 @@ class School:
         starts = rng.integers(0, len(text) - length, max(1, r.text // r.parts // length))
         tokens = text[starts[:, None] + np.arange(length + 1)].astype(np.int64)
         tokens[:, 0] = self.begin
-        targets, answers = tokens[:, 1:].copy(), np.full((len(tokens), length), IGNORED)
+        targets, answers = tokens[:, 1:].copy(), np.full((len(tokens), length), IGNORE_INDEX)
         exercised = r.at(r.exercises, step)
         for n in range(len(tokens)):
             if n and exercised and rng.random() < exercised:        # one row at least is text
                 tokens[n], answer = self.exercises(rng, length)
                 answers[n, answer] = tokens[n, 1:][answer]
-                targets[n] = IGNORED
+                targets[n] = IGNORE_INDEX
             elif self.lines and rng.random() < r.needle_part:
                 pairs = r.at(r.needles, step)
                 planted = plant(rng, tokens[n], self.lines, pairs, self.config.text.chunk, keep=1)
                 answer = planted.answer[1:]
                 tokens[n], targets[n] = planted.tokens, planted.tokens[1:]
                 answers[n, answer] = targets[n, answer]
-                targets[n, answer | planted.hidden[1:]] = IGNORED
+                targets[n, answer | planted.hidden[1:]] = IGNORE_INDEX
         return Batch(tokens[:, :-1], targets, None, answers if self.lines or exercised else None)
 
     def exercises(self, rng, length):
         """Lines of two words, and are they the same?  (length + 1,) ids, and where a verdict comes next, (length,)."""
         ids, follows = [self.begin], []
         while len(ids) <= length:
-            given, answer = (self.tokenizer.encode(part) for part in exercise(rng))
+            given, answer = (self.tokenizer.encode(part) for part in word_comparison(rng))
             follows += [False] * len(given) + [True] * len(answer)
             ids += given + answer
         return ids[:length + 1], np.array(follows[:length])
@@ -93,12 +93,12 @@ class School:
             raise ValueError(f"a conversation of {longest} tokens is longer than dialog_length "
                              f"{self.recipe.dialog_length}")
         tokens = np.full((n, longest), self.config.pad_id, np.int64)
-        targets = np.full((n, longest), IGNORED)
+        targets = np.full((n, longest), IGNORE_INDEX)
         for row, chat in enumerate(chats):
             ids = np.array(chat.tokens)
             tokens[row, :len(ids)] = ids
-            said = replies(ids, self.tokenizer)
-            targets[row, :len(ids) - 1] = np.where(said[1:], ids[1:], IGNORED)
+            said = assistant_mask(ids, self.tokenizer)
+            targets[row, :len(ids) - 1] = np.where(said[1:], ids[1:], IGNORE_INDEX)
         tiles = np.concatenate([image for chat in chats for image in chat.images])
         return Batch(tokens, targets, tiles, self.names(rng, tokens, spoken, stage) if self.recipe.spots else None)
 
@@ -111,10 +111,10 @@ class School:
         v, encode, names = self.config.vision, self.tokenizer.encode, []
         for messages in spoken:
             scenes = [part["scene"] for part in messages[0]["content"] if part["type"] == "image"]
-            names += said(rng, scenes, v.grid // v.shuffle, stage)
-        answers = np.full(tokens.shape, IGNORED)
+            names += patch_targets(rng, scenes, v.grid // v.shuffle, stage)
+        answers = np.full(tokens.shape, IGNORE_INDEX)
         answers[(tokens == self.config.patch_id) | (tokens == self.config.image_end_id)] = [
-            pick(rng, encode(name)) if name else IGNORED for name in names]
+            choose(rng, encode(name)) if name else IGNORE_INDEX for name in names]
         return answers
 
     def exam(self):
@@ -128,13 +128,13 @@ class School:
         return Batch(tokens[:, :-1], tokens[:, 1:])
 
 
-def joined(texts, tokenizer, begin):
+def concat_texts(texts, tokenizer, begin):
     """All texts as one row of tokens, each behind its begin token.  (n,) of the smallest type that holds them."""
     parts = [np.array([begin, *tokenizer.encode(text)]) for _, text in texts]
     return np.concatenate(parts).astype(np.min_scalar_type(tokenizer.vocab_size))
 
 
-def replies(ids, tokenizer):
+def assistant_mask(ids, tokenizer):
     """Which tokens the model is to say: what follows an assistant's header, to the end of its turn.  (T,) bool"""
     header = [tokenizer.special["<|header_start|>"], *tokenizer.encode("assistant"),
               tokenizer.special["<|header_end|>"], *tokenizer.encode("\n\n")]
@@ -152,7 +152,7 @@ def replies(ids, tokenizer):
 
 
 
-def learned_tokenizer(config, corpus, recipe):
+def train_tokenizer(config, corpus, recipe):
     """A vocabulary for what a recipe reads, with as many tokens as the config has.
 
     config ScoutConfig, corpus Corpus or None, recipe Recipe  ->  Tokenizer.  Of a vocabulary that holds the 256 bytes
@@ -162,12 +162,12 @@ def learned_tokenizer(config, corpus, recipe):
     if recipe.dialogs:                  # as often as they will be read, beside the text
         rng = np.random.default_rng([recipe.seed, 0])
         said = [dialog(rng, size=8) for _ in range(2000)]
-        texts += [spoken(messages) for messages in said] * 20
+        texts += [dialog_lines(messages) for messages in said] * 20
         texts += [message["content"] for messages in said for message in messages[1::2]] * 40   # a word, a token
     return train(texts, config.text.vocab_size)
 
 
-def spoken(messages):
+def dialog_lines(messages):
     """The words of a conversation, a line each."""
     parts = [part for message in messages for part in (
         [message["content"]] if isinstance(message["content"], str) else

@@ -14,37 +14,37 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from tinyscout.checkpoint import load_config, load_weights, save_checkpoint
-from tinyscout.checkpoint.safetensors_io import put_in_place
+from tinyscout.checkpoint.safetensors_io import atomic_directory
 from tinyscout.inputs.tokenizer import Tokenizer
-from tinyscout.nn.weights import build, named
+from tinyscout.nn.weights import build, named_arrays
 from tinyscout.train.recipe import as_json, from_json
 
-KEPT = 2                # checkpoints: should the disk fail while one is written, the other is whole
+KEEP_LAST = 2                # checkpoints: should the disk fail while one is written, the other is whole
 STEP = re.compile(r"step-(\d{6,})")
 OPTIMIZER = "optimizer.safetensors"
 
 
-def tree_of(config, arrays):
+def unflatten(config, arrays):
     """The tree of weights that a dict by path is."""
     return build(config, lambda path, shape: arrays[path])
 
 
-def flat(weights, config):
+def flatten(weights, config):
     """A dict by path of a tree's own arrays, each matrix (in, out) in memory, as training wants them."""
-    arrays = {path: np.ascontiguousarray(w) for path, w in named(weights)}
+    arrays = {path: np.ascontiguousarray(w) for path, w in named_arrays(weights)}
     if config.text.tied:
         del arrays["text.output"]
     return arrays
 
 
-def steps_kept(directory):
+def saved_steps(directory):
     """{step: path} of the checkpoints that are whole, in order."""
     found = {int(match[1]): path for path in Path(directory).glob("step-*")
              if (match := STEP.fullmatch(path.name)) and (path / OPTIMIZER).is_file()}
     return dict(sorted(found.items()))
 
 
-def keep(directory, step, weights, config, tokenizer, state):
+def save_step(directory, step, weights, config, tokenizer, state):
     """Write a checkpoint and remove those before the last.
 
     weights tree, state {name: array} of the optimizer and the adapters
@@ -60,14 +60,14 @@ def keep(directory, step, weights, config, tokenizer, state):
     target = Path(directory) / f"step-{step:06}"
     shutil.rmtree(target, ignore_errors=True)
     aside.rename(target)
-    for old in list(steps_kept(directory).values())[:-KEPT]:
+    for old in list(saved_steps(directory).values())[:-KEEP_LAST]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def resumed(path):
-    """What `keep` wrote: config, weights as a dict by path, tokenizer, state.  Raises ValueError or OSError."""
+def load_run(path):
+    """What `save_step` wrote: config, weights as a dict by path, tokenizer, state.  Raises ValueError or OSError."""
     config = load_config(path)
-    weights = flat(load_weights(path, config, "float32"), config)
+    weights = flatten(load_weights(path, config, "float32"), config)
     try:
         state = load_file(path / OPTIMIZER)
     except SafetensorError as error:
@@ -76,7 +76,7 @@ def resumed(path):
     return config, {name: np.array(w) for name, w in weights.items()}, Tokenizer.load(path), state
 
 
-def begun(directory, recipe):
+def open_run(directory, recipe):
     """Write the recipe into a new run's directory, or hold it against the one that is there.
 
     Raises OSError where the directory cannot be written, ValueError where it holds a run of another recipe.
@@ -96,5 +96,5 @@ def begun(directory, recipe):
         return
     if directory.exists() and any(directory.iterdir()):
         raise ValueError(f"{directory} is not empty and holds no training: choose another --out")
-    with put_in_place(directory) as scratch:
+    with atomic_directory(directory) as scratch:
         (scratch / "recipe.json").write_text(json.dumps(as_json(recipe), indent=2) + "\n", encoding="utf-8")

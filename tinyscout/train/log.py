@@ -15,7 +15,7 @@ COLUMNS = ("step", "seconds", "tokens", "rate", "norm", "text", "text_right", "n
 EVERY = 10.0            # seconds between two lines where nobody watches a terminal
 
 
-class Log:
+class CsvLog:
     """log.csv: a line for each step, in the order of COLUMNS.  A run that goes on cuts off what it will do again."""
 
     def __init__(self, directory, done):
@@ -32,15 +32,16 @@ class Log:
 
     def rewrite(self):
         scratch = self.path.with_suffix(".new")
-        scratch.write_text("".join(map(line, [dict(zip(COLUMNS, COLUMNS, strict=True)), *self.rows])), encoding="utf-8")
+        scratch.write_text("".join(map(to_csv_line, [dict(zip(COLUMNS, COLUMNS, strict=True)), *self.rows])),
+                           encoding="utf-8")
         os.replace(scratch, self.path)
 
     def add(self, row):
         """row dict by COLUMNS; what is missing stays empty."""
-        row = {name: form(row.get(name)) for name in COLUMNS}
+        row = {name: format_value(row.get(name)) for name in COLUMNS}
         self.rows.append(row)
         with open(self.path, "a", encoding="utf-8", newline="") as file:
-            file.write(line(row))
+            file.write(to_csv_line(row))
 
     @property
     def seconds(self):
@@ -48,18 +49,18 @@ class Log:
         return float(self.rows[-1]["seconds"]) if self.rows else 0.0
 
 
-def form(value):
+def format_value(value):
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def line(row):
+def to_csv_line(row):
     """A row as a line of CSV."""
     text = io.StringIO()
     csv.DictWriter(text, COLUMNS, lineterminator="\n").writerow(row)
     return text.getvalue()
 
 
-class Watch:
+class ProgressLine:
     """A bar with what matters beside it on a terminal; elsewhere a line every ten seconds."""
 
     def __init__(self, steps, done):

@@ -6,24 +6,24 @@ from time import monotonic
 import numpy as np
 
 from tinyscout import reference
-from tinyscout.nn.weights import init, named, tree_map
+from tinyscout.nn.weights import init_weights, named_arrays, tree_map
 from tinyscout.train import loss_and_grad as arithmetic
-from tinyscout.train.batches import School, learned_tokenizer
-from tinyscout.train.checkpoints import begun, flat, keep, resumed, steps_kept, tree_of
-from tinyscout.train.log import Log, Watch, plot
-from tinyscout.train.lora import adapters, gradients_of, merged
-from tinyscout.train.optimizer import rate_at, stepped, summed
+from tinyscout.train.batches import BatchSource, train_tokenizer
+from tinyscout.train.checkpoints import flatten, load_run, open_run, save_step, saved_steps, unflatten
+from tinyscout.train.log import CsvLog, ProgressLine, plot
+from tinyscout.train.lora import init_lora, lora_gradients, merge_lora
+from tinyscout.train.optimizer import lr_schedule, mean_gradients, optimizer_step
 
-SAVE_EVERY, EXAM_EVERY = 100, 100       # steps
-GOALS = {"text": ("text", "needles"), "pictures": ("pictures", "spots")}      # of each kind of batch
+SAVE_EVERY, EVAL_EVERY = 100, 100       # steps
+METRIC_NAMES = {"text": ("text", "needles"), "pictures": ("pictures", "spots")}      # of each kind of batch
 
 
-def start(config, seed):
+def init_training_weights(config, seed):
     """Weights to begin with: layers that add little, tokens far apart, and scores that are all zero.
 
     config ScoutConfig, seed int  ->  dict of arrays by path
     """
-    arrays = flat(init(config, seed), config)
+    arrays = flatten(init_weights(config, seed), config)
     for path, w in arrays.items():
         if path.endswith(("w_o", "w_down", "mlp.w_2")):
             w *= np.float32(0.5)
@@ -34,14 +34,14 @@ def start(config, seed):
     return arrays
 
 
-class Student:
+class TrainState:
     """What changes from step to step: the weights, or the adapters on them, and the optimizer's running means."""
 
     def __init__(self, config, weights, recipe, state=None, ops=reference):
         self.config, self.recipe, self.ops = config, recipe, ops
         move = ops.asarray
         self.weights = {path: move(w) for path, w in weights.items()}
-        self.pairs = {path: move(a) for path, a in adapters(weights, recipe.lora, recipe.seed).items()} \
+        self.pairs = {path: move(a) for path, a in init_lora(weights, recipe.lora, recipe.seed).items()} \
             if recipe.lora else {}
         self.means: dict = {}
         for name, a in sorted((state or {}).items()):
@@ -53,16 +53,16 @@ class Student:
 
     def tree(self):
         """The weights as the model computes with them."""
-        arrays = merged(self.weights, self.pairs) if self.pairs else self.weights
-        return tree_of(self.config, arrays)
+        arrays = merge_lora(self.weights, self.pairs) if self.pairs else self.weights
+        return unflatten(self.config, arrays)
 
     def learn(self, gradients, step):
         """One step.  gradients dict by path of the tree  ->  their length"""
         if self.pairs:
-            self.pairs, self.means, norm = stepped(
-                self.pairs, gradients_of(self.pairs, gradients), self.means, self.recipe, step, self.ops)
+            self.pairs, self.means, norm = optimizer_step(
+                self.pairs, lora_gradients(self.pairs, gradients), self.means, self.recipe, step, self.ops)
         else:
-            self.weights, self.means, norm = stepped(
+            self.weights, self.means, norm = optimizer_step(
                 self.weights, gradients, self.means, self.recipe, step, self.ops)
         return norm
 
@@ -82,25 +82,25 @@ def train(directory, recipe, config, corpus=None, ops=reference, source=None, te
     Raises ValueError, OSError, or FloatingPointError where the loss is no number any more.
     """
     directory = Path(directory)
-    begun(directory, recipe)
+    open_run(directory, recipe)
     check_teacher(teacher, config)
-    student, school, done = ready(directory, recipe, config, corpus, source, ops)
-    log, exam, read = Log(directory, done), school.exam(), 0
+    student, school, done = restore_or_init(directory, recipe, config, corpus, source, ops)
+    log, exam, read = CsvLog(directory, done), school.exam(), 0
     earlier, since = log.seconds, monotonic()
     taught = teacher and (tree_map(ops.asarray, teacher.weights), teacher.config)
-    with Watch(recipe.steps, done) as watch:
+    with ProgressLine(recipe.steps, done) as watch:
         for step in range(done + 1, recipe.steps + 1):
-            row, tokens = one_step(student, school, step, taught)
+            row, tokens = train_step(student, school, step, taught)
             read += tokens
-            if exam and (step % EXAM_EVERY == 0 or step == recipe.steps):
-                [row["held_out"]] = arithmetic.losses(exam, student.tree(), student.config, ops)
+            if exam and (step % EVAL_EVERY == 0 or step == recipe.steps):
+                [row["held_out"]] = arithmetic.evaluate_loss(exam, student.tree(), student.config, ops)
             row |= {"seconds": earlier + monotonic() - since, "tokens": tokens}
             log.add(row)
             watch.show(row, read)
             if step % save_every == 0 or step == recipe.steps:
-                keep(directory, step, back(student), student.config, school.tokenizer, student.state())
+                save_step(directory, step, to_numpy(student), student.config, school.tokenizer, student.state())
                 plot(log.rows, directory / "log.png")
-    return steps_kept(directory)[recipe.steps]
+    return saved_steps(directory)[recipe.steps]
 
 
 def check_teacher(teacher, config):
@@ -110,63 +110,64 @@ def check_teacher(teacher, config):
                          f"{config.text.vocab_size}: they must be the same")
 
 
-def back(student):
+def to_numpy(student):
     """The tree of weights as NumPy arrays."""
-    arrays = {path: student.ops.asnumpy(w) for path, w in named(student.tree())}
-    return tree_of(student.config, arrays)
+    arrays = {path: student.ops.asnumpy(w) for path, w in named_arrays(student.tree())}
+    return unflatten(student.config, arrays)
 
 
-def ready(directory, recipe, config, corpus, source, ops):
+def restore_or_init(directory, recipe, config, corpus, source, ops):
     """The student and the school, as the last checkpoint left them or as a training begins: both and the steps done."""
-    kept = steps_kept(directory)
+    kept = saved_steps(directory)
     if kept:
         done, path = list(kept.items())[-1]
-        config, weights, tokenizer, state = resumed(path)
+        config, weights, tokenizer, state = load_run(path)
         if recipe.lora:
-            weights = flat(source.weights, config)
-        student = Student(config, weights, recipe, state, ops)
-        return student, School(tokenizer, config, recipe, corpus), done
+            weights = flatten(source.weights, config)
+        student = TrainState(config, weights, recipe, state, ops)
+        return student, BatchSource(tokenizer, config, recipe, corpus), done
     if source is not None:
-        config, tokenizer, weights = source.config, source.tokenizer, flat(source.weights, source.config)
+        config, tokenizer, weights = source.config, source.tokenizer, flatten(source.weights, source.config)
         weights = {path: np.asarray(w, np.float32) for path, w in weights.items()}
     else:
-        tokenizer = learned_tokenizer(config, corpus, recipe)
+        tokenizer = train_tokenizer(config, corpus, recipe)
         if tokenizer.vocab_size != config.text.vocab_size:
             raise ValueError(f"the text has pairs for a vocabulary of {tokenizer.vocab_size} only, not of "
                              f"{config.text.vocab_size}: it is too short")
-        weights = start(config, recipe.seed)
-    return Student(config, weights, recipe, None, ops), School(tokenizer, config, recipe, corpus), 0
+        weights = init_training_weights(config, recipe.seed)
+    return TrainState(config, weights, recipe, None, ops), BatchSource(tokenizer, config, recipe, corpus), 0
 
 
-def one_step(student, school, step, teacher=None):
+def train_step(student, school, step, teacher=None):
     """All batches of a step, and the step itself  ->  what the log says of it, and how many tokens were read"""
     recipe, tree, kinds, tokens, loads, soft = student.recipe, student.tree(), {}, 0, [], []
     part = (step - 1) / recipe.steps
     trust = recipe.trust[0] + (recipe.trust[1] - recipe.trust[0]) * part if teacher is not None else 0.0
     gradients: dict = {}
     for kind, batches in school.lessons(step).items():
-        lessons = [arithmetic.learn(batch, tree, student.config, recipe.balance, teacher, trust, student.ops)
+        lessons = [arithmetic.loss_and_grad(batch, tree, student.config, recipe.balance, teacher, trust, student.ops)
                    for batch in batches]
         kinds[kind] = lessons
         tokens += sum(batch.tokens.size for batch in batches)
         loads += [lesson.loads for lesson in lessons if len(lesson.loads)]
         soft += [lesson.soft for lesson in lessons if lesson.soft is not None]
-        for path, g in summed([dict(named(lesson.gradients)) for lesson in lessons]).items():
+        for path, g in mean_gradients([dict(named_arrays(lesson.gradients)) for lesson in lessons]).items():
             gradients[path] = gradients[path] + g if path in gradients else g
     norm = student.learn(gradients, step)
-    row = {"step": step, "rate": rate_at(recipe, step) * recipe.rate, "norm": norm}
-    row |= figures(kinds, loads, soft)
+    row = {"step": step, "rate": lr_schedule(recipe, step) * recipe.rate, "norm": norm}
+    row |= metrics(kinds, loads, soft)
     if not all(math.isfinite(value) for value in row.values()):
         raise FloatingPointError(f"the loss or its gradient is no number any more at step {step}: try a lower rate; "
                                  "the last checkpoint is from before")
     return row, tokens
 
 
-def figures(kinds, loads, soft):
+def metrics(kinds, loads, soft):
     """What the lessons of a step came to."""
     row = {}
     for kind, lessons in kinds.items():
-        for name, *pairs in zip(GOALS[kind], *(zip(a.losses, a.right, strict=True) for a in lessons), strict=False):
+        for name, *pairs in zip(METRIC_NAMES[kind], *(zip(a.losses, a.right, strict=True) for a in lessons),
+                                strict=False):
             row[name], row[f"{name}_right"] = (float(np.mean(values)) for values in zip(*pairs, strict=True))
     if loads:
         spread = np.mean(loads, axis=0)

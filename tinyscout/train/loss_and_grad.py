@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyscout import reference
-from tinyscout.nn.text_backward import expert_loads, text_model_backward, text_states
-from tinyscout.nn.vision import read_out, vision_states
+from tinyscout.nn.text_backward import expert_loads, text_activations, text_model_backward
+from tinyscout.nn.vision import project_to_text, vision_activations
 from tinyscout.nn.vision_backward import vision_model_backward
 from tinyscout.nn.weights import Scout
 
@@ -19,7 +19,7 @@ class Batch(NamedTuple):
     answers: Any = None     # (B, T) as targets, with a mean of their own, so that few count as much as many; or None
 
 
-class Passed(NamedTuple):
+class Activations(NamedTuple):
     """What the way forward leaves for the way back."""
 
     x: Any                  # (B*T, D) embedded tokens, before pictures took their places
@@ -44,20 +44,21 @@ def forward(batch, w, config, ops=reference):
     x = ops.embed(ops.asarray(tokens), w.text.embedding, w.text.embedding.dtype)
     fused = x
     if batch.tiles is not None and config.vision is not None:
-        seen = list(vision_states(ops.asarray(batch.tiles.astype(x.dtype, copy=False)), w.vision, config.vision, ops))
-        read = read_out(seen[-1], w.vision, config.vision, ops)
+        seen = list(vision_activations(ops.asarray(batch.tiles.astype(x.dtype, copy=False)), w.vision, config.vision,
+                                       ops))
+        read = project_to_text(seen[-1], w.vision, config.vision, ops)
         read = read.reshape(-1, read.shape[-1])
         if len(read) != places.sum():
             raise ValueError(f"{places.sum()} patch tokens in the batch, but its tiles make {len(read)}")
         fused = ops.fuse(x, ops.asarray(places), ops.linear(read, w.w_projector))
-    states = text_states(fused.reshape(*batch.tokens.shape, -1), w.text, config.text, ops)
-    learn, goals = goals_of(batch)
+    states = text_activations(fused.reshape(*batch.tokens.shape, -1), w.text, config.text, ops)
+    learn, goals = select_targets(batch)
     last = states[-1].reshape(-1, x.shape[-1])[ops.asarray(learn)]
     hidden = ops.rms_norm(last, w.text.norm, config.text.norm_eps)
-    return Passed(x, places, seen, read, states, learn, goals, hidden, ops.linear(hidden, w.text.output))
+    return Activations(x, places, seen, read, states, learn, goals, hidden, ops.linear(hidden, w.text.output))
 
 
-def goals_of(batch):
+def select_targets(batch):
     """Which rows teach anything, and what: (n,) int, list of (n,) int.  Raises ValueError where none does."""
     goals = [g.reshape(-1) for g in (batch.targets, batch.answers) if g is not None and (g >= 0).any()]
     if not goals:
@@ -92,7 +93,7 @@ def backward(d_logits, passed, batch, w, config, balance=0.0, ops=reference):
     return Scout(text._replace(embedding=d_embedding, output=d_output), vision, d_projector)
 
 
-def losses(batch, w, config, ops=reference):
+def evaluate_loss(batch, w, config, ops=reference):
     """How surprised the model is by a batch's targets, and by its answers where there are any, in nats a token.
 
     Arguments as in `forward`  ->  list of float
@@ -101,7 +102,7 @@ def losses(batch, w, config, ops=reference):
     return [ops.cross_entropy(passed.logits, ops.asarray(goal)) for goal in passed.goals]
 
 
-class Lesson(NamedTuple):
+class StepResult(NamedTuple):
     """What one batch taught."""
 
     losses: list            # nats a token: of the targets, and of the answers where there are any
@@ -111,7 +112,7 @@ class Lesson(NamedTuple):
     loads: Any              # (layers with experts, E): each expert's part of the tokens
 
 
-def learn(batch, w, config, balance=0.0, teacher=None, trust=0.0, ops=reference):
+def loss_and_grad(batch, w, config, balance=0.0, teacher=None, trust=0.0, ops=reference):
     """The loss of a batch and its gradient: (1 - trust) of the tokens that came, and trust of the teacher's opinion.
 
     batch Batch, w Scout, config ScoutConfig, balance float as in `backward`, teacher None or (weights, config) of a
@@ -129,4 +130,4 @@ def learn(batch, w, config, balance=0.0, teacher=None, trust=0.0, ops=reference)
     best = ops.asnumpy(passed.logits.argmax(-1))
     right = [float((best == goal).sum() / (goal >= 0).sum()) for goal in passed.goals]
     surprise = [ops.cross_entropy(passed.logits, goal) for goal in goals]
-    return Lesson(surprise, right, soft, gradients, expert_loads(passed.states, w.text, config.text, ops))
+    return StepResult(surprise, right, soft, gradients, expert_loads(passed.states, w.text, config.text, ops))

@@ -8,10 +8,10 @@ import numpy as np
 
 from tinyscout import reference
 
-NOT_HIDDEN = ("embedding", "output", "w_router", "w_patch")    # matrices that meet one-hot rows, choices or pixels
+ADAMW_ONLY = ("embedding", "output", "w_router", "w_patch")    # matrices that meet one-hot rows, choices or pixels
 
 
-def rate_at(recipe, step):
+def lr_schedule(recipe, step):
     """The part of the full rate at a step from 1: a straight line up, then half a cosine down, equation (schedule).
 
     Where the recipe has several rounds, each is a cosine of its own, from its own height.
@@ -24,12 +24,12 @@ def rate_at(recipe, step):
     return height * warm * (recipe.final + (1 - recipe.final) * fall)
 
 
-def by_muon(path, array, recipe):
+def uses_muon(path, array, recipe):
     """Is this a hidden matrix, or a stack of experts' matrices, which Muon steps?"""
-    return recipe.optimizer == "muon" and array.ndim >= 2 and not path.endswith(NOT_HIDDEN)
+    return recipe.optimizer == "muon" and array.ndim >= 2 and not path.endswith(ADAMW_ONLY)
 
 
-def summed(several):
+def mean_gradients(several):
     """The mean of dicts of gradients, in which what was not met is missing and counts as zero."""
     total: dict = {}
     for gradients in several:
@@ -38,23 +38,23 @@ def summed(several):
     return {path: g / len(several) for path, g in total.items()} if len(several) > 1 else total
 
 
-def length(gradients):
+def global_norm(gradients):
     """The length of all gradients as one vector.  dict  ->  float"""
     return math.sqrt(sum(float((g * g).sum(dtype=np.float64)) for g in gradients.values()))
 
 
-def stepped(weights, gradients, means, recipe, step, ops=reference):
+def optimizer_step(weights, gradients, means, recipe, step, ops=reference):
     """All weights one step on.
 
     weights, gradients dicts of arrays, means dict of {path: (m,) or (m, v)}, step int from 1
     ->  weights, means, the gradient's length before it was cut.  Weights without a gradient stay as they are.
     """
-    norm, share = length(gradients), rate_at(recipe, step)
+    norm, share = global_norm(gradients), lr_schedule(recipe, step)
     scale = min(1.0, recipe.clip / norm) if norm else 1.0
     weights, means = dict(weights), dict(means)
     for path, g in gradients.items():
         w, g = weights[path], g * np.float32(scale)
-        if by_muon(path, w, recipe):
+        if uses_muon(path, w, recipe):
             [m] = means.get(path) or [np.zeros_like(w)]
             w, *kept = ops.muon_step(w, g, m, share * recipe.muon_rate, decay=recipe.decay)
         else:

@@ -4,11 +4,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from typing import Any
 
-from tinyscout.config import Layer, ScoutConfig, TextConfig, VisionConfig, plan
+from tinyscout.config import Layer, ScoutConfig, TextConfig, VisionConfig, layer_plan
 from tinyscout.inputs.tokenizer import SMALL_SPECIAL, special_names
 
 SPECIAL = len(special_names(SMALL_SPECIAL))
-Ladder = tuple[tuple[float, float], ...]    # (until this part of the steps, this much), ...
+Schedule = tuple[tuple[float, float], ...]    # (until this part of the steps, this much), ...
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,14 @@ class Recipe:
     seed: int = 0
     # what a step reads
     text: int = 4096                        # tokens of text, in rows of the current length; 0 for none
-    lengths: Ladder = ((1.0, 256),)         # of a row, growing with the training
-    needles: Ladder = ()                    # pairs of fact and question in a row, at most; none: no needles
+    lengths: Schedule = ((1.0, 256),)         # of a row, growing with the training
+    needles: Schedule = ()                    # pairs of fact and question in a row, at most; none: no needles
     needle_part: float = 1.0                # of the rows that have any
-    exercises: Ladder = ((1.0, 0.0),)       # part of the rows, but the first, that compare words line by line instead
+    exercises: Schedule = ((1.0, 0.0),)       # part of the rows, but the first, that compare words line by line instead
     dialogs: int = 0                        # conversations about pictures
-    things: Ladder = ((1.0, 5),)            # on a picture, at most
+    things: Schedule = ((1.0, 5),)            # on a picture, at most
     spots: bool = True                      # do picture tokens also learn to name what stands there, and how many?
-    stages: Ladder = ((1.0, 0),)            # of learning to see: 0 names what is there, 1 to 3 count and compare
+    stages: Schedule = ((1.0, 0),)            # of learning to see: 0 names what is there, 1 to 3 count and compare
     dialog_length: int = 128                # tokens of the longest
     parts: int = 1                          # a step's rows go in so many batches, whose gradients are averaged
     # what it does with it
@@ -37,7 +37,7 @@ class Recipe:
     decay: float = 0.1
     warmup: int = 100                       # steps
     final: float = 0.1                      # of the rate, which falls to it along half a cosine
-    rounds: Ladder = ((1.0, 1.0),)          # such cosines, each with what part of the rate it begins with
+    rounds: Schedule = ((1.0, 1.0),)          # such cosines, each with what part of the rate it begins with
     clip: float = 1.0                       # the longest gradient; a longer one is scaled down
     balance: float = 0.01                   # what an uneven load of the experts costs
     # where it starts and whom it listens to
@@ -96,24 +96,26 @@ def with_ids(config, vocab_size):
         stop_ids=(ids["<|end_of_text|>"], ids["<|eom|>"], ids["<|eot|>"]), pad_id=ids["<|finetune_right_pad|>"])
 
 
-def laboratory():
+def laboratory_recipe():
     """The long-context laboratory's model: bytes, three local layers and a global one, 0.2 million parameters."""
     return with_ids(ScoutConfig(TextConfig(
         dim=64, n_heads=2, n_kv_heads=1, head_dim=32, n_experts=1, hidden_dim=168, dense_dim=168,
-        layers=plan(4, moe_every=5), rope_theta=10_000.0, rope_scaling=None, chunk=64, temperature_floor=512.0), None),
-        256 + SPECIAL)
+        layers=layer_plan(4, moe_every=5), rope_theta=10_000.0, rope_scaling=None, chunk=64, temperature_floor=512.0),
+                                None),
+                    256 + SPECIAL)
 
 
 def variant(layers=None, **changes):
     """The laboratory's model with another plan: what is taken from iRoPE must be missed."""
-    config = laboratory()
+    config = laboratory_recipe()
     return replace(config, text=replace(config.text, layers=layers or config.text.layers, **changes))
 
 
 def scout_mini():
     """The model in this package: 16 experts and a shared one in each of four layers, and an eye for 64 x 64 pixels."""
     text = TextConfig(
-        dim=128, n_heads=4, n_kv_heads=2, head_dim=32, n_experts=16, hidden_dim=128, dense_dim=256, layers=plan(4),
+        dim=128, n_heads=4, n_kv_heads=2, head_dim=32, n_experts=16, hidden_dim=128, dense_dim=256,
+                      layers=layer_plan(4),
         rope_theta=10_000.0, rope_scaling=None, chunk=256, temperature_floor=512.0)
     eye = VisionConfig(dim=96, n_heads=3, n_layers=3, hidden_dim=384, adapter_dim=128, tile_size=64, patch_size=8,
                        max_tiles=1)
@@ -130,7 +132,7 @@ SCOUT_MINI = Recipe(
     stages=((3900 / 11000, 0), (6500 / 11000, 1), (9000 / 11000, 2), (1.0, 3)))
 LOCAL, GLOBAL, NOPE = Layer(True, True, False), Layer(True, False, False), Layer(False, False, False)
 PRESETS: dict[str, tuple[Callable[[], ScoutConfig], Recipe]] = {
-    "laboratory": (laboratory, LABORATORY),
+    "laboratory": (laboratory_recipe, LABORATORY),
     "laboratory-rope": (partial(variant, (GLOBAL,) * 4), LABORATORY),
     "laboratory-nope-unchunked": (partial(variant, (GLOBAL,) * 3 + (NOPE,)), LABORATORY),
     "laboratory-rope-global": (partial(variant, (LOCAL,) * 3 + (GLOBAL,)), LABORATORY),

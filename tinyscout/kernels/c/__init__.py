@@ -9,11 +9,19 @@ import numpy as np
 
 from tinyscout import reference
 from tinyscout.kernels.c import backward
-from tinyscout.kernels.c.arrays import f32, floats, matrix, past
-from tinyscout.kernels.c.decode import Decoder, decodable
+from tinyscout.kernels.c.arrays import as_float32, float_ptr, kv_view, matrix_view
+from tinyscout.kernels.c.decode import TokenDecoder, can_decode
 from tinyscout.kernels.c.library import ffi, lib
 from tinyscout.kernels.c.versions import versions as versions
-from tinyscout.kernels.guards import FLOATS, for_kernels, integers, readable, rows, shaped, whole
+from tinyscout.kernels.guards import (
+    FLOATS,
+    are_float32,
+    are_ids_below,
+    has_shape,
+    is_positive_int,
+    is_readable_weight,
+    row_sizes,
+)
 from tinyscout.reference import *  # noqa: F403  what is not below is the reference itself
 
 rms_norm_backward = backward.rms_norm_backward                # the gradients have a file of their own
@@ -41,30 +49,30 @@ def set_threads(count):
 
 
 def rms_norm(x, weight=None, eps=1e-5):
-    if not (for_kernels(x) and (weight is None or shaped(weight, x.shape[-1]))):
+    if not (are_float32(x) and (weight is None or has_shape(weight, x.shape[-1]))):
         return reference.rms_norm(x, weight, eps)
-    x, weight = f32(x, weight)
+    x, weight = as_float32(x, weight)
     out = np.empty_like(x)
-    lib.rms_norm(floats(out), floats(x), floats(weight), eps, *rows(x))
+    lib.rms_norm(float_ptr(out), float_ptr(x), float_ptr(weight), eps, *row_sizes(x))
     return out
 
 
 def layer_norm(x, weight, bias, eps=1e-5):
-    if not (for_kernels(x) and shaped(weight, x.shape[-1]) and shaped(bias, x.shape[-1])):
+    if not (are_float32(x) and has_shape(weight, x.shape[-1]) and has_shape(bias, x.shape[-1])):
         return reference.layer_norm(x, weight, bias, eps)
-    x, weight, bias = f32(x, weight, bias)
+    x, weight, bias = as_float32(x, weight, bias)
     out = np.empty_like(x)
-    lib.layer_norm(floats(out), floats(x), floats(weight), floats(bias), eps, *rows(x))
+    lib.layer_norm(float_ptr(out), float_ptr(x), float_ptr(weight), float_ptr(bias), eps, *row_sizes(x))
     return out
 
 
 def apply_rope(x, cos, sin):
-    fits = for_kernels(x) and x.ndim == 4 and x.shape[3] % 2 == 0
-    if not (fits and all(shaped(a, x.shape[1], x.shape[3] // 2) for a in (cos, sin))):
+    fits = are_float32(x) and x.ndim == 4 and x.shape[3] % 2 == 0
+    if not (fits and all(has_shape(a, x.shape[1], x.shape[3] // 2) for a in (cos, sin))):
         return reference.apply_rope(x, cos, sin)
-    x, cos, sin = f32(x, cos, sin)
+    x, cos, sin = as_float32(x, cos, sin)
     out = np.empty_like(x)
-    lib.apply_rope(floats(out), floats(x), floats(cos), floats(sin), *x.shape)
+    lib.apply_rope(float_ptr(out), float_ptr(x), float_ptr(cos), float_ptr(sin), *x.shape)
     return out
 
 
@@ -73,204 +81,212 @@ def apply_rope_backward(dy, x, cos, sin):
 
 
 def softmax(x):
-    if not for_kernels(x):
+    if not are_float32(x):
         return reference.softmax(x)
-    [x] = f32(x)
+    [x] = as_float32(x)
     out = np.empty_like(x)
-    lib.softmax(floats(out), floats(x), *rows(x))
+    lib.softmax(float_ptr(out), float_ptr(x), *row_sizes(x))
     return out
 
 
 def sigmoid(x):
-    if not for_kernels(x):
+    if not are_float32(x):
         return reference.sigmoid(x)
-    [x] = f32(x)
+    [x] = as_float32(x)
     out = np.empty_like(x)
-    lib.sigmoid(floats(out), floats(x), *rows(x))
+    lib.sigmoid(float_ptr(out), float_ptr(x), *row_sizes(x))
     return out
 
 
 def swiglu(gate, up):
-    if not (for_kernels(gate, up) and gate.shape == up.shape):
+    if not (are_float32(gate, up) and gate.shape == up.shape):
         return reference.swiglu(gate, up)
-    gate, up = f32(gate, up)
+    gate, up = as_float32(gate, up)
     out = np.empty_like(gate)
-    lib.swiglu(floats(out), floats(gate), floats(up), *rows(gate))
+    lib.swiglu(float_ptr(out), float_ptr(gate), float_ptr(up), *row_sizes(gate))
     return out
 
 
 def gelu(x):
-    if not for_kernels(x):
+    if not are_float32(x):
         return reference.gelu(x)
-    [x] = f32(x)
+    [x] = as_float32(x)
     out = np.empty_like(x)
-    lib.gelu(floats(out), floats(x), *rows(x))
+    lib.gelu(float_ptr(out), float_ptr(x), *row_sizes(x))
     return out
 
 
 def embed(tokens, embedding, dtype="float32"):
-    fits = shaped(embedding, None, None) and embedding.dtype.name in FLOATS and np.dtype(dtype) == np.float32
+    fits = has_shape(embedding, None, None) and embedding.dtype.name in FLOATS and np.dtype(dtype) == np.float32
     fits = fits and embedding.strides[1] == embedding.itemsize and embedding.shape[1] > 0
-    if not (fits and integers(tokens, len(embedding)) and tokens.min() >= 0):
+    if not (fits and are_ids_below(tokens, len(embedding)) and tokens.min() >= 0):
         return reference.embed(tokens, embedding, dtype)
-    table = matrix(embedding)
+    table = matrix_view(embedding)
     tokens = np.require(tokens, np.int64, ["C", "A"])
     out = np.empty((*tokens.shape, embedding.shape[1]), np.float32)
-    lib.embed(floats(out), ffi.from_buffer("int64_t[]", tokens), table, tokens.size, embedding.shape[1])
+    lib.embed(float_ptr(out), ffi.from_buffer("int64_t[]", tokens), table, tokens.size, embedding.shape[1])
     return out
 
 
 def linear(x, w, bias=None):
-    if not (for_kernels(x) and readable(w, x.shape[-1], None) and (bias is None or shaped(bias, w.shape[1]))):
+    if not (are_float32(x) and is_readable_weight(w, x.shape[-1], None)
+            and (bias is None or has_shape(bias, w.shape[1]))):
         return reference.linear(x, w, bias)
-    m, (x, bias) = matrix(w), f32(x, bias)
+    m, (x, bias) = matrix_view(w), as_float32(x, bias)
     out = np.empty((*x.shape[:-1], w.shape[1]), np.float32)
-    lib.linear(floats(out), floats(x), m, floats(bias), rows(x)[0], *w.shape)
+    lib.linear(float_ptr(out), float_ptr(x), m, float_ptr(bias), row_sizes(x)[0], *w.shape)
     return out
 
 
 def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
-    fits = for_kernels(q) and q.ndim == len(k.shape) == 4 and k.shape == v.shape and k.shape[::3] == q.shape[::3]
+    fits = are_float32(q) and q.ndim == len(k.shape) == 4 and k.shape == v.shape and k.shape[::3] == q.shape[::3]
     fits = fits and k.shape[2] > 0 and q.shape[2] % k.shape[2] == 0 and k.shape[1] >= q.shape[1] and type(k) is type(v)
-    if not (fits and (chunk is None or whole(chunk)) and first >= 0):
+    if not (fits and (chunk is None or is_positive_int(chunk)) and first >= 0):
         return reference.grouped_query_attention(q, k, v, causal, chunk, first)
-    [q], keys, values = f32(q), past(k), past(v)
+    [q], keys, values = as_float32(q), kv_view(k), kv_view(v)
     out = np.empty_like(q)
     B, T, H, d = q.shape
-    lib.grouped_query_attention(floats(out), floats(q), keys, values, causal, chunk or 0, first, B, T, k.shape[1], H,
+    lib.grouped_query_attention(float_ptr(out), float_ptr(q), keys, values, causal, chunk or 0, first, B, T,
+                                k.shape[1], H,
                                 k.shape[2], d)
     return out
 
 
 def router(x, w_router, top_k=1):
-    if not (for_kernels(x) and x.ndim == 2 and readable(w_router, x.shape[1], None) and whole(top_k)):
+    if not (are_float32(x) and x.ndim == 2 and is_readable_weight(w_router, x.shape[1], None)
+            and is_positive_int(top_k)):
         return reference.router(x, w_router, top_k)
-    [x], w = f32(x), matrix(w_router)
+    [x], w = as_float32(x), matrix_view(w_router)
     (N, D), E = x.shape, w_router.shape[1]
     expert, gate = (np.empty((N, min(top_k, E)), dtype) for dtype in (np.int64, np.float32))
-    lib.router(ffi.from_buffer("int64_t[]", expert), floats(gate), floats(x), w, gate.shape[1], N, D, E)
+    lib.router(ffi.from_buffer("int64_t[]", expert), float_ptr(gate), float_ptr(x), w, gate.shape[1], N, D, E)
     return expert, gate
 
 
 def load_balance(x, w_router, top_k=1):
-    if not (for_kernels(x) and x.ndim == 2 and readable(w_router, x.shape[1], None) and whole(top_k)):
+    if not (are_float32(x) and x.ndim == 2 and is_readable_weight(w_router, x.shape[1], None)
+            and is_positive_int(top_k)):
         return reference.load_balance(x, w_router, top_k)
-    [x], w, E = f32(x), matrix(w_router), w_router.shape[1]
+    [x], w, E = as_float32(x), matrix_view(w_router), w_router.shape[1]
     out = ffi.new("double *")
-    lib.load_balance(out, floats(x), w, min(top_k, E), *x.shape, E)
+    lib.load_balance(out, float_ptr(x), w, min(top_k, E), *x.shape, E)
     return out[0]
 
 
 def experts(x, expert, gate, w_gate, w_up, w_down):
-    fits = for_kernels(x, gate) and x.ndim == 2 and shaped(gate, len(x), None) and len(w_gate.shape) == 3
+    fits = are_float32(x, gate) and x.ndim == 2 and has_shape(gate, len(x), None) and len(w_gate.shape) == 3
     E, D, F = w_gate.shape if fits else (0, 0, 0)
-    fits = fits and x.shape[1] == D and readable(w_down, E, F, D) and all(readable(w, E, D, F) for w in (w_gate, w_up))
-    if not (fits and shaped(expert, *gate.shape) and integers(expert, E) and expert.min() >= 0):
+    fits = fits and x.shape[1] == D and is_readable_weight(w_down, E, F, D) and all(is_readable_weight(w, E, D, F)
+                                                                                    for w in (w_gate, w_up))
+    if not (fits and has_shape(expert, *gate.shape) and are_ids_below(expert, E) and expert.min() >= 0):
         return reference.experts(x, expert, gate, w_gate, w_up, w_down)
-    gates, ups, downs = matrix(w_gate), matrix(w_up), matrix(w_down)
-    [x, gate], expert = f32(x, gate), np.require(expert, np.int64, ["C", "A"])
+    gates, ups, downs = matrix_view(w_gate), matrix_view(w_up), matrix_view(w_down)
+    [x, gate], expert = as_float32(x, gate), np.require(expert, np.int64, ["C", "A"])
     out = np.empty_like(x)
-    lib.experts(floats(out), floats(x), ffi.from_buffer("int64_t[]", expert), floats(gate), gates, ups, downs,
+    lib.experts(float_ptr(out), float_ptr(x), ffi.from_buffer("int64_t[]", expert), float_ptr(gate), gates, ups, downs,
                 *gate.shape, D, E, F)
     return out
 
 
 def patchify(tiles, patch):
-    if not (for_kernels(tiles) and tiles.ndim == 4 and whole(patch) and all(n % patch == 0 for n in tiles.shape[2:])):
+    if not (are_float32(tiles) and tiles.ndim == 4 and is_positive_int(patch)
+            and all(n % patch == 0 for n in tiles.shape[2:])):
         return reference.patchify(tiles, patch)
-    [tiles] = f32(tiles)
+    [tiles] = as_float32(tiles)
     (B, C), R, S = tiles.shape[:2], tiles.shape[2] // patch, tiles.shape[3] // patch
     out = np.empty((B, R * S, C * patch * patch), np.float32)
-    lib.patchify(floats(out), floats(tiles), patch, B, C, R, S)
+    lib.patchify(float_ptr(out), float_ptr(tiles), patch, B, C, R, S)
     return out
 
 
 def pixel_shuffle(x, side):
-    fits = for_kernels(x) and x.ndim == 3 and whole(side)
+    fits = are_float32(x) and x.ndim == 3 and is_positive_int(side)
     n = math.isqrt(x.shape[1]) if fits else 0
     if not (fits and n * n == x.shape[1] and n % side == 0):
         return reference.pixel_shuffle(x, side)
-    [x] = f32(x)
+    [x] = as_float32(x)
     out = np.empty((len(x), (n // side) ** 2, side * side * x.shape[2]), np.float32)
-    lib.pixel_shuffle(floats(out), floats(x), side, len(x), n // side, x.shape[2])
+    lib.pixel_shuffle(float_ptr(out), float_ptr(x), side, len(x), n // side, x.shape[2])
     return out
 
 
 def fuse(x, places, features):
-    fits = for_kernels(x, features) and x.ndim == 2 and shaped(places, len(x)) and places.dtype == bool
+    fits = are_float32(x, features) and x.ndim == 2 and has_shape(places, len(x)) and places.dtype == bool
     if not (fits and features.shape == (np.count_nonzero(places), x.shape[1])):
         return reference.fuse(x, places, features)
-    x, features = f32(x, features)
+    x, features = as_float32(x, features)
     places = ffi.from_buffer("uint8_t[]", np.ascontiguousarray(places))
     out = np.empty_like(x)
-    lib.fuse(floats(out), floats(x), places, floats(features), *x.shape)
+    lib.fuse(float_ptr(out), float_ptr(x), places, float_ptr(features), *x.shape)
     return out
 
 
 def top_k(logits, k):
-    if not (for_kernels(logits) and whole(k)):
+    if not (are_float32(logits) and is_positive_int(k)):
         return reference.top_k(logits, k)
-    [logits] = f32(logits)
+    [logits] = as_float32(logits)
     out = np.empty_like(logits)
-    lib.top_k(floats(out), floats(logits), min(k, logits.shape[-1]), *rows(logits))
+    lib.top_k(float_ptr(out), float_ptr(logits), min(k, logits.shape[-1]), *row_sizes(logits))
     return out
 
 
 def top_p(probabilities, p):
-    if not for_kernels(probabilities):
+    if not are_float32(probabilities):
         return reference.top_p(probabilities, p)
-    [probabilities] = f32(probabilities)
+    [probabilities] = as_float32(probabilities)
     out = np.empty_like(probabilities)
-    lib.top_p(floats(out), floats(probabilities), p, *rows(probabilities))
+    lib.top_p(float_ptr(out), float_ptr(probabilities), p, *row_sizes(probabilities))
     return out
 
 
 def sample(logits, uniform, temperature=1.0, k=None, p=None):
-    if not (for_kernels(logits) and logits.ndim == 1 and 0 < temperature < math.inf and (k is None or whole(k))):
+    if not (are_float32(logits) and logits.ndim == 1 and 0 < temperature < math.inf
+            and (k is None or is_positive_int(k))):
         return reference.sample(logits, uniform, temperature, k, p)
-    [logits], V = f32(logits), len(logits)
+    [logits], V = as_float32(logits), len(logits)
     token = ffi.new("int *")
-    lib.sample(token, floats(logits), uniform, temperature, min(k or V, V), math.inf if p is None else p, V)
+    lib.sample(token, float_ptr(logits), uniform, temperature, min(k or V, V), math.inf if p is None else p, V)
     if token[0] < 0:
         raise MemoryError(f"no memory to draw one of {V} tokens")
     return token[0]
 
 
 def cross_entropy(logits, targets):
-    fits = for_kernels(logits) and logits.ndim == 2 and shaped(targets, len(logits))
-    if not (fits and integers(targets, logits.shape[1]) and targets.max() >= 0):
+    fits = are_float32(logits) and logits.ndim == 2 and has_shape(targets, len(logits))
+    if not (fits and are_ids_below(targets, logits.shape[1]) and targets.max() >= 0):
         return reference.cross_entropy(logits, targets)
-    [logits], targets = f32(logits), np.require(targets, np.int64, ["C", "A"])
+    [logits], targets = as_float32(logits), np.require(targets, np.int64, ["C", "A"])
     losses = np.empty(len(logits))
-    lib.cross_entropy(ffi.from_buffer("double[]", losses), floats(logits), ffi.from_buffer("int64_t[]", targets),
+    lib.cross_entropy(ffi.from_buffer("double[]", losses), float_ptr(logits), ffi.from_buffer("int64_t[]", targets),
                       *logits.shape)
     return float(losses.sum() / np.count_nonzero(targets >= 0))
 
 
 def soft_cross_entropy(logits, teacher):
-    if not (for_kernels(logits, teacher) and logits.ndim == 2 and logits.shape == teacher.shape):
+    if not (are_float32(logits, teacher) and logits.ndim == 2 and logits.shape == teacher.shape):
         return reference.soft_cross_entropy(logits, teacher)
-    logits, teacher = f32(logits, teacher)
+    logits, teacher = as_float32(logits, teacher)
     losses = np.empty(len(logits))
-    lib.soft_cross_entropy(ffi.from_buffer("double[]", losses), floats(logits), floats(teacher), *logits.shape)
+    lib.soft_cross_entropy(ffi.from_buffer("double[]", losses), float_ptr(logits), float_ptr(teacher), *logits.shape)
     return float(losses.mean())
 
 
 def adamw_step(w, g, m, v, step, lr, beta1=0.9, beta2=0.95, eps=1e-8, decay=0.1):
-    if not (for_kernels(w, g, m, v) and w.shape == g.shape == m.shape == v.shape and step >= 1):
+    if not (are_float32(w, g, m, v) and w.shape == g.shape == m.shape == v.shape and step >= 1):
         return reference.adamw_step(w, g, m, v, step, lr, beta1, beta2, eps, decay)
-    inputs = f32(w, g, m, v)
+    inputs = as_float32(w, g, m, v)
     outs = [np.empty(w.shape, np.float32) for _ in range(3)]
-    lib.adamw_step(*map(floats, outs), *map(floats, inputs), step, lr, beta1, beta2, eps, decay, w.size)
+    lib.adamw_step(*map(float_ptr, outs), *map(float_ptr, inputs), step, lr, beta1, beta2, eps, decay, w.size)
     return tuple(outs)
 
 
 def muon_step(w, g, m, lr, momentum=0.95, decay=0.1):
-    if not (for_kernels(w, g, m) and w.ndim >= 2 and w.shape == g.shape == m.shape):
+    if not (are_float32(w, g, m) and w.ndim >= 2 and w.shape == g.shape == m.shape):
         return reference.muon_step(w, g, m, lr, momentum, decay)
-    inputs = f32(w, g, m)
+    inputs = as_float32(w, g, m)
     outs = np.empty_like(inputs[0]), np.empty_like(inputs[0])
-    lib.muon_step(*map(floats, outs), *map(floats, inputs), lr, momentum, decay, math.prod(w.shape[:-2]), *w.shape[-2:])
+    lib.muon_step(*map(float_ptr, outs), *map(float_ptr, inputs), lr, momentum, decay, math.prod(w.shape[:-2]),
+                  *w.shape[-2:])
     return outs
 
 
@@ -283,7 +299,7 @@ def decode(x, w, config, cache):
         return None
     decoder = cache.prepared
     if decoder is None or not decoder.fits(w, config):
-        if not decodable(x, w, config, cache):
+        if not can_decode(x, w, config, cache):
             return None
-        decoder = cache.prepared = Decoder(w, config)
+        decoder = cache.prepared = TokenDecoder(w, config)
     return rms_norm(decoder(x, cache), w.norm, config.norm_eps)

@@ -3,18 +3,18 @@ from time import perf_counter
 
 import numpy as np
 
-from tinyscout.kernels.c.arrays import f32, floats, matrix, past
+from tinyscout.kernels.c.arrays import as_float32, float_ptr, kv_view, matrix_view
 from tinyscout.kernels.c.library import ffi, lib
-from tinyscout.kernels.guards import readable
-from tinyscout.nn.prefetch import reading_ahead
-from tinyscout.nn.weights import MoE, named
-from tinyscout.progress import steps
+from tinyscout.kernels.guards import is_readable_weight
+from tinyscout.nn.prefetch import prefetch_blocks
+from tinyscout.nn.weights import MoE, named_arrays
+from tinyscout.progress import track_steps
 from tinyscout.reference import Quantized, attention_temperature, rope_angles
 
 SLOW = 0.5          # seconds for a token: layer by layer then, with a bar and with reading ahead
 
 
-class Decoder:
+class TokenDecoder:
     """The C structs of one model and one cache, and the memory that a token needs on its way."""
 
     def __init__(self, w, config):
@@ -26,7 +26,7 @@ class Decoder:
             "layers": self.layers, "L": len(w.blocks), "D": config.dim, "H": config.n_heads, "K": config.n_kv_heads,
             "d": config.head_dim, "C": config.top_k, "qk_norm": config.qk_norm, "eps": config.norm_eps})
         self.scratch = np.empty(lib.decoder_floats(self.struct), np.float32)
-        self.struct.scratch = floats(self.scratch)
+        self.struct.scratch = float_ptr(self.scratch)
         self.buffers = [(None, None, 0)] * len(w.blocks)        # each layer's cache when it was last looked at
 
     def fits(self, w, config):
@@ -34,12 +34,12 @@ class Decoder:
         return self.w is w and self.config is config and self.threads == lib.set_threads(0)
 
     def numbers(self, weight):
-        [weight] = f32(weight)
+        [weight] = as_float32(weight)
         self.alive.append(weight)
-        return floats(weight)
+        return float_ptr(weight)
 
     def matrix(self, w):
-        struct = matrix(w)
+        struct = matrix_view(w)
         self.alive.append(struct)
         return struct[0]
 
@@ -63,7 +63,7 @@ class Decoder:
             layer.make_room(cache.length, 1, 1, c.n_kv_heads, c.head_dim)
             keys, values, first = self.buffers[n]
             if not (keys is layer.keys and values is layer.values and first == layer.first):
-                self.layers[n].keys, self.layers[n].values = past(layer.keys)[0], past(layer.values)[0]
+                self.layers[n].keys, self.layers[n].values = kv_view(layer.keys)[0], kv_view(layer.values)[0]
                 self.layers[n].first = layer.first
                 self.buffers[n] = layer.keys, layer.values, layer.first
 
@@ -74,11 +74,11 @@ class Decoder:
         cos, sin = (a.astype(np.float32) for a in rope_angles(here, c.head_dim, c.rope_theta, c.rope_scaling))
         sharper = attention_temperature(here, c.temperature_floor, c.temperature_scale)[0] if c.temperature else 1.0
         x = np.array(x, np.float32, order="C")
-        along = floats(x), self.struct
-        where = cache.length, floats(cos), floats(sin), sharper
+        along = float_ptr(x), self.struct
+        where = cache.length, float_ptr(cos), float_ptr(sin), sharper
         begun = perf_counter()
         if self.slow:
-            for n, _ in enumerate(steps(reading_ahead(self.w.blocks), "layers", len(self.w.blocks))):
+            for n, _ in enumerate(track_steps(prefetch_blocks(self.w.blocks), "layers", len(self.w.blocks))):
                 lib.decode(*along, n, n + 1, *where)
         else:
             lib.decode(*along, 0, len(self.w.blocks), *where)
@@ -86,18 +86,19 @@ class Decoder:
         return x
 
 
-def decodable(x, w, config, cache):
+def can_decode(x, w, config, cache):
     """Is it one token in float32, of a plan that C knows, and every weight in a form that it reads in place?"""
     if cache is None or x.shape[:2] != (1, 1) or x.dtype != np.float32 or config.qk_norm_nope:
         return False
     if any(layer.kv == "float32" and layer.keys is not None and layer.keys.dtype != np.float32
            for layer in cache.layers):
         return False
-    return all(_in_place(a) for _, a in named(w.blocks))
+    return all(_in_place(a) for _, a in named_arrays(w.blocks))
 
 
 def _in_place(w):
     if isinstance(w, Quantized):
-        return readable(w, *(None for _ in w.shape)) and all(a.flags.c_contiguous and a.flags.aligned for a in w)
-    return w.ndim == 1 or (readable(w, *(None for _ in w.shape)) and w.flags.aligned and w.dtype.isnative
+        return is_readable_weight(w, *(None for _ in w.shape)) and all(a.flags.c_contiguous and a.flags.aligned
+                                                                       for a in w)
+    return w.ndim == 1 or (is_readable_weight(w, *(None for _ in w.shape)) and w.flags.aligned and w.dtype.isnative
                            and w.itemsize in w.strides[-2:])

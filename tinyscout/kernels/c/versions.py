@@ -5,34 +5,35 @@ docs/roofline.md walks up these stairs.  They take float32 in row-major order; w
 import numpy as np
 
 from tinyscout import reference
-from tinyscout.kernels.c.arrays import f32, floats
+from tinyscout.kernels.c.arrays import as_float32, float_ptr
 from tinyscout.kernels.c.library import lib
-from tinyscout.kernels.guards import for_kernels, readable, rows, shaped, whole
+from tinyscout.kernels.guards import are_float32, has_shape, is_positive_int, is_readable_weight, row_sizes
 
 
 def linear_by(kernel):
     """`linear` as one of the C functions linear_1, linear_2 and linear_3 computes it, equation (linear)."""
     def linear(x, w, bias=None):
-        fits = for_kernels(x) and isinstance(w, np.ndarray) and readable(w, x.shape[-1], None)
-        if not (fits and (bias is None or shaped(bias, w.shape[1]))):
+        fits = are_float32(x) and isinstance(w, np.ndarray) and is_readable_weight(w, x.shape[-1], None)
+        if not (fits and (bias is None or has_shape(bias, w.shape[1]))):
             return reference.linear(x, w, bias)
-        x, w, bias = f32(x, w, bias)
+        x, w, bias = as_float32(x, w, bias)
         out = np.empty((*x.shape[:-1], w.shape[1]), np.float32)
-        kernel(floats(out), floats(x), floats(w), floats(bias), rows(x)[0], *w.shape)
+        kernel(float_ptr(out), float_ptr(x), float_ptr(w), float_ptr(bias), row_sizes(x)[0], *w.shape)
         return out
     return linear
 
 
 def grouped_query_attention_1(q, k, v, causal=True, chunk=None, first=0):
     """One query and one head at a time, equation (gqa)."""
-    fits = for_kernels(q, k, v) and q.ndim == k.ndim == 4 and k.shape == v.shape and k.shape[::3] == q.shape[::3]
+    fits = are_float32(q, k, v) and q.ndim == k.ndim == 4 and k.shape == v.shape and k.shape[::3] == q.shape[::3]
     fits = fits and q.shape[2] % k.shape[2] == 0 and k.shape[1] >= q.shape[1]
-    if not (fits and (chunk is None or whole(chunk)) and first >= 0):
+    if not (fits and (chunk is None or is_positive_int(chunk)) and first >= 0):
         return reference.grouped_query_attention(q, k, v, causal, chunk, first)
-    q, k, v = f32(q, k, v)
+    q, k, v = as_float32(q, k, v)
     out = np.empty_like(q)
     B, T, H, d = q.shape
-    lib.grouped_query_attention_1(floats(out), floats(q), floats(k), floats(v), causal, chunk or 0, first, B, T,
+    lib.grouped_query_attention_1(float_ptr(out), float_ptr(q), float_ptr(k), float_ptr(v), causal, chunk or 0, first,
+                                  B, T,
                                   k.shape[1], H, k.shape[2], d)
     return out
 

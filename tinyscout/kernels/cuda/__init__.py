@@ -10,9 +10,9 @@ import numpy as np
 from tinyscout import reference
 from tinyscout.kernels import device, nvrtc
 from tinyscout.kernels.cuda import backward, matrix
-from tinyscout.kernels.device import beside, empty, f32, typed, xp
-from tinyscout.kernels.device import note as note
-from tinyscout.kernels.guards import for_kernels, integers, rows, shaped, whole
+from tinyscout.kernels.device import as_float32, as_typed, empty, like_input, xp
+from tinyscout.kernels.device import device_note as device_note
+from tinyscout.kernels.guards import are_float32, are_ids_below, has_shape, is_positive_int, row_sizes
 from tinyscout.kernels.launch import BLOCK, Launch, element_launch, kernel, row_launch
 from tinyscout.reference import *  # noqa: F403  what is not below is the reference itself
 
@@ -33,33 +33,33 @@ grouped_query_attention_backward = backward.grouped_query_attention_backward
 experts_backward = backward.experts_backward
 cross_entropy_backward = backward.cross_entropy_backward
 
-LARGEST = 1024          # threads of a block
+MAX_THREADS_PER_BLOCK = 1024          # threads of a block
 nvrtc.wheel()                               # without the compiler this says, in one line, what to install
 
 
 def rms_norm(x, weight=None, eps=1e-5):
-    if not (for_kernels(x) and (weight is None or shaped(weight, x.shape[-1]))):
+    if not (are_float32(x) and (weight is None or has_shape(weight, x.shape[-1]))):
         return reference.rms_norm(x, weight, eps)
-    out, (N, D) = empty(*x.shape), rows(x)
-    kernel("norm.cu", "rms_norm")(row_launch(N, D), out, *f32(x, weight), eps, N, D)
-    return beside(x, out)
+    out, (N, D) = empty(*x.shape), row_sizes(x)
+    kernel("norm.cu", "rms_norm")(row_launch(N, D), out, *as_float32(x, weight), eps, N, D)
+    return like_input(x, out)
 
 
 def layer_norm(x, weight, bias, eps=1e-5):
-    if not (for_kernels(x) and shaped(weight, x.shape[-1]) and shaped(bias, x.shape[-1])):
+    if not (are_float32(x) and has_shape(weight, x.shape[-1]) and has_shape(bias, x.shape[-1])):
         return reference.layer_norm(x, weight, bias, eps)
-    out, (N, D) = empty(*x.shape), rows(x)
-    kernel("norm.cu", "layer_norm")(row_launch(N, D), out, *f32(x, weight, bias), eps, N, D)
-    return beside(x, out)
+    out, (N, D) = empty(*x.shape), row_sizes(x)
+    kernel("norm.cu", "layer_norm")(row_launch(N, D), out, *as_float32(x, weight, bias), eps, N, D)
+    return like_input(x, out)
 
 
 def apply_rope(x, cos, sin):
-    fits = for_kernels(x) and x.ndim == 4 and x.shape[3] % 2 == 0
-    if not (fits and all(shaped(a, x.shape[1], x.shape[3] // 2) for a in (cos, sin))):
+    fits = are_float32(x) and x.ndim == 4 and x.shape[3] % 2 == 0
+    if not (fits and all(has_shape(a, x.shape[1], x.shape[3] // 2) for a in (cos, sin))):
         return reference.apply_rope(x, cos, sin)
     out, (B, T, H, d) = empty(*x.shape), x.shape
-    kernel("rope.cu", "apply_rope")(row_launch(B * T, H * d), out, *f32(x, cos, sin), B, T, H, d)
-    return beside(x, out)
+    kernel("rope.cu", "apply_rope")(row_launch(B * T, H * d), out, *as_float32(x, cos, sin), B, T, H, d)
+    return like_input(x, out)
 
 
 def apply_rope_backward(dy, x, cos, sin):
@@ -67,46 +67,46 @@ def apply_rope_backward(dy, x, cos, sin):
 
 
 def softmax(x):
-    if not for_kernels(x):
+    if not are_float32(x):
         return reference.softmax(x)
-    out, (N, S) = empty(*x.shape), rows(x)
-    kernel("softmax.cu", "softmax")(row_launch(N, S), out, *f32(x), N, S)
-    return beside(x, out)
+    out, (N, S) = empty(*x.shape), row_sizes(x)
+    kernel("softmax.cu", "softmax")(row_launch(N, S), out, *as_float32(x), N, S)
+    return like_input(x, out)
 
 
 def sigmoid(x):
-    if not for_kernels(x):
+    if not are_float32(x):
         return reference.sigmoid(x)
     out = empty(*x.shape)
-    kernel("activation.cu", "sigmoid")(element_launch(x.size), out, *f32(x), *rows(x))
-    return beside(x, out)
+    kernel("activation.cu", "sigmoid")(element_launch(x.size), out, *as_float32(x), *row_sizes(x))
+    return like_input(x, out)
 
 
 def swiglu(gate, up):
-    if not (for_kernels(gate, up) and gate.shape == up.shape):
+    if not (are_float32(gate, up) and gate.shape == up.shape):
         return reference.swiglu(gate, up)
     out = empty(*gate.shape)
-    kernel("activation.cu", "swiglu")(element_launch(gate.size), out, *f32(gate, up), *rows(gate))
-    return beside(gate, out)
+    kernel("activation.cu", "swiglu")(element_launch(gate.size), out, *as_float32(gate, up), *row_sizes(gate))
+    return like_input(gate, out)
 
 
 def gelu(x):
-    if not for_kernels(x):
+    if not are_float32(x):
         return reference.gelu(x)
     out = empty(*x.shape)
-    kernel("activation.cu", "gelu")(element_launch(x.size), out, *f32(x), *rows(x))
-    return beside(x, out)
+    kernel("activation.cu", "gelu")(element_launch(x.size), out, *as_float32(x), *row_sizes(x))
+    return like_input(x, out)
 
 
 def embed(tokens, embedding, dtype="float32"):
-    fits = for_kernels(embedding) and embedding.ndim == 2 and embedding.flags.c_contiguous
-    fits = fits and np.dtype(dtype) == np.float32 and integers(tokens, len(embedding))
+    fits = are_float32(embedding) and embedding.ndim == 2 and embedding.flags.c_contiguous
+    fits = fits and np.dtype(dtype) == np.float32 and are_ids_below(tokens, len(embedding))
     if not (fits and tokens.min() >= 0):
         return reference.embed(tokens, embedding, dtype)
     N, D = tokens.size, embedding.shape[1]
     out = empty(*tokens.shape, D)
-    kernel("embed.cu", "embed")(row_launch(N, D), out, *typed(np.int64, tokens), *f32(embedding), N, D)
-    return beside(tokens, out)
+    kernel("embed.cu", "embed")(row_launch(N, D), out, *as_typed(np.int64, tokens), *as_float32(embedding), N, D)
+    return like_input(tokens, out)
 
 
 def router_launch(N, E):
@@ -116,101 +116,104 @@ def router_launch(N, E):
 
 
 def router(x, w_router, top_k=1):
-    fits = for_kernels(x, w_router) and x.ndim == 2 and shaped(w_router, x.shape[1], None)
-    if not (fits and w_router.shape[1] <= LARGEST and whole(top_k)):
+    fits = are_float32(x, w_router) and x.ndim == 2 and has_shape(w_router, x.shape[1], None)
+    if not (fits and w_router.shape[1] <= MAX_THREADS_PER_BLOCK and is_positive_int(top_k)):
         return reference.router(x, w_router, top_k)
     (N, D), E = x.shape, w_router.shape[1]
     k = min(top_k, E)
     expert, gate = empty(N, k, dtype=np.int64), empty(N, k)
-    kernel("router.cu", "router")(router_launch(N, E), expert, gate, *f32(x, w_router), k, N, D, E)
-    return beside(x, expert, gate)
+    kernel("router.cu", "router")(router_launch(N, E), expert, gate, *as_float32(x, w_router), k, N, D, E)
+    return like_input(x, expert, gate)
 
 
 def router_backward(d_gate, x, w_router, top_k=1):
-    fits = for_kernels(d_gate, x, w_router) and x.ndim == 2 and shaped(w_router, x.shape[1], None) and whole(top_k)
+    fits = are_float32(d_gate, x, w_router) and x.ndim == 2 and has_shape(w_router, x.shape[1],
+                                                                          None) and is_positive_int(top_k)
     E = w_router.shape[1] if fits else 0
-    if not (fits and E <= LARGEST and shaped(d_gate, len(x), min(top_k, E))):
+    if not (fits and E <= MAX_THREADS_PER_BLOCK and has_shape(d_gate, len(x), min(top_k, E))):
         return reference.router_backward(d_gate, x, w_router, top_k)
-    d_gate_, x_, w_ = f32(d_gate, x, w_router)
+    d_gate_, x_, w_ = as_float32(d_gate, x, w_router)
     expert, gate = router(x_, w_, top_k)
     d_scores = xp.zeros((len(x), E), np.float32)
     d_scores[xp.arange(len(x))[:, None], expert] = d_gate_ * gate * (1 - gate)
-    return beside(x, *linear_backward(d_scores, x_, w_)[:2])
+    return like_input(x, *linear_backward(d_scores, x_, w_)[:2])
 
 
 def patchify(tiles, patch):
-    fits = for_kernels(tiles) and tiles.ndim == 4 and whole(patch)
+    fits = are_float32(tiles) and tiles.ndim == 4 and is_positive_int(patch)
     if not (fits and all(n % patch == 0 for n in tiles.shape[2:])):
         return reference.patchify(tiles, patch)
     (B, C), R, S = tiles.shape[:2], tiles.shape[2] // patch, tiles.shape[3] // patch
     out = empty(B, R * S, C * patch * patch)
-    kernel("patches.cu", "patchify")(row_launch(B * R * S, out.shape[2]), out, *f32(tiles), patch, B, C, R, S)
-    return beside(tiles, out)
+    kernel("patches.cu", "patchify")(row_launch(B * R * S, out.shape[2]), out, *as_float32(tiles), patch, B, C, R, S)
+    return like_input(tiles, out)
 
 
 def pixel_shuffle(x, side):
-    fits = for_kernels(x) and x.ndim == 3 and whole(side)
+    fits = are_float32(x) and x.ndim == 3 and is_positive_int(side)
     n = math.isqrt(x.shape[1]) if fits else 0
     if not (fits and n * n == x.shape[1] and n % side == 0):
         return reference.pixel_shuffle(x, side)
     B, R, D = len(x), n // side, x.shape[2]
     out = empty(B, R * R, side * side * D)
-    kernel("patches.cu", "pixel_shuffle")(row_launch(B * R * R, out.shape[2]), out, *f32(x), side, B, R, D)
-    return beside(x, out)
+    kernel("patches.cu", "pixel_shuffle")(row_launch(B * R * R, out.shape[2]), out, *as_float32(x), side, B, R, D)
+    return like_input(x, out)
 
 
 def fuse(x, places, features):
-    fits = for_kernels(x, features) and x.ndim == 2 and shaped(places, len(x)) and places.dtype == bool
+    fits = are_float32(x, features) and x.ndim == 2 and has_shape(places, len(x)) and places.dtype == bool
     if not (fits and features.shape == (int(places.sum()), x.shape[1])):
         return reference.fuse(x, places, features)
     out, (T, D) = empty(*x.shape), x.shape
-    x_, features_ = f32(x, features)
-    kernel("fusion.cu", "fuse")(row_launch(T, D), out, x_, *typed(np.uint8, places), features_, T, D)
-    return beside(x, out)
+    x_, features_ = as_float32(x, features)
+    kernel("fusion.cu", "fuse")(row_launch(T, D), out, x_, *as_typed(np.uint8, places), features_, T, D)
+    return like_input(x, out)
 
 
 def top_k(logits, k):
-    if not (for_kernels(logits) and whole(k)):
+    if not (are_float32(logits) and is_positive_int(k)):
         return reference.top_k(logits, k)
-    out, (N, V) = empty(*logits.shape), rows(logits)
-    kernel("sampling.cu", "top_k")(row_launch(N, V, LARGEST), out, *f32(logits), min(k, V), N, V)
-    return beside(logits, out)
+    out, (N, V) = empty(*logits.shape), row_sizes(logits)
+    kernel("sampling.cu", "top_k")(row_launch(N, V, MAX_THREADS_PER_BLOCK), out, *as_float32(logits), min(k, V), N, V)
+    return like_input(logits, out)
 
 
 def top_p(probabilities, p):
-    if not (for_kernels(probabilities) and p >= 0 and probabilities.shape[-1] <= VOCABULARY):
+    if not (are_float32(probabilities) and p >= 0 and probabilities.shape[-1] <= MAX_VOCAB):
         return reference.top_p(probabilities, p)
-    out, (N, V) = empty(*probabilities.shape), rows(probabilities)
-    kernel("sampling.cu", "top_p")(row_launch(N, V, LARGEST), out, *f32(probabilities), p, N, V)
-    return beside(probabilities, out)
+    out, (N, V) = empty(*probabilities.shape), row_sizes(probabilities)
+    kernel("sampling.cu", "top_p")(row_launch(N, V, MAX_THREADS_PER_BLOCK), out, *as_float32(probabilities), p, N, V)
+    return like_input(probabilities, out)
 
 
-VOCABULARY = 1 << 19        # tokens whose probabilities sampling.cu can add up in its integers
+MAX_VOCAB = 1 << 19        # tokens whose probabilities sampling.cu can add up in its integers
 
 
 def sample(logits, uniform, temperature=1.0, k=None, p=None):
-    fits = for_kernels(logits) and logits.ndim == 1 and 0 < temperature < math.inf and (k is None or whole(k))
-    if not (fits and (p is None or p >= 0) and len(logits) <= VOCABULARY):
+    fits = are_float32(logits) and logits.ndim == 1 and 0 < temperature < math.inf and (k is None or is_positive_int(k))
+    if not (fits and (p is None or p >= 0) and len(logits) <= MAX_VOCAB):
         return reference.sample(logits, uniform, temperature, k, p)
     out, V = empty(1, dtype=np.int32), len(logits)
-    kernel("sampling.cu", "sample")(row_launch(1, V, LARGEST), out, *f32(logits), uniform, temperature,
+    kernel("sampling.cu", "sample")(row_launch(1, V, MAX_THREADS_PER_BLOCK), out, *as_float32(logits), uniform,
+                                    temperature,
                                     min(k or V, V), math.inf if p is None else p, V)
     return int(out[0])
 
 
 def cross_entropy(logits, targets):
-    fits = for_kernels(logits) and logits.ndim == 2 and shaped(targets, len(logits))
-    if not (fits and integers(targets, logits.shape[1]) and targets.max() >= 0):
+    fits = are_float32(logits) and logits.ndim == 2 and has_shape(targets, len(logits))
+    if not (fits and are_ids_below(targets, logits.shape[1]) and targets.max() >= 0):
         return reference.cross_entropy(logits, targets)
     out, (N, V) = empty(len(logits), dtype=np.float64), logits.shape
-    kernel("loss.cu", "cross_entropy")(row_launch(N, V), out, *f32(logits), *typed(np.int64, targets), N, V)
+    kernel("loss.cu", "cross_entropy")(row_launch(N, V), out, *as_float32(logits), *as_typed(np.int64, targets), N, V)
     return float(out.sum() / (targets >= 0).sum())
 
 
 def adamw_step(w, g, m, v, step, lr, beta1=0.9, beta2=0.95, eps=1e-8, decay=0.1):
-    if not (for_kernels(w, g, m, v) and w.shape == g.shape == m.shape == v.shape and step >= 1):
+    if not (are_float32(w, g, m, v) and w.shape == g.shape == m.shape == v.shape and step >= 1):
         return reference.adamw_step(w, g, m, v, step, lr, beta1, beta2, eps, decay)
     outs = [empty(*w.shape) for _ in range(3)]
-    kernel("adamw.cu", "adamw_step")(element_launch(w.size, 1), *outs, *f32(w, g, m, v), step, lr, beta1, beta2, eps,
+    kernel("adamw.cu", "adamw_step")(element_launch(w.size, 1), *outs, *as_float32(w, g, m, v), step, lr, beta1, beta2,
+                                     eps,
                                      decay, w.size)
-    return beside(w, *outs)
+    return like_input(w, *outs)
