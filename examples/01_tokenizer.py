@@ -37,7 +37,7 @@ line = "def encode(self, text):  # 12345 llamas 🦙"
 colours = plt.get_cmap("Set3").colors
 figure, axis = plt.subplots(figsize=(7.5, 0.8))
 x = 0.0
-for n, piece in enumerate(tokenizer.pieces(tokenizer.encode(line))):
+for n, piece in enumerate(tokenizer.token_bytes(tokenizer.encode(line))):
     label = piece.decode().replace(" ", "·") if piece.isascii() else piece.hex()
     axis.add_patch(plt.Rectangle((x, 0), len(label), 1, facecolor=colours[n % 12]))
     axis.text(x + len(label) / 2, 0.5, label, family="monospace", size=8, color="black", ha="center", va="center")
@@ -53,7 +53,7 @@ print(f"{len(line)} characters, {len(line.encode())} bytes, {n + 1} tokens")
 # The merges of a small vocabulary are the first merges of a large one, so one training gives the whole curve.  Each
 # doubling saves less than the one before: frequent things are few.  Other text than it was trained on gains less.
 
-merges = tokenizer.pairs[:, :2].tolist()
+merges = tokenizer.merge_table[:, :2].tolist()
 sizes = [256, 320, 384, 512, 768, 1024, 1536, 2048, 3072, len(tokens)]
 parts = [Tokenizer({token: id for id, token in enumerate(tokens[:size])}, merges[:size - 256]) for size in sizes]
 figure, axis = plt.subplots(figsize=(7.5, 3.6))

@@ -44,7 +44,7 @@ print({name: int(mask.sum()) for name, mask in masks.items()}, "pairs")
 
 t = SCOUT.text
 p = np.geomspace(10, t.max_positions, 400).astype(int)
-factor = attention_temperature(p, t.temperature_floor, t.temperature_scale)
+factor = attention_temperature(p, t.attn_temperature_floor, t.attn_temperature_scale)
 
 
 def right(factor, score=12):

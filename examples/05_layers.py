@@ -59,7 +59,7 @@ plt.show()
 
 order = np.append(rng.permutation(T - 1), T - 1)
 for name, layer in {"RoPE": layer_plan(1)[0]._replace(chunked=False), "NoPE": layer_plan(4)[3]}.items():
-    config = tiny_config(vision=False, layers=(layer,), temperature=False)
+    config = tiny_config(vision=False, layers=(layer,), attn_temperature=False)
     weights = init_weights(config, seed=1, dtype=np.float64).text
     x = rng.standard_normal((1, T, config.text.dim))
     change = np.abs(text_model(x[:, order], weights, config.text) - text_model(x, weights, config.text))[0, -1].max()

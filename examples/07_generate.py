@@ -48,12 +48,12 @@ text, c, cache, held = np.resize(prompt, 800), model.config.text, model.new_cach
 slot = 2 * c.n_kv_heads * c.head_dim * 4                # bytes: keys and values in float32
 for token in text:
     model.logits([token], cache=cache)
-    held.append([slot * (cache.length - layer.first) / 1024 for layer in cache.layers])
+    held.append([slot * (cache.length - layer.start) / 1024 for layer in cache.layers])
 *local, everywhere = np.transpose(held)                 # one row for each of the four layers
 _, axis = plt.subplots(figsize=(7.5, 3))
 axis.plot(1 + np.arange(800), sum(local), color=colours[0], label="three local layers together")
 axis.plot(1 + np.arange(800), everywhere, color=colours[2], linewidth=2.5, label="one global layer")
-axis.set(xlabel="tokens", ylabel="KiB of keys and values", xticks=range(0, 801, c.chunk))
+axis.set(xlabel="tokens", ylabel="KiB of keys and values", xticks=range(0, 801, c.chunk_size))
 axis.legend()
 plt.show()
 

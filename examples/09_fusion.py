@@ -16,7 +16,7 @@ from tinyscout.config import tiny_config
 from tinyscout.inputs.image import denormalize, split_into_tiles, tile_layout
 from tinyscout.nn.scout import embed_inputs
 
-config = tiny_config(chunk=64)
+config = tiny_config(chunk_size=64)
 config = replace(config, vision=replace(config.vision, tile_size=112))
 model = tinyscout.random_model(config, seed=7)
 

@@ -43,12 +43,12 @@ plt.show()
 tokens = 256 + SPECIAL
 config = with_ids(ScoutConfig(TextConfig(
     dim=32, n_heads=2, n_kv_heads=1, head_dim=16, n_experts=4, hidden_dim=32, dense_dim=32, layers=layer_plan(4),
-    rope_scaling=None, chunk=64, temperature_floor=64.0), None), tokens)
-recipe = Recipe(steps=120, text=512, lengths=((0.5, 64), (1.0, 128)), warmup=10)
+    rope_scaling=None, chunk_size=64, attn_temperature_floor=64.0), None), tokens)
+recipe = Recipe(steps=120, text=512, row_length=((0.5, 64), (1.0, 128)), warmup=10)
 tokenizer = train_tokenizer(config, None, recipe)             # learns nothing: the bytes are all that fit
 page = Path(train_tokenizer.__code__.co_filename).read_text(encoding="utf-8")
 row = np.array(tokenizer.encode(page)[:256])
-planted = plant(np.random.default_rng(4), row, encode_lines(tokenizer), 3, config.text.chunk)
+planted = plant(np.random.default_rng(4), row, encode_lines(tokenizer), 3, config.text.chunk_size)
 print(tokenizer.decode(list(planted.tokens)))
 
 # %%

@@ -20,7 +20,7 @@ model = tinyscout.load(dtype="float32")
 config, trained = model.config, 512
 unread = np.concatenate([model.tokenizer.encode(text) for _, text in load_corpus().held_out])
 lines = encode_lines(model.tokenizer)
-planted = haystack(np.random.default_rng(1), unread, 2000, lines, 4, 2, config.text.chunk)
+planted = haystack(np.random.default_rng(1), unread, 2000, lines, 4, 2, config.text.chunk_size)
 end = planted.spans[0, 0] - len(lines.asks[0])
 print("...", model.tokenizer.decode(planted.tokens[end - 40:planted.spans[-1, 1]]), sep="")
 
@@ -33,7 +33,7 @@ print("...", model.tokenizer.decode(planted.tokens[end - 40:planted.spans[-1, 1]
 
 def right(length, config, seed):
     """How many of the eight answers are right."""
-    hay = haystack(np.random.default_rng([seed, length]), unread, length, lines, 8, 8, config.text.chunk)
+    hay = haystack(np.random.default_rng([seed, length]), unread, length, lines, 8, 8, config.text.chunk_size)
     rows = np.concatenate([np.arange(start - 1, stop - 1) for start, stop in hay.spans])
     best = model.ops.asnumpy(logits_at(hay.tokens, rows, model.weights, config, model.ops)).argmax(-1)
     hits = best == hay.tokens[rows + 1]
@@ -41,7 +41,7 @@ def right(length, config, seed):
 
 
 lengths = [512, 2048, 8192, 20_480]
-flat = replace(config, text=replace(config.text, temperature=False))
+flat = replace(config, text=replace(config.text, attn_temperature=False))
 found = {name: [sum(right(length, c, seed) for seed in range(2)) / 16 for length in lengths]
          for name, c in (("with temperature", config), ("without", flat))}
 figure, axis = plt.subplots(figsize=(6, 3))
@@ -59,6 +59,6 @@ plt.show()
 # Nothing within the trained length, and little beyond: it grows with the logarithm.
 
 positions = np.array(lengths) - 1
-for length, t in zip(lengths, attention_temperature(positions, config.text.temperature_floor,
-                                                    config.text.temperature_scale), strict=True):
+for length, t in zip(lengths, attention_temperature(positions, config.text.attn_temperature_floor,
+                                                    config.text.attn_temperature_scale), strict=True):
     print(f"{length:7,} tokens: x {t:.2f}")

@@ -58,7 +58,7 @@ plt.show()
 t = SCOUT.text
 slot = 2 * t.n_kv_heads * t.head_dim * 2                # bytes that a token leaves in a layer
 tokens = np.geomspace(256, t.max_positions, 200)
-irope = sum(slot * (np.minimum(tokens, t.chunk) if layer.chunked else tokens) for layer in t.layers)
+irope = sum(slot * (np.minimum(tokens, t.chunk_size) if layer.chunked else tokens) for layer in t.layers)
 figure, axis = plt.subplots(figsize=(7.5, 4))
 axis.loglog(tokens, slot * len(t.layers) * tokens / 1e9, color=plt.cm.viridis(0.6), label="every layer global")
 axis.loglog(tokens, irope / 1e9, color=plt.cm.viridis(0.28), label="Scout: one layer in four", linewidth=2.5)

@@ -19,7 +19,7 @@ from tinyscout.nn.text import text_model
 from tinyscout.reference import softmax
 
 model = tinyscout.load(dtype="float32")
-config, side = model.config, model.config.vision.grid // model.config.vision.shuffle
+config, side = model.config, model.config.vision.grid // model.config.vision.pixel_shuffle_factor
 scene = Scene("things", "white", (SceneObject("square", "orange", "large", 1),
                                   SceneObject("cross", "green", "small", 2),
                                   SceneObject("circle", "blue", "large", 8)))

@@ -67,14 +67,15 @@ def configs(draw):
         vocab_size=draw(size), dim=draw(size), n_heads=K * draw(st.integers(1, 3)), n_kv_heads=K,
         head_dim=2 * draw(size), n_experts=5, top_k=draw(st.integers(1, 5)), hidden_dim=draw(size),
         dense_dim=draw(size), layers=tuple(draw(st.lists(flags, min_size=1, max_size=6))),
-        norm_eps=draw(st.floats(0, 1)), qk_norm=draw(st.booleans()), rope_theta=draw(positive), chunk=draw(size),
-        rope_scaling=draw(st.none() | scaling), temperature=draw(st.booleans()),
-        temperature_floor=draw(size | positive),
-        temperature_scale=draw(st.floats(0, 1)), tied=draw(st.booleans()), max_positions=draw(size))
+        norm_eps=draw(st.floats(0, 1)), qk_norm=draw(st.booleans()), rope_theta=draw(positive), chunk_size=draw(size),
+        rope_scaling=draw(st.none() | scaling), attn_temperature=draw(st.booleans()),
+        attn_temperature_floor=draw(size | positive),
+        attn_temperature_scale=draw(st.floats(0, 1)), tie_embeddings=draw(st.booleans()), max_positions=draw(size))
     decoder = replace(decoder, qk_norm_nope=decoder.qk_norm and draw(st.booleans()))
     d, shuffle, cells = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 3))
     eye = VisionConfig(dim=8 * d, n_heads=2, n_layers=draw(size), hidden_dim=8 * d * shuffle ** 2,
-                       adapter_dim=draw(size), tile_size=7 * shuffle * cells, patch_size=7, shuffle=shuffle,
+                       adapter_dim=draw(size), tile_size=7 * shuffle * cells, patch_size=7,
+                       pixel_shuffle_factor=shuffle,
                        channels=draw(st.integers(1, 4)), rope_theta=draw(positive))
     id = st.integers(0, 300_000)
     return ScoutConfig(decoder, draw(st.sampled_from([eye, None])), bos_id=draw(st.none() | id),
@@ -198,8 +199,8 @@ REFUSED = [
     ({"no_rope_layers": [], "no_rope_layer_interval": 0}, "no_rope_layer_interval"),
     ({"moe_layers": None, "interleave_moe_layer_step": 0}, "interleave_moe_layer_step"),
     ({"moe_layers": [[0]]}, "moe_layers"), ({"layer_types": ["sliding_attention"] * 4}, "layer_types"),
-    ({"layer_types": ["full_attention"]}, "layer_types"), ({"attention_chunk_size": 0}, "chunk"),
-    ({"attn_temperature_tuning": "yes"}, "temperature"), ({"use_qk_norm": 1.5}, "qk_norm"),
+    ({"layer_types": ["full_attention"]}, "layer_types"), ({"attention_chunk_size": 0}, "chunk_size"),
+    ({"attn_temperature_tuning": "yes"}, "attn_temperature"), ({"use_qk_norm": 1.5}, "qk_norm"),
     ({"rope_scaling": "llama3"}, "rope_scaling"), ({"rope_scaling": {"rope_type": "yarn"}}, "yarn"),
     ({"rope_scaling": {"rope_type": "llama3", "factor": 8}}, "lacks"),
     ({"rope_scaling": {**SMALL_TEXT["rope_scaling"], "factor": 0}}, "scaling"),
@@ -273,8 +274,9 @@ def test_damaged_config_is_read_or_refused_in_one_line(data):
 
 
 @pytest.mark.parametrize("changes", [
-    {"dim": 0}, {"dim": 8.0}, {"dim": "8"}, {"dim": True}, {"chunk": 0}, {"rope_theta": float("nan")}, {"layers": ()},
-    {"n_heads": 3}, {"head_dim": 3}, {"top_k": 5}, {"tied": None},
+    {"dim": 0}, {"dim": 8.0}, {"dim": "8"}, {"dim": True}, {"chunk_size": 0}, {"rope_theta": float("nan")},
+    {"layers": ()},
+    {"n_heads": 3}, {"head_dim": 3}, {"top_k": 5}, {"tie_embeddings": None},
     {"qk_norm": False, "qk_norm_nope": True}, {"rope_scaling": RopeScaling(factor=0.0)}])
 def test_config_refuses(changes):
     with pytest.raises(ValueError, match=r"\w"):
@@ -282,7 +284,7 @@ def test_config_refuses(changes):
 
 
 def test_other_refusals():
-    for changes in ({"n_layers": 0}, {"channels": 2.5}, {"shuffle": 3}, {"n_heads": 3}, {"tile_size": 57}):
+    for changes in ({"n_layers": 0}, {"channels": 2.5}, {"pixel_shuffle_factor": 3}, {"n_heads": 3}, {"tile_size": 57}):
         with pytest.raises(ValueError, match=r"\w"):
             VisionConfig(**changes)
     for changes in ({"patch_id": -1}, {"stop_ids": ("x",)}, {"bos_id": 1.5}):

@@ -45,7 +45,8 @@ def test_the_visions_frequencies():
 def test_temperature():
     expected = {8190: 1.0, 8191: 1.0693147, 16383: 1.1098612, 32767: 1.1609438, 131071: 1.2833213, 262143: 1.3496508,
                 1048575: 1.4859812, 10485759: 1.7155396}
-    t = reference.attention_temperature(np.array(list(expected)), TEXT.temperature_floor, TEXT.temperature_scale)
+    t = reference.attention_temperature(np.array(list(expected)), TEXT.attn_temperature_floor,
+                                        TEXT.attn_temperature_scale)
     np.testing.assert_allclose(t, list(expected.values()), rtol=1e-7)
 
 

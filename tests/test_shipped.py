@@ -31,7 +31,7 @@ def test_it_is_a_scout_in_small(model):
     assert [layer.rope for layer in text.layers] == [True, True, True, False]
     assert all(layer.moe for layer in text.layers)
     assert text.qk_norm
-    assert text.temperature
+    assert text.attn_temperature
     assert model.config.vision is not None
 
 
@@ -56,7 +56,8 @@ def test_it_answers_about_pictures(model):
 def test_it_finds_facts_far_beyond_its_training(model):
     """Sixteen in texts of 8,192 tokens, where rows of 512 were the longest that it saw."""
     lines, unread = encode_lines(model.tokenizer), np.tile(model.tokenizer.encode("total = 0\nfor x in row:\n"), 900)
-    found = [greedy_correct(haystack(np.random.default_rng(seed), unread, 8191, lines, 8, 8, model.config.text.chunk),
+    found = [greedy_correct(haystack(np.random.default_rng(seed), unread, 8191, lines, 8, 8,
+                                     model.config.text.chunk_size),
                             model.tokenizer.special[BEGIN], model) for seed in (0, 1)]
     assert np.sum(found) >= 14
 

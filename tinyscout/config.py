@@ -75,15 +75,15 @@ class TextConfig:
     qk_norm_nope: bool = False                  # and on NoPE layers, which no released Llama 4 has
     rope_theta: float = 500_000.0
     rope_scaling: RopeScaling | None = RopeScaling()    # noqa: RUF009 (a tuple)
-    chunk: int = 8192                           # tokens
-    temperature: bool = True                    # on NoPE layers only
-    temperature_floor: float = 8192.0           # tokens
-    temperature_scale: float = 0.1
-    tied: bool = False                          # is the output matrix the embedding?
+    chunk_size: int = 8192                           # tokens
+    attn_temperature: bool = True                    # on NoPE layers only
+    attn_temperature_floor: float = 8192.0           # tokens
+    attn_temperature_scale: float = 0.1
+    tie_embeddings: bool = False                          # is the output matrix the embedding?
     max_positions: int = 10_485_760             # what the checkpoint was made for; nothing here stops there
 
     def __post_init__(self):
-        _check_numbers(self, may_be_zero=("norm_eps", "temperature_scale"))
+        _check_numbers(self, may_be_zero=("norm_eps", "attn_temperature_scale"))
         _require(bool(self.layers), "a text model needs at least one layer")
         if self.rope_scaling is not None:
             good = all(is_number(value) and value > 0 for value in self.rope_scaling)
@@ -107,7 +107,7 @@ class VisionConfig:
     adapter_dim: int = 4096                     # width between pixel shuffle and the text model
     tile_size: int = 336                        # pixels on a side
     patch_size: int = 14                        # pixels on a side
-    shuffle: int = 2                            # patches on a side that pixel shuffle makes one token
+    pixel_shuffle_factor: int = 2                            # patches on a side that pixel shuffle makes one token
     channels: int = 3
     max_tiles: int = 16                         # that a picture is cut into, beside the global one
     norm_eps: float = 1e-5
@@ -117,12 +117,12 @@ class VisionConfig:
         _check_numbers(self, may_be_zero=("norm_eps",))
         _require(self.dim % (4 * self.n_heads) == 0,
                  f"2-D RoPE needs head channels in fours: {self.dim} over {self.n_heads} heads")
-        _require(self.hidden_dim == self.dim * self.shuffle ** 2,
+        _require(self.hidden_dim == self.dim * self.pixel_shuffle_factor ** 2,
                  f"the encoder's hidden_dim {self.hidden_dim} must equal dim * shuffle**2 = "
-                 f"{self.dim * self.shuffle ** 2}, as in every Llama 4")
-        _require(self.tile_size % (self.patch_size * self.shuffle) == 0,
+                 f"{self.dim * self.pixel_shuffle_factor ** 2}, as in every Llama 4")
+        _require(self.tile_size % (self.patch_size * self.pixel_shuffle_factor) == 0,
                  f"a tile of {self.tile_size} pixels is not cut evenly into patches of {self.patch_size} "
-                 f"and groups of {self.shuffle}")
+                 f"and groups of {self.pixel_shuffle_factor}")
 
     @property
     def head_dim(self):
@@ -136,7 +136,7 @@ class VisionConfig:
     @property
     def tokens_per_tile(self):
         """What the text model sees of a tile: 144 in Scout."""
-        return (self.grid // self.shuffle) ** 2
+        return (self.grid // self.pixel_shuffle_factor) ** 2
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def tiny_config(vision=True, **changes):
     text = TextConfig(**{
         "vocab_size": 512, "dim": 64, "n_heads": 4, "n_kv_heads": 2, "head_dim": 16, "n_experts": 4,
         "hidden_dim": 48, "dense_dim": 80, "layers": layer_plan(4), "rope_scaling": RopeScaling(original=64),
-        "chunk": 8, "temperature_floor": 4.0, "max_positions": 4096, **changes})
+        "chunk_size": 8, "attn_temperature_floor": 4.0, "max_positions": 4096, **changes})
     eye = VisionConfig(dim=32, n_heads=2, n_layers=2, hidden_dim=128, adapter_dim=48, tile_size=56) if vision else None
     last = text.vocab_size - 1
     return ScoutConfig(text, eye, patch_id=last, image_start_id=last - 1, image_end_id=last - 2,

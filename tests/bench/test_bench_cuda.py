@@ -64,12 +64,13 @@ def test_the_bar_knows_how_many_there_are(forms):
 
 
 def test_every_version_is_measured_and_its_peer_beside_it():
-    who = {name for task in TASKS for name in task.who}
+    who = {name for task in TASKS for name in task.implementations}
     assert who == {"cuda", *cuda.PEERS, *(f"{name}_{n}" for name in ("linear", "grouped_query_attention")
                                           for n in (1, 2, 3))}
     for task in TASKS:
-        assert ("linear_3" in task.who or "linear_1" in task.who) <= ("cuBLAS" in task.who)
-        assert ("grouped_query_attention_3" in task.who) == ("torch flash" in task.who)
+        assert ("linear_3" in task.implementations
+                or "linear_1" in task.implementations) <= ("cuBLAS" in task.implementations)
+        assert ("grouped_query_attention_3" in task.implementations) == ("torch flash" in task.implementations)
 
 
 def plainly(task):

@@ -96,7 +96,7 @@ def test_one_card_holds_scout_and_a_quarter_of_a_million_tokens():
 @pytest.mark.parametrize("kv", list(budget.KV_FORMATS))
 def test_a_real_cache_holds_as_much(kv):
     """What was worked out, against the arrays of a cache that has just been filled."""
-    config = tiny_config(vision=False, chunk=64, head_dim=32)
+    config = tiny_config(vision=False, chunk_size=64, head_dim=32)
     cache = Cache(config.text, kv)
     forward(np.arange(24), (), init_weights(config), config, cache)
     assert cache.nbytes == budget.kv_bytes(config, 24, kv).total

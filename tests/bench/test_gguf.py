@@ -15,12 +15,13 @@ from tinyscout.bench.llama import FLOAT32, Llama  # noqa: E402  both need what m
 from tinyscout.bench.to_gguf import write_gguf  # noqa: E402
 
 # What llama.cpp has built in stays as it is: the chunk, the temperature, every fourth layer global.
-SCALED = tiny_config(vision=False, chunk=8192, temperature_floor=8192.0, layers=layer_plan(4, moe_every=2), dim=96,
+SCALED = tiny_config(vision=False, chunk_size=8192, attn_temperature_floor=8192.0, layers=layer_plan(4, moe_every=2),
+                     dim=96,
                      hidden_dim=64,
                      dense_dim=96, top_k=2, rope_scaling=RopeScaling(original=16))
 
 
-TIED = replace(SCALED, text=replace(SCALED.text, tied=True))
+TIED = replace(SCALED, text=replace(SCALED.text, tie_embeddings=True))
 
 
 def scores(model, file, tokens, form="float32", pieces=1):
@@ -65,7 +66,8 @@ def test_every_large_matrix_is_in_the_form(tmp_path):
     assert len(kinds) == 3 + 4 * 13
 
 
-@pytest.mark.parametrize("change", [{"chunk": 4096}, {"temperature": False}, {"layers": layer_plan(4, nope_every=2)},
+@pytest.mark.parametrize("change", [{"chunk_size": 4096}, {"attn_temperature": False},
+                                    {"layers": layer_plan(4, nope_every=2)},
                                     {"qk_norm": False}])
 def test_what_llama_cpp_cannot_express_is_refused(change, tmp_path):
     config = replace(SCALED, text=replace(SCALED.text, **change))

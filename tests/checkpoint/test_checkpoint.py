@@ -26,8 +26,8 @@ from tinyscout.nn.weights import abstract_weights, init_weights, named_arrays, t
 
 CONFIG = tiny_config(layers=layer_plan(4, moe_every=2))
 DTYPES = [np.dtype(np.float32), np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)]
-CONFIGS = {"mini": CONFIG, "text": tiny_config(vision=False), "tied": tiny_config(tied=True),
-           "tied text": tiny_config(vision=False, tied=True)}
+CONFIGS = {"mini": CONFIG, "text": tiny_config(vision=False), "tied": tiny_config(tie_embeddings=True),
+           "tied text": tiny_config(vision=False, tie_embeddings=True)}
 
 
 def same(ours, theirs):
@@ -372,7 +372,7 @@ def test_dtype_that_no_file_holds(tmp_path, dtype):
 def test_what_must_not_be_saved(saved):
     before, weights = snapshot(saved), init_weights(CONFIG)
     large = weights._replace(w_projector=weights.w_projector * np.float32(1e9))
-    tied = tiny_config(tied=True)
+    tied = tiny_config(tie_embeddings=True)
     apart = init_weights(tied)
     apart = apart._replace(text=apart.text._replace(output=apart.text.output + 1))
     wide = tree_map(lambda a: a.astype(np.float64), weights)

@@ -272,7 +272,7 @@ def test_which_weights_are_quantized(bits):
 
 def test_what_does_not_fit_stays_and_so_does_a_tied_output():
     config = tiny_config(hidden_dim=48,
-                         tied=True)                                         # 48 inputs are no groups of 32
+                         tie_embeddings=True)                                         # 48 inputs are no groups of 32
     few = quantize_weights(init_weights(config), 8, 32)
     assert few.text.output is not None
     assert not isinstance(few.text.output, Quantized)

@@ -154,44 +154,44 @@ def talked(model, *messages):
     """A conversation of these messages, and the last reply's tokens."""
     talk = chat.Conversation(model, GREEDY)
     for message in messages:
-        reply = list(talk.turn(message))
+        reply = list(talk.send(message))
     return talk, reply
 
 
 def test_a_turn_goes_on_where_the_last_one_ended(model):
     talk, reply = talked(model, "the sea", "a ship", "light")
-    assert talk.cache.length == len(talk.said)
-    assert reply == list(model.generate(talk.said[:-len(reply) + 1], **GREEDY))
-    assert model.tokenizer.decode(talk.said).count("<|eot|>") == 5      # three of ours, and two that end replies
+    assert talk.cache.length == len(talk.history)
+    assert reply == list(model.generate(talk.history[:-len(reply) + 1], **GREEDY))
+    assert model.tokenizer.decode(talk.history).count("<|eot|>") == 5      # three of ours, and two that end replies
 
 
 def test_a_turn_that_fails_has_not_been(model):
     ops = Failing()
     del ops.__dict__["swiglu"]
     talk = chat.Conversation(replace(model, ops=ops), GREEDY, "Be kind")
-    list(talk.turn("the sea"))
-    talk.show(Image.new("RGB", (60, 60)))
+    list(talk.send("the sea"))
+    talk.add_image(Image.new("RGB", (60, 60)))
     ops.raises = MemoryError("too much")
     with pytest.raises(MemoryError):
-        list(talk.turn("lost"))
+        list(talk.send("lost"))
     ops.raises = None
     assert len(talk.pictures) == 1
-    again = list(talk.turn("a ship"))
+    again = list(talk.send("a ship"))
     smooth = chat.Conversation(model, GREEDY, "Be kind")
-    list(smooth.turn("the sea"))
-    smooth.show(Image.new("RGB", (60, 60)))
-    assert again == list(smooth.turn("a ship"))
-    assert talk.said == smooth.said
-    assert len(talk.shown) == 1
+    list(smooth.send("the sea"))
+    smooth.add_image(Image.new("RGB", (60, 60)))
+    assert again == list(smooth.send("a ship"))
+    assert talk.history == smooth.history
+    assert len(talk.pending_images) == 1
 
 
 def test_a_reply_cut_short_stays(model):
     talk = chat.Conversation(model, GREEDY)
-    reply = talk.turn("the sea")
+    reply = talk.send("the sea")
     heard = [next(reply), next(reply)]
     reply.close()
-    assert (talk.said[-1], talk.last) == tuple(heard)
-    assert len(list(talk.turn("go on"))) == 5
+    assert (talk.history[-1], talk.last) == tuple(heard)
+    assert len(list(talk.send("go on"))) == 5
 
 
 def test_chat(run, saved):
@@ -233,7 +233,7 @@ def test_tokenize(run, saved, model):
 
 def test_boxes_fit_the_screen(model):
     ids = model.tokenizer.encode("the lighthouse 🦙 and the sea\n\x1b" * 5)
-    pieces = [tokenize.visible(piece) for piece in model.tokenizer.pieces(ids)]
+    pieces = [tokenize.visible(piece) for piece in model.tokenizer.token_bytes(ids)]
     rows = [row.plain.split("\n") for row in tokenize.boxes(ids, pieces, 40)]
     assert all(len(line) <= 40 for row in rows for line in row)
     assert " ".join(row[1] for row in rows).split() == list(map(str, ids))

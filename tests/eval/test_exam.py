@@ -22,7 +22,7 @@ LINES = "def f(x):\n    return x + 1\n"
 def model():
     """Random weights and a tokenizer of bytes."""
     text = TextConfig(dim=32, n_heads=2, n_kv_heads=1, head_dim=16, n_experts=4, hidden_dim=24, layers=layer_plan(4),
-                      rope_scaling=None, chunk=32, temperature_floor=64.0)
+                      rope_scaling=None, chunk_size=32, attn_temperature_floor=64.0)
     eye = VisionConfig(dim=16, n_heads=2, n_layers=1, hidden_dim=64, adapter_dim=16, tile_size=32, patch_size=8,
                        max_tiles=1)
     return tinyscout.random_model(with_ids(ScoutConfig(text, eye), 256 + SPECIAL), tokenizer=train([], 256 + SPECIAL))

@@ -21,8 +21,8 @@ from tinyscout.train.loop import init_training_weights
 from tinyscout.train.recipe import PRESETS, SPECIAL, as_json, with_ids
 
 CONFIG = with_ids(ScoutConfig(TextConfig(
-    dim=16, n_heads=2, n_kv_heads=1, head_dim=8, n_experts=1, hidden_dim=8, dense_dim=24, chunk=32,
-    layers=layer_plan(4, moe_every=5), rope_scaling=None, temperature_floor=16.0), None), 256 + SPECIAL)
+    dim=16, n_heads=2, n_kv_heads=1, head_dim=8, n_experts=1, hidden_dim=8, dense_dim=24, chunk_size=32,
+    layers=layer_plan(4, moe_every=5), rope_scaling=None, attn_temperature_floor=16.0), None), 256 + SPECIAL)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def saved(model, tmp_path_factory):
     """A run's directory with its recipe, the checkpoint in it, and texts to read."""
     run = tmp_path_factory.mktemp("run")
     tinyscout.save(model, run / "step-000001")
-    recipe = replace(PRESETS["laboratory"][1], lengths=((1.0, 64),))
+    recipe = replace(PRESETS["laboratory"][1], row_length=((1.0, 64),))
     (run / "recipe.json").write_text(json.dumps(as_json(recipe)))
     (run / "novel.txt").write_text("".join(f"line {n} of the novel\n" for n in range(4000)))
     return run
@@ -98,7 +98,7 @@ def test_an_answer_counts_if_each_of_its_tokens_comes_first(model, monkeypatch):
         scores[np.isin(rows, wrong)] = 0
         return scores
 
-    monkeypatch.setattr("tinyscout.cli.needle.scores_at", foretold)
+    monkeypatch.setattr("tinyscout.cli.needle.logits_at", foretold)
     assert greedy_correct(Haystack(tokens, spans, np.zeros(4)), begin, model).tolist() == [True, False, False, True]
 
 

@@ -18,7 +18,7 @@ CASES = {
                             layers=layer_plan(8, moe_every=2),
                             qk_norm=False, rope_scaling=None),
     "text": tiny_config(vision=False, dim=48, n_heads=6, n_kv_heads=3, head_dim=8, n_experts=4, top_k=2, hidden_dim=24,
-                        vocab_size=97, layers=layer_plan(4), rope_scaling=RopeScaling(8.0, 1.0, 4.0, 64), chunk=5),
+                        vocab_size=97, layers=layer_plan(4), rope_scaling=RopeScaling(8.0, 1.0, 4.0, 64), chunk_size=5),
 }
 TILES = {"scout": [3, 1, 2], "maverick": [1], "text": []}      # of each image
 

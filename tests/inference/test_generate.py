@@ -9,7 +9,7 @@ from tinyscout.config import tiny_config
 from tinyscout.inference import generate as module
 from tinyscout.inference.generate import generate
 
-CONFIG = tiny_config(chunk=8)
+CONFIG = tiny_config(chunk_size=8)
 PROMPT = [5, 6, 7, 8, 9, 10, 11]
 
 

@@ -46,7 +46,7 @@ def whole(tokens, weights, config):
     return (text_model(w.embedding[tokens][None], w, config.text) @ w.output)[0]
 
 
-@pytest.mark.parametrize("changes", [{}, {"qk_norm_nope": True}, {"temperature": False}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"qk_norm_nope": True}, {"attn_temperature": False}], ids=str)
 @pytest.mark.parametrize("name", PLANS)
 def test_rows_are_those_of_the_whole(name, changes):
     """In float64: some hundred operations in a row, each off by an eps at most."""
@@ -94,7 +94,7 @@ def test_memory_does_not_grow_with_the_text(monkeypatch):
 
     peak(1000)
     short, long = peak(1 << 11), peak(1 << 15)
-    chunks = (1 << 15) // config.text.chunk
+    chunks = (1 << 15) // config.text.chunk_size
     assert long - short < 64 * chunks               # numbers of chunks; a vector of each token would be 2048 a chunk
     assert short < 4_000_000
 

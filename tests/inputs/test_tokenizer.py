@@ -172,8 +172,8 @@ def test_constructor_refuses(arguments, message):
 # Files
 
 def same(a, b):
-    return (a.tokens, a.special, a.pattern, a.whole) == (b.tokens, b.special, b.pattern, b.whole) and (
-        sorted(a.pairs[:, [0, 1, 3]].tolist()) == sorted(b.pairs[:, [0, 1, 3]].tolist()))
+    return (a.tokens, a.special, a.pattern, a.ignore_merges) == (b.tokens, b.special, b.pattern, b.ignore_merges) and (
+        sorted(a.merge_table[:, [0, 1, 3]].tolist()) == sorted(b.merge_table[:, [0, 1, 3]].tolist()))
 
 
 def model_file(tokens):
@@ -226,7 +226,7 @@ def test_metas_file(trained, tmp_path):
     (tmp_path / "original/tokenizer.model").write_bytes(model_file(shuffled))
     loaded = Tokenizer.load(tmp_path)
     assert loaded.tokens == shuffled
-    assert loaded.whole
+    assert loaded.ignore_merges
     assert loaded.vocab_size == 304 + 2048
     assert loaded.special["<|patch|>"] == 304 + 92
     assert same(Tokenizer.load(tmp_path / "original/tokenizer.model"), loaded)
@@ -315,7 +315,7 @@ def test_plain_byte_level_is_gpt2(trained, tmp_path):
 
 def test_more_pieces_than_the_cache_holds(trained):
     """What was seen is remembered, up to a limit, and forgetting changes nothing."""
-    slow = Tokenizer(trained.tokens, trained.pairs[:, :2].tolist(), trained.special, ops=reference)
+    slow = Tokenizer(trained.tokens, trained.merge_table[:, :2].tolist(), trained.special, ops=reference)
     text = "".join(f" {chr(0x4E00 + n % 331)}{chr(0x5000 + n // 331)}" for n in range(150_000))
     assert trained.encode(text) == slow.encode(text)
     assert trained.encode(text[:999]) == slow.encode(text[:999])
@@ -324,7 +324,7 @@ def test_more_pieces_than_the_cache_holds(trained):
 @each_merger
 def test_pieces_of_every_length(trained, merger):
     """Alone, in front of more text, met again, and beside their twins with zeros behind: none is taken for another."""
-    spaced = Tokenizer(trained.tokens, trained.pairs[:, :2].tolist(), pattern=r"[a-z\0]+| +", ops=merger)
+    spaced = Tokenizer(trained.tokens, trained.merge_table[:, :2].tolist(), pattern=r"[a-z\0]+| +", ops=merger)
     words = [("thecatonamat" * 8)[:n] + "\0" * zeros for n in range(1, 70) for zeros in (0, 1, 2)]
     for text in [*words, *words, " ".join(words), " ".join(words[::-1])]:
         expected = [bpe for piece in re.findall(r"[a-z\0]+| +", text) for bpe in by_hand(piece, trained)]
@@ -335,7 +335,7 @@ def test_pieces_of_every_length(trained, merger):
 
 
 def by_hand(piece, tokenizer):
-    pairs = {(left, right): (rank, merged) for left, right, rank, merged in tokenizer.pairs.tolist()}
+    pairs = {(left, right): (rank, merged) for left, right, rank, merged in tokenizer.merge_table.tolist()}
     return reference.byte_pair_merge([tokenizer.tokens[bytes([byte])] for byte in piece.encode()], pairs)
 
 
@@ -349,7 +349,7 @@ def test_decoding(merger):
     for row in ids, tuple(ids), iter(ids), np.array(ids), list(np.array(ids)), dict.fromkeys(ids):
         assert tokenizer.decode_bytes(row) == expected
     assert tokenizer.decode_bytes(ids[::-1] * 50) == b"".join([*tokens][::-1]) * 50
-    assert tokenizer.pieces(ids) == list(tokens)
+    assert tokenizer.token_bytes(ids) == list(tokens)
     for wrong in (-1, 257, 2**31 - 1, 2**31, 2**64, -2**64, "a", None, 0.5):
         with pytest.raises(ValueError, match="is not in the vocabulary"):
             tokenizer.decode([65, wrong, 66])

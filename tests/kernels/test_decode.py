@@ -17,7 +17,7 @@ from tinyscout.nn.weights import tree_map
 c = pytest.importorskip("tinyscout.kernels.c", reason="the C extension is not built")
 BY_OPERATION = SimpleNamespace(**{name: getattr(c, name) for name in dir(c) if name != "decode"})
 CONFIG = tiny_config(vision=False, dim=64, n_heads=4, n_kv_heads=2, head_dim=32, hidden_dim=96, dense_dim=160, top_k=2,
-                     layers=layer_plan(5, moe_every=2), chunk=70, temperature_floor=16.0)
+                     layers=layer_plan(5, moe_every=2), chunk_size=70, attn_temperature_floor=16.0)
 FORMS = {
     "float32": lambda w: w,
     "bfloat16": lambda w: tree_map(lambda a: a.astype(ml_dtypes.bfloat16), w),
@@ -52,7 +52,7 @@ def test_one_call_is_the_operations(weights, form, kv):
     w = FORMS[form](weights)
     fast, cache = read(w, kv, c)
     slow, _ = read(w, kv, BY_OPERATION)
-    assert cache.prepared is not None, "the one call was not taken"
+    assert cache.backend_state is not None, "the one call was not taken"
     off = np.abs(fast - slow).max(axis=1) / np.abs(slow).max()
     if kv == "float32" and not form.startswith("int"):
         assert off.max() < 1e-5
@@ -73,7 +73,7 @@ def test_what_is_kept_is_what_the_cache_would_keep(weights, kv):
 def test_global_layers_keep_integers(weights):
     """The last layer of four is global: C writes its integers as quantize_rows makes them."""
     fast, slow = (read(weights, "int8", ops, start=1, tokens=TOKENS[:12])[1].layers[3] for ops in (c, BY_OPERATION))
-    assert not fast.chunk
+    assert not fast.chunk_size
     np.testing.assert_allclose(fast.keys.scales[:, :12].astype(np.float32), slow.keys.scales[:, :12].astype(np.float32),
                                rtol=0.01)
     off = np.abs(fast.keys.values[:, :12].astype(int) - slow.keys.values[:, :12])
@@ -110,7 +110,7 @@ def test_a_norm_in_nope_layers_is_not_for_one_call(weights):
     cache, at_once = Cache(config.text), scout.forward(TOKENS, (), weights, config, ops=c)
     scout.forward(TOKENS[:64], (), weights, config, cache, c)
     scores = [scout.forward([token], (), weights, config, cache, c)[0] for token in TOKENS[64:]]
-    assert cache.prepared is None
+    assert cache.backend_state is None
     assert np.abs(scores - at_once[64:]).max() < 1e-5 * np.abs(at_once).max()
 
 
@@ -120,15 +120,15 @@ def test_other_weights_with_the_same_cache(weights):
     cache = Cache(CONFIG.text)
     scout.forward(TOKENS[:5], (), weights, CONFIG, cache, c)
     scout.forward([3], (), weights, CONFIG, cache, c)
-    first = cache.prepared
+    first = cache.backend_state
     scout.forward([3], (), other, CONFIG, cache, c)
-    assert cache.prepared is not first
+    assert cache.backend_state is not first
 
 
 def test_what_c_cannot_read_goes_op_by_op(weights):
     wide = tree_map(lambda a: a.astype(np.float64), weights)
     scores, cache = read(wide, "float32", c)
-    assert cache.prepared is None
+    assert cache.backend_state is None
     expected, _ = read(weights, "float32", c)
     assert np.abs(scores - expected).max() < 1e-4
 
@@ -142,5 +142,5 @@ def test_a_chunk_that_has_ended_is_not_seen_though_it_is_still_there(weights):
     x = scout.embed_inputs(TOKENS[75:76], (), weights, CONFIG)[None]
     one, other = (text_model(x, weights.text, CONFIG.text, *both) for both in [(fast, c), (slow, BY_OPERATION)])
     assert fast.layers[0].first == 0
-    assert fast.prepared is not None
+    assert fast.backend_state is not None
     assert np.abs(one - other).max() < 1e-5 * np.abs(other).max()

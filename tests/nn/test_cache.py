@@ -46,7 +46,7 @@ class Overlay:
 def test_a_layer_hands_out_every_key_that_a_new_token_sees(chunk, pieces):
     layer, length = LayerCache(chunk), 0
     for T in pieces:
-        k, v, first = layer.extend(length, keys(length, T), -keys(length, T))
+        k, v, first = layer.append(length, keys(length, T), -keys(length, T))
         assert first == (0 if chunk is None else length // chunk * chunk)
         assert k.shape == (1, length + T - first, 2, 4)
         np.testing.assert_array_equal(k[0, :, 0, 0], np.arange(first, length + T))
@@ -54,14 +54,14 @@ def test_a_layer_hands_out_every_key_that_a_new_token_sees(chunk, pieces):
         length += T
         assert layer.keys.shape[1] <= max(2 * length if chunk is None else chunk, k.shape[1])
         layer.trim(length)
-        assert layer.first == (0 if chunk is None else length // chunk * chunk)
+        assert layer.start == (0 if chunk is None else length // chunk * chunk)
 
 
 def test_memory_of_a_chunked_layer_is_a_sawtooth():
     chunked, everything, sizes = LayerCache(8), LayerCache(None), []
     for n in range(200):
-        chunked.extend(n, keys(n, 1), keys(n, 1))
-        everything.extend(n, keys(n, 1), keys(n, 1))
+        chunked.append(n, keys(n, 1), keys(n, 1))
+        everything.append(n, keys(n, 1), keys(n, 1))
         sizes.append(chunked.keys.shape[1])
         chunked.trim(n + 1)
         everything.trim(n + 1)
@@ -77,7 +77,7 @@ def test_memory_of_a_model():
     weights, cache, ends = init_weights(tiny_config(vision=False)).text, Cache(config), {}
     assert cache.nbytes == 0
     for n in range(1, 129):
-        with cache.all_or_nothing():
+        with cache.transaction():
             text_model(np.zeros((1, 1, config.dim), np.float32), weights, config, cache)
             ends[n] = [layer.nbytes() for layer in cache.layers]
     slot = 2 * config.n_kv_heads * config.head_dim * 4
@@ -93,9 +93,9 @@ def decoders(draw):
     """A float64 text model with a small chunk, embedded tokens, and places to cut them."""
     layers = draw(st.one_of(st.just(layer_plan(4)),
                             st.lists(st.builds(Layer, st.booleans(), st.booleans(), st.booleans()),
-                                                             min_size=1, max_size=4).map(tuple)))
+                                     min_size=1, max_size=4).map(tuple)))
     config = tiny_config(vision=False, dim=16, head_dim=4, hidden_dim=12, dense_dim=12, layers=layers, vocab_size=16,
-                         chunk=draw(st.integers(1, 9)), temperature_floor=draw(st.integers(1, 5)),
+                         chunk_size=draw(st.integers(1, 9)), attn_temperature_floor=draw(st.integers(1, 5)),
                          qk_norm=draw(st.booleans()))
     T, B, seed = draw(st.integers(1, 30)), draw(st.integers(1, 2)), draw(st.integers(0, 99))
     x = np.random.default_rng(seed).standard_normal((B, T, 16))
@@ -108,7 +108,7 @@ def in_pieces(config, weights, x, cuts):
     edges = [0, *(cut for cut in cuts if cut < x.shape[1]), x.shape[1]]
     parts = []
     for a, b in pairwise(edges):
-        with cache.all_or_nothing():
+        with cache.transaction():
             parts.append(text_model(x[:, a:b], weights, config, cache))
     return np.concatenate(parts, axis=1)
 
@@ -209,11 +209,11 @@ def test_a_call_that_fails_leaves_the_cache_as_it_was(pictured, name):
 
 
 def test_all_or_nothing():
-    cache = Cache(tiny_config(chunk=100).text)
+    cache = Cache(tiny_config(chunk_size=100).text)
     cache.advance(3)
 
     def interrupted():
-        with cache.all_or_nothing():
+        with cache.transaction():
             cache.advance(5)
             cache.features = "lost"
             raise KeyboardInterrupt
@@ -221,7 +221,7 @@ def test_all_or_nothing():
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert (cache.length, cache.features) == (3, None)
-    with cache.all_or_nothing():
+    with cache.transaction():
         cache.advance(5)
     assert cache.length == 8
 
@@ -234,10 +234,10 @@ def test_a_layer_keeps_what_it_was_given_in_its_form(kv, chunk):
     k, v = rng.standard_normal((2, 1, 30, 2, 16)).astype(np.float32)
     layer, length = LayerCache(chunk, kv), 0
     for T in (1, 2, 1, 7, 1, 1, 5, 12):
-        keys, values, first = layer.extend(length, k[:, length:length + T], v[:, length:length + T])
+        keys, values, first = layer.append(length, k[:, length:length + T], v[:, length:length + T])
         length += T
         for kept, plain in (keys, k), (values, v):
-            expected = layer.encoded(plain[:, first:length])
+            expected = layer.to_storage(plain[:, first:length])
             for mine, theirs in zip(leaves(kept), leaves(expected), strict=True):
                 np.testing.assert_array_equal(mine, theirs)
                 assert mine.base is not None, "a view of the buffer, not a copy"
@@ -255,7 +255,7 @@ def test_bytes_of_every_form():
     for kv, of_global, of_chunked in [("float32", 128, 128), ("bfloat16", 64, 64), ("int8", 34, 64), ("int4", 18, 64)]:
         cache = Cache(config, kv)
         for layer in cache.layers:
-            layer.make_room(0, 8, 1, config.n_kv_heads, config.head_dim)
+            layer.reserve(0, 8, 1, config.n_kv_heads, config.head_dim)
         found = [layer.nbytes() // (2 * 8 * config.n_kv_heads) for layer in cache.layers]
         assert found == [of_chunked] * 3 + [of_global]
         assert cache.nbytes == sum(layer.nbytes() for layer in cache.layers)
@@ -266,7 +266,7 @@ def test_room_is_made_rarely_and_kept(kv):
     """Buffers double; in between the same memory is handed out, so that a kernel may write into it."""
     layer, seen = LayerCache(None, kv), []
     for n in range(100):
-        layer.make_room(n, 1, 1, 2, 32)
+        layer.reserve(n, 1, 1, 2, 32)
         where = [leaf.ctypes.data for buffer in (layer.keys, layer.values) for leaf in leaves(buffer)]
         if not seen or seen[-1] != where:
             seen.append(where)
@@ -285,7 +285,7 @@ def test_cuts_do_not_matter_in_any_form(kv):
     for edges in ([0, 30], [0, 7, 8, 20, 30], range(31)):
         cache = Cache(config, kv)
         for a, b in pairwise(edges):
-            with cache.all_or_nothing():
+            with cache.transaction():
                 y = text_model(x[:, a:b], weights, config, cache)
         ends.append(y[0, -1])
     exact = text_model(x, weights, config)[0, -1]

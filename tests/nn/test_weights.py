@@ -67,21 +67,22 @@ def configs(draw):
     return tiny_config(vision=draw(st.booleans()), dim=draw(small), n_heads=K * draw(st.integers(1, 2)), n_kv_heads=K,
                        head_dim=2 * draw(small), n_experts=E, top_k=draw(st.integers(1, E)), hidden_dim=draw(small),
                        dense_dim=draw(small), layers=layer_plan(n, moe_every=draw(st.integers(1, 3))),
-                       tied=draw(st.booleans()))
+                       tie_embeddings=draw(st.booleans()))
 
 
 @settings(max_examples=40, deadline=None, derandomize=True, database=None)
 @given(configs())
 def test_count_is_the_size_of_the_tree(config):
     weights, counts = init_weights(config), count_parameters(config)
-    own = size(weights) - (weights.text.output.size if config.text.tied else 0)     # tied: the embedding, seen again
+    own = size(weights) - (weights.text.output.size if config.text.tie_embeddings
+                           else 0)     # tied: the embedding, seen again
     assert counts.total == own == counts.text + counts.vision + counts.projector
     experts = [b.feed_forward.experts for b in weights.text.blocks if isinstance(b.feed_forward, MoE)]
     assert counts.routed == sum(map(size, experts))
     met = sum(matrix.size // config.text.n_experts * config.text.top_k for e in experts for matrix in e)
     assert counts.active == counts.text - counts.routed + met
     check_shapes(weights, config)
-    assert weights.text.output.base is weights.text.embedding if config.text.tied else True
+    assert weights.text.output.base is weights.text.embedding if config.text.tie_embeddings else True
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])

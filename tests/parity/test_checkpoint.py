@@ -22,9 +22,9 @@ from . import oracle  # noqa: E402
 LOGITS = 1e-4       # in fp32 and eager, where logits are a few units
 SMALL = {"rope_scaling": RopeScaling(8.0, 1.0, 4.0, 64), "layers": layer_plan(5, moe_every=2)}
 MODELS = {"pictures": tiny_config(**SMALL), "text": tiny_config(vision=False, **SMALL),
-          "tied text": tiny_config(vision=False, tied=True),
-          "tied": tiny_config(tied=True), "maverick": tiny_config(qk_norm=False, rope_scaling=None,
-                                                                  layers=layer_plan(4, moe_every=2)),
+          "tied text": tiny_config(vision=False, tie_embeddings=True),
+          "tied": tiny_config(tie_embeddings=True), "maverick": tiny_config(qk_norm=False, rope_scaling=None,
+                                                                            layers=layer_plan(4, moe_every=2)),
           "rope and global": tiny_config(vision=False, layers=(Layer(True, True, True), Layer(True, False, True)))}
 
 
@@ -33,7 +33,7 @@ def lively(config, seed=0):
     rng = np.random.default_rng(seed)
     stir = lambda a: a + 0.1 * rng.standard_normal(a.shape, np.float32) if a.ndim == 1 else a        # noqa: E731
     weights = tree_map(stir, init_weights(config, seed))
-    return weights if not config.text.tied else weights._replace(
+    return weights if not config.text.tie_embeddings else weights._replace(
         text=weights.text._replace(output=weights.text.embedding.T))
 
 

@@ -11,7 +11,7 @@ pytest.importorskip("transformers", reason="transformers is not installed")
 from .oracle import Llama4Config, Llama4TextConfig, random_config
 
 OURS = {"scout": SCOUT, "maverick": MAVERICK, "mini": tiny_config(), "text": tiny_config(vision=False),
-        "tied": tiny_config(tied=True),
+        "tied": tiny_config(tie_embeddings=True),
         "dense": tiny_config(layers=layer_plan(4, moe_every=9)),
         "no chunks": tiny_config(layers=layer_plan(4, nope_every=1))}
 
@@ -34,9 +34,10 @@ def agree(ours, theirs):
                         ("n_kv_heads", "num_key_value_heads"), ("head_dim", "head_dim"),
                         ("n_experts", "num_local_experts"), ("top_k", "num_experts_per_tok"),
                         ("hidden_dim", "intermediate_size"), ("dense_dim", "intermediate_size_mlp"),
-                        ("norm_eps", "rms_norm_eps"), ("qk_norm", "use_qk_norm"), ("chunk", "attention_chunk_size"),
-                        ("temperature", "attn_temperature_tuning"), ("temperature_floor", "floor_scale"),
-                        ("temperature_scale", "attn_scale"), ("tied", "tie_word_embeddings"),
+                        ("norm_eps", "rms_norm_eps"), ("qk_norm", "use_qk_norm"),
+                        ("chunk_size", "attention_chunk_size"),
+                        ("attn_temperature", "attn_temperature_tuning"), ("attn_temperature_floor", "floor_scale"),
+                        ("attn_temperature_scale", "attn_scale"), ("tie_embeddings", "tie_word_embeddings"),
                         ("max_positions", "max_position_embeddings")]:
         assert getattr(ours, mine) == getattr(theirs, their), mine
 
@@ -49,7 +50,7 @@ def agree_on_vision(ours, theirs):
                         ("norm_eps", "norm_eps")]:
         assert getattr(ours, mine) == getattr(theirs, their), mine
     assert ours.rope_theta == theirs.rope_parameters["rope_theta"]
-    assert ours.shuffle * theirs.pixel_shuffle_ratio == 1
+    assert ours.pixel_shuffle_factor * theirs.pixel_shuffle_ratio == 1
 
 
 def test_transformers_defaults():

@@ -69,7 +69,7 @@ def compare(theirs, ours, tokens, images, rng):
 def test_text(text, backend):
     seed, theirs, directory = text
     rng, ours = np.random.default_rng(seed), tinyscout.load(directory, backend)
-    n = 2 * ours.config.text.chunk + rng.integers(30, 50)       # past several chunk edges
+    n = 2 * ours.config.text.chunk_size + rng.integers(30, 50)       # past several chunk edges
     compare(theirs, ours, rng.integers(3, 94, n), [], rng)
 
 

@@ -16,12 +16,12 @@ from tinyscout.train.recipe import SPECIAL, with_ids
 
 LINES = "def f(x):\n    return x + 1\n\n\nclass Twice:\n    def __call__(self, x):\n        return 2 * x\n\n\n" * 40
 CORPUS = Corpus([("a.py", LINES)], [("b.py", LINES[:2000])])
-RECIPE = Recipe(steps=6, text=192, lengths=((0.5, 64), (1.0, 96)), needles=((1.0, 2),), warmup=2)
+RECIPE = Recipe(steps=6, text_tokens_per_step=192, row_length=((0.5, 64), (1.0, 96)), needles=((1.0, 2),), warmup=2)
 
 
 def small(vision):
     text = TextConfig(dim=32, n_heads=2, n_kv_heads=1, head_dim=16, n_experts=4, hidden_dim=24, dense_dim=40,
-                      layers=layer_plan(4), rope_scaling=None, chunk=32)
+                      layers=layer_plan(4), rope_scaling=None, chunk_size=32)
     eye = VisionConfig(dim=16, n_heads=2, n_layers=1, hidden_dim=64, adapter_dim=16, tile_size=64, patch_size=8)
     return with_ids(ScoutConfig(text, eye if vision else None), 256 + SPECIAL)
 
@@ -34,7 +34,7 @@ def taught(dialogs):
 
 def test_lessons_depend_on_the_step_alone():
     school, _ = taught(2)
-    first, again, other = (school.lessons(step) for step in (3, 3, 4))
+    first, again, other = (school.batches(step) for step in (3, 3, 4))
     for kind, [batch] in first.items():
         np.testing.assert_array_equal(batch.tokens, again[kind][0].tokens)
         assert not np.array_equal(batch.tokens.ravel()[:50], other[kind][0].tokens.ravel()[:50]) or kind == "pictures"
@@ -43,34 +43,34 @@ def test_lessons_depend_on_the_step_alone():
     np.testing.assert_array_equal(text.targets[:, :-1][learned[:, :-1]], text.tokens[:, 1:][learned[:, :-1]])
     said = pictures.targets >= 0
     np.testing.assert_array_equal(pictures.targets[:, :-1][said[:, :-1]], pictures.tokens[:, 1:][said[:, :-1]])
-    assert not (learned & (text.answers >= 0)).any()
+    assert not (learned & (text.aux_targets >= 0)).any()
 
 
 def test_words_are_compared_in_place_of_text():
     """From the step that the recipe names, never in a step's first row, and only verdicts are to be said."""
-    recipe = replace(RECIPE, text=384, needles=(), exercises=((0.5, 0.0), (1.0, 0.5)))
+    recipe = replace(RECIPE, text=384, needles=(), comparison_part=((0.5, 0.0), (1.0, 0.5)))
     school, plain = (BatchSource(train_tokenizer(small(vision=False), CORPUS, r), small(vision=False), r, CORPUS)
-                     for r in (recipe, replace(recipe, exercises=((1.0, 0.0),))))
+                     for r in (recipe, replace(recipe, comparison_part=((1.0, 0.0),))))
     compared, decode = 0, school.tokenizer.decode
     for step in range(1, 7):
-        [batch], [other] = school.lessons(step)["text"], plain.lessons(step)["text"]
+        [batch], [other] = school.batches(step)["text"], plain.batches(step)["text"]
         if step <= 3:
             np.testing.assert_array_equal(batch.tokens, other.tokens)
         rows = np.flatnonzero((batch.targets < 0).all(1))
         assert 0 not in rows
         assert len(rows) == 0 or step > 3
         for n in rows:
-            said = batch.answers[n, :-1] >= 0
-            np.testing.assert_array_equal(batch.answers[n, :-1][said], batch.tokens[n, 1:][said])
+            said = batch.aux_targets[n, :-1] >= 0
+            np.testing.assert_array_equal(batch.aux_targets[n, :-1][said], batch.tokens[n, 1:][said])
             lines = decode(list(batch.tokens[n][1:])).split("\n")[:-1]
             found = [re.fullmatch(r"first (\w+), second (\w+): (yes|no)", line).groups() for line in lines]
             assert all((one == two) == (verdict == "yes") for one, two, verdict in found)
-            verdicts = decode([id for id in batch.answers[n] if id >= 0]).split("\n")
+            verdicts = decode([id for id in batch.aux_targets[n] if id >= 0]).split("\n")
             assert [" " + verdict for *_, verdict in found] == verdicts[:len(found)]
             compared += len(found)
     assert compared > 5
     rng, other = np.random.default_rng(2), np.random.default_rng(2)
-    plain.rows(rng, plain.text, 1)
+    plain.text_batch(rng, plain.text, 1)
     other.integers(0, len(plain.text) - 64, 6)
     assert rng.random() == other.random()               # where there are none, none is drawn for
 
@@ -96,7 +96,7 @@ def test_picture_tokens_learn_names_and_the_last_how_many(stage):
         scenes = [part["scene"] for part in messages[0]["content"] if part["type"] == "image"]
         picture = [1, *[config.patch_id] * 16, config.image_end_id, 2]
         tokens = np.array([picture * len(scenes)])
-        answers = school.names(rng, tokens, [messages], stage)
+        answers = school.patch_label_targets(rng, tokens, [messages], stage)
         for scene, ids in zip(scenes, answers.reshape(len(scenes), 19), strict=True):
             assert ids[0] == ids[18] == IGNORE_INDEX
             for names, id in zip(patch_labels(scene, 4, stage), ids[1:17], strict=True):
@@ -119,5 +119,6 @@ def test_a_stage_begins_where_the_recipe_says():
     staged = replace(recipe, stages=((0.5, 0), (1.0, 1)))
     plain, later = (BatchSource(train_tokenizer(config, None, r), config, r) for r in (recipe, staged))
     for step in range(1, 7):
-        [one], [other] = plain.lessons(step)["pictures"], later.lessons(step)["pictures"]
-        assert np.array_equal(one.tokens, other.tokens) == np.array_equal(one.answers, other.answers) == (step <= 3)
+        [one], [other] = plain.batches(step)["pictures"], later.batches(step)["pictures"]
+        assert np.array_equal(one.tokens, other.tokens) == np.array_equal(one.aux_targets,
+                                                                          other.aux_targets) == (step <= 3)

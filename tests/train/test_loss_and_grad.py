@@ -13,13 +13,13 @@ from tinyscout.train.loss_and_grad import Batch, backward, evaluate_loss, forwar
 CONFIGS = {
     "scout": tiny_config(),
     "maverick": tiny_config(layers=layer_plan(4, moe_every=2), qk_norm=False, rope_scaling=None),
-    "two experts": tiny_config(vision=False, top_k=2, temperature_floor=2.0),
-    "other layers": tiny_config(False, temperature=False, layers=(Layer(False, False, False),
-                                                                  Layer(True, False, True))),
+    "two experts": tiny_config(vision=False, top_k=2, attn_temperature_floor=2.0),
+    "other layers": tiny_config(False, attn_temperature=False, layers=(Layer(False, False, False),
+                                                                       Layer(True, False, True))),
     "rope everywhere": tiny_config(False, layers=(Layer(True, False, False),) * 2),
     "global with rope": tiny_config(False, layers=(Layer(True, True, False), Layer(True, False, False))),
     "a norm everywhere": tiny_config(False, qk_norm_nope=True, layers=layer_plan(2, nope_every=2)),
-    "tied": tiny_config(vision=False, tied=True, layers=layer_plan(1)),
+    "tied": tiny_config(vision=False, tie_embeddings=True, layers=layer_plan(1)),
 }
 
 
@@ -28,7 +28,7 @@ def lively(config, seed=0):
     rng = np.random.default_rng(seed)
     weights = init_weights(config, seed, np.float64)
     weights = tree_map(lambda w: w + 0.1 * rng.normal(size=w.shape), weights)
-    if config.text.tied:
+    if config.text.tie_embeddings:
         weights = weights._replace(text=weights.text._replace(output=weights.text.embedding.T))
     return weights
 
@@ -49,7 +49,7 @@ def drawn(config, B=2, T=21, seed=0):
 
 def without_output(weights, config):
     """A tied output matrix is no weight of its own."""
-    return weights._replace(text=weights.text._replace(output=None)) if config.text.tied else weights
+    return weights._replace(text=weights.text._replace(output=None)) if config.text.tie_embeddings else weights
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -63,7 +63,7 @@ def test_every_weights_gradient(name):
 
     def lost(path, step):
         moved = tree_map(lambda w: w + step if w is places[path] else w, weights)
-        if config.text.tied:
+        if config.text.tie_embeddings:
             moved = moved._replace(text=moved.text._replace(output=moved.text.embedding.T))
         return sum(evaluate_loss(batch, moved, config))
 
@@ -82,7 +82,7 @@ def test_balance_is_part_of_the_gradient():
 
     def balance(weights):
         """The sum over layers of how unevenly the experts are loaded, as `backward` counts it."""
-        states, total = forward(batch, weights, config).states, 0.0
+        states, total = forward(batch, weights, config).text_activations, 0.0
         for n, w in enumerate(weights.text.blocks):
             x = states[2 * n + 1]
             rows = reference.rms_norm(x, w.feed_forward_norm, config.text.norm_eps).reshape(-1, x.shape[-1])
@@ -90,7 +90,7 @@ def test_balance_is_part_of_the_gradient():
         return total
 
     nothing = np.zeros_like(passed.logits)
-    gradients = backward(nothing, passed, batch, weights, config, balance=1.0)
+    gradients = backward(nothing, passed, batch, weights, config, aux_loss_coef=1.0)
     along, h = tree_map(lambda w: rng.normal(size=w.shape), weights), 1e-6
     above, below = (balance(tree_map(lambda w, d, s=s: w + s * h * d, weights, along)) for s in (1, -1))
     claimed = sum(np.sum(g * d) for (_, g), (_, d) in zip(named_arrays(gradients), named_arrays(along), strict=True))
@@ -101,7 +101,7 @@ def test_a_teacher_pulls_towards_its_opinion():
     config = tiny_config(vision=False, layers=layer_plan(1))
     weights, teacher, batch = lively(config), lively(config, 1), drawn(config)
     rng, trust, h = np.random.default_rng(1), 0.3, 1e-5
-    lesson = loss_and_grad(batch, weights, config, teacher=(teacher, config), trust=trust)
+    lesson = loss_and_grad(batch, weights, config, teacher=(teacher, config), distill_weight=trust)
     opinion = forward(batch, teacher, config).logits
 
     def mixed(weights):
@@ -119,7 +119,7 @@ def test_a_teacher_pulls_towards_its_opinion():
 def test_loads_are_parts_of_the_tokens():
     config = CONFIGS["maverick"]
     passed = forward(drawn(config), lively(config), config)
-    loads = expert_loads(passed.states, lively(config).text, config.text)
+    loads = expert_loads(passed.text_activations, lively(config).text, config.text)
     assert loads.shape == (2, config.text.n_experts)
     np.testing.assert_allclose(loads.sum(1), 1)
 
@@ -138,8 +138,8 @@ def test_any_backend_learns_the_same(ops):
     """In float32: within what a few thousand roundings make of it."""
     config = replace(tiny_config(), text=replace(tiny_config().text, layers=layer_plan(1)))
     weights, batch = tree_map(lambda w: w.astype(np.float32), lively(config)), drawn(config, 1)
-    ours = dict(named_arrays(loss_and_grad(batch, tree_map(ops.asarray, weights), config, balance=0.01,
+    ours = dict(named_arrays(loss_and_grad(batch, tree_map(ops.asarray, weights), config, aux_loss_coef=0.01,
                                            ops=ops).gradients))
-    for path, truth in named_arrays(loss_and_grad(batch, lively(config), config, balance=0.01).gradients):
+    for path, truth in named_arrays(loss_and_grad(batch, lively(config), config, aux_loss_coef=0.01).gradients):
         error = np.abs(ops.asnumpy(ours[path]) - truth).max() / np.abs(truth).max()
         assert error < 1e-4, f"{path} is off by {error:.2g}"

@@ -31,14 +31,14 @@ from tinyscout.train.recipe import SPECIAL, as_json, from_json, with_ids
 VOCABULARY = 256 + SPECIAL
 LINES = "def f(x):\n    return x + 1\n\n\nclass Twice:\n    def __call__(self, x):\n        return 2 * x\n\n\n" * 40
 CORPUS = Corpus([("a.py", LINES)], [("b.py", LINES[:2000])])
-RECIPE = Recipe(steps=6, text=192, lengths=((0.5, 64), (1.0, 96)), needles=((1.0, 2),), warmup=2)
+RECIPE = Recipe(steps=6, text_tokens_per_step=192, row_length=((0.5, 64), (1.0, 96)), needles=((1.0, 2),), warmup=2)
 
 
 def small(vision=False, **changes):
     """A model that is trained in a second."""
     text = TextConfig(**{
         "dim": 32, "n_heads": 2, "n_kv_heads": 1, "head_dim": 16, "n_experts": 4, "hidden_dim": 24, "dense_dim": 40,
-        "layers": layer_plan(4), "rope_scaling": None, "chunk": 32, "temperature_floor": 64.0, **changes})
+        "layers": layer_plan(4), "rope_scaling": None, "chunk_size": 32, "attn_temperature_floor": 64.0, **changes})
     eye = VisionConfig(dim=16, n_heads=2, n_layers=1, hidden_dim=64, adapter_dim=16, tile_size=32, patch_size=8)
     return with_ids(ScoutConfig(text, eye if vision else None), VOCABULARY)
 
@@ -77,7 +77,7 @@ def test_pictures_are_learned_too(tmp_path):
     assert float(log_of(tmp_path / "run")[0]["pictures"]) == pytest.approx(np.log(VOCABULARY), rel=1e-3)
 
 
-@pytest.mark.parametrize("changes", [{}, {"lora": 2}, {"optimizer": "adamw"}, {"parts": 2}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"lora": 2}, {"optimizer": "adamw"}, {"grad_accum_steps": 2}], ids=str)
 def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, changes, monkeypatch):
     """Stopped at any step: bit for bit the same weights, and a log without gaps."""
     recipe = replace(RECIPE, **changes)
@@ -157,7 +157,7 @@ def test_a_checkpoint_comes_whole_or_not_at_all(tmp_path, monkeypatch, allowed):
 
 
 @pytest.mark.parametrize(("break_it", "says"), [
-    (lambda run: {"recipe": replace(RECIPE, rate=1e-2)}, "was begun with rate"),
+    (lambda run: {"recipe": replace(RECIPE, lr=1e-2)}, "was begun with rate"),
     (lambda run: {"corpus": Corpus([("a", "x")], [("b", "y")])}, "the text is shorter than a row"),
     (lambda run: next(iter(saved_steps(run).values())).joinpath("optimizer.safetensors").write_bytes(b"no"), "damaged"),
     (lambda run: (run / "recipe.json").write_text("{"), "recipe.json"),
@@ -228,7 +228,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
 
 
 def test_the_rate_rises_and_falls():
-    recipe = Recipe(steps=100, warmup=10, final=0.1)
+    recipe = Recipe(steps=100, warmup=10, min_lr_ratio=0.1)
     rates = [lr_schedule(recipe, step) for step in range(1, 101)]
     assert rates[0] == pytest.approx(0.1)
     assert np.argmax(rates) == 9
@@ -238,9 +238,9 @@ def test_the_rate_rises_and_falls():
 
 def test_a_round_is_a_cosine_of_its_own():
     """From its own height, without another warm-up; the first as if there were no second."""
-    recipe = Recipe(steps=100, warmup=10, final=0.1, rounds=((0.7, 1.0), (1.0, 0.5)))
+    recipe = Recipe(steps=100, warmup=10, min_lr_ratio=0.1, cycles=((0.7, 1.0), (1.0, 0.5)))
     assert [lr_schedule(recipe, step) for step in range(1, 71)] == [
-        lr_schedule(Recipe(steps=70, warmup=10, final=0.1), step) for step in range(1, 71)]
+        lr_schedule(Recipe(steps=70, warmup=10, min_lr_ratio=0.1), step) for step in range(1, 71)]
     rates = [lr_schedule(recipe, step) for step in range(71, 101)]
     assert rates[0] == 0.5
     assert rates[-1] == pytest.approx(0.05, abs=2e-3)
@@ -248,7 +248,7 @@ def test_a_round_is_a_cosine_of_its_own():
 
 
 def test_a_long_gradient_is_cut():
-    recipe = Recipe(optimizer="adamw", clip=1.0, decay=0.0)
+    recipe = Recipe(optimizer="adamw", grad_clip=1.0, decay=0.0)
     w, g = {"a": np.zeros(4, np.float32)}, {"a": np.full(4, 50, np.float32)}
     _, means, norm = optimizer_step(w, g, {}, recipe, 1)
     assert norm == pytest.approx(100)
@@ -280,7 +280,7 @@ def test_adapters_have_the_gradient_of_what_they_are_merged_into():
 
 
 def test_the_tree_and_back():
-    for config in (tiny_config(), tiny_config(vision=False, tied=True, layers=layer_plan(1))):
+    for config in (tiny_config(), tiny_config(vision=False, tie_embeddings=True, layers=layer_plan(1))):
         weights = init_weights(config, 3)
         again = unflatten(config, flatten(weights, config))
         assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(named_arrays(weights), named_arrays(again),
@@ -296,7 +296,8 @@ def test_a_recipe_and_back():
 
 
 @pytest.mark.parametrize("changes", [
-    {"optimizer": "sgd"}, {"steps": 0}, {"text": 0}, {"text": 100}, {"rate": 0.0}, {"rounds": ((0.5, 1.0),)}], ids=str)
+    {"optimizer": "sgd"}, {"steps": 0}, {"text_tokens_per_step": 0}, {"text_tokens_per_step": 100}, {"lr": 0.0},
+    {"cycles": ((0.5, 1.0),)}], ids=str)
 def test_recipes_that_teach_nothing(changes):
     with pytest.raises(ValueError, match=r"optimizer|steps|nothing to learn|no row|above zero|last round"):
         Recipe(**changes)

@@ -89,7 +89,7 @@ def bytes_read_per_step(config, form, batch=1):
     c, total = config.text, 0.0
     for part, size in weight_bytes(config, form).items():
         if part == "embedding":
-            total += size / c.vocab_size * batch if not c.tied else size
+            total += size / c.vocab_size * batch if not c.tie_embeddings else size
         elif part not in ("vision", "projector"):
             total += size * (expected_expert_fraction(config, batch) if part == "routed experts" else 1)
     return total
@@ -116,7 +116,7 @@ def kv_bytes(config, context, kv, local=None):
     chunked = sum(layer.chunked for layer in c.layers)
     rest = len(c.layers) - chunked
     return KVBytes(KV_FORMATS[kv].bytes_of(rest * context * row),
-                   KV_FORMATS[local].bytes_of(chunked * min(context, c.chunk) * row),
+                   KV_FORMATS[local].bytes_of(chunked * min(context, c.chunk_size) * row),
                    KV_FORMATS[kv].bytes_of(len(c.layers) * context * row))
 
 
@@ -133,9 +133,9 @@ def flops_per_token(config, context):
     c, parts = config.text, parameters_by_part(config)
     met = sum(parts.get(part, 0) for part in (*MATRICES, "routers", "norms"))
     met -= round(parts.get("routed experts", 0) * (1 - c.top_k / c.n_experts))
-    if c.tied:
+    if c.tie_embeddings:
         met += parts["embedding"]
-    seen = sum(min(context, c.chunk) if layer.chunked else context for layer in c.layers)
+    seen = sum(min(context, c.chunk_size) if layer.chunked else context for layer in c.layers)
     pair = 4 * c.n_heads * c.head_dim                   # a score and its share of the mean, two for each channel
     return FlopCount(2 * met, pair * seen, pair * context * len(c.layers))
 

@@ -35,7 +35,7 @@ class Task(NamedTuple):
     """One operation on one input, and who is to compute it: "cuda" as the model has it, its versions, and peers."""
 
     case: Case
-    who: tuple
+    implementations: tuple
 
     @property
     def form(self):
@@ -212,7 +212,7 @@ def calls_of(task, copies, notes):
     Who does not, or is a peer that is not here, is left out, and notes get a line.
     """
     found, known = {}, expected_rows(task)
-    for name in task.who:
+    for name in task.implementations:
         try:
             computed = [contender(name, task.case.operation)(copy) for copy in copies]
         except PEERLESS as error:

@@ -31,8 +31,8 @@ def measure(size="mid", prefill=(512, 2048), context=(512, 4096), repeats=5, gro
     """
     config, threads = SIZES[size], threads or cpu_count()
     longest = max([*prefill, *(n + STEPS * (repeats + 1) for n in context)])
-    if longest >= config.text.chunk:
-        raise ValueError(f"{longest} tokens reach beyond the first chunk of {config.text.chunk}: choose fewer")
+    if longest >= config.text.chunk_size:
+        raise ValueError(f"{longest} tokens reach beyond the first chunk of {config.text.chunk_size}: choose fewer")
     wanted = [peer for peer in PEERS if peer in peers and any(peer in GROUPS[group] for group in groups)]
     modules, notes = modules_and_notes(wanted)  # before our kernels, whose settings for OpenMP are not meant for others
     for name in backends:

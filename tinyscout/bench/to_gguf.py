@@ -44,9 +44,10 @@ def check_supported(c):
     """llama.cpp's Llama 4 has some of its sizes built in.  Raises ValueError for a TextConfig with others."""
     step = next((n for n, layer in enumerate(c.layers, 1) if layer.moe), 0)
     fixed = {
-        "a chunk of 8192": c.chunk == 8192, "every fourth layer global": bool(step) and c.layers == layer_plan(
+        "a chunk of 8192": c.chunk_size == 8192, "every fourth layer global": bool(step) and c.layers == layer_plan(
             len(c.layers), 4, step),
-        "the usual temperature": (c.temperature, c.temperature_floor, c.temperature_scale) == (True, 8192.0, 0.1),
+        "the usual temperature": (c.attn_temperature, c.attn_temperature_floor, c.attn_temperature_scale) == (True,
+                                                                                                              8192.0, 0.1),
         "a norm of queries and keys unless it has 128 experts": (c.qk_norm, c.qk_norm_nope) == (
             c.n_experts != 128, False)}
     if missing := [name for name, held in fixed.items() if not held]:
@@ -83,7 +84,7 @@ def tensors(weights, config):
         factors = plain / reference.rope_frequencies(c.head_dim, c.rope_theta, c.rope_scaling)
         yield "rope_freqs.weight", "", factors.astype(np.float32)
     for path, array in named_arrays(weights.text, "text"):
-        if not (c.tied and path == "text.output"):
+        if not (c.tie_embeddings and path == "text.output"):
             yield gguf_name(path), path, to_gguf_layout(path, array)
 
 

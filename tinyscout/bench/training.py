@@ -18,7 +18,7 @@ from tinyscout.train.recipe import Recipe, scout_mini
 
 SIZES = {"scout-mini": (16, 512), "small": (2, 64)}        # rows and their length
 SETTLE = 0.05           # seconds before a sample: idle threads of who ran before still spin for a while
-RECIPE = Recipe(optimizer="adamw", rate=1e-4, warmup=0, balance=0.0)
+RECIPE = Recipe(optimizer="adamw", lr=1e-4, warmup=0, balance=0.0)
 
 
 class Ours:
@@ -32,8 +32,8 @@ class Ours:
         """One step  ->  its loss"""
         student, self.steps = self.student, self.steps + 1
         learned = lesson(batch, student.tree(), student.config, ops=student.ops)
-        student.weights, student.means, _ = optimizer_step(
-            student.weights, dict(named_arrays(learned.gradients)), student.means, RECIPE, self.steps, student.ops)
+        student.weights, student.opt_state, _ = optimizer_step(
+            student.weights, dict(named_arrays(learned.gradients)), student.opt_state, RECIPE, self.steps, student.ops)
         return learned.losses[0]
 
 
@@ -44,8 +44,8 @@ class Torch:
         self.torch, peer = torch, Transformers(tree, config, "float32", threads, torch, transformers)
         self.net = peer.net.train()
         self.net.set_attn_implementation("sdpa")
-        self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=RECIPE.rate, betas=RECIPE.betas,
-                                           weight_decay=RECIPE.decay)
+        self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=RECIPE.lr, betas=RECIPE.betas,
+                                           weight_decay=RECIPE.weight_decay)
 
     def step(self, batch):
         """One step  ->  its loss"""
@@ -55,7 +55,7 @@ class Torch:
             logits = self.net(input_ids=torch.from_numpy(batch.tokens), use_cache=False).logits
             loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.from_numpy(batch.targets).flatten())
             loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), RECIPE.clip)
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), RECIPE.grad_clip)
         self.optimizer.step()
         return loss.item()
 

@@ -47,7 +47,7 @@ def to_hf_layout(weights, config):
     """
     check_shapes(weights, config)
     ours, multimodal = dict(named_arrays(weights)), config.vision is not None
-    if config.text.tied and not np.array_equal(ours.pop("text.output"), ours["text.embedding"].T):
+    if config.text.tie_embeddings and not np.array_equal(ours.pop("text.output"), ours["text.embedding"].T):
         raise ValueError("the config ties the output matrix to the embedding, but they are not equal")
     tensors: dict[str, list] = {}
     for path, array in ours.items():
@@ -83,7 +83,7 @@ class CheckpointReader:
         self.multimodal = any(name.startswith("language_model.") for name in self.tensors)
         self.used = {hf_name("text.output", self.multimodal)}      # beside a tied embedding it may be there
 
-    def weight(self, path, shape):
+    def get_weight(self, path, shape):
         """One weight in the form in which the files have it.
 
         path as in weights.build, shape  ->  a view of the mapped file, which may be Quantized; or a function that makes
@@ -92,12 +92,12 @@ class CheckpointReader:
         """
         name, (base, apart) = hf_name(path, self.multimodal), hf_name_variants(path, self.multimodal)
         if f"{base}.values" in self.tensors:
-            return self.quantized(base, shape)
+            return self.get_quantized(base, shape)
         if name not in self.tensors and apart and apart.format(0) in self.tensors:
-            return [self.plain(path, apart.format(e), shape[1:]) for e in range(shape[0])]
-        return self.plain(path, name, shape)
+            return [self.get_unquantized(path, apart.format(e), shape[1:]) for e in range(shape[0])]
+        return self.get_unquantized(path, name, shape)
 
-    def quantized(self, base, shape):
+    def get_quantized(self, base, shape):
         """Integers and scales that fit each other and the shape."""
         w = Quantized(*(self.take(f"{base}.{part}") for part in Quantized._fields))
         *E, I, O = shape
@@ -110,7 +110,7 @@ class CheckpointReader:
                              f"make no quantized matrix of shape {shape}")
         return w
 
-    def plain(self, path, name, shape):
+    def get_unquantized(self, path, name, shape):
         """An array of numbers, or a function that makes it of 8-bit floats."""
         theirs = self.take(name)
         ours = from_hf_layout(path, theirs)
@@ -158,7 +158,7 @@ def load_weights(directory, config, dtype=None):
     """
     dtype = parse_dtype(dtype, "compute in", *FLOATS.values(), np.dtype(np.float64))
     found = CheckpointReader(directory)
-    arrays = {path: found.weight(path, shape) for path, shape in shapes(config).items()}
+    arrays = {path: found.get_weight(path, shape) for path, shape in shapes(config).items()}
     if unused := found.unused:
         warnings.warn(f"{directory}: {len(unused)} tensors belong to no part of the model, such as {unused[0]}",
                       stacklevel=2)

@@ -14,9 +14,9 @@ TEXT_FIELDS = [
     ("n_kv_heads", "num_key_value_heads", 8), ("head_dim", "head_dim", 128), ("n_experts", "num_local_experts", 16),
     ("top_k", "num_experts_per_tok", 1), ("hidden_dim", "intermediate_size", 8192),
     ("dense_dim", "intermediate_size_mlp", 16_384), ("norm_eps", "rms_norm_eps", 1e-5),
-    ("qk_norm", "use_qk_norm", True), ("chunk", "attention_chunk_size", 8192),
-    ("temperature", "attn_temperature_tuning", True), ("temperature_floor", "floor_scale", 8192.0),
-    ("temperature_scale", "attn_scale", 0.1), ("tied", "tie_word_embeddings", False),
+    ("qk_norm", "use_qk_norm", True), ("chunk_size", "attention_chunk_size", 8192),
+    ("attn_temperature", "attn_temperature_tuning", True), ("attn_temperature_floor", "floor_scale", 8192.0),
+    ("attn_temperature_scale", "attn_scale", 0.1), ("tie_embeddings", "tie_word_embeddings", False),
     ("max_positions", "max_position_embeddings", 131_072)]
 VISION_FIELDS = [
     ("dim", "hidden_size", 768), ("n_heads", "num_attention_heads", 16), ("n_layers", "num_hidden_layers", 34),
@@ -106,9 +106,9 @@ def _text_from(c):
     f["n_kv_heads"] = f["n_heads"] if f["n_kv_heads"] is None else f["n_kv_heads"]
     if f["head_dim"] is None and is_number(f["dim"], int) and is_number(f["n_heads"], int):
         f["head_dim"] = f["dim"] // max(f["n_heads"], 1)
-    f["chunk"] = 8192 if f["chunk"] is None else f["chunk"]             # then no layer is chunked
-    if is_number(f["temperature"], int):
-        f["temperature"] = f["temperature"] != 0                        # the first Scout's config.json says 4
+    f["chunk_size"] = 8192 if f["chunk_size"] is None else f["chunk_size"]             # then no layer is chunked
+    if is_number(f["attn_temperature"], int):
+        f["attn_temperature"] = f["attn_temperature"] != 0                        # the first Scout's config.json says 4
     if f["qk_norm"] == EVERYWHERE:
         f |= {"qk_norm": True, "qk_norm_nope": True}
     theta, scaling = _rope_from(c)
@@ -170,7 +170,7 @@ def _vision_from(c):
     if not shuffle or 1 / shuffle != ratio:
         raise ValueError(f"config.json's pixel_shuffle_ratio must be one over a whole number, not {ratio!r}")
     theta = _first_present([_section(c, "rope_parameters"), c], "rope_theta", 10_000.0)
-    return VisionConfig(**f, shuffle=shuffle, rope_theta=theta)
+    return VisionConfig(**f, pixel_shuffle_factor=shuffle, rope_theta=theta)
 
 
 def config_to_hf(config, dtype="float32"):
@@ -180,7 +180,7 @@ def config_to_hf(config, dtype="float32"):
     """
     text, kind = _text_to(config.text), "llama4" if config.vision else "llama4_text"
     head = {"architectures": [ARCHITECTURES[kind]], "model_type": kind, "dtype": dtype,
-            "tie_word_embeddings": config.text.tied}
+            "tie_word_embeddings": config.text.tie_embeddings}
     if not config.vision:
         return {**text, **_ids_to(config), **head}
     return {**head, **{theirs: getattr(config, ours) for ours, theirs, _ in IMAGE_IDS},
@@ -208,7 +208,7 @@ def _ids_to(config):
 def _text_to(c):
     scaling = c.rope_scaling and {
         "rope_type": "llama3", **{theirs: getattr(c.rope_scaling, ours) for ours, theirs in SCALING_FIELDS}}
-    floor = c.temperature_floor
+    floor = c.attn_temperature_floor
     return {
         **{theirs: getattr(c, ours) for ours, theirs, _ in TEXT_FIELDS}, **TEXT_FIXED,
         "use_qk_norm": EVERYWHERE if c.qk_norm_nope else c.qk_norm,
@@ -224,4 +224,4 @@ def _vision_to(c):
         **{theirs: getattr(c, ours) for ours, theirs, _ in VISION_FIELDS}, **VISION_FIXED,
         "model_type": "llama4_vision_model",
         "projector_input_dim": c.adapter_dim, "projector_output_dim": c.adapter_dim,
-        "pixel_shuffle_ratio": 1 / c.shuffle, "rope_theta": c.rope_theta, "norm_eps": c.norm_eps}
+        "pixel_shuffle_ratio": 1 / c.pixel_shuffle_factor, "rope_theta": c.rope_theta, "norm_eps": c.norm_eps}

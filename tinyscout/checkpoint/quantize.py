@@ -180,7 +180,7 @@ def output_tensors(config, found, bits, group, losses):
     items: dict = {}
     kept: dict = {}
     for path, shape in shapes(config).items():
-        w, name = found.weight(path, shape), hf_name(path, found.multimodal)
+        w, name = found.get_weight(path, shape), hf_name(path, found.multimodal)
         if isinstance(w, Quantized):
             raise ValueError(f"{found.directory} is quantized already")
         if is_quantizable(path, shape, group):

@@ -86,7 +86,7 @@ class TensorGroup(NamedTuple):
     """Tensors that are made together."""
 
     sizes: dict         # {name: Size}
-    pieces: Any         # () -> iterator of (name, array): the tensors' numbers, each one's from its first to its last
+    chunks: Any         # () -> iterator of (name, array): the tensors' numbers, each one's from its first to its last
 
 
 class ShardWriter:
@@ -136,7 +136,7 @@ def write_shards(directory, items, shard_bytes=SHARD_BYTES, what="Saving"):
         sizes = {name: size for item in part for name, size in item.sizes.items()}
         with ShardWriter(directory / file, sizes) as shard:
             for _ in part:
-                for name, array in next(steps).pieces():
+                for name, array in next(steps).chunks():
                     shard.append(name, array)
         index |= dict.fromkeys(sizes, file)
         for size in sizes.values():

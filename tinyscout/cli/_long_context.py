@@ -1,7 +1,7 @@
 """What `tinyscout needle` and `tinyscout nll` share: the model, the text it has not seen, and what is written down."""
 import argparse
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -55,8 +55,9 @@ def load_with_temperature(args):
     if args.no_temperature and (args.scale is not None or args.floor is not None):
         raise ValueError("--no-temperature leaves nothing for --scale or --floor to change")
     model = load_model(args)
-    given = {"temperature": not args.no_temperature and (model.config.text.temperature or args.scale is not None),
-             "temperature_scale": args.scale, "temperature_floor": args.floor and float(args.floor)}
+    given = {"attn_temperature": not args.no_temperature and (model.config.text.attn_temperature
+                                                              or args.scale is not None),
+             "attn_temperature_scale": args.scale, "attn_temperature_floor": args.floor and float(args.floor)}
     changes = {name: value for name, value in given.items() if value is not None}
     return replace(model, config=replace(model.config, text=replace(model.config.text, **changes)))
 
@@ -65,7 +66,7 @@ def trained_length(args):
     """Tokens of the longest row that the model was trained on, or None where nobody says."""
     for directory in (Path(args.model).expanduser().resolve(), Path(args.model).expanduser().resolve().parent):
         if args.trained is None and (directory / "recipe.json").is_file():
-            return max(length for _, length in from_json(read_json(directory / "recipe.json")).lengths)
+            return max(length for _, length in from_json(read_json(directory / "recipe.json")).row_length)
     return args.trained
 
 
@@ -82,8 +83,8 @@ def report(args, model, command, **settings):
             "commit": git_commit(), "model": Path(args.model).expanduser().resolve().name, "backend": args.backend,
             "trained": trained_length(args), "seed": args.seed, "settings": settings,
             "plan": [layer._asdict() for layer in text.layers],
-            "temperature": {name.removeprefix("temperature_"): asdict(text)[name] for name in (
-                "temperature", "temperature_scale", "temperature_floor")},
+            "temperature": {"temperature": text.attn_temperature, "scale": text.attn_temperature_scale,
+                            "floor": text.attn_temperature_floor},
             "rows": []}
 
 

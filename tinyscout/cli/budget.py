@@ -72,7 +72,7 @@ def cache(config, args):
     local = sum(layer.chunked for layer in c.layers)
     form = args.kv if args.kv in ("float32", "bfloat16") else "bfloat16"
     rows = {f"{len(c.layers) - local} layers that see everything": kept.whole,
-            f"{local} layers that see a chunk of {c.chunk:,}, in {form}": kept.local, "together": kept.total,
+            f"{local} layers that see a chunk of {c.chunk_size:,}, in {form}": kept.local, "together": kept.total,
             "if every layer kept everything": kept.naive}
     if args.batch > 1:
         rows[f"together, of {args.batch} texts"] = args.batch * kept.total

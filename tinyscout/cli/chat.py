@@ -31,29 +31,29 @@ class Conversation:
     """
 
     def __init__(self, model, options, system=None):
-        self.model, self.options, self.manner = model, options, system
+        self.model, self.options, self.system_message = model, options, system
         self.reset()
 
     def reset(self):
         """Forget everything but the manner, which is said again."""
         self.cache, self.turns = self.new_cache(), 0
-        self.said, self.shown, self.unread, self.unseen, self.last = [], [], [], [], None
-        self.pictures, self.system = [], self.manner
+        self.history, self.pending_images, self.pending_messages, self.unseen, self.last = [], [], [], [], None
+        self.pictures, self.system = [], self.system_message
 
     def new_cache(self):
         return self.model.new_cache(self.options.get("kv", "float32"))
 
-    def behave(self, text):
+    def set_system_message(self, text):
         """A system message, to go before the next one of the user."""
-        self.manner = self.system = text
+        self.system_message = self.system = text
 
-    def show(self, file):
+    def add_image(self, file):
         """A picture for the next message.  Raises OSError or ValueError where it is none."""
         if self.model.config.vision is None:
             raise ValueError("this model reads text only: its config has no vision")
         self.pictures.append(open_image(file))
 
-    def turn(self, text):
+    def send(self, text):
         """Say something  ->  iterator over the tokens of the reply.
 
         A turn that fails before its first token has not been: the conversation is as before, and the system
@@ -62,7 +62,8 @@ class Conversation:
         prompt, options = self.encode(text), dict(self.options)
         if options.get("seed") is not None:
             options["seed"] += self.turns               # or every reply would be drawn alike
-        tokens = self.model.generate(self.unread + prompt.tokens, self.unseen + prompt.images, cache=self.cache,
+        tokens = self.model.generate(self.pending_messages + prompt.tokens, self.unseen + prompt.images,
+                                     cache=self.cache,
                                      **options)
         return self.remembered(prompt, tokens)
 
@@ -77,7 +78,7 @@ class Conversation:
             if reply:
                 self.keep(prompt, reply)
             else:                                       # the cache may hold a part of it: all is to be read again
-                self.cache, self.unread, self.unseen = self.new_cache(), list(self.said), list(self.shown)
+                self.cache, self.pending_messages, self.unseen = self.new_cache(), list(self.history), list(self.pending_images)
 
     def encode(self, text):
         """The new messages as a Prompt.  Changes nothing, and raises ValueError where there is nothing to say."""
@@ -85,7 +86,7 @@ class Conversation:
         parts += [{"type": "text", "text": text}] if text else []
         messages = [{"role": "system", "content": self.system}] if self.system else []
         messages.append({"role": "user", "content": parts})
-        if not self.said:
+        if not self.history:
             return encode_chat(messages, self.model.tokenizer, self.model.config)
         return encode_turn(messages, self.last, self.model.tokenizer, self.model.config)
 
@@ -93,10 +94,10 @@ class Conversation:
         """The turn has been: it is read up to its last token."""
         # a patch that the model itself made has no picture, and would ask for one if it were read again
         own = self.model.config.patch_id
-        self.said += prompt.tokens + [token for token in reply[:-1] if token != own]
-        self.shown += prompt.images
+        self.history += prompt.tokens + [token for token in reply[:-1] if token != own]
+        self.pending_images += prompt.images
         self.last = self.model.tokenizer.special[EOT] if reply[-1] == own else reply[-1]
-        self.unread, self.unseen, self.pictures, self.system = [], [], [], None
+        self.pending_messages, self.unseen, self.pictures, self.system = [], [], [], None
         self.turns += 1
 
 
@@ -132,14 +133,14 @@ def run(args):
 def handle_line(line, talk, args):
     """Do what a line says: a command, or a message and its reply."""
     if not line.startswith("/") or line.startswith("//"):
-        with Speed(args.quiet) as speed, contextlib.closing(talk.turn(line.removeprefix("/"))) as reply:
+        with Speed(args.quiet) as speed, contextlib.closing(talk.send(line.removeprefix("/"))) as reply:
             return stream(speed.counted(reply), talk.model)
     name, _, rest = line.partition(" ")
     rest = rest.strip()
     if name == "/image" and rest:
-        talk.show(Path(rest.strip("\"'")).expanduser())
+        talk.add_image(Path(rest.strip("\"'")).expanduser())
     elif name == "/system" and rest:
-        talk.behave(rest)
+        talk.set_system_message(rest)
     elif name == "/reset":
         talk.reset()
     elif name == "/help":

@@ -58,7 +58,7 @@ def sizes(config):
     rows |= {"vocabulary": c.vocab_size, "RoPE theta": c.rope_theta,
              "RoPE stretch": f"{c.rope_scaling.factor:g} times" if c.rope_scaling else "none",
              "norm of queries and keys": ("in all layers" if c.qk_norm_nope else "yes") if c.qk_norm else "no",
-             "temperature of long contexts": "yes" if c.temperature else "no", "made for tokens": c.max_positions}
+             "temperature of long contexts": "yes" if c.attn_temperature else "no", "made for tokens": c.max_positions}
     if v:
         rows["vision"] = (f"{v.n_layers} layers of width {v.dim:,}, tiles of {v.tile_size} pixels, "
                           f"{v.tokens_per_tile} tokens each")
@@ -75,7 +75,8 @@ def layers(c):
     for n, layer in enumerate(c.layers, 1):
         kinds.setdefault(layer, []).append(n)
     for layer, numbers in kinds.items():
-        made.add_row("RoPE" if layer.rope else "none", f"its chunk of {c.chunk:,}" if layer.chunked else "everything",
+        made.add_row("RoPE" if layer.rope else "none", f"its chunk of {c.chunk_size:,}" if layer.chunked
+                     else "everything",
                      "experts" if layer.moe else "dense", str(len(numbers)), format_ranges(numbers))
     for column in made.columns:
         column.justify = "left"
@@ -119,12 +120,13 @@ def memory(c):
     whole, local = (sum(layer.chunked is kind for layer in c.layers) for kind in (False, True))
 
     def nbytes(tokens, far, near):
-        return round((whole * tokens * far + local * min(tokens, c.chunk) * near) * 2 * c.n_kv_heads * c.head_dim)
+        return round((whole * tokens * far + local * min(tokens, c.chunk_size) * near) * 2 * c.n_kv_heads * c.head_dim)
 
     for name, tokens in {"1": 1, **CONTEXTS}.items():
         made.add_row(name, *(format_si(nbytes(tokens, *size), "B") for size in kinds.values()))
-    more = (format_si(nbytes(2 * c.chunk + 1, *size) - nbytes(2 * c.chunk, *size), "B") for size in kinds.values())
-    made.add_row(f"each beyond {c.chunk:,}", *more)
+    more = (format_si(nbytes(2 * c.chunk_size + 1, *size) - nbytes(2 * c.chunk_size, *size), "B")
+            for size in kinds.values())
+    made.add_row(f"each beyond {c.chunk_size:,}", *more)
     return made
 
 

@@ -53,7 +53,7 @@ def run(args):
         facts = max(args.facts, min(context // (args.density or context + 1), len(KEYS)))
         for n in range(args.haystacks):
             rng = np.random.default_rng([args.seed, context, n])
-            hay = haystack(rng, filler, context - 1, lines, facts, args.queries, model.config.text.chunk,
+            hay = haystack(rng, filler, context - 1, lines, facts, args.queries, model.config.text.chunk_size,
                            straddle=args.straddle == "any", leak=args.leak)
             found += zip(hay.depths, greedy_correct(hay, begin, model), strict=True)
         row = summarize(context, report["trained"], facts, found, time.perf_counter() - began)

@@ -30,7 +30,7 @@ def run(args):
     if args.ids:
         print(*ids)
         return
-    pieces = [visible(piece) for piece in tokenizer.pieces(ids)]
+    pieces = [visible(piece) for piece in tokenizer.token_bytes(ids)]
     if not sys.stdout.isatty():                     # one token a line, for the next program
         print(*(f"{id}\t{piece}" for id, piece in zip(ids, pieces, strict=True)), sep="\n")
         return

@@ -51,7 +51,7 @@ def run(args):
     recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
     source, teacher = (tinyscout.load(name, dtype="float32") if name else None for name in (args.source, args.teacher))
     config = source.config if source else make()
-    corpus = load_corpus(args.text) if recipe.text else None
+    corpus = load_corpus(args.text) if recipe.text_tokens_per_step else None
     out = Path(args.out or f"runs/{args.preset}").expanduser()
     console = make_console()
     counted = count_parameters(config)

@@ -20,7 +20,7 @@ class TaskScore(NamedTuple):
     chance: float           # part that a guess would get right
 
 
-def bits_per_byte(model, texts, length=512, most=None):
+def bits_per_byte(model, texts, length=512, max_windows=None):
     """How many bits the model needs for a byte of text that it reads in windows, each begun anew.
 
     model Model, texts list of (name, str), length of a window in tokens, most windows or None for all  ->  float
@@ -28,8 +28,8 @@ def bits_per_byte(model, texts, length=512, most=None):
     tokenizer, total, spelled = model.tokenizer, 0.0, 0
     windows = [ids[n:n + length - 1] for _, text in texts if (ids := tokenizer.encode(text))
                for n in range(0, len(ids), length - 1)]
-    if most is not None and most < len(windows):
-        windows = [windows[n] for n in np.linspace(0, len(windows) - 1, most).astype(int)]
+    if max_windows is not None and max_windows < len(windows):
+        windows = [windows[n] for n in np.linspace(0, len(windows) - 1, max_windows).astype(int)]
     groups = [windows[n:n + ROWS] for n in range(0, len(windows), ROWS)]
     for group in track(groups, "Reading"):
         batch = to_batch([[tokenizer.special[BEGIN], *ids] for ids in group], [1] * len(group), model)
@@ -66,8 +66,8 @@ def count_correct(model, asked):
         tiles += opened.images
     batch = to_batch(rows, heads, model)._replace(tiles=np.concatenate(tiles))
     passed = loss_and_grad.forward(batch, model.weights, model.config, model.ops)
-    wrong = model.ops.asnumpy(passed.logits).argmax(-1) != passed.goals[0]
-    return len(asked) - len(np.unique(passed.learn[wrong] // batch.tokens.shape[1]))
+    wrong = model.ops.asnumpy(passed.logits).argmax(-1) != passed.targets[0]
+    return len(asked) - len(np.unique(passed.target_rows[wrong] // batch.tokens.shape[1]))
 
 
 def to_batch(rows, heads, model):

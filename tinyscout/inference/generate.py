@@ -40,7 +40,7 @@ def generate(tokens, images, w, config, ops=reference, *, cache=None, kv="float3
             if token in stop or n + 1 == max_new_tokens:
                 return
             x = ops.embed(ops.asarray(np.array([token])), w.text.embedding)    # also where it is a patch token
-            with cache.all_or_nothing():
+            with cache.transaction():
                 hidden = text_model(x[None], w.text, config.text, cache, ops)[0, -1]
 
     return run()
@@ -50,7 +50,7 @@ def _prefill(tokens, images, w, config, cache, ops):
     """The prompt in pieces  ->  hidden state of its last token (D,)."""
     pieces = [tokens[n:n + PREFILL_CHUNK] for n in range(0, len(tokens), PREFILL_CHUNK)]
     for n, piece in enumerate(track(pieces, "Reading the prompt")):
-        with cache.all_or_nothing():
+        with cache.transaction():
             x = scout.embed_inputs(piece, images if n == 0 else (), w, config, cache, ops)
             hidden = text_model(x[None], w.text, config.text, cache, ops)
     return hidden[0, -1]

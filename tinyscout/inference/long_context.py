@@ -60,23 +60,23 @@ class StreamingModel:
     def __init__(self, tokens, w, config, ops):
         self.tokens, self.w, self.config, self.ops = tokens, w, config, ops
         self.last = len(config.layers) - 1
-        self.streamed = next((n for n, layer in enumerate(config.layers[:-1]) if not layer.chunked), self.last)
-        self.whole = None                   # (T, D) before the last layer, where it cannot be streamed
-        if self.streamed < self.last:
-            self.whole = self.read_whole()
+        self.n_streamed = next((n for n, layer in enumerate(config.layers[:-1]) if not layer.chunked), self.last)
+        self.hidden_before_last = None                   # (T, D) before the last layer, where it cannot be streamed
+        if self.n_streamed < self.last:
+            self.hidden_before_last = self.read_whole()
 
-    def pieces(self, chunks=None):
+    def iter_chunks(self, chunks=None):
         """What goes into the last layer, or with `whole` yet to be made into the first that does not stream.
 
         chunks (n,) int which of the text, in order; None for all  ->  yields positions (n,) int64, x (n, D)
         """
-        c, T = self.config.chunk, len(self.tokens)
+        c, T = self.config.chunk_size, len(self.tokens)
         chunks = np.arange(-(-T // c)) if chunks is None else chunks
         full, tail, n = chunks[chunks < T // c], chunks[chunks == T // c], max(1, TOKENS_AT_ONCE // c)
         groups = [full[at:at + n] for at in range(0, len(full), n)] + ([tail] if len(tail) else [])
         for group in track(groups, "Reading"):
             positions = group[:, None] * c + np.arange(min(c, T - group[-1] * c))
-            x = self.stream(positions) if self.whole is None else self.whole[self.ops.asarray(positions.ravel())]
+            x = self.stream(positions) if self.hidden_before_last is None else self.hidden_before_last[self.ops.asarray(positions.ravel())]
             yield positions.ravel(), x
 
     def stream(self, positions):
@@ -85,16 +85,16 @@ class StreamingModel:
         table = self.w.embedding
         x = ops.embed(ops.asarray(self.tokens[positions].astype(np.int64)), table, np.result_type(table, np.float32))
         where = position_tables_at(positions, c, x, ops)
-        for layer, weights in zip(c.layers[:self.streamed], self.w.blocks, strict=False):
+        for layer, weights in zip(c.layers[:self.n_streamed], self.w.blocks, strict=False):
             x = feed_forward_block(attention_block(x, weights, layer, where, c, None, ops), weights, c, ops)
         return x.reshape(-1, D)
 
     def read_whole(self):
         """All tokens up to the last layer.  (T, D)"""
         c, ops = self.config, self.ops
-        x = np.concatenate([x for _, x in self.pieces()])[None]
+        x = np.concatenate([x for _, x in self.iter_chunks()])[None]
         where = position_tables(0, x.shape[1], c, x, ops)
-        middle = list(zip(c.layers, self.w.blocks, strict=True))[self.streamed:self.last]
+        middle = list(zip(c.layers, self.w.blocks, strict=True))[self.n_streamed:self.last]
         for layer, weights in track(middle, "Layers"):
             x = attention_block(x, weights, layer, where, c, None, ops)
             for at in range(0, x.shape[1], TOKENS_AT_ONCE):
@@ -104,21 +104,22 @@ class StreamingModel:
     def last_layer(self, rows):
         """The last layer at the positions `rows` (R,) int64, in order and all different  ->  (R, D)"""
         c, ops, layer, w = self.config, self.ops, self.config.layers[-1], self.w.blocks[-1]
-        near = np.unique(rows // c.chunk)
+        near = np.unique(rows // c.chunk_size)
         x = np.concatenate([x[ops.asarray(np.searchsorted(positions, rows_in_range(rows, positions)))]
-                            for positions, x in self.pieces(near)])
+                            for positions, x in self.iter_chunks(near)])
         where = position_tables_at(rows, c, x, ops)
-        q = scale_queries(rotate_and_norm(self.heads(x, w.attention.w_q), layer, where, c, ops), layer, where)[0]
-        y = self.look(q, rows, near if layer.chunked else None)
+        q = scale_queries(rotate_and_norm(self.project_heads(x, w.attention.w_q), layer, where, c, ops), layer,
+                          where)[0]
+        y = self.attend(q, rows, near if layer.chunked else None)
         x = x + ops.linear(y.reshape(len(rows), -1), w.attention.w_o)
         return feed_forward_block(x[None], w, c, ops)[0]
 
-    def heads(self, x, matrix):
+    def project_heads(self, x, matrix):
         """x (n, D), a matrix of the last layer (D, heads * d)  ->  (1, n, heads, d)"""
         normal = self.ops.rms_norm(x, self.w.blocks[-1].attention_norm, self.config.norm_eps)
         return self.ops.linear(normal, matrix).reshape(1, len(x), -1, self.config.head_dim)
 
-    def look(self, q, rows, chunks):
+    def attend(self, q, rows, chunks):
         """What queries read of all keys that they may see.
 
         q (R, H, d) at positions rows (R,), chunks: where the keys are, or None for everywhere  ->  (R, H, d)
@@ -127,15 +128,16 @@ class StreamingModel:
         (R, H, d), K = q.shape, c.n_kv_heads
         q = q.reshape(R, K, H // K, d).transpose(1, 2, 0, 3) * (1 / math.sqrt(d))
         seen = initial_state(q)
-        for positions, x in self.pieces(chunks):
+        for positions, x in self.iter_chunks(chunks):
             where = position_tables_at(positions, c, x, ops) if layer.rope else None
-            k, v = rotate_and_norm(self.heads(x, w.w_k), layer, where, c, ops)[0], self.heads(x, w.w_v)[0]
+            k, v = rotate_and_norm(self.project_heads(x, w.w_k), layer, where, c, ops)[0], self.project_heads(x,
+                                                                                                              w.w_v)[0]
             step = max(1, SCORES_AT_ONCE // (H * len(positions)))
             for at in range(np.searchsorted(rows, positions[0]), R, step):      # those before look at none of these
                 mine = np.s_[:, :, at:at + step]
                 mask = rows[at:at + step, None] >= positions
                 if layer.chunked:
-                    mask &= rows[at:at + step, None] // c.chunk == positions // c.chunk
+                    mask &= rows[at:at + step, None] // c.chunk_size == positions // c.chunk_size
                 before = SoftmaxState(*(a[mine] for a in seen))
                 mask = None if mask.all() else ops.asarray(mask)
                 for old, new in zip(seen, update(before, q[mine], k, v, mask, ops), strict=True):

@@ -43,16 +43,16 @@ class Tokenizer:
 
     def __init__(self, tokens, merges=None, special=(), pattern=LLAMA4_PATTERN, whole=None, ops=fastest):
         self.tokens, self.special, self.pattern = dict(tokens), dict(special), pattern
-        self.whole = merges is None if whole is None else whole
-        self.bytes_of = invert_vocab(self.tokens, self.special)
-        self.vocab_size = max(self.bytes_of) + 1
+        self.ignore_merges = merges is None if whole is None else whole
+        self.id_to_bytes = invert_vocab(self.tokens, self.special)
+        self.vocab_size = max(self.id_to_bytes) + 1
         rows = merges_from_ranks(self.tokens) if merges is None else merges_from_list(merges, self.tokens,
-                                                                                      self.bytes_of)
-        self.pairs = np.array(rows, np.int32).reshape(-1, 4)    # left id, right id, rank, id of the merged token
+                                                                                      self.id_to_bytes)
+        self.merge_table = np.array(rows, np.int32).reshape(-1, 4)    # left id, right id, rank, id of the merged token
         self.split = make_pre_tokenizer(pattern, ops)
-        self._encode = ops.Encoder(self.pairs, [self.tokens[bytes([byte])] for byte in range(256)],
-                                   self.tokens if self.whole else {}, self.split)
-        self._decode = ops.Decoder(self.bytes_of)
+        self._encode = ops.Encoder(self.merge_table, [self.tokens[bytes([byte])] for byte in range(256)],
+                                   self.tokens if self.ignore_merges else {}, self.split)
+        self._decode = ops.Decoder(self.id_to_bytes)
         self._names = regex.compile(r"\L<names>", names=list(self.special))     # of two that match, the longer
 
     def encode(self, text, special=False):
@@ -76,7 +76,7 @@ class Tokenizer:
             raise ValueError(f"the text holds half of a surrogate pair, U+{ord(error.object[error.start]):04X}, "
                              "which is no character") from None
 
-    def pieces(self, ids):
+    def token_bytes(self, ids):
         """What each id spells, list of bytes.  Raises ValueError for an id that is not in the vocabulary."""
         return [self.decode_bytes([id]) for id in ids]
 

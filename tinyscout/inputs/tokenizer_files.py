@@ -96,7 +96,7 @@ def read_tokenizer_json(data):
 def to_tokenizer_json(tokenizer):
     """A tokenizer as the content of a tokenizer.json, a dict.  Merges stand in order of rank."""
     text = {id: "".join(CHARACTER[byte] for byte in token) for token, id in tokenizer.tokens.items()}
-    order = sorted(tokenizer.pairs.tolist(), key=lambda row: (row[2], row[0], row[1]))
+    order = sorted(tokenizer.merge_table.tolist(), key=lambda row: (row[2], row[0], row[1]))
     vocab = {text[id]: id for id in sorted(text)}
     special = dict(sorted(tokenizer.special.items(), key=lambda item: item[1]))
     if list(special.values()) != list(range(len(vocab), len(vocab) + len(special))):
@@ -113,7 +113,8 @@ def to_tokenizer_json(tokenizer):
         "decoder": byte_level,
         "model": {
             "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-            "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": tokenizer.whole,
+            "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
+            "ignore_merges": tokenizer.ignore_merges,
             "vocab": vocab, "merges": [[text[left], text[right]] for left, right, _, _ in order]},
     }
 

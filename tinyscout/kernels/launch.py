@@ -36,14 +36,14 @@ def ceil_div(n, size):
     return -(-n // size)
 
 
-def row_launch(N, D, most=BLOCK):
+def row_launch(N, D, max_threads=BLOCK):
     """One block for each of N rows, with a thread for every four of its D numbers, but not more than `most`."""
-    return Launch((N,), (min(most, WARP * ceil_div(D, 4 * WARP)),))
+    return Launch((N,), (min(max_threads, WARP * ceil_div(D, 4 * WARP)),))
 
 
-def element_launch(n, each=4):
+def element_launch(n, per_thread=4):
     """One thread for each of n numbers, or for every few."""
-    return Launch((ceil_div(n, each * BLOCK),), (BLOCK,))
+    return Launch((ceil_div(n, per_thread * BLOCK),), (BLOCK,))
 
 
 @cache

@@ -100,16 +100,16 @@ class Compiler:
         call.nvrtcCreateProgram(ctypes.byref(program), path.read_bytes(), os.fsencode(path), 0, None, None)
         try:
             failed = call.nvrtcCompileProgram(program, len(options), words)
-            log = self.made("ProgramLog", program).decode(errors="replace").replace("\0", "")
+            log = self.get_output("ProgramLog", program).decode(errors="replace").replace("\0", "")
             if failed:
                 raise CompileError(first_error(log, path))
             if arch.startswith("sm_"):
-                return self.made("CUBIN", program), log
-            return self.made("PTX", program).rstrip(b"\0"), log
+                return self.get_output("CUBIN", program), log
+            return self.get_output("PTX", program).rstrip(b"\0"), log
         finally:
             call.nvrtcDestroyProgram(ctypes.byref(program))
 
-    def made(self, what, program):
+    def get_output(self, what, program):
         """The PTX, CUBIN or ProgramLog of a program, as bytes; of a text a zero is the last."""
         size = ctypes.c_size_t()
         getattr(self.library, f"nvrtcGet{what}Size")(program, ctypes.byref(size))

@@ -79,7 +79,7 @@ def learning_again_is_the_same(ops, corpus, n):
     """Nothing is drawn at random, and the order of the texts does not count."""
     first, again = (train(texts, ROOM + n, SPECIAL, progress=False, ops=ops) for texts in (corpus, corpus[::-1]))
     assert first.tokens == again.tokens
-    assert first.pairs.tolist() == again.pairs.tolist()
+    assert first.merge_table.tolist() == again.merge_table.tolist()
 
 
 def decoding_undoes_encoding(ops, corpus, n, text):
@@ -92,7 +92,7 @@ def decoding_undoes_encoding(ops, corpus, n, text):
 def pieces_merge_alone(ops, corpus, n, text):
     """The pieces joined are the text, and its ids are the ids of its pieces, one after the other."""
     tokenizer = train(corpus, ROOM + n, SPECIAL, progress=False, ops=ops)
-    pairs = {(left, right): (rank, merged) for left, right, rank, merged in tokenizer.pairs.tolist()}
+    pairs = {(left, right): (rank, merged) for left, right, rank, merged in tokenizer.merge_table.tolist()}
     pieces = tokenizer.split(text)
     assert "".join(pieces) == text
     assert tokenizer.encode(text) == [id for piece in pieces for id in merge_by_definition(piece.encode(), pairs)]
@@ -122,7 +122,7 @@ def merges_never_lengthen(ops, corpus, n, text):
 def streaming_is_decoding(ops, corpus, n, picks):
     """Any ids, even such as spell no UTF-8: pushed one by one they give the text that they give at once."""
     tokenizer = train(corpus, ROOM + n, SPECIAL, progress=False, ops=ops)
-    ids = [sorted(tokenizer.bytes_of)[pick % len(tokenizer.bytes_of)] for pick in picks]
+    ids = [sorted(tokenizer.id_to_bytes)[pick % len(tokenizer.id_to_bytes)] for pick in picks]
     stream = tokenizer.stream()
     parts = [stream.push(id) for id in ids]
     assert "".join([*parts, stream.flush()]) == tokenizer.decode(ids)

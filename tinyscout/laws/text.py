@@ -23,7 +23,7 @@ def model_inputs(draw, layers=None):
     config = tiny_config(vision=False, dim=32, vocab_size=16, hidden_dim=24, dense_dim=40,
                          n_experts=draw(st.integers(1, 5)),
                          layers=layers or layer_plan(draw(st.sampled_from([4, 5])), moe_every=draw(st.integers(1, 2))),
-                         qk_norm=draw(st.booleans()), chunk=draw(st.integers(2, 9)))
+                         qk_norm=draw(st.booleans()), chunk_size=draw(st.integers(2, 9)))
     config = replace(config.text, top_k=draw(st.integers(1, config.text.n_experts)))
     rng = draw(rngs())
     weights = init_weights(replace(tiny_config(vision=False), text=config), draw(seeds)).text
@@ -62,7 +62,7 @@ def in_pieces(config, weights, x, cuts, ops):
     edges = sorted({0, *cuts, x.shape[1]})
     parts = []
     for a, b in pairwise(edges):
-        with cache.all_or_nothing():
+        with cache.transaction():
             parts.append(text_model(x[:, a:b], weights, config, cache, ops))
     return np.concatenate(parts, axis=1), cache
 
@@ -81,8 +81,8 @@ def a_cache_holds_no_more_than_it_must(ops, config, weights, x, seed):
     T = x.shape[1]
     assert cache.length == T
     for layer, kept in zip(config.layers, cache.layers, strict=True):
-        assert kept.first == (T // config.chunk * config.chunk if layer.chunked else 0)
-        assert kept.keys.shape[1] <= config.chunk if layer.chunked else kept.keys.shape[1] >= T
+        assert kept.start == (T // config.chunk_size * config.chunk_size if layer.chunked else 0)
+        assert kept.keys.shape[1] <= config.chunk_size if layer.chunked else kept.keys.shape[1] >= T
 
 
 def the_future_does_not_matter(ops, config, weights, x, seed):
@@ -95,7 +95,7 @@ def the_future_does_not_matter(ops, config, weights, x, seed):
 
 def nothing_leaves_a_chunk_through_rope_layers(ops, config, weights, x, seed):
     """However many local layers are stacked: what stands in earlier chunks cannot reach a token."""
-    start = (x.shape[1] - 1) // config.chunk * config.chunk
+    start = (x.shape[1] - 1) // config.chunk_size * config.chunk_size
     truth = truth_about(config, weights, x)
     other = np.concatenate([np.flip(x[:, :start], 1) + 1, x[:, start:]], axis=1)
     assert_close(text_model(other, weights, config, ops=ops)[:, start:], truth[:, start:])
@@ -103,7 +103,7 @@ def nothing_leaves_a_chunk_through_rope_layers(ops, config, weights, x, seed):
 
 def a_model_without_positions_is_blind_to_order(ops, config, weights, x, seed):
     """Only global layers without RoPE and without temperature: the last token cannot tell a shuffled past."""
-    config = replace(config, temperature=False, layers=config.layers[:1])
+    config = replace(config, attn_temperature=False, layers=config.layers[:1])
     weights = weights._replace(blocks=weights.blocks[:1])
     truth = truth_about(config, weights, x)
     order = np.random.default_rng(seed).permutation(x.shape[1] - 1)

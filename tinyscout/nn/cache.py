@@ -19,52 +19,52 @@ class LayerCache:
     """
 
     def __init__(self, chunk=None, kv="float32"):
-        self.chunk = chunk
-        self.kv = kv
-        self.first = 0                              # position of slot 0
+        self.chunk_size = chunk
+        self.kv_dtype = kv
+        self.start = 0                              # position of slot 0
         self.keys: Any = None                       # (B, capacity, K, d), an array or QuantizedRows
         self.values: Any = None
 
-    def extend(self, length, k, v):
+    def append(self, length, k, v):
         """Put new keys and values behind the `length` tokens there are.
 
         k and v (B, T, K, d)  ->  keys, values (B, S, K, d) in the form they are kept in, and the position of the first
         """
         B, T, K, d = k.shape
-        self.make_room(length, T, B, K, d, k.dtype, k)
-        new, seen = np.s_[:, length - self.first:length - self.first + T], np.s_[:, :length - self.first + T]
+        self.reserve(length, T, B, K, d, k.dtype, k)
+        new, seen = np.s_[:, length - self.start:length - self.start + T], np.s_[:, :length - self.start + T]
         for kept, x in (self.keys, k), (self.values, v):
-            for old, coming in zip(_buffers(kept), _buffers(self.encoded(x)), strict=True):
+            for old, coming in zip(_buffers(kept), _buffers(self.to_storage(x)), strict=True):
                 old[new] = coming
-        return take(self.keys, seen), take(self.values, seen), self.first
+        return take(self.keys, seen), take(self.values, seen), self.start
 
-    def make_room(self, length, T, B, K, d, dtype=np.float32, like=None):
+    def reserve(self, length, T, B, K, d, dtype=np.float32, like=None):
         """Make sure that `keys` and `values` can take T tokens more behind the `length` there are.
 
         What is computed in place is then written to slots length - first and on.  dtype: what "float32" keeps; like: an
         array of the kind that is to be kept, NumPy's or a GPU's
         """
-        held = length - self.first
+        held = length - self.start
         stop = held + T
         if self.keys is None:
-            self.keys, self.values = (self.encoded(np.empty((B, 0, K, d), dtype, like=like)) for _ in range(2))
+            self.keys, self.values = (self.to_storage(np.empty((B, 0, K, d), dtype, like=like)) for _ in range(2))
         if stop > self.keys.shape[1]:
-            room = max(stop, 2 * held if self.chunk is None else min(2 * held, self.chunk))
+            room = max(stop, 2 * held if self.chunk_size is None else min(2 * held, self.chunk_size))
             self.keys, self.values = (_reallocate(a, 0, held, room) for a in (self.keys, self.values))
 
-    def encoded(self, x):
+    def to_storage(self, x):
         """Keys or values (B, T, K, d) as they are kept."""
-        if self.kv in BITS:
-            return quantize_rows(x, BITS[self.kv], BFLOAT16)
-        return x if self.kv == "float32" else x.astype(BFLOAT16)
+        if self.kv_dtype in BITS:
+            return quantize_rows(x, BITS[self.kv_dtype], BFLOAT16)
+        return x if self.kv_dtype == "float32" else x.astype(BFLOAT16)
 
     def trim(self, length):
         """Forget what no later token can see: the chunks before the one that position `length` lies in."""
-        start = 0 if self.chunk is None else length // self.chunk * self.chunk
-        if start > self.first:
-            low, high = start - self.first, length - self.first
+        start = 0 if self.chunk_size is None else length // self.chunk_size * self.chunk_size
+        if start > self.start:
+            low, high = start - self.start, length - self.start
             self.keys, self.values = (_reallocate(a, low, high, high - low) for a in (self.keys, self.values))
-            self.first = start
+            self.start = start
 
     def nbytes(self):
         return 0 if self.keys is None else self.keys.nbytes + self.values.nbytes
@@ -99,8 +99,8 @@ class Cache:
             quantize_rows(np.zeros((1, config.head_dim), np.float32), BITS[kv])         # refuses what it cannot cut
         self.length = 0
         self.features = None                        # (N, D) or None
-        self.prepared = None                        # what a backend found out about a model and this cache
-        self.layers = [LayerCache(config.chunk, "bfloat16" if kv in BITS else kv) if layer.chunked
+        self.backend_state = None                        # what a backend found out about a model and this cache
+        self.layers = [LayerCache(config.chunk_size, "bfloat16" if kv in BITS else kv) if layer.chunked
                        else LayerCache(None, kv) for layer in config.layers]
 
     def advance(self, T):
@@ -108,7 +108,7 @@ class Cache:
         self.length += T
 
     @contextmanager
-    def all_or_nothing(self):
+    def transaction(self):
         """`with cache.all_or_nothing():` around one call of the model: where it fails, the cache is as it was.
 
         Two values are enough, since what stands in the layers behind `length` is never read, only overwritten,

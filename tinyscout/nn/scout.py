@@ -104,6 +104,6 @@ def forward(tokens, images, w, config, cache=None, ops=reference):
 
     Arguments as in `embed_inputs`  ->  logits (T, V)
     """
-    with nullcontext() if cache is None else cache.all_or_nothing():
+    with nullcontext() if cache is None else cache.transaction():
         x = embed_inputs(tokens, images, w, config, cache, ops)
         return ops.linear(text_model(x[None], w.text, config.text, cache, ops)[0], w.text.output)

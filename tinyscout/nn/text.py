@@ -18,23 +18,23 @@ class Positions(NamedTuple):
     temperature: Any        # (T, 1, 1) or (B, T, 1, 1), for NoPE layers, or None where it is off
 
 
-def position_tables(start, T, config, like, ops=reference):
+def position_tables(start, T, config, dtype, ops=reference):
     """The positions start .. start + T - 1 as every layer wants them, in the dtype of `like`."""
-    return position_tables_at(np.arange(start, start + T), config, like, ops)
+    return position_tables_at(np.arange(start, start + T), config, dtype, ops)
 
 
-def position_tables_at(positions, config, like, ops=reference):
+def position_tables_at(positions, config, dtype, ops=reference):
     """Any positions as every layer wants them, in the dtype of `like`.
 
     positions (T,) int, or (B, T) of whole chunks side by side: RoPE sees differences only, and gets those of the first
     """
     row = positions if positions.ndim == 1 else positions[0]
     angles = ops.rope_angles(row, config.head_dim, config.rope_theta, config.rope_scaling)
-    cos, sin = (ops.asarray(a.astype(like.dtype)) for a in angles)
-    if not config.temperature:
+    cos, sin = (ops.asarray(a.astype(dtype.dtype)) for a in angles)
+    if not config.attn_temperature:
         return Positions(int(row[0]), cos, sin, None)
-    t = ops.attention_temperature(positions, config.temperature_floor, config.temperature_scale)
-    return Positions(int(row[0]), cos, sin, ops.asarray(t.astype(like.dtype)[..., None, None]))
+    t = ops.attention_temperature(positions, config.attn_temperature_floor, config.attn_temperature_scale)
+    return Positions(int(row[0]), cos, sin, ops.asarray(t.astype(dtype.dtype)[..., None, None]))
 
 
 def project_qkv(x, w, config, ops=reference):
@@ -43,10 +43,10 @@ def project_qkv(x, w, config, ops=reference):
     return [ops.linear(x, matrix).reshape(B, T, -1, config.head_dim) for matrix in (w.w_q, w.w_k, w.w_v)]
 
 
-def rotate_and_norm(x, layer, where, config, ops=reference):
+def rotate_and_norm(x, layer, positions, config, ops=reference):
     """What a layer's kind does to queries and to keys alike.  x (B, T, heads, d)  ->  the same."""
     if layer.rope:
-        x = ops.apply_rope(x, where.cos, where.sin)
+        x = ops.apply_rope(x, positions.cos, positions.sin)
     if uses_qk_norm(layer, config):
         x = ops.rms_norm(x, None, config.norm_eps)  # per head and without weights
     return x
@@ -57,29 +57,29 @@ def uses_qk_norm(layer, config):
     return config.qk_norm if layer.rope else config.qk_norm_nope
 
 
-def scale_queries(q, layer, where):
+def scale_queries(q, layer, positions):
     """A NoPE layer's queries (B, T, H, d) by the temperature of their places; the keys in a cache stay valid."""
-    return q if layer.rope or where.temperature is None else q * where.temperature
+    return q if layer.rope or positions.temperature is None else q * positions.temperature
 
 
-def encode_positions(q, k, layer, where, config, ops=reference):
+def encode_positions(q, k, layer, positions, config, ops=reference):
     """What a layer's kind does to its queries and keys.  q (B, T, H, d), k (B, T, K, d)  ->  the same."""
-    q, k = (rotate_and_norm(x, layer, where, config, ops) for x in (q, k))
-    return scale_queries(q, layer, where), k
+    q, k = (rotate_and_norm(x, layer, positions, config, ops) for x in (q, k))
+    return scale_queries(q, layer, positions), k
 
 
-def attention(x, w, layer, where, config, cache=None, ops=reference):
+def attention(x, w, layer, positions, config, cache=None, ops=reference):
     """Rotated and chunked, or without positions and sharpened: the two kinds of layer, equation (attention-block).
 
     x (B, T, D), w Attention, layer Layer, where Places, cache Cache's LayerCache or None  ->  (B, T, D)
     """
     B, T, _ = x.shape
     q, k, v = project_qkv(x, w, config, ops)
-    q, k = encode_positions(q, k, layer, where, config, ops)
-    first = where.start
+    q, k = encode_positions(q, k, layer, positions, config, ops)
+    kv_start = positions.start
     if cache is not None:
-        k, v, first = cache.extend(where.start, k, v)
-    y = ops.grouped_query_attention(q, k, v, True, config.chunk if layer.chunked else None, first)
+        k, v, kv_start = cache.append(positions.start, k, v)
+    y = ops.grouped_query_attention(q, k, v, True, config.chunk_size if layer.chunked else None, kv_start)
     return ops.linear(y.reshape(B, T, -1), w.w_o)
 
 
@@ -97,13 +97,13 @@ def moe(x, w, top_k, ops=reference):
     return feed_forward(x, w.shared, ops) + ops.experts(x, expert, gate, *w.experts)
 
 
-def attention_block(x, w, layer, where, config, cache=None, ops=reference):
+def attention_block(x, w, layer, positions, config, cache=None, ops=reference):
     """The first half of a decoder layer: what attention reads is added to what came in, equation (block).
 
     x (B, T, D), w Block, the rest as in `attention`  ->  (B, T, D)
     """
     normal = ops.rms_norm(x, w.attention_norm, config.norm_eps)
-    return x + attention(normal, w.attention, layer, where, config, cache, ops)
+    return x + attention(normal, w.attention, layer, positions, config, cache, ops)
 
 
 def feed_forward_block(x, w, config, ops=reference):
@@ -130,10 +130,10 @@ def text_model(x, w, config, cache=None, ops=reference):
     if decode is not None and T == 1 and (y := decode(x, w, config, cache)) is not None:
         cache.advance(1)                            # a backend may take a token through all layers in one call
         return y
-    where = position_tables(0 if cache is None else cache.length, T, config, x, ops)
+    positions = position_tables(0 if cache is None else cache.length, T, config, x, ops)
     blocks = zip(config.layers, prefetch_blocks(w.blocks), strict=True)
     for n, (layer, weights) in enumerate(track_steps(blocks, "layers", len(w.blocks))):
-        x = attention_block(x, weights, layer, where, config, None if cache is None else cache.layers[n], ops)
+        x = attention_block(x, weights, layer, positions, config, None if cache is None else cache.layers[n], ops)
         x = feed_forward_block(x, weights, config, ops)
     if cache is not None:
         cache.advance(T)

@@ -17,33 +17,33 @@ from tinyscout.nn.text import (
 from tinyscout.nn.weights import Attention, Block, FeedForward, MoE, Text
 
 
-def encode_positions_backward(dq, dk, q, k, layer, where, config, ops=reference):
+def encode_positions_backward(dq, dk, q, k, layer, positions, config, ops=reference):
     """q and k as `encode_positions` was given them  ->  their gradients"""
-    dq = scale_queries(dq, layer, where)                # a factor is a factor both ways
-    return tuple(rotate_and_norm_backward(dy, x, layer, where, config, ops) for dy,
+    dq = scale_queries(dq, layer, positions)                # a factor is a factor both ways
+    return tuple(rotate_and_norm_backward(dy, x, layer, positions, config, ops) for dy,
                  x in zip((dq, dk), (q, k), strict=True))
 
 
-def rotate_and_norm_backward(dy, x, layer, where, config, ops=reference):
+def rotate_and_norm_backward(dy, x, layer, positions, config, ops=reference):
     """dy and x (B, T, heads, d), the rest as in `text.turned`  ->  dx"""
     if uses_qk_norm(layer, config):
-        given = ops.apply_rope(x, where.cos, where.sin) if layer.rope else x
+        given = ops.apply_rope(x, positions.cos, positions.sin) if layer.rope else x
         dy, _ = ops.rms_norm_backward(dy, given, None, config.norm_eps)
-    return ops.apply_rope_backward(dy, x, where.cos, where.sin) if layer.rope else dy
+    return ops.apply_rope_backward(dy, x, positions.cos, positions.sin) if layer.rope else dy
 
 
-def attention_backward(dy, x, w, layer, where, config, ops=reference):
+def attention_backward(dy, x, w, layer, positions, config, ops=reference):
     """dy and x (B, T, D), the rest as in `text.attention` without a cache  ->  dx (B, T, D), Attention of gradients
 
     Equation (attention-block-backward).
     """
     q, k, v = project_qkv(x, w, config, ops)
-    turned = encode_positions(q, k, layer, where, config, ops)
-    how = True, config.chunk if layer.chunked else None, where.start
-    y = ops.grouped_query_attention(*turned, v, *how).reshape(*x.shape[:2], -1)
-    d_read, dw_o, _ = ops.linear_backward(dy, y, w.w_o)
-    *d_turned, dv = ops.grouped_query_attention_backward(d_read.reshape(q.shape), *turned, v, *how)
-    dq, dk = encode_positions_backward(d_turned[0], d_turned[1], q, k, layer, where, config, ops)
+    qk = encode_positions(q, k, layer, positions, config, ops)
+    mask_args = True, config.chunk_size if layer.chunked else None, positions.start
+    y = ops.grouped_query_attention(*qk, v, *mask_args).reshape(*x.shape[:2], -1)
+    d_attn, dw_o, _ = ops.linear_backward(dy, y, w.w_o)
+    *d_qk, dv = ops.grouped_query_attention_backward(d_attn.reshape(q.shape), *qk, v, *mask_args)
+    dq, dk = encode_positions_backward(d_qk[0], d_qk[1], q, k, layer, positions, config, ops)
     parts = [ops.linear_backward(d.reshape(*x.shape[:2], -1), x, matrix)
              for d, matrix in zip((dq, dk, dv), w[:3], strict=True)]
     dw_q, dw_k, dw_v = (dw for _, dw, _ in parts)
@@ -60,7 +60,7 @@ def feed_forward_backward(dy, x, w, ops=reference):
     return by_gate + by_up, FeedForward(dw_gate, dw_up, dw_down)
 
 
-def moe_backward(dy, x, w, top_k, balance=0.0, ops=reference):
+def moe_backward(dy, x, w, top_k, aux_loss_coef=0.0, ops=reference):
     """Through the experts to their gates to the router, and past them; equation (moe-backward).
 
     dy and x (N, D), w MoE, balance float: what the loss counts `load_balance` with  ->  dx (N, D), MoE of gradients
@@ -71,27 +71,27 @@ def moe_backward(dy, x, w, top_k, balance=0.0, ops=reference):
     by_router, dw_router = ops.router_backward(d_gate, x, w.w_router, top_k)
     dx += by_experts
     dx += by_router
-    if balance:
-        by_balance, dw_balance = ops.load_balance_backward(balance, x, w.w_router, top_k)
+    if aux_loss_coef:
+        by_balance, dw_balance = ops.load_balance_backward(aux_loss_coef, x, w.w_router, top_k)
         dx += by_balance
         dw_router = dw_router + dw_balance
     return dx, MoE(dw_router, d_shared, FeedForward(*d_experts))
 
 
-def attention_block_backward(dy, x, w, layer, where, config, ops=reference):
+def attention_block_backward(dy, x, w, layer, positions, config, ops=reference):
     """dy and x (B, T, D), the rest as in `text.attend`  ->  dx, (dattention_norm, Attention of gradients)"""
     normal = ops.rms_norm(x, w.attention_norm, config.norm_eps)
-    d_normal, d_attention = attention_backward(dy, normal, w.attention, layer, where, config, ops)
+    d_normal, d_attention = attention_backward(dy, normal, w.attention, layer, positions, config, ops)
     dx, d_norm = ops.rms_norm_backward(d_normal, x, w.attention_norm, config.norm_eps)
     return dy + dx, (d_norm, d_attention)
 
 
-def feed_forward_block_backward(dy, x, w, config, balance=0.0, ops=reference):
+def feed_forward_block_backward(dy, x, w, config, aux_loss_coef=0.0, ops=reference):
     """dy and x (B, T, D), the rest as in `text.think`  ->  dx, (dfeed_forward_norm, gradients of the feed-forward)"""
     normal = ops.rms_norm(x, w.feed_forward_norm, config.norm_eps)
     rows, dy_rows = normal.reshape(-1, x.shape[-1]), dy.reshape(-1, x.shape[-1])
     if isinstance(w.feed_forward, MoE):
-        d_rows, d_inner = moe_backward(dy_rows, rows, w.feed_forward, config.top_k, balance, ops)
+        d_rows, d_inner = moe_backward(dy_rows, rows, w.feed_forward, config.top_k, aux_loss_coef, ops)
     else:
         d_rows, d_inner = feed_forward_backward(dy_rows, rows, w.feed_forward, ops)
     dx, d_norm = ops.rms_norm_backward(d_rows.reshape(x.shape), x, w.feed_forward_norm, config.norm_eps)
@@ -103,26 +103,26 @@ def text_activations(x, w, config, ops=reference):
 
     x (B, T, D) embedded tokens, w Text, config TextConfig  ->  list of 2 L + 1 arrays (B, T, D)
     """
-    where, states = position_tables(0, x.shape[1], config, x, ops), [x]
+    positions, states = position_tables(0, x.shape[1], config, x, ops), [x]
     for layer, weights in zip(config.layers, w.blocks, strict=True):
-        states.append(attention_block(states[-1], weights, layer, where, config, None, ops))
+        states.append(attention_block(states[-1], weights, layer, positions, config, None, ops))
         states.append(feed_forward_block(states[-1], weights, config, ops))
     return states
 
 
-def text_model_backward(dy, states, w, config, balance=0.0, ops=reference):
+def text_model_backward(dy, states, w, config, aux_loss_coef=0.0, ops=reference):
     """From what comes down to the last norm's result to the embedded tokens.
 
     dy (B, T, D), states as from `text_activations`, w Text, balance float as in `moe_backward`
     ->  dx (B, T, D), Text of gradients, in which those of the embedding and of the output matrix are None
     """
-    where = position_tables(0, dy.shape[1], config, dy, ops)
+    positions = position_tables(0, dy.shape[1], config, dy, ops)
     dx, d_norm = ops.rms_norm_backward(dy, states[-1], w.norm, config.norm_eps)
     blocks = []
     for n, (layer, weights) in reversed(list(enumerate(zip(config.layers, w.blocks, strict=True)))):
-        dx, thought = feed_forward_block_backward(dx, states[2 * n + 1], weights, config, balance, ops)
-        dx, read = attention_block_backward(dx, states[2 * n], weights, layer, where, config, ops)
-        blocks.append(Block(*read, *thought))
+        dx, ffn_grads = feed_forward_block_backward(dx, states[2 * n + 1], weights, config, aux_loss_coef, ops)
+        dx, attn_grads = attention_block_backward(dx, states[2 * n], weights, layer, positions, config, ops)
+        blocks.append(Block(*attn_grads, *ffn_grads))
     return dx, Text(None, blocks[::-1], d_norm, None)
 
 

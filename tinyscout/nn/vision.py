@@ -43,7 +43,7 @@ def adapter(x, w, config, ops=reference):
 
     x (B, P, D), w Adapter  ->  (B, P / shuffle**2, A)
     """
-    tokens = ops.pixel_shuffle(x, config.shuffle)
+    tokens = ops.pixel_shuffle(x, config.pixel_shuffle_factor)
     return ops.gelu(ops.linear(ops.gelu(ops.linear(tokens, w.w_1)), w.w_2))
 
 

@@ -52,12 +52,12 @@ def vision_block_backward(dy, x, w, cos, sin, config, ops=reference):
 
 def adapter_backward(dy, x, w, config, ops=reference):
     """dy (B, P / shuffle**2, A), x (B, P, D), w Adapter  ->  dx (B, P, D), Adapter of gradients"""
-    tokens = ops.pixel_shuffle(x, config.shuffle)
+    tokens = ops.pixel_shuffle(x, config.pixel_shuffle_factor)
     hidden = ops.linear(tokens, w.w_1)
     second = ops.linear(ops.gelu(hidden), w.w_2)
     d_hidden, dw_2, _ = ops.linear_backward(ops.gelu_backward(dy, second), ops.gelu(hidden), w.w_2)
     d_tokens, dw_1, _ = ops.linear_backward(ops.gelu_backward(d_hidden, hidden), tokens, w.w_1)
-    return ops.pixel_shuffle_backward(d_tokens, x, config.shuffle), Adapter(dw_1, dw_2)
+    return ops.pixel_shuffle_backward(d_tokens, x, config.pixel_shuffle_factor), Adapter(dw_1, dw_2)
 
 
 def vision_model_backward(dy, tiles, states, w, config, ops=reference):

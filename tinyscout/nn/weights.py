@@ -96,59 +96,59 @@ class Scout(NamedTuple):
     w_projector: Array          # (A, D of the text), or None
 
 
-def build(config, leaf):
+def build(config, make_leaf):
     """The whole tree of weights, each made by leaf(path, shape): `("text.blocks.0.attention.w_q", (D, H*d))`.
 
     A tied output matrix is the transposed embedding and is not asked for.
     """
-    text = _build_text(config.text, leaf)
+    text = _build_text(config.text, make_leaf)
     if config.vision is None:
         return Scout(text, None, None)
-    vision = _build_vision(config.vision, leaf)
-    return Scout(text, vision, leaf("w_projector", (config.vision.adapter_dim, config.text.dim)))
+    vision = _build_vision(config.vision, make_leaf)
+    return Scout(text, vision, make_leaf("w_projector", (config.vision.adapter_dim, config.text.dim)))
 
 
-def _build_text(c, leaf):
+def _build_text(c, make_leaf):
     D, Hd, Kd = c.dim, c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim
 
     def feed_forward(at, F, *E):
-        return FeedForward(leaf(f"{at}.w_gate", (*E, D, F)), leaf(f"{at}.w_up", (*E, D, F)),
-                           leaf(f"{at}.w_down", (*E, F, D)))
+        return FeedForward(make_leaf(f"{at}.w_gate", (*E, D, F)), make_leaf(f"{at}.w_up", (*E, D, F)),
+                           make_leaf(f"{at}.w_down", (*E, F, D)))
 
     def block(at, layer):
-        attention = Attention(leaf(f"{at}.attention.w_q", (D, Hd)), leaf(f"{at}.attention.w_k", (D, Kd)),
-                              leaf(f"{at}.attention.w_v", (D, Kd)), leaf(f"{at}.attention.w_o", (Hd, D)))
+        attention = Attention(make_leaf(f"{at}.attention.w_q", (D, Hd)), make_leaf(f"{at}.attention.w_k", (D, Kd)),
+                              make_leaf(f"{at}.attention.w_v", (D, Kd)), make_leaf(f"{at}.attention.w_o", (Hd, D)))
         inner = f"{at}.feed_forward"
-        mixed = MoE(leaf(f"{inner}.w_router", (D, c.n_experts)), feed_forward(f"{inner}.shared", c.hidden_dim),
+        mixed = MoE(make_leaf(f"{inner}.w_router", (D, c.n_experts)), feed_forward(f"{inner}.shared", c.hidden_dim),
                     feed_forward(f"{inner}.experts", c.hidden_dim, c.n_experts)) if layer.moe else None
-        return Block(leaf(f"{at}.attention_norm", (D,)), attention, leaf(f"{at}.feed_forward_norm", (D,)),
+        return Block(make_leaf(f"{at}.attention_norm", (D,)), attention, make_leaf(f"{at}.feed_forward_norm", (D,)),
                      mixed or feed_forward(inner, c.dense_dim))
 
-    embedding = leaf("text.embedding", (c.vocab_size, D))
+    embedding = make_leaf("text.embedding", (c.vocab_size, D))
     blocks = [block(f"text.blocks.{n}", layer) for n, layer in enumerate(c.layers)]
-    return Text(embedding, blocks, leaf("text.norm", (D,)),
-                embedding.T if c.tied else leaf("text.output", (D, c.vocab_size)))
+    return Text(embedding, blocks, make_leaf("text.norm", (D,)),
+                embedding.T if c.tie_embeddings else make_leaf("text.output", (D, c.vocab_size)))
 
 
-def _build_vision(c, leaf):
+def _build_vision(c, make_leaf):
     D, F, P = c.dim, c.hidden_dim, c.grid ** 2
 
     def norm(at):
-        return LayerNorm(leaf(f"{at}.weight", (D,)), leaf(f"{at}.bias", (D,)))
+        return LayerNorm(make_leaf(f"{at}.weight", (D,)), make_leaf(f"{at}.bias", (D,)))
 
     def block(at):
-        qkvo = [leaf(f"{at}.attention.{kind}_{name}", (D, D) if kind == "w" else (D,))
+        qkvo = [make_leaf(f"{at}.attention.{kind}_{name}", (D, D) if kind == "w" else (D,))
                 for name in "qkvo" for kind in "wb"]
-        mlp = MLP(leaf(f"{at}.mlp.w_1", (D, F)), leaf(f"{at}.mlp.b_1", (F,)),
-                  leaf(f"{at}.mlp.w_2", (F, D)), leaf(f"{at}.mlp.b_2", (D,)))
+        mlp = MLP(make_leaf(f"{at}.mlp.w_1", (D, F)), make_leaf(f"{at}.mlp.b_1", (F,)),
+                  make_leaf(f"{at}.mlp.w_2", (F, D)), make_leaf(f"{at}.mlp.b_2", (D,)))
         return VisionBlock(norm(f"{at}.attention_norm"), VisionAttention(*qkvo), norm(f"{at}.mlp_norm"), mlp)
 
     return Vision(
-        leaf("vision.w_patch", (c.channels * c.patch_size ** 2, D)), leaf("vision.class_embedding", (D,)),
-        leaf("vision.position_embedding", (P + 1, D)), norm("vision.norm_pre"),
+        make_leaf("vision.w_patch", (c.channels * c.patch_size ** 2, D)), make_leaf("vision.class_embedding", (D,)),
+        make_leaf("vision.position_embedding", (P + 1, D)), norm("vision.norm_pre"),
         [block(f"vision.blocks.{n}") for n in range(c.n_layers)], norm("vision.norm_post"),
-        Adapter(leaf("vision.adapter.w_1", (D * c.shuffle ** 2, c.adapter_dim)),
-                leaf("vision.adapter.w_2", (c.adapter_dim, c.adapter_dim))))
+        Adapter(make_leaf("vision.adapter.w_1", (D * c.pixel_shuffle_factor ** 2, c.adapter_dim)),
+                make_leaf("vision.adapter.w_2", (c.adapter_dim, c.adapter_dim))))
 
 
 def to_file_layout(path, array):

@@ -90,7 +90,7 @@ class PairCounts:
 
     def __init__(self):
         self.count = defaultdict(int)
-        self.places = defaultdict(list)     # ascending; may name places where the pair no longer stands
+        self.positions = defaultdict(list)     # ascending; may name places where the pair no longer stands
         self.heap = []
         self.changed = set()
 
@@ -98,7 +98,7 @@ class PairCounts:
         self.count[pair] += times
         self.changed.add(pair)
         if times > 0:
-            self.places[pair].append(place)
+            self.positions[pair].append(place)
 
     def most_frequent(self):
         """The pair that is found most often, the smallest ids first among equals; None when none is left."""
@@ -137,7 +137,7 @@ def train_bpe(pieces, counts):
         pair = pairs.most_frequent()
         if pair is None:
             return
-        for place in pairs.places.pop(pair):             # from left to right, as in encoding: aaa is aa, a
+        for place in pairs.positions.pop(pair):             # from left to right, as in encoding: aaa is aa, a
             if ids[place] == pair[0] and after[place] is not None and ids[after[place]] == pair[1]:
                 merge_at(place, merged, ids, before, after, weight[place], pairs)
         yield pair

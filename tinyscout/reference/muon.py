@@ -26,6 +26,6 @@ def muon_step(w, g, m, lr, momentum=0.95, decay=0.1):
     w weights, g their gradient, m running mean of g, all (..., I, O); lr, momentum, decay float  ->  new w, m
     """
     m = momentum * m + (1 - momentum) * g
-    pace = orthogonalize((1 - momentum) * g + momentum * m)             # a look ahead, as Nesterov's
+    scaled_lr = orthogonalize((1 - momentum) * g + momentum * m)             # a look ahead, as Nesterov's
     size = max(1.0, w.shape[-1] / max(1, w.shape[-2])) ** 0.5
-    return (1 - lr * decay) * w - (lr * size) * pace, m
+    return (1 - lr * decay) * w - (lr * size) * scaled_lr, m

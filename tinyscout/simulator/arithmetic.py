@@ -122,7 +122,7 @@ def dot(line):
                 for part in parts]
 
     def function(x, y, z):
-        pairs = zip(four(x, line.words[0] == "s32"), four(y, line.kind == "s32"), strict=True)
+        pairs = zip(four(x, line.modifiers[0] == "s32"), four(y, line.kind == "s32"), strict=True)
         return sum((a * b for a, b in pairs), z)
     return elementwise(line, function, "s32", "b32", "b32", "s32")
 

@@ -28,7 +28,7 @@ def shr(x, count):
 def funnel(opcode, function):
     """shf: 64 bits, the second operand above the first, shifted; the count wraps at 32 or stops there."""
     def build(line):
-        limit = (lambda n: n & np.uint32(31)) if "wrap" in line.words else (lambda n: np.minimum(n, np.uint32(32)))
+        limit = (lambda n: n & np.uint32(31)) if "wrap" in line.modifiers else (lambda n: np.minimum(n, np.uint32(32)))
 
         def compute(low, high, count):
             both = high.astype(np.uint64) << np.uint64(32) | low

@@ -17,7 +17,7 @@ JOINS = {"and": np.logical_and, "or": np.logical_or, "xor": np.logical_xor}
 
 def comparison(line):
     """The function of two numbers that the instruction's first word names."""
-    name = line.words[0]
+    name = line.modifiers[0]
     if name in UNORDERED:
         return lambda x, y: UNORDERED[name](x, y) | np.isnan(x) | np.isnan(y)
     if name not in COMPARISONS:
@@ -30,8 +30,8 @@ def comparison(line):
 @register_builder("setp")
 def setp(line):
     """A predicate from a comparison, and its opposite too; joined with another predicate where the words say so."""
-    join = next((JOINS[word] for word in line.words[1:] if word in JOINS), None)
-    if set(line.words[1:]) - {*JOINS, "ftz"}:
+    join = next((JOINS[word] for word in line.modifiers[1:] if word in JOINS), None)
+    if set(line.modifiers[1:]) - {*JOINS, "ftz"}:
         raise unknown(line)
     compare, more = comparison(line), ["pred"] if join else []
     both = line.operands[0] if isinstance(line.operands[0], list) else [line.operands[0]]
@@ -53,7 +53,7 @@ def both_steps(first, second):
 @register_builder("set")
 def set_(line):
     """A comparison whose yes is 1.0 or all ones; of packed numbers for each half."""
-    compare, result = comparison(line), line.words[-1]
+    compare, result = comparison(line), line.modifiers[-1]
     yes = None if result[0] in "us" else 1
 
     def compute(x, y):
@@ -73,7 +73,7 @@ def selp(yes, no, which):
 @register_builder("slct")
 def slct(line):
     """The first where the third is not negative, or else the second."""
-    kind = line.words[-1]
+    kind = line.modifiers[-1]
     return elementwise(line, lambda x, y, sign: selp(x, y, sign >= 0), kind, kind, kind, line.kind)
 
 
@@ -83,6 +83,6 @@ TESTS = {"finite": np.isfinite, "infinite": np.isinf, "number": lambda x: ~np.is
 @register_builder("testp")
 def testp(line):
     """What sort of float it is."""
-    if line.words[0] not in TESTS:
+    if line.modifiers[0] not in TESTS:
         raise unknown(line)
-    return elementwise(line, TESTS[line.words[0]], "pred", line.kind)
+    return elementwise(line, TESTS[line.modifiers[0]], "pred", line.kind)

@@ -15,7 +15,7 @@ def decode(line, kernel):
     """
     if line.name in ("bra", "brx"):
         return (branch if line.name == "bra" else switch)(line, kernel)
-    for key in (*(f"{line.name}.{word}" for word in line.words), line.name):
+    for key in (*(f"{line.name}.{word}" for word in line.modifiers), line.name):
         for known in (TABLE, warp.TABLE, memory.TABLE, registry.TABLE):
             if key in known:
                 return apply_predicate(known[key](line), line)
@@ -24,9 +24,9 @@ def decode(line, kernel):
 
 def apply_predicate(step, line):
     """@%p: only the threads whose predicate holds."""
-    if line.guard is None or line.name in ("ret", "exit"):
+    if line.predicate is None or line.name in ("ret", "exit"):
         return step
-    holds = reader(line.guard, "pred")
+    holds = reader(line.predicate, "pred")
 
     def guarded_step(m):
         yes = holds(m)
@@ -37,7 +37,7 @@ def apply_predicate(step, line):
             return step(m) if inner.count else None
         m.group, m.kept = inner, m.everything
         if (to := step(m)) == STOP:
-            return m.part([(outer.where(~yes), line.at + 1)])
+            return m.diverge([(outer.where(~yes), line.at + 1)])
         m.group, m.kept = outer, kept
         return to
     return guarded_step
@@ -46,9 +46,9 @@ def apply_predicate(step, line):
 def branch(line, kernel):
     """bra: to a label; where only some threads go there, the group parts."""
     target = kernel.labels[line.operands[-1]]
-    if line.guard is None:
+    if line.predicate is None:
         return lambda m: target
-    holds = reader(line.guard, "pred")
+    holds = reader(line.predicate, "pred")
 
     def step(m):
         yes = holds(m)
@@ -59,7 +59,7 @@ def branch(line, kernel):
             return None
         if going.count == m.group.count:
             return target
-        return m.part([(going, target), (m.group.where(~yes), line.at + 1)])
+        return m.diverge([(going, target), (m.group.where(~yes), line.at + 1)])
     return step
 
 
@@ -69,32 +69,32 @@ def switch(line, kernel):
     read = reader(line.operands[0], "u32")
 
     def step(m):
-        which = np.broadcast_to(read(m), m.every.shape)
+        which = np.broadcast_to(read(m), m.all_threads_mask.shape)
         groups = [(m.group.where(which == n), target) for n, target in enumerate(targets)]
-        return m.part([(group, target) for group, target in groups if group.count])
+        return m.diverge([(group, target) for group, target in groups if group.count])
     return step
 
 
 def end(line):
     """ret, exit: the threads are done."""
-    holds = reader(line.guard, "pred") if line.guard else lambda m: np.True_
+    holds = reader(line.predicate, "pred") if line.predicate else lambda m: np.True_
 
     def step(m):
         rest = m.group.where(~holds(m))
         m.finish(m.group.where(holds(m)))
-        return m.part([(rest, line.at + 1)] if rest.count else [])
+        return m.diverge([(rest, line.at + 1)] if rest.count else [])
     return step
 
 
 def call(line):
     def step(m):
-        m.fault(line, m.first(), "assertion failed" if "assert" in line.words[0] else
-                f"calls {line.words[0]}, which the simulator does not know")
+        m.fault(line, m.first_active_thread(), "assertion failed" if "assert" in line.modifiers[0] else
+                f"calls {line.modifiers[0]}, which the simulator does not know")
     return step
 
 
 def trap(line):
-    return lambda m: m.fault(line, m.first(), "trap")
+    return lambda m: m.fault(line, m.first_active_thread(), "trap")
 
 
 def nothing(line):
@@ -104,22 +104,24 @@ def nothing(line):
 
 def barrier(line):
     """bar.sync: wait for all threads of the block, or for as many as are asked for; bar.arrive: do not wait."""
-    words = [word for word in line.words if word not in ("sync", "arrive", "aligned", "cta", "red")]
-    reduces = "red" in line.words
+    words = [word for word in line.modifiers if word not in ("sync", "arrive", "aligned", "cta", "red")]
+    reduces = "red" in line.modifiers
     operands = line.operands[1:] if reduces else line.operands
     predicate = reader(operands[-1], "pred") if reduces else lambda m: None
     operands = [reader(operand, "u32", line.place) for operand in (operands[:-1] if reduces else operands)]
 
     def step(m):
         if len(operands) > 1:
-            name, count = (int(np.broadcast_to(read(m), m.every.shape)[m.first()]) for read in operands)
-            return m.rendezvous(line, name, count, "arrive" in line.words)
+            name, count = (int(np.broadcast_to(read(m), m.all_threads_mask.shape)[m.first_active_thread()])
+                           for read in operands)
+            return m.rendezvous(line, name, count, "arrive" in line.modifiers)
         if not m.all_at_barrier(line):
             return STOP
         if reduces:
-            yes, living = (truth.reshape(m.blocks, -1) for truth in (m.wide(predicate(m)) & m.group.mask, m.living))
+            yes, living = (truth.reshape(m.blocks, -1) for truth in (m.broadcast(predicate(m)) & m.group.mask,
+                                                                     m.living))
             found = {"popc": yes.sum(1, dtype=np.uint32), "or": yes.any(1), "and": (yes | ~living).all(1)}[words[0]]
-            m.put(line.operands[0].number, np.repeat(found, m.padded))
+            m.write_register(line.operands[0].number, np.repeat(found, m.padded))
         return None
     return step
 

@@ -40,7 +40,7 @@ ROUND = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
 @register_builder("cvt")
 def cvt(line):
     """From the last type to the one before it."""
-    words = [word for word in line.words if word not in ("ftz", "sat", "rn", "relu", *ROUND)]
+    words = [word for word in line.modifiers if word not in ("ftz", "sat", "rn", "relu", *ROUND)]
     if len(words) != 1 or words[0] not in {*KINDS, "bf16", "f16x2", "bf16x2"}:
         raise unknown(line)
     [result], source = words, line.kind
@@ -53,17 +53,17 @@ def cvt(line):
 
 def conversion(result, line):
     """The function that makes numbers of one type from those of another, as an instruction's words say."""
-    rounding = next((ROUND[word] for word in line.words if word in ROUND), None)
+    rounding = next((ROUND[word] for word in line.modifiers if word in ROUND), None)
     dtype: Any = np.dtype(np.float32) if result == "bf16" else KINDS[result]
 
     def convert(x):
         if rounding:
             x = rounding(x)
-        if dtype.kind in "iu" and (x.dtype.kind == "f" or "sat" in line.words):
+        if dtype.kind in "iu" and (x.dtype.kind == "f" or "sat" in line.modifiers):
             return convert_saturating(x, dtype)
-        if dtype.kind == "f" and "sat" in line.words:
+        if dtype.kind == "f" and "sat" in line.modifiers:
             x = np.where(x > 0, np.minimum(x, 1), 0)
-        if "relu" in line.words:
+        if "relu" in line.modifiers:
             x = np.maximum(x, x.dtype.type(0))
         return x.astype(dtype)[()]
     return convert

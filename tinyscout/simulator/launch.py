@@ -28,7 +28,7 @@ def run(ptx, name, grid, block, shared, arguments, *, unwritten=(), profile=None
     """
     program = prepared(ptx, name)
     grid, block = ((*size, 1, 1)[:3] for size in (tuple(grid), tuple(block)))
-    program.fits(grid, block, shared, arguments)
+    program.check_launch(grid, block, shared, arguments)
     machine = Machine(program, grid, block, profile)
     lay_out(machine, arguments, shared, unwritten)
     with np.errstate(all="ignore"):
@@ -47,7 +47,7 @@ class Program:
         self.kernel = Kernel(ptx, name)
         self.flow = Liveness(self.kernel)
         self.steps = [decode(line, self.kernel) for line in self.kernel.instructions]
-        self.ends = [line.name in ("ret", "exit") and not line.guard for line in self.kernel.instructions] + [True]
+        self.ends = [line.name in ("ret", "exit") and not line.predicate for line in self.kernel.instructions] + [True]
         self.zeros: list = [np.zeros((), KINDS[kind])[()] for kind in self.kernel.registers]
         self.addresses = {mask.bit_length() - 1 for mask in self.flow.pointers if mask.bit_count() == 1}
         everywhere = (1 << len(self.kernel.parameters)) - 1
@@ -59,9 +59,9 @@ class Program:
             width = access_width(line)
             if not width:
                 continue
-            if "shared" in line.words or line.name == "ldmatrix" or not mask:
+            if "shared" in line.modifiers or line.name == "ldmatrix" or not mask:
                 self.shared_widths.add(width)
-            if line.name in CHANGING and "shared" not in line.words and "local" not in line.words:
+            if line.name in CHANGING and "shared" not in line.modifiers and "local" not in line.modifiers:
                 self.changed |= mask or everywhere
             for n in range(len(self.kernel.parameters)):
                 if (mask or everywhere) >> n & 1:
@@ -69,7 +69,7 @@ class Program:
                 if mask == 1 << n and line.kind in ("f16", "f32", "f64"):
                     self.floats.setdefault(n, set()).add(line.kind)
 
-    def fits(self, grid, block, shared, arguments):
+    def check_launch(self, grid, block, shared, arguments):
         """Raises Fault where the launch cannot be, or an argument is not of its parameter's type."""
         kernel = self.kernel
         threads, total = int(np.prod(block)), self.shared_bytes(shared)
@@ -82,10 +82,10 @@ class Program:
         if len(arguments) != len(kernel.parameters):
             raise Fault(f"launch of {kernel.name}: {len(arguments)} arguments, but it takes {len(kernel.parameters)}")
         for n, (argument, kind) in enumerate(zip(arguments, kernel.parameters, strict=True)):
-            if problem := self.misfit(n, argument, kind):
+            if problem := self.argument_error(n, argument, kind):
                 raise Fault(f"launch of {kernel.name}: argument {n} {problem}")
 
-    def misfit(self, n, argument, kind):
+    def argument_error(self, n, argument, kind):
         """What is wrong with an argument, or None."""
         if isinstance(argument, np.ndarray):
             if SIZES[kind] != 8 or kind == "f64":
@@ -136,12 +136,13 @@ def lay_out(m, arguments, shared, unwritten):
                    for n, argument in enumerate(arguments)]
     size = m.program.shared_bytes(shared)
     stride = -(-size // 128) * 128
-    base = m.every // m.padded * stride if m.blocks > 1 else None
+    base = m.all_threads_mask // m.padded * stride if m.blocks > 1 else None
     shadow = ShadowMemory("shared memory", m.blocks * stride, min(m.program.shared_widths), clock, False, False)
     m.shared = Region(f"shared memory ({size} bytes)", SHARED, np.full(m.blocks * stride, 255, np.uint8), size, base,
                       shadow=shadow)
     size = -(-kernel.sizes["local"] // 16) * 16
-    m.local = Region(f"local memory ({size} bytes)", LOCAL, np.full(m.size * size, 255, np.uint8), size, m.every * size)
+    m.local = Region(f"local memory ({size} bytes)", LOCAL, np.full(m.size * size, 255, np.uint8), size,
+                     m.all_threads_mask * size)
     m.regions = [*sorted(regions, key=lambda region: region.start), m.shared, m.local]
     m.starts = np.array([region.start for region in m.regions])
     m.special["smem"] = np.uint32(m.program.shared_bytes(0))

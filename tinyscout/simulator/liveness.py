@@ -13,22 +13,22 @@ class Liveness:
 
     def __init__(self, kernel):
         self.kernel, self.kept = kernel, {}
-        self.parts = [(*defs_and_uses(line), line.guard is not None) for line in kernel.instructions]
+        self.parts = [(*defs_and_uses(line), line.predicate is not None) for line in kernel.instructions]
         self.live = self.needed()
-        self.pointers = self.origins()
+        self.pointers = self.pointer_provenance()
 
-    def followers(self, line):
+    def successors(self, line):
         """The positions that may come after an instruction."""
-        after = [] if line.name in ("ret", "exit") and not line.guard else [line.at + 1]
+        after = [] if line.name in ("ret", "exit") and not line.predicate else [line.at + 1]
         if line.name == "bra":
-            after = [self.kernel.labels[line.operands[-1]], *([line.at + 1] if line.guard else [])]
+            after = [self.kernel.labels[line.operands[-1]], *([line.at + 1] if line.predicate else [])]
         elif line.name == "brx":
             after = [self.kernel.labels[label] for label in self.kernel.labels[line.operands[-1]]]
         return after
 
     def needed(self):
         lines = self.kernel.instructions
-        after = [self.followers(line) for line in lines]
+        after = [self.successors(line) for line in lines]
         live, before = [0] * (len(lines) + 1), None
         while live != before:
             before = list(live)
@@ -40,7 +40,7 @@ class Liveness:
                 live[at] = alive & ~(0 if guarded else bits(results)) | bits(sources)
         return live
 
-    def needed_by(self, positions):
+    def live_in(self, positions):
         """The registers that threads at these positions will still read  ->  frozenset of indices"""
         if positions not in self.kept:
             alive = 0
@@ -49,7 +49,7 @@ class Liveness:
             self.kept[positions] = frozenset(n for n in range(alive.bit_length()) if alive >> n & 1)
         return self.kept[positions]
 
-    def origins(self):
+    def pointer_provenance(self):
         """Follow addresses from the arguments to where they are used; what is loaded from memory is no address."""
         kinds = self.kernel.registers
         origin, before = [0] * len(kinds), None
@@ -92,10 +92,10 @@ def bits(registers):
 def defs_and_uses(line):
     """The registers that an instruction writes, and those it reads  ->  two lists of indices"""
     operands = list(line.operands)
-    gives = line.name not in NO_RESULT or (line.name in ("bar", "barrier") and line.words[:1] == ("red",))
+    gives = line.name not in NO_RESULT or (line.name in ("bar", "barrier") and line.modifiers[:1] == ("red",))
     results = registers_in(operands[:1]) if gives and not isinstance(next(iter(operands), None), Address) else []
     sources = registers_in(operands[1:] if results else operands)
-    return results, sources + ([line.guard.number] if line.guard else [])
+    return results, sources + ([line.predicate.number] if line.predicate else [])
 
 
 def registers_in(operands):

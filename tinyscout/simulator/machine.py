@@ -18,14 +18,14 @@ class ThreadGroup:
     """Threads that are at the same instruction.  threads: their numbers, or None for all there are."""
 
     def __init__(self, mask, at=0):
-        self.mask, self.at, self.waits = mask, at, ""
+        self.mask, self.pc, self.waits = mask, at, ""
         self.threads: Any = np.flatnonzero(mask)
         self.count = len(self.threads)
         if self.count == len(mask):
             self.threads = None
 
     def where(self, condition):
-        return ThreadGroup(self.mask & condition, self.at)
+        return ThreadGroup(self.mask & condition, self.pc)
 
 
 class UniversalSet:
@@ -48,8 +48,8 @@ class Machine:
         threads, self.blocks = (int(np.prod(size)) for size in (block, grid))
         self.padded = -(-threads // 32) * 32
         self.size = self.blocks * self.padded
-        self.every = np.arange(self.size)
-        self.living = self.every % self.padded < threads
+        self.all_threads_mask = np.arange(self.size)
+        self.living = self.all_threads_mask % self.padded < threads
         self.alive = threads * self.blocks
         self.registers = list(program.zeros)
         self.groups = [ThreadGroup(self.living.copy())]
@@ -60,7 +60,7 @@ class Machine:
         self.shared: Any = None
         self.local: Any = None
         self.clock, self.copies, self.arrivals = EpochClock(self.blocks, self.padded), AsyncCopies(self.size), {}
-        self.special = special_registers(grid, block, self.every, self.padded)
+        self.special = special_registers(grid, block, self.all_threads_mask, self.padded)
 
     def run(self, limit):
         """Until every thread has ended.  Raises Fault; limit: of instructions, each by a group of threads."""
@@ -80,53 +80,53 @@ class Machine:
                     break
                 else:
                     if limit < 0:
-                        self.fault(self.program.kernel.instructions[at], self.first(),
+                        self.fault(self.program.kernel.instructions[at], self.first_active_thread(),
                                    "runs and runs: is this loop endless?")
                     at, until = to, self.next_stop(to)
             else:
-                self.part([(self.group, at)])
+                self.diverge([(self.group, at)])
 
     def choose(self):
         """The group at the lowest instruction becomes the one that runs, with all others that are there  ->  where"""
-        running = [group.at for group in self.groups if not group.waits]
+        running = [group.pc for group in self.groups if not group.waits]
         if not running:
             self.deadlock()
         at = min(running)
-        here = [group for group in self.groups if group.at == at and group.waits != "count"]
+        here = [group for group in self.groups if group.pc == at and group.waits != "count"]
         self.groups = [group for group in self.groups if group not in here]
         self.group = here[0] if len(here) == 1 else ThreadGroup(np.logical_or.reduce([group.mask for group in here]),
                                                                 at)
         self.group.waits = ""
-        self.keep()
+        self.update_live_registers()
         return at
 
-    def keep(self):
+    def update_live_registers(self):
         """What the threads of other groups still need stays as it is when a register is written."""
-        self.kept = self.program.flow.needed_by(frozenset(group.at for group in self.groups))
+        self.kept = self.program.flow.live_in(frozenset(group.pc for group in self.groups))
 
     def next_stop(self, at):
         """Where the group that runs meets another, or has gone so far that it is another's turn."""
-        return min((group.at for group in self.groups if not group.waits or group.at >= at), default=END)
+        return min((group.pc for group in self.groups if not group.waits or group.pc >= at), default=END)
 
-    def part(self, groups):
+    def diverge(self, groups):
         """Go on in groups, each at its position; who has only to end does so at once  ->  STOP"""
         for group, at in groups:
-            group.at = at
+            group.pc = at
             if self.program.ends[at]:
                 self.finish(group)
             else:
                 self.groups.append(group)
         return STOP
 
-    def put(self, index, value):
+    def write_register(self, index, value):
         """Write a register of the threads that run."""
         if index in self.kept:
             old = self.registers[index]
             value = np.where(self.group.mask, value, old if old.dtype == value.dtype else old.view(value.dtype))
         self.registers[index] = value
 
-    def wide(self, value):
-        return np.broadcast_to(value, self.every.shape)
+    def broadcast(self, value):
+        return np.broadcast_to(value, self.all_threads_mask.shape)
 
     def spread(self, values, threads, old=None):
         """Numbers of some threads as an array over all; one number for all of them stays one."""
@@ -150,13 +150,13 @@ class Machine:
 
     # Waiting
 
-    def park(self, line, why="lanes"):
+    def block_on(self, line, why="lanes"):
         """The group waits at an instruction for others  ->  STOP"""
-        self.group.at, self.group.waits = line.at, why
+        self.group.pc, self.group.waits = line.at, why
         self.groups.append(self.group)
         return STOP
 
-    def gathered(self, line, wanted):
+    def warps_converged(self, line, wanted):
         """Are all the lanes (warps, 32) that are wanted here, in warps of which any is here?"""
         here = self.group.mask.reshape(-1, 32)
         return not (wanted & ~here & here.any(1)[:, None]).any()
@@ -175,9 +175,9 @@ class Machine:
                         self.diverged(other, self.group, meets, f"waits at {line.place}")
                 ready = self.group.where(~np.repeat(torn, self.padded))
                 self.group = self.group.where(np.repeat(torn, self.padded))
-                self.park(line, "barrier")
+                self.block_on(line, "barrier")
                 self.group = ready
-                self.keep()
+                self.update_live_registers()
         if self.group.count:
             self.clock.block_barrier(self.blocks_of(self.group.mask))
             self.level = self.clock.now if self.group.count == self.alive else None
@@ -192,20 +192,21 @@ class Machine:
     def rendezvous(self, line, name, count, arrives):
         """A barrier for a number of threads: those who complete it take along who waited  ->  STOP"""
         if count % 32 or not count:
-            self.fault(line, self.first(), f"a barrier of {count} threads, which is no number of whole warps")
+            self.fault(line, self.first_active_thread(),
+                       f"a barrier of {count} threads, which is no number of whole warps")
         group = self.group
         for block in np.flatnonzero(self.blocks_of(group.mask)):
-            mine = group.where(self.every // self.padded == block)
+            mine = group.where(self.all_threads_mask // self.padded == block)
             came, waiting = self.arrivals.pop((block, name), (0, []))
             came += 32 * int(mine.mask.reshape(-1, 32).any(1).sum())
             if came >= count:
                 for other in waiting:
-                    other.waits, other.at = "", other.at + 1
+                    other.waits, other.pc = "", other.pc + 1
                 self.clock.block_barrier([block])
                 self.level = None
             else:
                 self.arrivals[block, name] = came, waiting if arrives else [*waiting, mine]
-            self.part([(mine, line.at + 1 if came >= count or arrives else line.at)])
+            self.diverge([(mine, line.at + 1 if came >= count or arrives else line.at)])
             mine.waits = "" if came >= count or arrives else "count"
         return STOP
 
@@ -228,27 +229,27 @@ class Machine:
         """A thread as CUDA names it."""
         return form.format(axes(number % self.padded, self.block), axes(number // self.padded, self.grid))
 
-    def first(self):
+    def first_active_thread(self):
         return 0 if self.group.threads is None else self.group.threads[0]
 
     def block_of(self, thread):
         return thread // self.padded
 
-    def line(self, group):
-        return self.program.kernel.instructions[group.at]
+    def instruction(self, group):
+        return self.program.kernel.instructions[group.pc]
 
     def diverged(self, waiting, other, blocks, does):
         """Threads of one block wait where others of it will not come."""
         mine, theirs = (np.flatnonzero(group.mask & np.repeat(blocks, self.padded))[0] for group in (waiting, other))
-        self.fault(self.line(waiting), mine, "divergent barrier: waits here for all threads of its block, but "
+        self.fault(self.instruction(waiting), mine, "divergent barrier: waits here for all threads of its block, but "
                    f"{self.thread(theirs)} {does}")
 
     def deadlock(self):
         """Everybody waits."""
         first = [np.flatnonzero(group.mask)[0] for group in self.groups]
-        told = [f"{group.count} threads, the first {self.thread(thread)}, wait at {self.line(group).place}"
+        told = [f"{group.count} threads, the first {self.thread(thread)}, wait at {self.instruction(group).place}"
                 for group, thread in zip(self.groups, first, strict=True)]
-        self.fault(self.line(self.groups[0]), first[0], f"deadlock: nobody can go on: {'; '.join(told)}")
+        self.fault(self.instruction(self.groups[0]), first[0], f"deadlock: nobody can go on: {'; '.join(told)}")
 
 
 def axes(number, sizes):

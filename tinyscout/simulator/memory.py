@@ -33,13 +33,14 @@ class Access:
     """How one instruction gets at memory: where its address comes from, how many bytes, and what it does there."""
 
     def __init__(self, line, operand, width, how, space=None):
-        self.line, self.width, self.how, self.offset = line, width, how, np.int64(operand.offset)
+        self.instruction, self.width, self.how, self.offset = line, width, how, np.int64(operand.offset)
         small = isinstance(operand.base, Register) and SIZES[operand.base.kind] == 4
         self.small = "u32" if small else "s64"
         self.address = reader(operand.base, self.small, line.place)
-        self.space = space or next((word.split("::")[0] for word in line.words if word.split("::")[0] in SPACES), None)
+        self.space = space or next((word.split("::")[0] for word in line.modifiers if word.split("::")[0] in SPACES),
+                                   None)
 
-    def parts(self, m, group=None):
+    def resolve(self, m, group=None):
         """The memory that the active threads mean  ->  [(region, threads, positions in its data)]
 
         threads and positions are arrays of equal length, or None for all threads; one position may stand for all.
@@ -48,10 +49,10 @@ class Access:
         address = self.address(m).astype(np.int64) + self.offset
         if group.threads is not None and address.ndim:
             address = address[group.threads]
-        region = m.region(self.line, self.space)
+        region = m.region(self.instruction, self.space)
         if region is not None:
             return [(region, group.threads, self.position(m, region, group.threads, address))]
-        threads = m.every if group.threads is None else group.threads
+        threads = m.all_threads_mask if group.threads is None else group.threads
         address = np.broadcast_to(address, threads.shape)
         which = np.searchsorted(m.starts, address, "right") - 1
         return [(m.regions[n], threads[which == n], self.position(m, m.regions[n], threads[which == n],
@@ -64,7 +65,8 @@ class Access:
         if int(far.max()) + self.width > region.size or int(np.bitwise_or.reduce(far, axis=None)) & (self.width - 1):
             self.explain(m, region, threads, offset)
         if not region.writable and self.how != "reads":
-            m.fault(self.line, 0 if threads is None else threads[0], f"{self.how} {region.name}, which is read only")
+            m.fault(self.instruction, 0 if threads is None else threads[0],
+                    f"{self.how} {region.name}, which is read only")
         if region.base is None:
             return offset
         return offset + (region.base if threads is None else region.base[threads])
@@ -77,26 +79,28 @@ class Access:
         thread = first if threads is None else threads[min(first, len(threads) - 1)]
         here, what = int(offset[first]), f"{self.how} {self.width} bytes"
         if not outside.any():
-            m.fault(self.line, thread, f"{what} at byte {here} of {region.name}, which is no multiple of {self.width}")
+            m.fault(self.instruction, thread,
+                    f"{what} at byte {here} of {region.name}, which is no multiple of {self.width}")
         where = f"{-here} bytes before the start" if here < 0 else f"{here - region.size} bytes past the end"
-        m.fault(self.line, thread, f"{what} {where if here != region.size else 'just past the end'} of {region.name}")
+        m.fault(self.instruction, thread,
+                f"{what} {where if here != region.size else 'just past the end'} of {region.name}")
 
-    def noted(self, m, group=None):
+    def record(self, m, group=None):
         """parts, entered into the race detector and the profile, positions as arrays."""
-        for region, threads, position in self.parts(m, group):
-            who = m.every if threads is None else threads
+        for region, threads, position in self.resolve(m, group):
+            who = m.all_threads_mask if threads is None else threads
             if region.shadow or m.profile:
                 all_of_them = position if position.ndim else np.full(len(who), position)
                 if m.profile:
                     m.profile.memory(self, region, who, all_of_them)
                 if region.shadow:
-                    region.shadow.look(m, self.line, self.how, all_of_them, self.width, who)
+                    region.shadow.check_access(m, self.instruction, self.how, all_of_them, self.width, who)
             yield region, threads, position
 
 
 def check_modifiers(line):
     """Raises Fault for an instruction with words that mean something the simulator does not know."""
-    if {word for word in line.words if "::" not in word} - PLAIN:
+    if {word for word in line.modifiers if "::" not in word} - PLAIN:
         raise unknown(line)
 
 
@@ -110,7 +114,7 @@ def load(line):
 
     def step(m):
         columns = [None] * len(registers)
-        for region, threads, position in access.noted(m):
+        for region, threads, position in access.record(m):
             found = region.view(raw)[position >> shift]
             found = np.asarray(found).reshape(-1).view(dtype).reshape(-1, len(registers))
             for n in range(len(registers)):
@@ -118,8 +122,8 @@ def load(line):
                 columns[n] = m.spread(column, threads, columns[n])
         for register, column in zip(registers, columns, strict=True):
             if register is not None:
-                m.put(register.number, converted(column, KINDS[f"b{8 * SIZES[register.kind]}"])
-                      if SIZES[register.kind] != dtype.itemsize else column)
+                m.write_register(register.number, converted(column, KINDS[f"b{8 * SIZES[register.kind]}"])
+                                 if SIZES[register.kind] != dtype.itemsize else column)
     return step
 
 
@@ -134,12 +138,12 @@ def store(line):
 
     def step(m):
         values = [read(m) for read in reads]
-        for region, threads, position in access.noted(m):
+        for region, threads, position in access.record(m):
             mine = [value if threads is None or not value.ndim else value[threads] for value in values]
             if len(mine) == 1:
                 found = mine[0].view(raw)
             else:
-                found = np.empty((len(m.every) if threads is None else len(threads), len(mine)), dtype)
+                found = np.empty((len(m.all_threads_mask) if threads is None else len(threads), len(mine)), dtype)
                 for n, value in enumerate(mine):
                     found[:, n] = value
                 found = found.view(raw)[:, 0]
@@ -157,8 +161,8 @@ CHANGES: dict[str, Any] = {
 
 def atomic(line):
     """atom and red: read, change and write, one thread after another in the order of their numbers."""
-    change = next((word for word in line.words if word in (*CHANGES, "cas")), None)
-    if change is None or set(line.words) - PLAIN - {change, "noftz"} or line.kind in SHORT:
+    change = next((word for word in line.modifiers if word in (*CHANGES, "cas")), None)
+    if change is None or set(line.modifiers) - PLAIN - {change, "noftz"} or line.kind in SHORT:
         raise unknown(line)
     result = line.operands[0] if line.name == "atom" else None
     place, *operands = line.operands[1:] if line.name == "atom" else line.operands
@@ -169,9 +173,9 @@ def atomic(line):
     shift = dtype.itemsize.bit_length() - 1
 
     def step(m):
-        values, old = [np.broadcast_to(read(m), m.every.shape) for read in reads], None
-        for region, threads, position in access.noted(m):
-            who = m.every if threads is None else threads
+        values, old = [np.broadcast_to(read(m), m.all_threads_mask.shape) for read in reads], None
+        for region, threads, position in access.record(m):
+            who = m.all_threads_mask if threads is None else threads
             view, places = region.view(dtype), np.broadcast_to(position >> shift, who.shape)
             mine = [value[who] for value in values]
             if result is None and change in ("add", "min", "max", "and", "or", "xor"):
@@ -179,7 +183,7 @@ def atomic(line):
             else:
                 old = m.spread(in_turn(view, places, mine, change), threads, old)
         if result is not None:
-            m.put(result.number, old)
+            m.write_register(result.number, old)
     return step
 
 
@@ -198,10 +202,10 @@ def in_turn(view, places, operands, change):
 
 def cvta(line):
     """Addresses of one space among those of all, and back."""
-    space = next(word for word in line.words if word in SPACES)
-    window = np.int64({"shared": SHARED, "local": LOCAL}.get(space, 0) * (-1 if "to" in line.words else 1))
+    space = next(word for word in line.modifiers if word in SPACES)
+    window = np.int64({"shared": SHARED, "local": LOCAL}.get(space, 0) * (-1 if "to" in line.modifiers else 1))
     read, register = reader(line.operands[1], "s64", line.place), line.operands[0]
-    return lambda m: m.put(register.number, read(m) + window)
+    return lambda m: m.write_register(register.number, read(m) + window)
 
 
 TABLE = {"ld": load, "ldu": load, "st": store, "atom": atomic, "red": atomic, "cvta": cvta}

@@ -92,14 +92,14 @@ def elementwise(line, function, result, *kinds, operands=None):
     compute = function if finish is None else lambda *values: finish(function(*values))
     if len(reads) == 1:
         [a] = reads
-        return lambda m: m.put(index, compute(a(m)))
+        return lambda m: m.write_register(index, compute(a(m)))
     if len(reads) == 2:
         a, b = reads
-        return lambda m: m.put(index, compute(a(m), b(m)))
+        return lambda m: m.write_register(index, compute(a(m), b(m)))
     if len(reads) == 3:
         a, b, c = reads
-        return lambda m: m.put(index, compute(a(m), b(m), c(m)))
-    return lambda m: m.put(index, compute(*[read(m) for read in reads]))
+        return lambda m: m.write_register(index, compute(a(m), b(m), c(m)))
+    return lambda m: m.write_register(index, compute(*[read(m) for read in reads]))
 
 
 def unpack_16x2(bits):

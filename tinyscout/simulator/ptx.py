@@ -39,15 +39,15 @@ class Address(NamedTuple):
 
 class Instruction(NamedTuple):
     name: str                   # ld
-    words: tuple                # ("global", "v4")
+    modifiers: tuple                # ("global", "v4")
     kind: str                   # f32
     operands: tuple             # of the classes above, None for _, a list for those in braces
-    guard: Register | None
+    predicate: Register | None
     at: int                     # its own position
     place: str                  # norm.cu:17
 
     def __str__(self):
-        return ".".join(filter(None, (self.name, *self.words, self.kind)))
+        return ".".join(filter(None, (self.name, *self.modifiers, self.kind)))
 
 
 class Variable(NamedTuple):
@@ -94,10 +94,10 @@ class Kernel:
         most = re.search(r"\.(?:maxntid|reqntid)\s+([\d, ]+)", found[4])
         self.most_threads = prod(int(n) for n in most[1].split(",")) if most else 1024
         given = {name: Argument(n) for n, (_, name) in enumerate(PARAMETER.findall(found[3] or ""))}
-        self.paste(body, ChainMap(given, symbols))
+        self.inline_function(body, ChainMap(given, symbols))
         self.emit("exit", (), "", (), None)
 
-    def paste(self, body, names):
+    def inline_function(self, body, names):
         """The statements of a function; a name is a register, a variable, or a parameter that is passed."""
         self.calls += 1
         call, label = self.calls, ""
@@ -114,7 +114,7 @@ class Kernel:
             elif statement.startswith("."):
                 self.declare(statement, names)
             elif statement:
-                self.read(statement, names, call)
+                self.parse_instruction(statement, names, call)
         self.labels[f"{call}:end"] = len(self.instructions)
 
     def declare(self, statement, names):
@@ -133,7 +133,7 @@ class Kernel:
                 file, line = (at_home or places)[0]
                 self.place = f"{self.files.get(file, '?')}:{line}"
 
-    def read(self, statement, names, call):
+    def parse_instruction(self, statement, names, call):
         """One instruction.  Passing arguments to functions becomes moves, and a call the function itself."""
         found = STATEMENT.match(statement)
         if found is None:
@@ -171,7 +171,7 @@ class Kernel:
         for name in theirs:
             names.setdefault(name, (self.calls, name))
         place, self.depth = self.place, self.depth + 1
-        self.paste(body, ChainMap(bound, names.maps[-1]))
+        self.inline_function(body, ChainMap(bound, names.maps[-1]))
         self.place, self.depth = place, self.depth - 1
         return None
 

@@ -93,7 +93,7 @@ class ShadowMemory:
         self.writes.high = self.writes.low              # a write has one thread
         self.written, self.filling = written, None
 
-    def look(self, m, line, how, position, width, me):
+    def check_access(self, m, line, how, position, width, me):
         """Enter an access ("reads", "writes", "adds to") by threads `me`.  Raises Fault."""
         at = position >> self.shift
         if (many := width >> self.shift) > 1:

@@ -18,15 +18,15 @@ def register_instruction(opcode, signature="T T T", words=""):
     """
     def enter(function):
         def build(line):
-            rest = set(line.words) - {*opcode.split("."), *words.split(), "ftz", "sat"}
+            rest = set(line.modifiers) - {*opcode.split("."), *words.split(), "ftz", "sat"}
             rest -= {*DIRECTIONS} if opcode in ("add", "mul", "fma") and line.kind == "f32" else set()
             if rest:
                 raise unknown(line)
             known = {"T": line.kind, "W": WIDE.get(line.kind)}
             kinds = [known.get(kind, kind) for kind in signature.split()]
             compute = round_directed(opcode, line, function)
-            compute = flush_denormals(compute) if "ftz" in line.words and line.kind == "f32" else compute
-            return elementwise(line, saturate(compute, line) if "sat" in line.words else compute, *kinds)
+            compute = flush_denormals(compute) if "ftz" in line.modifiers and line.kind == "f32" else compute
+            return elementwise(line, saturate(compute, line) if "sat" in line.modifiers else compute, *kinds)
         TABLE[opcode] = build
         return function
     return enter
@@ -46,7 +46,7 @@ def unknown(line):
 
 def round_directed(opcode, line, function):
     """.rm, .rp and .rz: float32 rounded down, up, or toward zero."""
-    direction = next((DIRECTIONS[word] for word in line.words if word in DIRECTIONS), None)
+    direction = next((DIRECTIONS[word] for word in line.modifiers if word in DIRECTIONS), None)
     if direction is None:
         return function
 

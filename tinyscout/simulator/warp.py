@@ -23,20 +23,20 @@ def warp_sync(line, named):
     def ready(m):
         value = mask(m)
         if value.ndim == 0 and value == 0xffffffff:
-            return m.group.count == m.alive or m.gathered(line, m.living.reshape(-1, 32))
-        bits = np.broadcast_to(value, m.every.shape).reshape(-1, 32)
+            return m.group.count == m.alive or m.warps_converged(line, m.living.reshape(-1, 32))
+        bits = np.broadcast_to(value, m.all_threads_mask.shape).reshape(-1, 32)
         here = m.group.mask.reshape(-1, 32)
         if (wrong := here & (bits & BIT == 0)).any():
             m.fault(line, np.flatnonzero(wrong)[0], f"{line.name} by a lane that its own mask does not name")
         wanted = np.bitwise_or.reduce(np.where(here, bits, 0), axis=1)[:, None] & BIT != 0
-        return m.gathered(line, wanted & m.living.reshape(-1, 32))
+        return m.warps_converged(line, wanted & m.living.reshape(-1, 32))
     return ready
 
 
 def shuffle(line):
     """shfl: the number that another lane holds, and whether there is such a lane."""
     results = line.operands[0] if isinstance(line.operands[0], list) else [line.operands[0], None]
-    how = line.words[-1]
+    how = line.modifiers[-1]
     value, by, limits = (reader(operand, "b32", line.place) for operand in line.operands[1:4])
     ready = warp_sync(line, line.operands[4])
 
@@ -53,10 +53,10 @@ def shuffle(line):
 
     def step(m):
         if not ready(m):
-            return m.park(line)
+            return m.block_on(line)
         lanes = [value(m), by(m), limits(m)]
         if lanes[1].ndim or lanes[2].ndim:
-            lanes = [np.broadcast_to(each, m.every.shape).reshape(-1, 32) for each in lanes]
+            lanes = [np.broadcast_to(each, m.all_threads_mask.shape).reshape(-1, 32) for each in lanes]
             source, inside = sources(*(each.astype(np.int64) for each in lanes[1:]))
         else:
             source, inside = fixed(int(lanes[1]), int(lanes[2]))
@@ -65,9 +65,9 @@ def shuffle(line):
             lonely = np.flatnonzero(m.group.mask & ~m.group.mask[from_])[0]
             m.fault(line, lonely, f"shuffle from {m.thread(from_[lonely])}, which takes no part")
         if results[0] is not None:
-            m.put(results[0].number, lanes[0] if not np.ndim(lanes[0]) else np.reshape(lanes[0], -1)[from_])
+            m.write_register(results[0].number, lanes[0] if not np.ndim(lanes[0]) else np.reshape(lanes[0], -1)[from_])
         if results[1] is not None:
-            m.put(results[1].number, np.broadcast_to(inside, (m.size // 32, 32)).ravel())
+            m.write_register(results[1].number, np.broadcast_to(inside, (m.size // 32, 32)).ravel())
         return None
     return step
 
@@ -79,13 +79,13 @@ def warp_collective(line, function, kind, result):
 
     def step(m):
         if not ready(m):
-            return m.park(line)
-        values = np.broadcast_to(read(m), m.every.shape).reshape(-1, 32)
+            return m.block_on(line)
+        values = np.broadcast_to(read(m), m.all_threads_mask.shape).reshape(-1, 32)
         found = function(values, m.group.mask.reshape(-1, 32))
         for register, each in zip(registers, found if isinstance(found, tuple) else [found], strict=False):
             if register is not None:
                 shape = each.shape if each.shape[1:] == (32,) else (len(each), 1)
-                m.put(register.number, np.broadcast_to(each.reshape(shape), values.shape).ravel())
+                m.write_register(register.number, np.broadcast_to(each.reshape(shape), values.shape).ravel())
         return None
     return step
 
@@ -99,7 +99,7 @@ def vote(line):
     """vote: whether all or any lanes say yes, whether they agree, or who says yes."""
     def function(yes, here):
         yes, any_, all_ = yes & here, (yes & here).any(1), (yes | ~here).all(1)
-        return {"all": all_, "any": any_, "uni": all_ | ~any_, "ballot": ballot(yes)}[line.words[-1]]
+        return {"all": all_, "any": any_, "uni": all_ | ~any_, "ballot": ballot(yes)}[line.modifiers[-1]]
     return warp_collective(line, function, "pred", line.kind)
 
 
@@ -107,7 +107,7 @@ def match(line):
     """match: the lanes with the same number as mine; or all lanes, if all have the same."""
     def function(values, here):
         same = (values[:, :, None] == values[:, None, :]) & here[:, None, :]
-        if line.words[0] == "any":
+        if line.modifiers[0] == "any":
             return ballot(same)
         agreed = (same | ~here[:, None, :] | ~here[:, :, None]).all((1, 2))
         return np.where(agreed, ballot(here), np.uint32(0)), agreed
@@ -120,7 +120,7 @@ REDUCTIONS = {"add": (np.add, 0), "and": (np.bitwise_and, -1), "or": (np.bitwise
 
 def redux(line):
     """redux: one number from those of all lanes."""
-    function, start = REDUCTIONS[line.words[-1]]
+    function, start = REDUCTIONS[line.modifiers[-1]]
     dtype = KINDS[line.kind]
     neutral: Any = np.array(getattr(np.iinfo(dtype), start) if isinstance(start, str) else start).astype(dtype)
     return warp_collective(line, lambda values, here: function.reduce(np.where(here, values, neutral), axis=1,
@@ -130,7 +130,7 @@ def redux(line):
 
 def active(line):
     """activemask: the lanes that are here now."""
-    return lambda m: m.put(line.operands[0].number, np.repeat(ballot(m.group.mask.reshape(-1, 32)), 32))
+    return lambda m: m.write_register(line.operands[0].number, np.repeat(ballot(m.group.mask.reshape(-1, 32)), 32))
 
 
 def warp_barrier(line):
@@ -139,7 +139,7 @@ def warp_barrier(line):
 
     def step(m):
         if not ready(m):
-            return m.park(line)
+            return m.block_on(line)
         m.clock.warp_barrier(m.group.mask.reshape(-1, 32).any(1))
         return None
     return step
@@ -167,15 +167,15 @@ def ldmatrix(line):
         require_full_warp(m, line)
         group = m.group if few == 32 else m.group.where(np.tile(few > LANE, m.size // 32))
         rows = np.zeros((m.size, 8), np.uint16)
-        for region, threads, position in access.noted(m, group):
+        for region, threads, position in access.record(m, group):
             who = slice(None) if threads is None else threads
             rows[who] = region.view(np.dtype("c16"))[position >> 4].reshape(-1, 1).view(np.uint16)
         matrices = rows.reshape(-1, 4, 8, 8)
-        if "trans" in line.words:
+        if "trans" in line.modifiers:
             matrices = matrices.swapaxes(2, 3)
         pairs = np.ascontiguousarray(matrices).view(np.uint32)
         for n, register in enumerate(registers):
-            m.put(register.number, pairs[:, n].reshape(-1))
+            m.write_register(register.number, pairs[:, n].reshape(-1))
     return step
 
 
@@ -188,13 +188,13 @@ def mma(line):
     Lane l holds of a the rows l / 4 and l / 4 + 8, from column l % 4 times the numbers in a register on, and again half
     of the depth further; of b column l / 4 likewise; of c and d the columns 2 (l % 4) and one more of those two rows.
     """
-    (result, a, b), shaped = line.words[-3:], any(word.startswith("m16n8k") for word in line.words)
+    (result, a, b), shaped = line.modifiers[-3:], any(word.startswith("m16n8k") for word in line.modifiers)
     if not shaped or a not in (*UNPACK, "s8", "u8") or result not in ("f32", "s32"):
         raise unknown(line)
     dtype = KINDS[result]
 
     def numbers(registers, m, kind):
-        bits = np.stack([np.broadcast_to(register(m), m.every.shape) for register in registers])
+        bits = np.stack([np.broadcast_to(register(m), m.all_threads_mask.shape) for register in registers])
         parts = bits[..., None].view(np.dtype(f"{'iu'[kind[0] == 'u']}1") if "8" in kind else np.uint16)
         return UNPACK[kind](parts) if kind in UNPACK else parts.astype(np.float64)      # whole sums are exact there
 
@@ -210,18 +210,18 @@ def mma(line):
         product = left @ right.swapaxes(1, 2)
         product = product.reshape(warps, 2, 8, 4, 2).transpose(1, 4, 0, 2, 3).reshape(4, -1)
         for n, register in enumerate(line.operands[0]):
-            m.put(register.number, (product[n] + reads[2][n](m)).astype(dtype))
+            m.write_register(register.number, (product[n] + reads[2][n](m)).astype(dtype))
     return step
 
 
 def copy(line):
     """cp.async: from global to shared memory, done by the time of the wait; the rest of the size becomes zero."""
-    if line.words[:2] == ("async", "commit_group"):
+    if line.modifiers[:2] == ("async", "commit_group"):
         return lambda m: m.copies.commit(m)
-    if line.words[:2] in (("async", "wait_group"), ("async", "wait_all")):
+    if line.modifiers[:2] in (("async", "wait_group"), ("async", "wait_all")):
         leave = line.operands[0].bits if line.operands else None
         return lambda m: m.copies.wait(m, leave)
-    if line.words[:2] not in (("async", "ca"), ("async", "cg")) or not isinstance(line.operands[2], Number):
+    if line.modifiers[:2] not in (("async", "ca"), ("async", "cg")) or not isinstance(line.operands[2], Number):
         raise unknown(line)
     size = line.operands[2].bits
     target = Access(line, line.operands[0], size, "writes", "shared")
@@ -230,16 +230,16 @@ def copy(line):
 
     def step(m):
         if (amount(m) > size).any():
-            m.fault(line, m.first(), f"an asynchronous copy of more than {size} bytes")
-        many = np.broadcast_to(amount(m), m.every.shape)
+            m.fault(line, m.first_active_thread(), f"an asynchronous copy of more than {size} bytes")
+        many = np.broadcast_to(amount(m), m.all_threads_mask.shape)
         data = np.zeros((m.size, size), np.uint8)
         if (some := m.group.where(many > 0)).count:
-            for region, threads, position in source.noted(m, some):
-                who = m.every if threads is None else threads
+            for region, threads, position in source.record(m, some):
+                who = m.all_threads_mask if threads is None else threads
                 data[who] = region.data[np.broadcast_to(position, who.shape)[:, None] + np.arange(size)]
         data[np.arange(size) >= many[:, None]] = 0
-        [(region, threads, position)] = target.noted(m)
-        who = m.every if threads is None else threads
+        [(region, threads, position)] = target.record(m)
+        who = m.all_threads_mask if threads is None else threads
         m.copies.begin(line, region, who, np.broadcast_to(position, who.shape), data[who])
     return step
 
@@ -268,7 +268,7 @@ class AsyncCopies:
             if done.any():
                 region.data[position[done, None] + np.arange(data.shape[1])] = data[done]
                 region.shadow.fill(position[done], data.shape[1], False)
-                region.shadow.look(m, line, "writes", position[done], data.shape[1], threads[done])
+                region.shadow.check_access(m, line, "writes", position[done], data.shape[1], threads[done])
             if not done.all():
                 left.append((line, region, *(each[~done] for each in (threads, position, data, group))))
         self.waiting = left

@@ -29,7 +29,7 @@ class BatchSource:
         self.tokenizer, self.config, self.recipe = tokenizer, config, recipe
         self.lines = encode_lines(tokenizer) if recipe.needles else None
         self.begin = tokenizer.special[BEGIN]
-        longest = max(length for _, length in recipe.lengths)
+        longest = max(length for _, length in recipe.row_length)
         self.text: Any = None
         self.held_out: Any = None
         if corpus:
@@ -38,43 +38,44 @@ class BatchSource:
                 raise ValueError(f"the text is shorter than a row of {longest} tokens: {len(self.text):,} to learn "
                                  f"and {len(self.held_out):,} held out")
 
-    def lessons(self, step):
+    def batches(self, step):
         """The batches of a step: {"text": list of Batch, "pictures": list of Batch}, each with `parts` of them."""
         rng, r = np.random.default_rng([self.recipe.seed, step]), self.recipe
         made = {}
-        if r.text:
-            made["text"] = [self.rows(rng, self.text, step) for _ in range(r.parts)]
+        if r.text_tokens_per_step:
+            made["text"] = [self.text_batch(rng, self.text, step) for _ in range(r.grad_accum_steps)]
         if r.dialogs:
-            each, most, stage = max(1, r.dialogs // r.parts), r.at(r.things, step), r.at(r.stages, step)
-            made["pictures"] = [self.conversations(rng, each, most, stage) for _ in range(r.parts)]
+            each, most, stage = max(1, r.dialogs // r.grad_accum_steps), r.value_at(r.max_objects,
+                                                                                    step), r.value_at(r.stages, step)
+            made["pictures"] = [self.dialog_batch(rng, each, most, stage) for _ in range(r.grad_accum_steps)]
         return made
 
-    def rows(self, rng, text, step):
+    def text_batch(self, rng, text, step):
         """Windows of the text, each with needles or not, or exercises in its place.
 
         A Batch whose answers are the needles' values and the verdicts of the exercises.
         """
-        r, length = self.recipe, self.recipe.at(self.recipe.lengths, step)
-        starts = rng.integers(0, len(text) - length, max(1, r.text // r.parts // length))
+        r, length = self.recipe, self.recipe.value_at(self.recipe.row_length, step)
+        starts = rng.integers(0, len(text) - length, max(1, r.text_tokens_per_step // r.grad_accum_steps // length))
         tokens = text[starts[:, None] + np.arange(length + 1)].astype(np.int64)
         tokens[:, 0] = self.begin
         targets, answers = tokens[:, 1:].copy(), np.full((len(tokens), length), IGNORE_INDEX)
-        exercised = r.at(r.exercises, step)
+        exercised = r.value_at(r.comparison_part, step)
         for n in range(len(tokens)):
             if n and exercised and rng.random() < exercised:        # one row at least is text
-                tokens[n], answer = self.exercises(rng, length)
+                tokens[n], answer = self.comparison_rows(rng, length)
                 answers[n, answer] = tokens[n, 1:][answer]
                 targets[n] = IGNORE_INDEX
             elif self.lines and rng.random() < r.needle_part:
-                pairs = r.at(r.needles, step)
-                planted = plant(rng, tokens[n], self.lines, pairs, self.config.text.chunk, keep=1)
+                pairs = r.value_at(r.needles, step)
+                planted = plant(rng, tokens[n], self.lines, pairs, self.config.text.chunk_size, keep=1)
                 answer = planted.answer[1:]
                 tokens[n], targets[n] = planted.tokens, planted.tokens[1:]
                 answers[n, answer] = targets[n, answer]
                 targets[n, answer | planted.hidden[1:]] = IGNORE_INDEX
         return Batch(tokens[:, :-1], targets, None, answers if self.lines or exercised else None)
 
-    def exercises(self, rng, length):
+    def comparison_rows(self, rng, length):
         """Lines of two words, and are they the same?  (length + 1,) ids, and where a verdict comes next, (length,)."""
         ids, follows = [self.begin], []
         while len(ids) <= length:
@@ -83,7 +84,7 @@ class BatchSource:
             ids += given + answer
         return ids[:length + 1], np.array(follows[:length])
 
-    def conversations(self, rng, n, most, stage=0):
+    def dialog_batch(self, rng, n, most, stage=0):
         """n conversations about pictures of at most so many things: a Batch whose targets are the replies."""
         size = self.config.vision.tile_size
         spoken = [dialog(rng, turns=TURNS, size=size, most=most, stage=stage) for _ in range(n)]
@@ -100,9 +101,10 @@ class BatchSource:
             said = assistant_mask(ids, self.tokenizer)
             targets[row, :len(ids) - 1] = np.where(said[1:], ids[1:], IGNORE_INDEX)
         tiles = np.concatenate([image for chat in chats for image in chat.images])
-        return Batch(tokens, targets, tiles, self.names(rng, tokens, spoken, stage) if self.recipe.spots else None)
+        return Batch(tokens, targets, tiles, self.patch_label_targets(rng, tokens, spoken, stage)
+                     if self.recipe.patch_labels else None)
 
-    def names(self, rng, tokens, spoken, stage=0):
+    def patch_label_targets(self, rng, tokens, spoken, stage=0):
         """At each picture token a name of what stands there, at each picture's end how many do: a Batch's answers.
 
         tokens (B, T) of conversations whose pictures have one tile each, spoken their messages
@@ -111,17 +113,17 @@ class BatchSource:
         v, encode, names = self.config.vision, self.tokenizer.encode, []
         for messages in spoken:
             scenes = [part["scene"] for part in messages[0]["content"] if part["type"] == "image"]
-            names += patch_targets(rng, scenes, v.grid // v.shuffle, stage)
+            names += patch_targets(rng, scenes, v.grid // v.pixel_shuffle_factor, stage)
         answers = np.full(tokens.shape, IGNORE_INDEX)
         answers[(tokens == self.config.patch_id) | (tokens == self.config.image_end_id)] = [
             choose(rng, encode(name)) if name else IGNORE_INDEX for name in names]
         return answers
 
-    def exam(self):
+    def validation_batch(self):
         """Rows of held-out text, the same every time: a Batch without needles, or None where no text is read."""
         if self.held_out is None:
             return None
-        length = max(length for _, length in self.recipe.lengths)
+        length = max(length for _, length in self.recipe.row_length)
         starts = np.linspace(0, len(self.held_out) - length - 1, 16).astype(np.int64)
         tokens = self.held_out[starts[:, None] + np.arange(length + 1)].astype(np.int64)
         tokens[:, 0] = self.begin

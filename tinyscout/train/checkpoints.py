@@ -32,7 +32,7 @@ def unflatten(config, arrays):
 def flatten(weights, config):
     """A dict by path of a tree's own arrays, each matrix (in, out) in memory, as training wants them."""
     arrays = {path: np.ascontiguousarray(w) for path, w in named_arrays(weights)}
-    if config.text.tied:
+    if config.text.tie_embeddings:
         del arrays["text.output"]
     return arrays
 

@@ -41,36 +41,36 @@ class TrainState:
         self.config, self.recipe, self.ops = config, recipe, ops
         move = ops.asarray
         self.weights = {path: move(w) for path, w in weights.items()}
-        self.pairs = {path: move(a) for path, a in init_lora(weights, recipe.lora, recipe.seed).items()} \
+        self.lora = {path: move(a) for path, a in init_lora(weights, recipe.lora, recipe.seed).items()} \
             if recipe.lora else {}
-        self.means: dict = {}
+        self.opt_state: dict = {}
         for name, a in sorted((state or {}).items()):
             kind, path = name.split(":", 1)
             if kind == "adapter":
-                self.pairs[path] = move(a)
+                self.lora[path] = move(a)
             else:
-                self.means[path] = (*self.means.get(path, ()), move(a))     # m before v
+                self.opt_state[path] = (*self.opt_state.get(path, ()), move(a))     # m before v
 
     def tree(self):
         """The weights as the model computes with them."""
-        arrays = merge_lora(self.weights, self.pairs) if self.pairs else self.weights
+        arrays = merge_lora(self.weights, self.lora) if self.lora else self.weights
         return unflatten(self.config, arrays)
 
-    def learn(self, gradients, step):
+    def apply_gradients(self, gradients, step):
         """One step.  gradients dict by path of the tree  ->  their length"""
-        if self.pairs:
-            self.pairs, self.means, norm = optimizer_step(
-                self.pairs, lora_gradients(self.pairs, gradients), self.means, self.recipe, step, self.ops)
+        if self.lora:
+            self.lora, self.opt_state, norm = optimizer_step(
+                self.lora, lora_gradients(self.lora, gradients), self.opt_state, self.recipe, step, self.ops)
         else:
-            self.weights, self.means, norm = optimizer_step(
-                self.weights, gradients, self.means, self.recipe, step, self.ops)
+            self.weights, self.opt_state, norm = optimizer_step(
+                self.weights, gradients, self.opt_state, self.recipe, step, self.ops)
         return norm
 
     def state(self):
         """What has to be kept beside the tree to go on: {name: array}.  With adapters, the weights beneath too."""
         back = self.ops.asnumpy
-        kept = {f"{'mv'[n]}:{path}": back(a) for path, means in self.means.items() for n, a in enumerate(means)}
-        kept |= {f"adapter:{path}": back(a) for path, a in self.pairs.items()}
+        kept = {f"{'mv'[n]}:{path}": back(a) for path, means in self.opt_state.items() for n, a in enumerate(means)}
+        kept |= {f"adapter:{path}": back(a) for path, a in self.lora.items()}
         return kept
 
 
@@ -85,7 +85,7 @@ def train(directory, recipe, config, corpus=None, ops=reference, source=None, te
     open_run(directory, recipe)
     check_teacher(teacher, config)
     student, school, done = restore_or_init(directory, recipe, config, corpus, source, ops)
-    log, exam, read = CsvLog(directory, done), school.exam(), 0
+    log, exam, read = CsvLog(directory, done), school.validation_batch(), 0
     earlier, since = log.seconds, monotonic()
     taught = teacher and (tree_map(ops.asarray, teacher.weights), teacher.config)
     with ProgressLine(recipe.steps, done) as watch:
@@ -142,19 +142,20 @@ def train_step(student, school, step, teacher=None):
     """All batches of a step, and the step itself  ->  what the log says of it, and how many tokens were read"""
     recipe, tree, kinds, tokens, loads, soft = student.recipe, student.tree(), {}, 0, [], []
     part = (step - 1) / recipe.steps
-    trust = recipe.trust[0] + (recipe.trust[1] - recipe.trust[0]) * part if teacher is not None else 0.0
+    trust = recipe.distill_weight[0] + (recipe.distill_weight[1] - recipe.distill_weight[0]) * part if teacher is not None else 0.0
     gradients: dict = {}
-    for kind, batches in school.lessons(step).items():
-        lessons = [arithmetic.loss_and_grad(batch, tree, student.config, recipe.balance, teacher, trust, student.ops)
+    for kind, batches in school.batches(step).items():
+        lessons = [arithmetic.loss_and_grad(batch, tree, student.config, recipe.router_aux_loss_coef, teacher, trust,
+                                            student.ops)
                    for batch in batches]
         kinds[kind] = lessons
         tokens += sum(batch.tokens.size for batch in batches)
-        loads += [lesson.loads for lesson in lessons if len(lesson.loads)]
-        soft += [lesson.soft for lesson in lessons if lesson.soft is not None]
+        loads += [lesson.expert_loads for lesson in lessons if len(lesson.expert_loads)]
+        soft += [lesson.distill_loss for lesson in lessons if lesson.distill_loss is not None]
         for path, g in mean_gradients([dict(named_arrays(lesson.gradients)) for lesson in lessons]).items():
             gradients[path] = gradients[path] + g if path in gradients else g
-    norm = student.learn(gradients, step)
-    row = {"step": step, "rate": lr_schedule(recipe, step) * recipe.rate, "norm": norm}
+    norm = student.apply_gradients(gradients, step)
+    row = {"step": step, "rate": lr_schedule(recipe, step) * recipe.lr, "norm": norm}
     row |= metrics(kinds, loads, soft)
     if not all(math.isfinite(value) for value in row.values()):
         raise FloatingPointError(f"the loss or its gradient is no number any more at step {step}: try a lower rate; "
@@ -166,7 +167,7 @@ def metrics(kinds, loads, soft):
     """What the lessons of a step came to."""
     row = {}
     for kind, lessons in kinds.items():
-        for name, *pairs in zip(METRIC_NAMES[kind], *(zip(a.losses, a.right, strict=True) for a in lessons),
+        for name, *pairs in zip(METRIC_NAMES[kind], *(zip(a.losses, a.accuracy, strict=True) for a in lessons),
                                 strict=False):
             row[name], row[f"{name}_right"] = (float(np.mean(values)) for values in zip(*pairs, strict=True))
     if loads:

@@ -16,19 +16,19 @@ class Batch(NamedTuple):
     tokens: Any             # (B, T) int64
     targets: Any            # (B, T) int64, negative where there is nothing to learn
     tiles: Any = None       # (tiles, C, h, w) float32 in the order of their patch tokens, row by row; None without
-    answers: Any = None     # (B, T) as targets, with a mean of their own, so that few count as much as many; or None
+    aux_targets: Any = None     # (B, T) as targets, with a mean of their own, so that few count as much as many; or None
 
 
 class Activations(NamedTuple):
     """What the way forward leaves for the way back."""
 
     x: Any                  # (B*T, D) embedded tokens, before pictures took their places
-    places: Any             # (B*T,) bool: where a picture's vectors stand
-    seen: list              # what each layer of the vision tower was given, and made; empty without pictures
-    read: Any               # (tiles * tokens_per_tile, A) what the tower tells of them
-    states: list            # what each half layer of the text model was given, and made
-    learn: Any              # (n,) int: the rows whose targets count
-    goals: list             # the targets of these rows, (n,) int, and the answers where there are any
+    is_image_token: Any             # (B*T,) bool: where a picture's vectors stand
+    vision_activations: list              # what each layer of the vision tower was given, and made; empty without pictures
+    image_features: Any               # (tiles * tokens_per_tile, A) what the tower tells of them
+    text_activations: list            # what each half layer of the text model was given, and made
+    target_rows: Any              # (n,) int: the rows whose targets count
+    targets: list             # the targets of these rows, (n,) int, and the answers where there are any
     hidden: Any             # (n, D) what the output matrix is given
     logits: Any             # (n, V)
 
@@ -60,14 +60,14 @@ def forward(batch, w, config, ops=reference):
 
 def select_targets(batch):
     """Which rows teach anything, and what: (n,) int, list of (n,) int.  Raises ValueError where none does."""
-    goals = [g.reshape(-1) for g in (batch.targets, batch.answers) if g is not None and (g >= 0).any()]
+    goals = [g.reshape(-1) for g in (batch.targets, batch.aux_targets) if g is not None and (g >= 0).any()]
     if not goals:
         raise ValueError("nothing to learn: no target in the batch counts")
     learn = np.flatnonzero(np.max(goals, axis=0) >= 0)
     return learn, [g[learn] for g in goals]
 
 
-def backward(d_logits, passed, batch, w, config, balance=0.0, ops=reference):
+def backward(d_logits, passed, batch, w, config, aux_loss_coef=0.0, ops=reference):
     """From the gradient of the scores to that of every weight, equation (scout-backward).
 
     d_logits (n, V), passed as from `forward`, balance float: what the loss counts `load_balance` of each layer with
@@ -76,19 +76,19 @@ def backward(d_logits, passed, batch, w, config, balance=0.0, ops=reference):
     tokens, vision, d_projector = batch.tokens.reshape(-1), None, None
     d_hidden, d_output, _ = ops.linear_backward(d_logits, passed.hidden, w.text.output)
     dy = np.zeros_like(passed.x)
-    dy[ops.asarray(passed.learn)] = d_hidden
-    dy = dy.reshape(passed.states[-1].shape)
-    dx, text = text_model_backward(dy, passed.states, w.text, config.text, balance, ops)
+    dy[ops.asarray(passed.target_rows)] = d_hidden
+    dy = dy.reshape(passed.text_activations[-1].shape)
+    dx, text = text_model_backward(dy, passed.text_activations, w.text, config.text, aux_loss_coef, ops)
     dx = dx.reshape(passed.x.shape)
-    if passed.seen:
-        places = ops.asarray(passed.places)
+    if passed.vision_activations:
+        places = ops.asarray(passed.is_image_token)
         dx, d_features = ops.fuse_backward(dx, passed.x, places, dx[places])    # of the last only the shape matters
-        d_read, d_projector, _ = ops.linear_backward(d_features, passed.read, w.w_projector)
+        d_read, d_projector, _ = ops.linear_backward(d_features, passed.image_features, w.w_projector)
         tiles = ops.asarray(batch.tiles.astype(dx.dtype, copy=False))
         d_read = d_read.reshape(len(tiles), -1, d_read.shape[-1])
-        vision = vision_model_backward(d_read, tiles, passed.seen, w.vision, config.vision, ops)
+        vision = vision_model_backward(d_read, tiles, passed.vision_activations, w.vision, config.vision, ops)
     d_embedding = ops.embed_backward(dx, ops.asarray(tokens), w.text.embedding)
-    if config.text.tied:
+    if config.text.tie_embeddings:
         d_embedding, d_output = d_embedding + d_output.T, None
     return Scout(text._replace(embedding=d_embedding, output=d_output), vision, d_projector)
 
@@ -99,35 +99,35 @@ def evaluate_loss(batch, w, config, ops=reference):
     Arguments as in `forward`  ->  list of float
     """
     passed = forward(batch, w, config, ops)
-    return [ops.cross_entropy(passed.logits, ops.asarray(goal)) for goal in passed.goals]
+    return [ops.cross_entropy(passed.logits, ops.asarray(goal)) for goal in passed.targets]
 
 
 class StepResult(NamedTuple):
     """What one batch taught."""
 
     losses: list            # nats a token: of the targets, and of the answers where there are any
-    right: list             # part of each that scored highest
-    soft: float | None      # nats a token against a teacher's opinion; None without a teacher
+    accuracy: list             # part of each that scored highest
+    distill_loss: float | None      # nats a token against a teacher's opinion; None without a teacher
     gradients: Scout        # of the sum of the losses
-    loads: Any              # (layers with experts, E): each expert's part of the tokens
+    expert_loads: Any              # (layers with experts, E): each expert's part of the tokens
 
 
-def loss_and_grad(batch, w, config, balance=0.0, teacher=None, trust=0.0, ops=reference):
+def loss_and_grad(batch, w, config, aux_loss_coef=0.0, teacher=None, distill_weight=0.0, ops=reference):
     """The loss of a batch and its gradient: (1 - trust) of the tokens that came, and trust of the teacher's opinion.
 
     batch Batch, w Scout, config ScoutConfig, balance float as in `backward`, teacher None or (weights, config) of a
     model with the same tokens, trust float from 0 to 1  ->  Lesson.  Equation (distillation).
     """
     passed = forward(batch, w, config, ops)
-    goals, soft = [ops.asarray(goal) for goal in passed.goals], None
-    d_logits = sum(ops.cross_entropy_backward(1.0 - trust, passed.logits, goal) for goal in goals)
+    goals, soft = [ops.asarray(goal) for goal in passed.targets], None
+    d_logits = sum(ops.cross_entropy_backward(1.0 - distill_weight, passed.logits, goal) for goal in goals)
     if teacher is not None:
         their_weights, their_config = teacher
-        opinion = forward(batch, their_weights, their_config, ops).logits
-        soft = ops.soft_cross_entropy(passed.logits, opinion)
-        d_logits = d_logits + ops.soft_cross_entropy_backward(trust, passed.logits, opinion)
-    gradients = backward(d_logits, passed, batch, w, config, balance, ops)
+        teacher_logits = forward(batch, their_weights, their_config, ops).logits
+        soft = ops.soft_cross_entropy(passed.logits, teacher_logits)
+        d_logits = d_logits + ops.soft_cross_entropy_backward(distill_weight, passed.logits, teacher_logits)
+    gradients = backward(d_logits, passed, batch, w, config, aux_loss_coef, ops)
     best = ops.asnumpy(passed.logits.argmax(-1))
-    right = [float((best == goal).sum() / (goal >= 0).sum()) for goal in passed.goals]
+    right = [float((best == goal).sum() / (goal >= 0).sum()) for goal in passed.targets]
     surprise = [ops.cross_entropy(passed.logits, goal) for goal in goals]
-    return StepResult(surprise, right, soft, gradients, expert_loads(passed.states, w.text, config.text, ops))
+    return StepResult(surprise, right, soft, gradients, expert_loads(passed.text_activations, w.text, config.text, ops))

@@ -16,12 +16,12 @@ def lr_schedule(recipe, step):
 
     Where the recipe has several rounds, each is a cosine of its own, from its own height.
     """
-    ends = [0, *(round(until * recipe.steps) for until, _ in recipe.rounds)]
+    ends = [0, *(round(until * recipe.steps) for until, _ in recipe.cycles)]
     begin, end, height = next((begin, end, height) for begin, end, (_, height)
-                              in zip(ends, ends[1:], recipe.rounds, strict=False) if step <= end)
+                              in zip(ends, ends[1:], recipe.cycles, strict=False) if step <= end)
     fall = 0.5 * (1 + math.cos(math.pi * (step - begin - 1) / (end - begin)))
     warm = min(1.0, step / recipe.warmup if recipe.warmup else 1.0)
-    return height * warm * (recipe.final + (1 - recipe.final) * fall)
+    return height * warm * (recipe.min_lr_ratio + (1 - recipe.min_lr_ratio) * fall)
 
 
 def uses_muon(path, array, recipe):
@@ -50,16 +50,16 @@ def optimizer_step(weights, gradients, means, recipe, step, ops=reference):
     ->  weights, means, the gradient's length before it was cut.  Weights without a gradient stay as they are.
     """
     norm, share = global_norm(gradients), lr_schedule(recipe, step)
-    scale = min(1.0, recipe.clip / norm) if norm else 1.0
+    scale = min(1.0, recipe.grad_clip / norm) if norm else 1.0
     weights, means = dict(weights), dict(means)
     for path, g in gradients.items():
         w, g = weights[path], g * np.float32(scale)
         if uses_muon(path, w, recipe):
             [m] = means.get(path) or [np.zeros_like(w)]
-            w, *kept = ops.muon_step(w, g, m, share * recipe.muon_rate, decay=recipe.decay)
+            w, *kept = ops.muon_step(w, g, m, share * recipe.muon_lr, decay=recipe.weight_decay)
         else:
             m, v = means.get(path) or [np.zeros_like(w)] * 2
-            decay = recipe.decay if w.ndim > 1 else 0.0
-            w, *kept = ops.adamw_step(w, g, m, v, step, share * recipe.rate, *recipe.betas, decay=decay)
+            decay = recipe.weight_decay if w.ndim > 1 else 0.0
+            w, *kept = ops.adamw_step(w, g, m, v, step, share * recipe.lr, *recipe.betas, decay=decay)
         weights[path], means[path] = w, tuple(kept)
     return weights, means, norm

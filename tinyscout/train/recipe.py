@@ -18,52 +18,53 @@ class Recipe:
     steps: int = 1000
     seed: int = 0
     # what a step reads
-    text: int = 4096                        # tokens of text, in rows of the current length; 0 for none
-    lengths: Schedule = ((1.0, 256),)         # of a row, growing with the training
+    text_tokens_per_step: int = 4096                        # tokens of text, in rows of the current length; 0 for none
+    row_length: Schedule = ((1.0, 256),)         # of a row, growing with the training
     needles: Schedule = ()                    # pairs of fact and question in a row, at most; none: no needles
     needle_part: float = 1.0                # of the rows that have any
-    exercises: Schedule = ((1.0, 0.0),)       # part of the rows, but the first, that compare words line by line instead
+    comparison_part: Schedule = ((1.0, 0.0),
+                                 )       # part of the rows, but the first, that compare words line by line instead
     dialogs: int = 0                        # conversations about pictures
-    things: Schedule = ((1.0, 5),)            # on a picture, at most
-    spots: bool = True                      # do picture tokens also learn to name what stands there, and how many?
+    max_objects: Schedule = ((1.0, 5),)            # on a picture, at most
+    patch_labels: bool = True                      # do picture tokens also learn to name what stands there, and how many?
     stages: Schedule = ((1.0, 0),)            # of learning to see: 0 names what is there, 1 to 3 count and compare
     dialog_length: int = 128                # tokens of the longest
-    parts: int = 1                          # a step's rows go in so many batches, whose gradients are averaged
+    grad_accum_steps: int = 1                          # a step's rows go in so many batches, whose gradients are averaged
     # what it does with it
     optimizer: str = "muon"                 # for the hidden matrices; the rest is AdamW's, or all of it with "adamw"
-    rate: float = 3e-3                      # of AdamW
-    muon_rate: float = 0.02
+    lr: float = 3e-3                      # of AdamW
+    muon_lr: float = 0.02
     betas: tuple[float, float] = (0.9, 0.98)
-    decay: float = 0.1
+    weight_decay: float = 0.1
     warmup: int = 100                       # steps
-    final: float = 0.1                      # of the rate, which falls to it along half a cosine
-    rounds: Schedule = ((1.0, 1.0),)          # such cosines, each with what part of the rate it begins with
-    clip: float = 1.0                       # the longest gradient; a longer one is scaled down
-    balance: float = 0.01                   # what an uneven load of the experts costs
+    min_lr_ratio: float = 0.1                      # of the rate, which falls to it along half a cosine
+    cycles: Schedule = ((1.0, 1.0),)          # such cosines, each with what part of the rate it begins with
+    grad_clip: float = 1.0                       # the longest gradient; a longer one is scaled down
+    router_aux_loss_coef: float = 0.01                   # what an uneven load of the experts costs
     # where it starts and whom it listens to
     source: str | None = None               # the checkpoint that is fine-tuned; None: from nothing
     lora: int = 0                           # rank of the adapters that learn instead of the matrices; 0: all weights
     teacher: str | None = None              # a checkpoint whose opinion counts
-    trust: tuple[float, float] = (0.5, 0.0)     # how much it counts, at first and at last
+    distill_weight: tuple[float, float] = (0.5, 0.0)     # how much it counts, at first and at last
 
     def __post_init__(self):
         if self.optimizer not in ("muon", "adamw"):
             raise ValueError(f"the optimizer is muon or adamw, not {self.optimizer!r}")
-        for name in ("steps", "parts", "dialog_length"):
+        for name in ("steps", "grad_accum_steps", "dialog_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.text < self.parts * max(length for _, length in self.lengths) and self.text:
-            raise ValueError(f"{self.text} tokens of text in {self.parts} parts hold no row of the longest length")
-        if self.rounds[-1][0] != 1:
-            raise ValueError(f"the last round must end at 1, with the last step, not at {self.rounds[-1][0]}")
-        if self.rate <= 0 or self.muon_rate <= 0:
+        if self.text_tokens_per_step < self.grad_accum_steps * max(length for _, length in self.row_length) and self.text_tokens_per_step:
+            raise ValueError(f"{self.text_tokens_per_step} tokens of text in {self.grad_accum_steps} parts hold no row of the longest length")
+        if self.cycles[-1][0] != 1:
+            raise ValueError(f"the last round must end at 1, with the last step, not at {self.cycles[-1][0]}")
+        if self.lr <= 0 or self.muon_lr <= 0:
             raise ValueError("a learning rate must be above zero")
-        if not all(0 <= part <= 1 for part in self.trust):
-            raise ValueError(f"trust in a teacher goes from 0 to 1, not to {max(self.trust)}")
-        if not self.text and not self.dialogs:
+        if not all(0 <= part <= 1 for part in self.distill_weight):
+            raise ValueError(f"trust in a teacher goes from 0 to 1, not to {max(self.distill_weight)}")
+        if not self.text_tokens_per_step and not self.dialogs:
             raise ValueError("nothing to learn: neither text nor conversations")
 
-    def at(self, ladder, step):
+    def value_at(self, ladder, step):
         """Where a ladder stands at a step."""
         part = (step - 1) / self.steps
         return next((value for until, value in ladder if part < until), ladder[-1][1])
@@ -100,7 +101,8 @@ def laboratory_recipe():
     """The long-context laboratory's model: bytes, three local layers and a global one, 0.2 million parameters."""
     return with_ids(ScoutConfig(TextConfig(
         dim=64, n_heads=2, n_kv_heads=1, head_dim=32, n_experts=1, hidden_dim=168, dense_dim=168,
-        layers=layer_plan(4, moe_every=5), rope_theta=10_000.0, rope_scaling=None, chunk=64, temperature_floor=512.0),
+        layers=layer_plan(4, moe_every=5), rope_theta=10_000.0, rope_scaling=None, chunk_size=64,
+        attn_temperature_floor=512.0),
                                 None),
                     256 + SPECIAL)
 
@@ -115,20 +117,20 @@ def scout_mini():
     """The model in this package: 16 experts and a shared one in each of four layers, and an eye for 64 x 64 pixels."""
     text = TextConfig(
         dim=128, n_heads=4, n_kv_heads=2, head_dim=32, n_experts=16, hidden_dim=128, dense_dim=256,
-                      layers=layer_plan(4),
-        rope_theta=10_000.0, rope_scaling=None, chunk=256, temperature_floor=512.0)
+        layers=layer_plan(4),
+        rope_theta=10_000.0, rope_scaling=None, chunk_size=256, attn_temperature_floor=512.0)
     eye = VisionConfig(dim=96, n_heads=3, n_layers=3, hidden_dim=384, adapter_dim=128, tile_size=64, patch_size=8,
                        max_tiles=1)
     return with_ids(ScoutConfig(text, eye), 1024)
 
 
 LABORATORY = Recipe(
-    steps=1500, text=4096, lengths=((0.35, 128), (0.7, 256), (1.0, 512)),
+    steps=1500, text_tokens_per_step=4096, row_length=((0.35, 128), (0.7, 256), (1.0, 512)),
     needles=((0.1, 1), (0.2, 2), (0.3, 4), (1.0, 8)))
 SCOUT_MINI = Recipe(
-    steps=11000, rounds=((6500 / 11000, 1.0), (9000 / 11000, 0.5), (1.0, 0.3)), text=2048,
-    lengths=((3250 / 11000, 256), (1.0, 512)), needles=((1300 / 11000, 1), (2600 / 11000, 2), (1.0, 4)),
-    needle_part=0.25, exercises=((9000 / 11000, 0.0), (1.0, 0.33)), dialogs=48, dialog_length=256,
+    steps=11000, cycles=((6500 / 11000, 1.0), (9000 / 11000, 0.5), (1.0, 0.3)), text_tokens_per_step=2048,
+    row_length=((3250 / 11000, 256), (1.0, 512)), needles=((1300 / 11000, 1), (2600 / 11000, 2), (1.0, 4)),
+    needle_part=0.25, comparison_part=((9000 / 11000, 0.0), (1.0, 0.33)), dialogs=48, dialog_length=256,
     stages=((3900 / 11000, 0), (6500 / 11000, 1), (9000 / 11000, 2), (1.0, 3)))
 LOCAL, GLOBAL, NOPE = Layer(True, True, False), Layer(True, False, False), Layer(False, False, False)
 PRESETS: dict[str, tuple[Callable[[], ScoutConfig], Recipe]] = {
@@ -138,5 +140,5 @@ PRESETS: dict[str, tuple[Callable[[], ScoutConfig], Recipe]] = {
     "laboratory-rope-global": (partial(variant, (LOCAL,) * 3 + (GLOBAL,)), LABORATORY),
     "laboratory-qk-nope": (partial(variant, qk_norm_nope=True), LABORATORY),
     "scout-mini": (scout_mini, SCOUT_MINI),
-    "finetune": (scout_mini, Recipe(steps=200, lengths=((1.0, 256),), optimizer="adamw", rate=3e-4, warmup=20)),
+    "finetune": (scout_mini, Recipe(steps=200, row_length=((1.0, 256),), optimizer="adamw", lr=3e-4, warmup=20)),
 }

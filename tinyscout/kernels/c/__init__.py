@@ -297,9 +297,9 @@ def decode(x, w, config, cache):
     """
     if cache is None or x.shape[:2] != (1, 1):
         return None
-    decoder = cache.prepared
-    if decoder is None or not decoder.fits(w, config):
+    decoder = cache.backend_state
+    if decoder is None or not decoder.is_valid_for(w, config):
         if not can_decode(x, w, config, cache):
             return None
-        decoder = cache.prepared = TokenDecoder(w, config)
+        decoder = cache.backend_state = TokenDecoder(w, config)
     return rms_norm(decoder(x, cache), w.norm, config.norm_eps)

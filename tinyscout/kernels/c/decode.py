@@ -29,16 +29,16 @@ class TokenDecoder:
         self.struct.scratch = float_ptr(self.scratch)
         self.buffers = [(None, None, 0)] * len(w.blocks)        # each layer's cache when it was last looked at
 
-    def fits(self, w, config):
+    def is_valid_for(self, w, config):
         """Is it made for these weights, and for as many threads as there are now?"""
         return self.w is w and self.config is config and self.threads == lib.set_threads(0)
 
-    def numbers(self, weight):
+    def vector_ptr(self, weight):
         [weight] = as_float32(weight)
         self.alive.append(weight)
         return float_ptr(weight)
 
-    def matrix(self, w):
+    def matrix_struct(self, w):
         struct = matrix_view(w)
         self.alive.append(struct)
         return struct[0]
@@ -47,41 +47,43 @@ class TokenDecoder:
         """A C `layer` for one block, all but the cache, which grows."""
         c, ffn = self.config, block.feed_forward
         always = ffn.shared if isinstance(ffn, MoE) else ffn
-        made = {"attention_norm": self.numbers(block.attention_norm), "rope": plan.rope, "F": always.w_up.shape[1],
-                "feed_forward_norm": self.numbers(block.feed_forward_norm), "chunk": c.chunk if plan.chunked else 0,
-                **{name: self.matrix(w) for name, w in block.attention._asdict().items()},
-                **{name.removeprefix("w_"): self.matrix(w) for name, w in always._asdict().items()}}
+        made = {"attention_norm": self.vector_ptr(block.attention_norm), "rope": plan.rope, "F": always.w_up.shape[1],
+                "feed_forward_norm": self.vector_ptr(block.feed_forward_norm), "chunk": c.chunk_size if plan.chunked
+                else 0,
+                **{name: self.matrix_struct(w) for name, w in block.attention._asdict().items()},
+                **{name.removeprefix("w_"): self.matrix_struct(w) for name, w in always._asdict().items()}}
         if isinstance(ffn, MoE):
-            made |= {"E": c.n_experts, "w_router": self.matrix(ffn.w_router),
-                     **{name: self.matrix(w) for name, w in ffn.experts._asdict().items()}}
+            made |= {"E": c.n_experts, "w_router": self.matrix_struct(ffn.w_router),
+                     **{name: self.matrix_struct(w) for name, w in ffn.experts._asdict().items()}}
         return made
 
     def make_room(self, cache):
         """Room for one more token in every layer, and C knows where."""
         c = self.config
         for n, layer in enumerate(cache.layers):
-            layer.make_room(cache.length, 1, 1, c.n_kv_heads, c.head_dim)
+            layer.reserve(cache.length, 1, 1, c.n_kv_heads, c.head_dim)
             keys, values, first = self.buffers[n]
-            if not (keys is layer.keys and values is layer.values and first == layer.first):
+            if not (keys is layer.keys and values is layer.values and first == layer.start):
                 self.layers[n].keys, self.layers[n].values = kv_view(layer.keys)[0], kv_view(layer.values)[0]
-                self.layers[n].first = layer.first
-                self.buffers[n] = layer.keys, layer.values, layer.first
+                self.layers[n].first = layer.start
+                self.buffers[n] = layer.keys, layer.values, layer.start
 
     def __call__(self, x, cache):
         """The vector of a token x (1, 1, D)  ->  (1, 1, D), before the last norm"""
         c, here = self.config, np.array([cache.length])
-        self.make_room(cache)
+        self.reserve(cache)
         cos, sin = (a.astype(np.float32) for a in rope_angles(here, c.head_dim, c.rope_theta, c.rope_scaling))
-        sharper = attention_temperature(here, c.temperature_floor, c.temperature_scale)[0] if c.temperature else 1.0
+        attn_temperature = attention_temperature(here, c.attn_temperature_floor,
+                                                 c.attn_temperature_scale)[0] if c.attn_temperature else 1.0
         x = np.array(x, np.float32, order="C")
-        along = float_ptr(x), self.struct
-        where = cache.length, float_ptr(cos), float_ptr(sin), sharper
+        decode_args = float_ptr(x), self.struct
+        where = cache.length, float_ptr(cos), float_ptr(sin), attn_temperature
         begun = perf_counter()
         if self.slow:
             for n, _ in enumerate(track_steps(prefetch_blocks(self.w.blocks), "layers", len(self.w.blocks))):
-                lib.decode(*along, n, n + 1, *where)
+                lib.decode(*decode_args, n, n + 1, *where)
         else:
-            lib.decode(*along, 0, len(self.w.blocks), *where)
+            lib.decode(*decode_args, 0, len(self.w.blocks), *where)
         self.slow = perf_counter() - begun > SLOW
         return x
 
@@ -90,7 +92,7 @@ def can_decode(x, w, config, cache):
     """Is it one token in float32, of a plan that C knows, and every weight in a form that it reads in place?"""
     if cache is None or x.shape[:2] != (1, 1) or x.dtype != np.float32 or config.qk_norm_nope:
         return False
-    if any(layer.kv == "float32" and layer.keys is not None and layer.keys.dtype != np.float32
+    if any(layer.kv_dtype == "float32" and layer.keys is not None and layer.keys.dtype != np.float32
            for layer in cache.layers):
         return False
     return all(_in_place(a) for _, a in named_arrays(w.blocks))
