@@ -19,13 +19,13 @@ from tinyscout.data.dialogs import TASKS, ask
 from tinyscout.data.needles import encode_lines, plant
 from tinyscout.train import Recipe, train
 from tinyscout.train.batches import train_tokenizer
-from tinyscout.train.recipe import SPECIAL, with_ids
+from tinyscout.train.recipe import N_SPECIAL, with_special_ids
 
 figure, grid = plt.subplots(4, 3, figsize=(9, 9))
 for n, (task, axis) in enumerate(zip(TASKS, grid.flat, strict=True)):
     asked = ask(np.random.default_rng(n), task)
     left = 0
-    for picture in asked.pictures:
+    for picture in asked.images:
         axis.imshow(picture, extent=(left, left + 64, 64, 0))
         axis.plot(left + 64 * np.array([0, 1, 1, 0, 0]), [0, 0, 64, 64, 0], color="#7b7b7b", linewidth=0.5)
         left += 70
@@ -40,8 +40,8 @@ plt.show()
 # A line with a random key and a random value is planted in a text, and further on the question about it.  Chunks of 64
 # tokens here, and a token for each byte.
 
-tokens = 256 + SPECIAL
-config = with_ids(ScoutConfig(TextConfig(
+tokens = 256 + N_SPECIAL
+config = with_special_ids(ScoutConfig(TextConfig(
     dim=32, n_heads=2, n_kv_heads=1, head_dim=16, n_experts=4, hidden_dim=32, dense_dim=32, layers=layer_plan(4),
     rope_scaling=None, chunk_size=64, attn_temperature_floor=64.0), None), tokens)
 recipe = Recipe(steps=120, text=512, row_length=((0.5, 64), (1.0, 128)), warmup=10)

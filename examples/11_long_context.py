@@ -12,7 +12,7 @@ import numpy as np
 
 import tinyscout
 from tinyscout.data.corpus import load_corpus
-from tinyscout.data.needles import encode_lines, haystack
+from tinyscout.data.needles import encode_lines, make_haystack
 from tinyscout.inference.long_context import logits_at
 from tinyscout.reference import attention_temperature
 
@@ -20,8 +20,8 @@ model = tinyscout.load(dtype="float32")
 config, trained = model.config, 512
 unread = np.concatenate([model.tokenizer.encode(text) for _, text in load_corpus().held_out])
 lines = encode_lines(model.tokenizer)
-planted = haystack(np.random.default_rng(1), unread, 2000, lines, 4, 2, config.text.chunk_size)
-end = planted.spans[0, 0] - len(lines.asks[0])
+planted = make_haystack(np.random.default_rng(1), unread, 2000, lines, 4, 2, config.text.chunk_size)
+end = planted.spans[0, 0] - len(lines.queries[0])
 print("...", model.tokenizer.decode(planted.tokens[end - 40:planted.spans[-1, 1]]), sep="")
 
 # %%
@@ -33,7 +33,7 @@ print("...", model.tokenizer.decode(planted.tokens[end - 40:planted.spans[-1, 1]
 
 def right(length, config, seed):
     """How many of the eight answers are right."""
-    hay = haystack(np.random.default_rng([seed, length]), unread, length, lines, 8, 8, config.text.chunk_size)
+    hay = make_haystack(np.random.default_rng([seed, length]), unread, length, lines, 8, 8, config.text.chunk_size)
     rows = np.concatenate([np.arange(start - 1, stop - 1) for start, stop in hay.spans])
     best = model.ops.asnumpy(logits_at(hay.tokens, rows, model.weights, config, model.ops)).argmax(-1)
     hits = best == hay.tokens[rows + 1]

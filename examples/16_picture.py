@@ -18,10 +18,10 @@ from tinyscout.reference import softmax
 
 model = tinyscout.load(dtype="float32")
 config, side = model.config, model.config.vision.grid // model.config.vision.pixel_shuffle_factor
-scene = Scene("things", "white", (SceneObject("square", "orange", "large", 1),
+scene = Scene("objects", "white", (SceneObject("square", "orange", "large", 1),
                                   SceneObject("cross", "green", "small", 2),
                                   SceneObject("circle", "blue", "large", 8)))
-pictures = [render(one, config.vision.tile_size) for one in (scene, Scene("things", "white"))]     # and an empty page
+pictures = [render(one, config.vision.tile_size) for one in (scene, Scene("objects", "white"))]     # and an empty page
 questions = ["What colour is the square?", "What colour is the cross?", "What shape is the blue object?"]
 
 

@@ -20,7 +20,7 @@ from tinyscout.reference import softmax
 
 model = tinyscout.load(dtype="float32")
 config, side = model.config, model.config.vision.grid // model.config.vision.pixel_shuffle_factor
-scene = Scene("things", "white", (SceneObject("square", "orange", "large", 1),
+scene = Scene("objects", "white", (SceneObject("square", "orange", "large", 1),
                                   SceneObject("cross", "green", "small", 2),
                                   SceneObject("circle", "blue", "large", 8)))
 picture = render(scene, config.vision.tile_size)

@@ -17,31 +17,31 @@ def pytest_addoption(parser):
     parser.addoption("--examples", type=int, help="inputs each law is tried on (default 50, in the simulator 15)")
 
 
-def on_gpu(config):
+def is_gpu_run(config):
     return config.getoption("markexpr") == "gpu"
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "gpu: on a GPU, which CuPy must see: pytest -m gpu")
-    if not on_gpu(config):
+    if not is_gpu_run(config):
         os.environ["TINYSCOUT_CUDA"] = "simulator"
 
 
-def load(path):
+def load_module(path):
     spec = importlib.util.spec_from_file_location("mine", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def backend(name, config):
+def backend_param(name, config):
     """A backend as a parameter of tests, skipped with a plain reason where it cannot be here."""
     short, marks = name.rsplit(".", 1)[-1], []
     try:
         module = importlib.import_module(name)
     except RuntimeError as error:               # no compiler for CUDA
         return pytest.param(None, id=short, marks=pytest.mark.skip(reason=str(error)))
-    if on_gpu(config) and short == "cuda":
+    if is_gpu_run(config) and short == "cuda":
         marks = [pytest.mark.gpu, pytest.mark.skipif(module.note is not None, reason=str(module.note))]
     return pytest.param(module, id=short, marks=marks)
 
@@ -49,7 +49,8 @@ def backend(name, config):
 def pytest_generate_tests(metafunc):
     if "ops" in metafunc.fixturenames:
         mine = metafunc.config.getoption("--ops")
-        ours = [pytest.param(load(mine), id="mine")] if mine else [backend(name, metafunc.config) for name in BACKENDS]
+        ours = [pytest.param(load_module(mine), id="mine")] if mine else [backend_param(name, metafunc.config)
+                                                                          for name in BACKENDS]
         metafunc.parametrize("ops", ours)
 
 
@@ -57,5 +58,5 @@ def pytest_generate_tests(metafunc):
 def examples(request):
     """How many inputs to try a law on."""
     ops = getattr(request.node, "callspec", None) and request.node.callspec.params.get("ops")
-    simulated = getattr(ops, "__name__", None) in EXAMPLES and not on_gpu(request.config)
+    simulated = getattr(ops, "__name__", None) in EXAMPLES and not is_gpu_run(request.config)
     return request.config.getoption("--examples") or (EXAMPLES[ops.__name__] if simulated else 50)

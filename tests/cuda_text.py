@@ -11,7 +11,7 @@ from tinyscout.kernels import nvrtc
 
 
 @cache
-def compiled(text):
+def compile_text(text):
     """PTX of a kernel's text; its lines are called <name>.cu:1 and on, the first being the one after the quotes."""
     with tempfile.TemporaryDirectory() as place:
         path = Path(place, f"k{hashlib.sha256(text.encode()).hexdigest()[:6]}.cu")
@@ -19,10 +19,10 @@ def compiled(text):
         return nvrtc.ptx(path)
 
 
-def compiler():
+def require_compiler():
     """Skips the tests of a file where the compiler is not installed."""
     try:
-        nvrtc.wheel()
+        nvrtc.find_wheel()
     except nvrtc.CompileError as error:
         pytest.skip(str(error), allow_module_level=True)
 
@@ -30,4 +30,4 @@ def compiler():
 def run(text, grid, block, arguments, shared=0, **options):
     """Run the kernel k of a text."""
     text = text if "__global__" in text else f'extern "C" __global__ void k({text}'
-    simulator.run(compiled(text), "k", grid, block, shared, arguments, **options)
+    simulator.run(compile_text(text), "k", grid, block, shared, arguments, **options)

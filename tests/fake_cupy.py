@@ -22,29 +22,30 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         raise TypeError("Implicit conversion to a NumPy array is not allowed")
 
     def __array_ufunc__(self, ufunc, method, *inputs, **options):
-        return there(getattr(ufunc, method)(*map(here, inputs), **{k: here(v) for k, v in options.items()}))
+        return to_device(getattr(ufunc, method)(*map(to_host, inputs), **{k: to_host(v) for k, v in options.items()}))
 
     def __array_function__(self, function, types, args, kwargs):
         kwargs.pop("like", None)
-        return there(function(*map(here, args), **{k: here(v) for k, v in kwargs.items()}))
+        return to_device(function(*map(to_host, args), **{k: to_host(v) for k, v in kwargs.items()}))
 
     def __getattr__(self, name):
         if name.startswith("__array"):
             raise AttributeError(name)              # or NumPy would read the card's memory as its own
         found = getattr(self.host, name)
-        return (lambda *args, **kwargs: there(found(*map(here, args), **kwargs))) if callable(found) else there(found)
+        return (lambda *args, **kwargs: to_device(found(*map(to_host, args),
+                                                        **kwargs))) if callable(found) else to_device(found)
 
     def __getitem__(self, key):
-        return there(self.host[here(key)])
+        return to_device(self.host[to_host(key)])
 
     def __setitem__(self, key, value):
-        self.host[here(key)] = here(value)
+        self.host[to_host(key)] = to_host(value)
 
     def __len__(self):
         return len(self.host)
 
     def __iter__(self):
-        return map(there, self.host)
+        return map(to_device, self.host)
 
     def __bool__(self):
         return bool(self.host)
@@ -58,16 +59,16 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         return float(self.host)
 
 
-def here(value):
+def to_host(value):
     """What the card has in its memory.  Raises TypeError for an array of NumPy's."""
     if isinstance(value, ndarray):
         return value.host
     if isinstance(value, np.ndarray) and value.ndim:
         raise TypeError("Unsupported type <class 'numpy.ndarray'>")
-    return type(value)(map(here, value)) if type(value) in (tuple, list) else value
+    return type(value)(map(to_host, value)) if type(value) in (tuple, list) else value
 
 
-def there(value):
+def to_device(value):
     return ndarray(value) if isinstance(value, np.ndarray) else value
 
 
@@ -96,7 +97,7 @@ def arange(n):
 
 
 def stack(arrays):
-    return ndarray(np.stack(list(map(here, arrays))))
+    return ndarray(np.stack(list(map(to_host, arrays))))
 
 
 class RawModule:
@@ -115,7 +116,7 @@ class RawModule:
             def __call__(mine, grid, block, arguments, *, shared_mem):
                 if shared_mem > mine.max_dynamic_shared_size_bytes:
                     raise CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
-                run(self.ptx, name, grid, block, shared_mem, list(map(here, arguments)))
+                run(self.ptx, name, grid, block, shared_mem, list(map(to_host, arguments)))
         return Function()
 
 

@@ -67,7 +67,7 @@ NUMBERS = [float("nan"), float("inf"), -float("inf")]
 def outcome(f, args):
     """What f returns, or the error by which it refuses; any other error is raised."""
     try:
-        return universal.outputs(f(*args))
+        return universal.as_tuple(f(*args))
     except (*REFUSED, AttributeError) as error:         # AttributeError: a list has no shape
         return error
 
@@ -94,8 +94,9 @@ def agree(name, args):
         finite = np.isfinite(b) if np.asarray(b).dtype.kind == "f" else np.zeros(np.shape(b), bool)
         np.testing.assert_array_equal(np.asarray(a)[~finite], np.asarray(b)[~finite])
         if np.any(finite):
-            truth = universal.judged(lambda *args, n=n: np.asarray(universal.outputs(plain(*args))[n]), *args)
-            universal.close(np.asarray(a)[finite], truth[finite])
+            truth = universal.compute_expected(lambda *args, n=n: np.asarray(universal.as_tuple(plain(*args))[n]),
+                                               *args)
+            universal.assert_close(np.asarray(a)[finite], truth[finite])
 
 
 def with_value(a, value):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinyscout.checkpoint.config_json import config_from_hf, config_to_hf, generation_to_hf, read_json
+from tinyscout.checkpoint.config_json import config_from_hf, config_to_hf, generation_config_to_hf, read_json
 from tinyscout.config import (
     CONFIGS,
     MAVERICK,
@@ -97,7 +97,7 @@ def test_scout_and_maverick():
 @settings(max_examples=200, deadline=None, derandomize=True, database=None)
 @given(configs())
 def test_written_and_read_again(config):
-    written = json.loads(json.dumps([config_to_hf(config), generation_to_hf(config)], allow_nan=False))
+    written = json.loads(json.dumps([config_to_hf(config), generation_config_to_hf(config)], allow_nan=False))
     assert config_from_hf(*written) == config
     assert config_from_hf(written[0]) == config
 
@@ -262,7 +262,8 @@ def mutated(draw, value):
 @given(st.data())
 def test_damaged_config_is_read_or_refused_in_one_line(data):
     damaged = mutated(data.draw, data.draw(st.sampled_from([SMALL, SMALL_TEXT])))
-    generation = data.draw(st.sampled_from([None, SMALL_TEXT])) and mutated(data.draw, generation_to_hf(tiny_config()))
+    generation = data.draw(st.sampled_from([None, SMALL_TEXT])) and mutated(data.draw,
+                                                                            generation_config_to_hf(tiny_config()))
     try:
         config = config_from_hf(damaged, generation)
     except ValueError as error:

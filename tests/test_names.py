@@ -14,7 +14,8 @@ VAGUE = {       # words that stand for a thing instead of naming it; `most` and 
     "placed", "beside", "here", "there", "thing", "things",
 }
 VERBS_IN_ED = {"embed", "feed", "seed", "need", "speed"}
-PARTICIPLES = {"made", "shown", "drawn", "said", "spoken", "kept", "held", "begun", "taken", "written", "given", "found",
+PARTICIPLES = {"made", "shown", "drawn", "said", "spoken", "kept", "held", "begun", "taken", "written", "given",
+               "found",
                "known", "cut", "lost", "told", "sent", "built"}
 PREDICATES = ("is", "are", "has", "have", "can", "uses", "needs", "does", "was", "contains", "differs", "equals")
 PREDICATES_OF_PYTHON = {"__eq__", "__bool__", "__contains__"}

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from tinyscout import progress
-from tinyscout.progress import track, track_steps
+from tinyscout.progress import Display, track
 
 
 class Terminal(io.StringIO):
@@ -57,7 +57,7 @@ def test_a_failure_comes_through(monkeypatch):
 
 def test_steps_are_silent_while_they_are_quick(monkeypatch):
     screen = terminal(monkeypatch)
-    assert list(track_steps(iter("abc"), "layers", 3)) == ["a", "b", "c"]
+    assert list(Display().track_steps(iter("abc"), "layers", 3)) == ["a", "b", "c"]
     assert screen.getvalue() == ""
 
 
@@ -65,14 +65,14 @@ def test_slow_steps_are_drawn_behind_the_cursor_and_taken_away(monkeypatch):
     """The text on the line stays: the cursor is saved, nothing wraps, and at the end all behind it is erased."""
     screen = terminal(monkeypatch)
     monkeypatch.setattr(progress, "PATIENCE", -1.0)
-    for n in track_steps(range(4), "layers", 4):
+    for n in Display().track_steps(range(4), "layers", 4):
         drawn = screen.getvalue()
         assert f"layers {n}/4" in drawn
         assert "\n" not in drawn
         assert "\r" not in drawn
     last = screen.getvalue().rpartition("\x1b7")[2]
     assert last == "\x1b[?7l\x1b[K\x1b8\x1b[?7h"
-    interrupted = track_steps(range(4), "layers", 4)
+    interrupted = Display().track_steps(range(4), "layers", 4)
     next(interrupted)
     interrupted.close()
     assert screen.getvalue().endswith(last)
@@ -81,15 +81,24 @@ def test_slow_steps_are_drawn_behind_the_cursor_and_taken_away(monkeypatch):
 def test_steps_within_a_loop_are_a_line_of_its_bar(monkeypatch):
     screen = terminal(monkeypatch)
     monkeypatch.setattr(progress, "PATIENCE", 0.01)
-    for _ in track(range(2), "Counting"):
-        for _ in track_steps(range(3), "layers", 3):
+    display = Display()
+    for n in display.track(range(2), "Counting"):
+        for _ in display.track_steps(range(3), "layers", 3) if n else display.track(range(3), "tiles"):
             time.sleep(0.15)
-    assert "Counting" in screen.getvalue()
-    assert "layers" in screen.getvalue()
-    assert not progress.bars
+    for what in ("Counting", "layers", "tiles"):
+        assert what in screen.getvalue()
+    assert display.bar is None
+
+
+def test_one_piece_of_work_knows_nothing_of_another(monkeypatch):
+    terminal(monkeypatch)
+    outer, inner = Display(), Display()
+    for _ in outer.track(range(2), "Counting"):
+        assert inner.bar is None
+    assert outer.bar is None
 
 
 def test_steps_start_no_thread(monkeypatch):
     terminal(monkeypatch)
     monkeypatch.setattr("threading.Timer", None)
-    assert list(track_steps(range(3), "layers", 3)) == [0, 1, 2]
+    assert list(Display().track_steps(range(3), "layers", 3)) == [0, 1, 2]

@@ -4,8 +4,8 @@ import pytest
 
 import tinyscout
 from tinyscout.cli.needle import greedy_correct
-from tinyscout.data.dialogs import ask, message
-from tinyscout.data.needles import encode_lines, haystack
+from tinyscout.data.dialogs import ask, to_message
+from tinyscout.data.needles import encode_lines, make_haystack
 from tinyscout.eval.exam import bits_per_byte, evaluate_questions
 from tinyscout.inputs.chat import BEGIN, encode_chat
 from tinyscout.model import BUNDLED_MODEL
@@ -49,14 +49,14 @@ def test_unread_code_costs_less_than_xz_asks(model):
 
 
 def test_it_answers_about_pictures(model):
-    for mark in evaluate_questions(model, each=40, seed=1):
-        assert mark.right >= KNOWN[mark.task], mark
+    for mark in evaluate_questions(model, n_questions=40, seed=1):
+        assert mark.correct >= KNOWN[mark.task], mark
 
 
 def test_it_finds_facts_far_beyond_its_training(model):
     """Sixteen in texts of 8,192 tokens, where rows of 512 were the longest that it saw."""
     lines, unread = encode_lines(model.tokenizer), np.tile(model.tokenizer.encode("total = 0\nfor x in row:\n"), 900)
-    found = [greedy_correct(haystack(np.random.default_rng(seed), unread, 8191, lines, 8, 8,
+    found = [greedy_correct(make_haystack(np.random.default_rng(seed), unread, 8191, lines, 8, 8,
                                      model.config.text.chunk_size),
                             model.tokenizer.special[BEGIN], model) for seed in (0, 1)]
     assert np.sum(found) >= 14
@@ -64,7 +64,7 @@ def test_it_finds_facts_far_beyond_its_training(model):
 
 def test_a_reply_is_short_and_ends(model):
     question = ask(np.random.default_rng(3), "count", held_out=True)
-    prompt = encode_chat([message(question)], model.tokenizer, model.config)
+    prompt = encode_chat([to_message(question)], model.tokenizer, model.config)
     ids = list(model.generate(prompt.tokens, prompt.images, max_new_tokens=10, temperature=0))
     assert ids[-1] in model.config.stop_ids
     assert model.tokenizer.decode(ids[:-1]).isdecimal()

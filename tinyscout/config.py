@@ -3,8 +3,8 @@
     B batch     T tokens now    S tokens seen    D width         H query heads   K key/value heads
     G = H/K     d head channels E experts        F hidden width  V vocabulary    N rows   P patches of a tile
 """
-from dataclasses import dataclass, field, fields
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple, get_type_hints
 
 
 def _require(condition, message):
@@ -14,14 +14,14 @@ def _require(condition, message):
 
 def _check_numbers(config, may_be_zero=()):
     """Every size must be a whole number above zero, every float a finite one, every flag True or False."""
-    for f in fields(config):
-        value = getattr(config, f.name)
-        if f.type is bool:
-            _require(isinstance(value, bool), f"{f.name} must be True or False, not {value!r}")
-        elif f.type in (int, float):
-            zero = f.name in may_be_zero
-            kind = f"{'a whole' if f.type is int else 'a'} number {'of zero or more' if zero else 'above zero'}"
-            _require(is_number(value, f.type) and (value > 0 or zero), f"{f.name} must be {kind}, not {value!r}")
+    for name, kind in get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if kind is bool:
+            _require(isinstance(value, bool), f"{name} must be True or False, not {value!r}")
+        elif kind in (int, float):
+            zero = name in may_be_zero
+            wanted = f"{'a whole' if kind is int else 'a'} number {'of zero or more' if zero else 'above zero'}"
+            _require(is_number(value, kind) and (value > 0 or zero), f"{name} must be {wanted}, not {value!r}")
 
 
 def is_number(value, kind=float):
@@ -66,7 +66,7 @@ class TextConfig:
     n_kv_heads: int = 8                         # K
     head_dim: int = 128                         # d
     n_experts: int = 16                         # E
-    top_k: int = 1                              # experts that a token visits, beside the shared one
+    top_k: int = 1                              # experts that a token visits, besides the shared one
     hidden_dim: int = 8192                      # F of an expert, routed or shared
     dense_dim: int = 16_384                     # F of a layer without experts
     layers: tuple[Layer, ...] = layer_plan(48)
@@ -75,11 +75,11 @@ class TextConfig:
     qk_norm_nope: bool = False                  # and on NoPE layers, which no released Llama 4 has
     rope_theta: float = 500_000.0
     rope_scaling: RopeScaling | None = RopeScaling()    # noqa: RUF009 (a tuple)
-    chunk_size: int = 8192                           # tokens
-    attn_temperature: bool = True                    # on NoPE layers only
-    attn_temperature_floor: float = 8192.0           # tokens
+    chunk_size: int = 8192                      # tokens
+    attn_temperature: bool = True               # on NoPE layers only
+    attn_temperature_floor: float = 8192.0      # tokens
     attn_temperature_scale: float = 0.1
-    tie_embeddings: bool = False                          # is the output matrix the embedding?
+    tie_embeddings: bool = False                # is the output matrix the embedding?
     max_positions: int = 10_485_760             # what the checkpoint was made for; nothing here stops there
 
     def __post_init__(self):
@@ -87,7 +87,7 @@ class TextConfig:
         _require(bool(self.layers), "a text model needs at least one layer")
         if self.rope_scaling is not None:
             good = all(is_number(value) and value > 0 for value in self.rope_scaling)
-            _require(good and self.rope_scaling[1] <= self.rope_scaling[2],
+            _require(good and self.rope_scaling.low <= self.rope_scaling.high,
                      f"RoPE scaling needs numbers above zero and low <= high: {tuple(self.rope_scaling)}")
         _require(self.n_heads % self.n_kv_heads == 0,
                  f"{self.n_heads} query heads do not share {self.n_kv_heads} key/value heads evenly")
@@ -98,7 +98,7 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """The picture's encoder, adapter and projector.  The same tower in Scout and Maverick."""
+    """The image encoder, adapter and projector.  Scout and Maverick have the same."""
 
     dim: int = 1408                             # D
     n_heads: int = 16                           # H
@@ -107,9 +107,9 @@ class VisionConfig:
     adapter_dim: int = 4096                     # width between pixel shuffle and the text model
     tile_size: int = 336                        # pixels on a side
     patch_size: int = 14                        # pixels on a side
-    pixel_shuffle_factor: int = 2                            # patches on a side that pixel shuffle makes one token
+    pixel_shuffle_factor: int = 2               # patches on a side that pixel shuffle makes one token
     channels: int = 3
-    max_tiles: int = 16                         # that a picture is cut into, beside the global one
+    max_tiles: int = 16                         # that an image is split into, besides the global one
     norm_eps: float = 1e-5
     rope_theta: float = 10_000.0
 
@@ -118,7 +118,7 @@ class VisionConfig:
         _require(self.dim % (4 * self.n_heads) == 0,
                  f"2-D RoPE needs head channels in fours: {self.dim} over {self.n_heads} heads")
         _require(self.hidden_dim == self.dim * self.pixel_shuffle_factor ** 2,
-                 f"the encoder's hidden_dim {self.hidden_dim} must equal dim * shuffle**2 = "
+                 f"the encoder's hidden_dim {self.hidden_dim} must equal dim * pixel_shuffle_factor**2 = "
                  f"{self.dim * self.pixel_shuffle_factor ** 2}, as in every Llama 4")
         _require(self.tile_size % (self.patch_size * self.pixel_shuffle_factor) == 0,
                  f"a tile of {self.tile_size} pixels is not cut evenly into patches of {self.patch_size} "

@@ -1,6 +1,7 @@
-"""What a user holds: a config, weights, a tokenizer and a backend; and how it is loaded and saved."""
+"""What a user holds: a config, weights, a tokenizer and a backend; and how they are loaded and saved."""
 import importlib
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -11,21 +12,23 @@ import numpy as np
 from tinyscout.checkpoint import load_config, load_weights, save_checkpoint
 from tinyscout.config import ScoutConfig
 from tinyscout.inference.generate import generate
+from tinyscout.inference.prefetch import iterate_with_progress
 from tinyscout.inputs.tokenizer import Tokenizer
 from tinyscout.nn import scout
 from tinyscout.nn.cache import Cache
 from tinyscout.nn.weights import Scout, init_weights, tree_map
+from tinyscout.progress import Display
 from tinyscout.reference import Quantized
 
 BACKENDS = {"numpy": "tinyscout.reference", "c": "tinyscout.kernels.c", "cuda": "tinyscout.kernels.cuda"}
-BUNDLED_MODEL = Path(__file__).parent / "scout-mini"      # trained by this package: docs/training.md
+BUNDLED_MODEL = Path(__file__).parent / "scout-mini"        # trained by this package: docs/training.md
 
 
-def get_backend(backend):
+def get_backend(backend: str | ModuleType) -> ModuleType:
     """The module of operations behind a name; a module (your own overlay, say) is taken as it is.
 
     backend str or module  ->  module.  Raises ValueError for an unknown name, RuntimeError for one not built.
-    What a backend has to say of this machine goes to stderr.
+    A backend's note about this machine (`device_note`) goes to stderr.
     """
     if isinstance(backend, ModuleType):
         return backend
@@ -36,13 +39,13 @@ def get_backend(backend):
     except ImportError as error:
         raise RuntimeError(f"backend {backend!r} is not built here ({error}): reinstall tinyscout on a machine with "
                            f"a compiler, or use 'numpy'") from None
-    if note := getattr(ops, "note", None):
+    if note := getattr(ops, "device_note", None):
         print(f"tinyscout: {note}", file=sys.stderr)
     return ops
 
 
-def map_arrays(weights, move):
-    """A tree of weights with every array moved by ops.asarray to where a backend computes, or by ops.asnumpy back."""
+def map_arrays(weights: Any, move: Callable) -> Any:
+    """Apply ops.asarray or ops.asnumpy to every array of a tree of weights: to a backend's device, or back."""
     return tree_map(lambda w: Quantized(*map(move, w)) if isinstance(w, Quantized) else move(w), weights)
 
 
@@ -55,34 +58,45 @@ class Model:
     tokenizer: Tokenizer | None
     ops: Any
 
-    def new_cache(self, kv="float32"):
-        """An empty memory, to be handed to `logits` or `generate` call after call.
+    def new_cache(self, kv_dtype: str = "float32") -> Cache:
+        """An empty cache, for `logits` or `generate` to fill call after call.
 
-        kv "float32", "bfloat16", "int8" or "int4": how keys and values are kept, the last two in the global layers
+        kv_dtype "float32", "bfloat16", "int8" or "int4": how keys and values are kept, the last two in global layers
         """
-        return Cache(self.config.text, kv)
+        return Cache(self.config.text, kv_dtype)
 
-    def logits(self, tokens, images=(), cache=None):
-        """Scores of the next token at every token.
+    def logits(self, tokens: Sequence[int] | np.ndarray, images: Sequence[np.ndarray] = (),
+               cache: Cache | None = None) -> np.ndarray:
+        """Logits of the next token at every token.
 
         tokens (T,) ids with the patch tokens in place, images (tiles, 3, h, w) arrays in order  ->  (T, V) float32
 
         With a cache the tokens continue what it holds, and images may be given before their patch tokens come.
         Raises ValueError for ids outside the vocabulary or patch tokens that do not match the images.
         """
-        y = scout.forward(tokens, images, self.weights, self.config, cache, self.ops)
+        iterate = iterate_with_progress(Display())
+        y = scout.forward(tokens, images, self.weights, self.config, cache, self.ops, iterate)
         return np.asarray(self.ops.asnumpy(y), np.float32)
 
-    def generate(self, tokens, images=(), **options):
-        """Token ids that continue the prompt, one by one: see `tinyscout.inference.generate.generate` for the options.
+    def generate(self, tokens: Sequence[int] | np.ndarray, images: Sequence[np.ndarray] = (), *,
+                 max_new_tokens: int = 256, temperature: float = 0.6, top_p: float | None = 0.9,
+                 top_k: int | None = None, seed: int | None = None, stop_ids: Sequence[int] | None = None,
+                 cache: Cache | None = None, kv_dtype: str = "float32") -> Iterator[int]:
+        """Token ids that continue the prompt, one by one.
 
-        max_new_tokens=256, temperature=0.6, top_p=0.9, top_k=None, seed=None, stop_ids=None, cache=None,
-        kv="float32"
+        tokens (T,) ids, images (tiles, 3, h, w) each  ->  iterator of int
+
+        temperature 0 is greedy; top_p in (0, 1] and top_k cut the distribution; the same seed gives the same tokens.
+        Ends after max_new_tokens or with one of stop_ids (the config's unless given), which is yielded too.  With a
+        cache the prompt continues what it holds; without one, kv_dtype is how a new one keeps keys and values.
+        Raises ValueError.
         """
-        return generate(tokens, images, self.weights, self.config, self.ops, **options)
+        return generate(tokens, images, self.weights, self.config, self.ops, cache=cache, kv_dtype=kv_dtype,
+                        max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed,
+                        stop_ids=stop_ids)
 
 
-def load(path=None, backend="numpy", dtype=None):
+def load(path: Path | str | None = None, backend: str | ModuleType = "numpy", dtype: str | None = None) -> Model:
     """Open a Llama 4 checkpoint directory in Hugging Face's layout.
 
     path, or None for the small model that is part of this package, backend "numpy", "c", "cuda" or a module, dtype
@@ -99,17 +113,19 @@ def load(path=None, backend="numpy", dtype=None):
     return Model(config, weights, Tokenizer.load(path) if known else None, ops)
 
 
-def random_model(config, backend="numpy", seed=0, tokenizer=None):
+def random_model(config: ScoutConfig, backend: str | ModuleType = "numpy", seed: int = 0,
+                 tokenizer: Tokenizer | None = None) -> Model:
     """A model with random weights: nothing to download, and every shape is real.  config ScoutConfig  ->  Model"""
     ops = get_backend(backend)
     return Model(config, map_arrays(init_weights(config, seed), ops.asarray), tokenizer, ops)
 
 
-def save(model, path, dtype=None):
+def save(model: Model, path: Path | str, dtype: str | None = None) -> None:
     """Write a checkpoint directory that `load` and transformers read.
 
-    model Model, path, dtype None or such as "bfloat16".  Raises OSError; an older checkpoint there stays whole then.
+    model Model, path, dtype None or such as "bfloat16".
+    Raises OSError, and then an older checkpoint there is untouched.
     """
     write = model.tokenizer.save if model.tokenizer else lambda scratch: None
     weights = map_arrays(model.weights, model.ops.asnumpy)
-    save_checkpoint(Path(path).expanduser(), weights, model.config, dtype, extra=write)
+    save_checkpoint(Path(path).expanduser(), weights, model.config, dtype, write_extra=write)

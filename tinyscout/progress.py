@@ -8,66 +8,84 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 PATIENCE = 2.0      # seconds of work before a bar appears
 WIDTH = 24          # characters of the small bar
-bars: list = []     # those of the loops under way, the innermost last
 
 
 def track(items, what, total=None):
-    """Yield from `items`; where that takes longer than two seconds, show a bar on the terminal's stderr.
+    """Yield from `items`; if that takes longer than two seconds, show a bar on the terminal's stderr.
 
     items iterable, what str, total int or None for len(items)
     """
-    if not sys.stderr.isatty():
-        yield from items
-        return
-    total = len(items) if total is None else total
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-                   console=Console(stderr=True), transient=True)
-    task = bar.add_task(what, total=total)
-    late = threading.Timer(PATIENCE, bar.start)     # a thread, since the first item alone may take minutes
-    late.daemon = True
-    late.start()
-    bars.append(bar)
-    try:
-        for item in items:
-            yield item
-            bar.advance(task)
-    finally:
-        bars.remove(bar)
-        late.cancel()
-        late.join()
-        bar.stop()
+    return Display().track(items, what, total)
 
 
-def track_steps(items, what, total):
-    """Yield from `items` as `track` does, for work that is repeated hundreds of times a second.
+class Display:
+    """What one piece of work shows: a bar for its loop and, while that runs, a line below for each loop inside it."""
 
-    No thread looks at the clock: that is done between the items.  Within a loop of `track` its bar gets another line.
-    Elsewhere somebody may be in the middle of a line, and the bar is drawn behind the cursor and taken away again.
-    """
-    if not sys.stderr.isatty():
-        yield from items
-    elif bars:
-        task = bars[-1].add_task(what, total=total)
+    def __init__(self):
+        self.bar = None                 # of the outermost loop under way
+
+    def track(self, items, what, total=None):
+        """Yield from `items`, as the function `track`; inside a loop of this display its bar gets another line."""
+        total = len(items) if total is None else total
+        if not sys.stderr.isatty():
+            yield from items
+        elif self.bar is not None:
+            yield from self._add_line(items, what, total)
+        else:
+            yield from self._show_bar(items, what, total)
+
+    def track_steps(self, items, what, total):
+        """Yield from `items` as `track` does, for work that is repeated hundreds of times a second.
+
+        No thread looks at the clock: that is done between the items.  Outside a loop of this display somebody may be
+        in the middle of a line: then a small bar is drawn after the cursor and taken away again.
+        """
+        if not sys.stderr.isatty():
+            yield from items
+        elif self.bar is not None:
+            yield from self._add_line(items, what, total)
+        else:
+            yield from _draw_after_cursor(items, what, total)
+
+    def _show_bar(self, items, what, total):
+        bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                       console=Console(stderr=True), transient=True)
+        task = bar.add_task(what, total=total)
+        late = threading.Timer(PATIENCE, bar.start)     # a thread, since the first item alone may take minutes
+        late.daemon = True
+        late.start()
+        self.bar = bar
         try:
             for item in items:
                 yield item
-                bars[-1].advance(task)
+                bar.advance(task)
         finally:
-            bars[-1].remove_task(task)
-    else:
-        yield from _drawn_behind(items, what, total)
+            self.bar = None
+            late.cancel()
+            late.join()
+            bar.stop()
+
+    def _add_line(self, items, what, total):
+        bar = self.bar
+        task = bar.add_task(what, total=total)
+        try:
+            for item in items:
+                yield item
+                bar.advance(task)
+        finally:
+            bar.remove_task(task)
 
 
-def _drawn_behind(items, what, total):
-    begun, drawn = perf_counter(), False
+def _draw_after_cursor(items, what, total):
+    start, is_drawn = perf_counter(), False
     try:
         for n, item in enumerate(items):
-            if perf_counter() - begun > PATIENCE:
-                drawn, full = True, n * WIDTH // total
-                show_after_cursor(f" {'━' * full}{'╌' * (WIDTH - full)} {what} {n}/{total}")
+            if perf_counter() - start > PATIENCE:
+                is_drawn, filled = True, n * WIDTH // total
+                show_after_cursor(f" {'━' * filled}{'╌' * (WIDTH - filled)} {what} {n}/{total}")
             yield item
     finally:
-        if drawn:
+        if is_drawn:
             show_after_cursor("")
 
 

@@ -1,7 +1,7 @@
 """Numbers that the page works out while it is built, from the same config that sizes the model.
 
     ```{compute}                         runs, and is shown as the code it is
-    params = count(SCOUT)
+    params = count_parameters(SCOUT)
     ```
     {value}`params.total`                108,641,793,536
     {value}`2 * params.total / 1e9; .1f` 217.3       a format after the semicolon
@@ -17,7 +17,7 @@ import math
 import numpy as np
 from tinyscout import config
 from tinyscout.config import *
-from tinyscout.nn.weights import count
+from tinyscout.nn.weights import count_parameters
 """
 HIDDEN = "hidden"
 

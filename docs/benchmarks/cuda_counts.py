@@ -53,7 +53,7 @@ def total(lines):
 
 def largest(file):
     """The registers that the hungriest kernel of a file needs for each thread."""
-    return max(registers for registers, _ in nvrtc.resource_usage(nvrtc.SOURCES / file, "sm_90").values())
+    return max(registers for registers, _ in nvrtc.resource_usage(nvrtc.SOURCE_DIR / file, "sm_90").values())
 
 
 if __name__ == "__main__":

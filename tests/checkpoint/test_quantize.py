@@ -175,7 +175,7 @@ def test_the_reference_takes_every_form(bits):
 @pytest.mark.parametrize("S", [9, 50])
 def test_attention_takes_every_form(S, monkeypatch):
     """A long cache is made plain numbers piece by piece, and the pieces are the whole."""
-    monkeypatch.setattr(reference.attention, "KEYS_AT_ONCE", 16)
+    monkeypatch.setattr(reference.attention, "KEYS_PER_BLOCK", 16)
     q, k, v = normal(2, 4, 6, 32), normal(2, S, 3, 32, seed=1), normal(2, S, 3, 32, seed=2)
     for encode in (lambda a: quantize_rows(a, 8), lambda a: quantize_rows(a, 4, BF16), lambda a: a.astype(BF16)):
         stored = encode(k), encode(v)
@@ -286,7 +286,7 @@ def test_what_does_not_fit_stays_and_so_does_a_tied_output():
 
 def test_matrices_are_cut_into_columns(monkeypatch):
     whole = quantize_weights(init_weights(CONFIG))
-    monkeypatch.setattr("tinyscout.checkpoint.quantize.AT_ONCE", 1)
+    monkeypatch.setattr("tinyscout.checkpoint.quantize.CHUNK_SIZE", 1)
     for (path, one), (_, other) in zip(named_arrays(quantize_weights(init_weights(CONFIG))), named_arrays(whole),
                                        strict=True):
         np.testing.assert_array_equal(*(reference.to_dense(w, np.float32) for w in (one, other)), err_msg=path)

@@ -23,7 +23,7 @@ from tinyscout.checkpoint.safetensors_io import mmap_tensors
 from tinyscout.cli import main
 from tinyscout.config import layer_plan, tiny_config
 from tinyscout.inputs.tokenizer import train
-from tinyscout.nn import prefetch
+from tinyscout.inference import prefetch
 from tinyscout.nn.weights import init_weights, named_arrays, tree_map
 from tinyscout.reference import Quantized
 
@@ -62,11 +62,11 @@ def test_in_a_stream_as_in_memory(plain, tmp_path, bits, group):
     assert after.config == before.config
     told = json.loads((tmp_path / "few/config.json").read_text())
     assert told["quantization_config"] == {"quant_method": "tinyscout", "bits": bits, "group": group}
-    assert report.losses.keys() == quantization_error(before.weights, in_memory).keys()
+    assert report.errors.keys() == quantization_error(before.weights, in_memory).keys()
     for path, loss in quantization_error(before.weights, in_memory).items():
-        np.testing.assert_allclose(report.losses[path], loss, rtol=1e-4)
-    assert report.after == sum(leaf.nbytes for _, leaf in leaves(after.weights))
-    assert report.before == sum(leaf.nbytes for _, leaf in leaves(before.weights))
+        np.testing.assert_allclose(report.errors[path], loss, rtol=1e-4)
+    assert report.bytes_after == sum(leaf.nbytes for _, leaf in leaves(after.weights))
+    assert report.bytes_before == sum(leaf.nbytes for _, leaf in leaves(before.weights))
     assert not [name for name in os.listdir(tmp_path / "few") if name.startswith(".")]
 
 
@@ -203,7 +203,7 @@ MEMORY = """
 import resource, sys, tracemalloc
 from tinyscout.checkpoint.quantize import quantize_checkpoint
 import tinyscout.checkpoint.quantize
-tinyscout.checkpoint.quantize.AT_ONCE = 1 << 16
+tinyscout.checkpoint.quantize.CHUNK_SIZE = 1 << 16
 tracemalloc.start()
 quantize_checkpoint(sys.argv[1], sys.argv[2], 4, 32)
 print(tracemalloc.get_traced_memory()[1])
@@ -311,9 +311,10 @@ FORBIDDEN = """
 import ctypes, mmap, sys
 import numpy as np
 import tinyscout
-from tinyscout.nn import prefetch, scout
+from tinyscout.inference import prefetch
+from tinyscout.nn import scout
 
-prefetch.SLOW = -1.0                        # reading ahead touches no expert either
+prefetch.SLOW_BLOCK_SECONDS = -1.0                        # reading ahead touches no expert either
 model, chosen = tinyscout.load(sys.argv[1]), []
 libc = ctypes.CDLL(None, use_errno=True)
 

@@ -9,13 +9,13 @@ from tinyscout.config import tiny_config
 from tinyscout.data import corpus, dialogs, needles, scenes
 from tinyscout.data.pair_questions import CHANGES, final_answer, word_comparison
 from tinyscout.data.patch_labels import common_properties, patch_labels, patch_targets
-from tinyscout.data.scene_questions import count_matching
+from tinyscout.data.scene_questions import ask_count_matching
 from tinyscout.data.scenes import (
     COLOURS,
     GRID_POSITIONS,
-    GROUNDS,
+    BACKGROUNDS,
     KINDS,
-    LEVELS,
+    MAX_BAR_HEIGHT,
     SHAPES,
     SIZES,
     Scene,
@@ -56,7 +56,7 @@ def test_the_library_is_divided(library):
     assert all(text and "\r" not in text for part in library for _, text in part)
     assert not any("site-packages" in name for part in names for name in part)
     tests = sum(len(text.encode()) for part in library for name, text in part if {"test", "tests"} & {*name.split("/")})
-    assert 0 < tests <= corpus.CAPS["test"]
+    assert 0 < tests <= corpus.MAX_GROUP_BYTES["test"]
 
 
 def test_a_name_stays_in_its_part_everywhere():
@@ -69,13 +69,13 @@ def test_a_capped_group_is_the_same_in_any_order(tmp_path, monkeypatch):
             (tmp_path / folder).mkdir(exist_ok=True)
             (tmp_path / folder / f"{n}.py").write_bytes(b"x = 1\r\n" * (1 + n % 3))
     monkeypatch.setattr(corpus.sysconfig, "get_path", lambda name: str(tmp_path))
-    monkeypatch.setitem(corpus.CAPS, "test", 200)
+    monkeypatch.setitem(corpus.MAX_GROUP_BYTES, "test", 200)
     kept = [name for part in corpus.load_corpus() for name, _ in part if name.startswith("python/")]
     assert sum(name.startswith("python/pkg/") for name in kept) == 30
     sizes = [len(text) + text.count("\n") for part in corpus.load_corpus() for name, text in part if "/test/" in name]
     assert 200 - 21 < sum(sizes) <= 200
     found = [(path.relative_to(tmp_path), path) for path in tmp_path.rglob("*.py")]
-    assert sorted(corpus._capped(found)) == sorted(corpus._capped(found[::-1]))
+    assert sorted(corpus._limit_groups(found)) == sorted(corpus._limit_groups(found[::-1]))
 
 
 def test_no_library_is_an_error(tmp_path, monkeypatch):
@@ -127,14 +127,14 @@ def test_a_seed_gives_the_same_scenes(kind):
 def test_all_that_there_is_is_drawn():
     rng = generator(14)
     things, texts, charts = ([scenes.random_scene(rng, kind) for _ in range(400)]
-                             for kind in ("things", "number", "chart"))
+                             for kind in ("objects", "number", "chart"))
     for n, values in enumerate([SHAPES, COLOURS, SIZES, range(9)]):
-        assert {thing[n] for scene in things for thing in scene.things} == set(values)
-    assert {len(scene.things) for scene in things} == set(range(1, scenes.MOST + 1))
-    assert {scene.ground for scene in things} == set(GROUNDS)
+        assert {thing[n] for scene in things for thing in scene.objects} == set(values)
+    assert {len(scene.objects) for scene in things} == set(range(1, scenes.MAX_OBJECTS + 1))
+    assert {scene.background for scene in things} == set(BACKGROUNDS)
     assert {len(scene.text) for scene in texts} == {1, 2, 3}
-    assert {len(scene.bars) for scene in charts} == set(scenes.BARS)
-    assert {height for scene in charts for _, height in scene.bars} == set(range(1, LEVELS + 1))
+    assert {len(scene.bars) for scene in charts} == set(scenes.BAR_COUNTS)
+    assert {height for scene in charts for _, height in scene.bars} == set(range(1, MAX_BAR_HEIGHT + 1))
 
 
 def test_an_unknown_kind_is_an_error():
@@ -142,15 +142,15 @@ def test_an_unknown_kind_is_an_error():
         scenes.random_scene(generator(), "cat")
 
 
-@pytest.mark.parametrize("ground", GROUNDS)
+@pytest.mark.parametrize("ground", BACKGROUNDS)
 def test_a_thing_stays_in_its_ninth_and_has_its_colour(ground):
     rng = generator(1)
     for shape in SHAPES:
         for colour in COLOURS:
             thing = scenes.random_object(rng, int(rng.integers(9)), shape, colour)
-            picture = levels(Scene("things", ground, (thing,)), 96)
-            seen = (picture != GROUNDS[ground]).any(2)
-            row, col = divmod(thing.place, 3)
+            picture = levels(Scene("objects", ground, (thing,)), 96)
+            seen = (picture != BACKGROUNDS[ground]).any(2)
+            row, col = divmod(thing.cell, 3)
             inside = seen[row * 32:row * 32 + 32, col * 32:col * 32 + 32]
             assert inside.sum() == seen.sum() > 20
             full = (picture == COLOURS[colour]).all(2)
@@ -160,10 +160,10 @@ def test_a_thing_stays_in_its_ninth_and_has_its_colour(ground):
 def test_all_that_differs_in_the_gist_differs_in_the_picture():
     """Every change of one property of a thing is seen, and by far, and so is every ground."""
     first = SceneObject("circle", "red", "small", 4)
-    drawn = [levels(Scene("things", "white", (first._replace(**{field: value}),)))
+    drawn = [levels(Scene("objects", "white", (first._replace(**{field: value}),)))
              for field, values in [("shape", SHAPES[1:]), ("colour", [*COLOURS][1:]), ("size", ["large"]),
                                    ("place", [0, 1, 2, 3, 5, 6, 7, 8])] for value in values]
-    drawn += [levels(Scene("things", ground, (first,))) for ground in GROUNDS] + [levels(Scene("things", "white"))]
+    drawn += [levels(Scene("objects", ground, (first,))) for ground in BACKGROUNDS] + [levels(Scene("objects", "white"))]
     for n, one in enumerate(drawn):
         for other in drawn[:n]:
             assert (abs(one - other).max(2) > 60).sum() >= 8
@@ -172,7 +172,7 @@ def test_all_that_differs_in_the_gist_differs_in_the_picture():
 @pytest.mark.parametrize("kind", ["number", "word"])
 def test_every_text_differs_and_stays_inside(kind):
     texts = [str(n) for n in range(1000)] if kind == "number" else [
-        a + b + c for a in scenes.STARTS for b in scenes.VOWELS for c in scenes.ENDS]
+        a + b + c for a in scenes.FIRST_LETTERS for b in scenes.VOWELS for c in scenes.LAST_LETTERS]
     seen = set()
     for text in texts:
         picture = levels(Scene(kind, "white", text=text, colour="blue", shift=(-0.03, 0.03)))
@@ -190,7 +190,7 @@ def test_bars_have_their_heights_and_colours():
         tall = [(picture == COLOURS[colour]).all(2).sum(0).max() for colour, _ in scene.bars]
         left = [(picture == COLOURS[colour]).all(2).any(0).argmax() for colour, _ in scene.bars]
         assert left == sorted(left)
-        assert np.allclose(np.array(tall) / [height for _, height in scene.bars], 0.84 * 128 / LEVELS, atol=1.5)
+        assert np.allclose(np.array(tall) / [height for _, height in scene.bars], 0.84 * 128 / MAX_BAR_HEIGHT, atol=1.5)
 
 
 def test_a_scene_is_held_out_by_what_is_seen():
@@ -199,10 +199,10 @@ def test_a_scene_is_held_out_by_what_is_seen():
         drawn = [scenes.random_scene(rng, kind) for _ in range(1000)]
         assert 20 < sum(map(scenes.is_held_out, drawn)) < 120
     thing = SceneObject("star", "pink", "large", 3)
-    moved = {scenes.is_held_out(Scene("things", "grey", (thing._replace(dx=dx),))) for dx in np.linspace(0, 0.02, 60)}
+    moved = {scenes.is_held_out(Scene("objects", "grey", (thing._replace(dx=dx),))) for dx in np.linspace(0, 0.02, 60)}
     assert len(moved) == 1
     numbers = {scenes.is_held_out(Scene("number", ground, text="42", colour=colour))
-               for ground in GROUNDS for colour in COLOURS}
+               for ground in BACKGROUNDS for colour in COLOURS}
     assert len(numbers) == 1
     assert [n for n in range(200) if scenes.is_held_out(Scene("number", "white", text=str(n)))] == HELD_OUT_NUMBERS
 
@@ -213,9 +213,9 @@ def named(name, shown):
     """The one thing that a name in a question fits, found in another way than the question was made."""
     words = [word for word in re.findall(r"[a-z]+", name) if word not in ("the", "object", "at", "in", "on")]
     if place := " ".join(word for word in words if word in " ".join(GRID_POSITIONS).split()):
-        fits = [thing for thing in shown.things if {*place.split()} <= {*GRID_POSITIONS[thing.place].split()}]
+        fits = [thing for thing in shown.objects if {*place.split()} <= {*GRID_POSITIONS[thing.cell].split()}]
     else:
-        fits = [thing for thing in shown.things if all(word in (thing.shape, thing.colour) for word in words)]
+        fits = [thing for thing in shown.objects if all(word in (thing.shape, thing.colour) for word in words)]
     assert len(fits) == 1, (name, shown)
     return fits[0]
 
@@ -228,17 +228,17 @@ def solve(task, text, shown):
     """The answer to a question, from its words and the scenes alone."""
     first, last = shown[0], shown[-1]
     if task in ("shape", "colour", "position"):
-        if first.kind != "things":
+        if first.kind != "objects":
             return first.colour
         thing = named(re.search(NAME + r"(?: have)?[?.]$", text)[1], first)
-        return {"shape": thing.shape, "colour": thing.colour, "position": GRID_POSITIONS[thing.place]}[task]
+        return {"shape": thing.shape, "colour": thing.colour, "position": GRID_POSITIONS[thing.cell]}[task]
     if task == "count":
         word = re.search(r"(?:How many|Count the) ([a-z]+)", text)[1]
         return str(sum(word in ("objects", f"{thing.shape}s", f"{thing.shape}es", thing.colour)
-                       for thing in first.things))
+                       for thing in first.objects))
     if task == "relation":
         one, other = (named(name, first) for name in re.findall(NAME, text))
-        (y, x), (other_y, other_x) = divmod(one.place, 3), divmod(other.place, 3)
+        (y, x), (other_y, other_x) = divmod(one.cell, 3), divmod(other.cell, 3)
         true = {"left": x < other_x, "right": x > other_x, "above": y < other_y, "below": y > other_y}
         words = re.findall(r"\b(left|right|above|below)\b", text)
         if len(words) == 2:
@@ -246,13 +246,13 @@ def solve(task, text, shown):
         return "yes" if true[words[0]] else "no"
     if task == "same":
         if "number" in text or "many" in text:
-            return "yes" if len(first.things) == len(last.things) else "no"
-        one, other = (getattr(scene.things[0], "shape" if "shape" in text else "colour") for scene in shown)
+            return "yes" if len(first.objects) == len(last.objects) else "no"
+        one, other = (getattr(scene.objects[0], "shape" if "shape" in text else "colour") for scene in shown)
         return f"first {one}, second {other}: {'yes' if one == other else 'no'}"
     if task == "more":
-        return "first" if (len(first.things) > len(last.things)) == ("more" in text) else "second"
+        return "first" if (len(first.objects) > len(last.objects)) == ("more" in text) else "second"
     if task == "changed":
-        fields = zip(("shape", "colour", "size", "position"), first.things[0], last.things[0], strict=False)
+        fields = zip(("shape", "colour", "size", "position"), first.objects[0], last.objects[0], strict=False)
         return " ".join(field for field, before, after in fields if before != after)
     if task == "chart":
         heights = dict(first.bars)
@@ -266,8 +266,8 @@ def solve(task, text, shown):
 
 def all_seen(scene):
     """What a caption has to tell, as words in order."""
-    words = [word for thing in scene.things for word in (thing.size, thing.colour, thing.shape)]
-    return [*words, *(colour for colour, _ in scene.bars), *scene.text.split(), *scene.colour.split(), scene.ground]
+    words = [word for thing in scene.objects for word in (thing.size, thing.colour, thing.shape)]
+    return [*words, *(colour for colour, _ in scene.bars), *scene.text.split(), *scene.colour.split(), scene.background]
 
 
 @pytest.mark.parametrize("task", dialogs.TASKS)
@@ -277,11 +277,11 @@ def test_every_answer_follows_from_the_scene(task, held_out):
     for _ in range(60 if held_out else 300):
         asked = dialogs.ask(rng, task, held_out, size=32)
         assert [scenes.is_held_out(scene) for scene in asked.scenes] == [held_out] * len(asked.scenes)
-        assert len(asked.pictures) == len(asked.scenes) == (2 if task in PAIRS else 1)
+        assert len(asked.images) == len(asked.scenes) == (2 if task in PAIRS else 1)
         assert all((np.asarray(picture) == levels(scene, 32)).all()
-                   for picture, scene in zip(asked.pictures, asked.scenes, strict=True))
+                   for picture, scene in zip(asked.images, asked.scenes, strict=True))
         if task == "caption":
-            known = {*COLOURS, *SHAPES, *SIZES, *GROUNDS, asked.scenes[0].text}
+            known = {*COLOURS, *SHAPES, *SIZES, *BACKGROUNDS, asked.scenes[0].text}
             assert [word for word in re.findall(r"\w+", asked.answer) if word in known] == all_seen(asked.scenes[0])
         else:
             assert asked.answer == solve(task, asked.text, asked.scenes)
@@ -332,14 +332,14 @@ class Bytes:
 def test_conversations(stage):
     rng, config, lengths, openings, pairs = generator(7), tiny_config(), Counter(), set(), 0
     for _ in range(300):
-        messages = dialogs.dialog(rng, size=56, stage=stage)
+        messages = dialogs.random_dialog(rng, size=56, stage=stage)
         assert [message["role"] for message in messages] == ["user", "assistant"] * (len(messages) // 2)
         *pictures, opening = messages[0]["content"]
         asked = [opening["text"], *(message["content"] for message in messages[2::2])]
         assert len(set(asked)) == len(asked)
         lengths[len(asked)] += 1
         openings.add(asked[0])
-        prompt = encode_chat(messages, Bytes(config), config, reply=False)
+        prompt = encode_chat(messages, Bytes(config), config, add_generation_prompt=False)
         assert len(prompt.images) == len(pictures)
         assert len(pictures) == 2 or not any("picture, " in text for text in asked)
         assert prompt.tokens.count(config.patch_id) == len(pictures) * config.vision.tokens_per_tile
@@ -354,7 +354,7 @@ def test_later_the_hard_tasks_come_more_often_and_captions_first_only():
     rng, captions, counts, some = generator(12), Counter(), Counter(), Counter()
     for stage in range(4):
         for _ in range(200):
-            messages = dialogs.dialog(rng, size=8, stage=stage)
+            messages = dialogs.random_dialog(rng, size=8, stage=stage)
             asked = [message["content"] for message in messages[::2]]
             captions[stage] += sum(bool(re.search("[Dd]escribe|[Ww]hat is in|[Ww]hat do you see", text))
                                    for text in asked[1:])
@@ -370,11 +370,11 @@ def test_later_the_hard_tasks_come_more_often_and_captions_first_only():
 
 def test_things_of_one_kind_are_counted():
     star = SceneObject("star", "red", "large", 0)
-    things = star, star._replace(place=2, colour="blue"), star._replace(place=8, shape="cross")
-    scene = Scene("things", "white", things)
+    things = star, star._replace(cell=2, colour="blue"), star._replace(cell=8, shape="cross")
+    scene = Scene("objects", "white", things)
     for by, value, name, n in [("shape", "star", "stars", 2), ("shape", "cross", "crosses", 1),
                                ("colour", "red", "red objects", 2)]:
-        asked = count_matching(generator(), scene, by, value)
+        asked = ask_count_matching(generator(), scene, by, value)
         assert name in asked.text
         assert (asked.answer, asked.topic) == (str(n), ("count", value))
 
@@ -385,7 +385,7 @@ def test_a_conversation_is_as_long_and_as_new_as_asked(monkeypatch):
     for held_out in (False, True):
         for task in dialogs.TASKS:
             for turns in (1, 2):
-                assert len(dialogs.dialog(generator(turns), task, turns, held_out)) == 2 * turns
+                assert len(dialogs.random_dialog(generator(turns), task, turns, held_out)) == 2 * turns
         assert {scenes.is_held_out(scene) for scene in shown} == {held_out}
         shown.clear()
 
@@ -396,7 +396,7 @@ def test_follow_ups_are_answered_from_their_pictures(stage, said, monkeypatch):
     rng, found = generator(8), Counter()
     monkeypatch.setattr(dialogs, "render", lambda scene, size: scene)
     for n in range(300):
-        messages = dialogs.dialog(rng, PAIRS[n % 3], 4, stage=stage)
+        messages = dialogs.random_dialog(rng, PAIRS[n % 3], 4, stage=stage)
         shown = [part["image"] for part in messages[0]["content"][:-1]]
         for question, answer in zip(messages[2::2], messages[3::2], strict=True):
             text, seen = question["content"], shown
@@ -406,7 +406,7 @@ def test_follow_ups_are_answered_from_their_pictures(stage, said, monkeypatch):
                         "count" if "How many" in text or "Count" in text else None)
             else:
                 task = "same" if "same" in text else "more"
-                assert task == "more" or [len(scene.things) for scene in seen] == [1, 1]
+                assert task == "more" or [len(scene.objects) for scene in seen] == [1, 1]
             if task:
                 assert answer["content"] == said(solve(task, text, seen))
                 found[task] += 1
@@ -419,8 +419,8 @@ def test_what_two_pictures_share_says_nothing_about_what_else_they_share():
     rng, shown = generator(11), Counter()
     while sum(shown.values()) < 400:
         one, other = dialogs.ask(rng, "same", size=8).scenes
-        if len(one.things) == len(other.things) == 1:
-            one, other = one.things[0], other.things[0]
+        if len(one.objects) == len(other.objects) == 1:
+            one, other = one.objects[0], other.objects[0]
             shown[one.colour == other.colour, one.shape == other.shape] += 1
     assert all(60 < shown[both] < 140 for both in [(True, True), (True, False), (False, True), (False, False)])
 
@@ -447,7 +447,7 @@ def test_words_are_as_often_the_same_as_not():
 @pytest.mark.parametrize("stage", range(4))
 def test_what_is_compared_is_named_first_in_the_last_stage_only(stage):
     rng = generator(13)
-    answers = [dialogs.dialog(rng, "same", 1, size=8, stage=stage)[1]["content"] for _ in range(60)]
+    answers = [dialogs.random_dialog(rng, "same", 1, size=8, stage=stage)[1]["content"] for _ in range(60)]
     aloud = [answer for answer in answers if answer not in ("yes", "no")]
     assert (30 < len(aloud) < 50) if stage == 3 else not aloud          # two of three ask for a colour or a shape
     assert all(re.fullmatch(r"first \w+, second \w+: (yes|no)", answer) for answer in aloud)
@@ -457,7 +457,7 @@ def test_a_seed_gives_the_same_conversations():
     def texts(rng):
         return [[part["image"].tobytes() if "image" in part else part["text"] for part in message["content"]]
                 if isinstance(message["content"], list) else message["content"]
-                for _ in range(30) for message in dialogs.dialog(rng)]
+                for _ in range(30) for message in dialogs.random_dialog(rng)]
     assert texts(generator(9)) == texts(generator(9)) != texts(generator(10))
 
 
@@ -483,8 +483,8 @@ def spans(mask):
 
 def written(decode, lines, tokens):
     """(mark, key, value, place) of every line in a row, found by its first token."""
-    for place in np.flatnonzero(np.isin(tokens, [lines.facts[0][0], lines.asks[0][0]])):
-        if match := re.match(r"#([!?])([a-z]{2})=(\d{3})\n", decode(tokens[place:place + lines.longest])):
+    for place in np.flatnonzero(np.isin(tokens, [lines.facts[0][0], lines.queries[0][0]])):
+        if match := re.match(r"#([!?])([a-z]{2})=(\d{3})\n", decode(tokens[place:place + lines.max_length])):
             yield *match.groups(), int(place)
 
 
@@ -512,7 +512,7 @@ def test_planted_facts_are_asked_for_further_on(text, straddle):
                 assert told == value
                 assert at < place
                 near, far = near + (at // chunk == place // chunk), far + (at // chunk != place // chunk)
-                inside = slice(place, place + lines.longest)
+                inside = slice(place, place + lines.max_length)
                 assert decode(tokens[inside][hidden[inside]])[:5] == f"#?{key}="
                 assert decode(tokens[inside][answer[inside]])[:4] == f"{value}\n"
         assert not facts
@@ -528,7 +528,7 @@ def test_planting_is_seeded_and_refuses_what_does_not_fit(text):
     one, other, third = (needles.plant(generator(seed), filler[:256], lines, 4, 64) for seed in (1, 1, 2))
     assert all((a == b).all() for a, b in zip(one, other, strict=True))
     assert (one.tokens != third.tokens).any()
-    for length, chunk in [(256, lines.longest - 1), (lines.longest, 64), (0, 64)]:
+    for length, chunk in [(256, lines.max_length - 1), (lines.max_length, 64), (0, 64)]:
         with pytest.raises(ValueError, match="no room"):
             needles.plant(generator(), filler[:length], lines, 1, chunk)
 
@@ -537,11 +537,11 @@ def test_the_first_token_can_be_kept(text):
     _, lines, filler = text
     kept, taken = [], []
     for seed in range(100):
-        row = filler[:4 * lines.longest]
+        row = filler[:4 * lines.max_length]
         for keep, seen in ((1, kept), (0, taken)):
-            found = needles.plant(generator(seed), row, lines, 1, len(row), keep=keep)
-            seen.append((found.answer | found.hidden)[0])
-        hay = needles.haystack(generator(seed), filler, 8 * lines.longest, lines, 1, 1, 4 * lines.longest, begin=7)
+            found = needles.plant(generator(seed), row, lines, 1, len(row), keep_first=keep)
+            seen.append((found.answer_mask | found.noise_mask)[0])
+        hay = needles.make_haystack(generator(seed), filler, 8 * lines.max_length, lines, 1, 1, 4 * lines.max_length, bos_id=7)
         assert hay.tokens[0] == 7
     assert any(taken)
     assert not any(kept)
@@ -551,8 +551,8 @@ def test_the_first_token_can_be_kept(text):
 @pytest.mark.parametrize("straddle", [False, True])
 def test_a_haystack_answers_from_its_facts(text, length, straddle):
     decode, lines, filler = text
-    found = needles.haystack(generator(12), filler, length, lines, 8, 5, 128, straddle=straddle)
-    again = needles.haystack(generator(12), filler, length, lines, 8, 5, 128, straddle=straddle)
+    found = needles.make_haystack(generator(12), filler, length, lines, 8, 5, 128, allow_straddle=straddle)
+    again = needles.make_haystack(generator(12), filler, length, lines, 8, 5, 128, allow_straddle=straddle)
     assert all((a == b).all() for a, b in zip(found, again, strict=True))
     assert found.tokens.shape == (length,)
     assert found.tokens.dtype == filler.dtype
@@ -571,9 +571,9 @@ def test_a_haystack_answers_from_its_facts(text, length, straddle):
 def test_depths_leaks_and_errors(text):
     decode, lines, filler = text
     depths = np.array([0.0, 0.25, 0.5, 1.0, 1.0])
-    found = needles.haystack(generator(13), filler, 20_000, lines, 20, 5, 128, depths)
+    found = needles.make_haystack(generator(13), filler, 20_000, lines, 20, 5, 128, depths)
     assert abs(found.depths - depths).max() < 0.01
-    leak = needles.haystack(generator(13), filler, 20_000, lines, 20, 5, 128, depths, leak=True)
+    leak = needles.make_haystack(generator(13), filler, 20_000, lines, 20, 5, 128, depths, control=True)
     facts = {key: value for mark, key, value, _ in written(decode, lines, leak.tokens) if mark == "!"}
     for start, stop in leak.spans:
         key = re.search(r"#\?([a-z]{2})=$", decode(leak.tokens[start - 20:start]))[1]
@@ -584,7 +584,7 @@ def test_depths_leaks_and_errors(text):
                             ({"depth": [2.0] * 5}, "depth")]:
         arguments = {"filler": filler, "length": 20_000, "lines": lines, "facts": 20, "queries": 5, "chunk": 128}
         with pytest.raises(ValueError, match=message):
-            needles.haystack(generator(), **arguments | change)
+            needles.make_haystack(generator(), **arguments | change)
 
 
 # ---- what stands where
@@ -597,7 +597,7 @@ def test_spots_name_what_is_drawn_there():
         for _ in range(20):
             scene = scenes.random_scene(rng, kind)
             levels = np.asarray(scenes.render(scene, 64), np.int64)
-            bare = np.abs(levels - scenes.GROUNDS[scene.ground]).sum(-1) < 30
+            bare = np.abs(levels - scenes.BACKGROUNDS[scene.background]).sum(-1) < 30
             for n, name in enumerate(patch_labels(scene, 4)):
                 row, col = divmod(n, 4)
                 part = bare[16 * row:16 * row + 16, 16 * col:16 * col + 16]
@@ -607,7 +607,7 @@ def test_spots_name_what_is_drawn_there():
 
 def test_spots_of_known_scenes():
     star = scenes.SceneObject("star", "red", "large", 0)
-    one = scenes.Scene("things", "white", (star, star._replace(place=8)))
+    one = scenes.Scene("objects", "white", (star, star._replace(cell=8)))
     names = ("star", "red", "large")
     assert patch_labels(one, 3) == [(*names, "top left"), *[()] * 7, (*names, "bottom right")]
     chart = scenes.Scene("chart", "black", bars=(("red", 6), ("blue", 1)))
@@ -621,7 +621,7 @@ def test_spots_of_known_scenes():
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_the_first_name_is_said_mostly_and_the_number_behind_all(stage):
     rng, star = generator(6), scenes.SceneObject("star", "red", "large", 0)
-    scene = scenes.Scene("things", "white", (star, star._replace(place=8, colour="blue")))
+    scene = scenes.Scene("objects", "white", (star, star._replace(cell=8, colour="blue")))
     heard = [patch_targets(rng, [scene], 3, stage) for _ in range(400)]
     assert {tuple(names[1:8]) for names in heard} == {("",) * 7}
     assert {names[9] for names in heard} == {"2"}
@@ -637,8 +637,8 @@ def test_the_first_name_is_said_mostly_and_the_number_behind_all(stage):
 
 def test_a_second_picture_is_also_asked_what_both_share():
     star = scenes.SceneObject("star", "red", "large", 0)
-    one, other, two = (scenes.Scene("things", "white", things) for things in (
-        (star,), (star._replace(place=3, size="small"),), (star, star._replace(place=8))))
+    one, other, two = (scenes.Scene("objects", "white", things) for things in (
+        (star,), (star._replace(cell=3, size="small"),), (star, star._replace(cell=8))))
     assert common_properties(one, other) == ["shape", "colour"]
     assert common_properties(one, one) == ["shape", "colour", "size", "position"]
     assert common_properties(one, two) == []
@@ -657,7 +657,7 @@ def test_a_second_picture_is_also_asked_what_both_share():
 
 
 def test_a_picture_in_a_dialog_has_its_scene_beside_it():
-    messages = dialogs.dialog(generator(3), "same")
+    messages = dialogs.random_dialog(generator(3), "same")
     parts = [part for part in messages[0]["content"] if part["type"] == "image"]
     assert len(parts) == 2
     for part in parts:

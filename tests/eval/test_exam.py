@@ -8,12 +8,12 @@ import pytest
 import tinyscout
 from tinyscout.cli import main
 from tinyscout.config import ScoutConfig, TextConfig, VisionConfig, layer_plan
-from tinyscout.data.dialogs import TASKS, ask, message
+from tinyscout.data.dialogs import TASKS, ask, to_message
 from tinyscout.eval import exam
 from tinyscout.eval.ngram_baseline import ORDER, NgramModel, compressor_bits_per_byte
 from tinyscout.inputs.chat import encode_chat
 from tinyscout.inputs.tokenizer import train
-from tinyscout.train.recipe import SPECIAL, with_ids
+from tinyscout.train.recipe import N_SPECIAL, with_special_ids
 
 LINES = "def f(x):\n    return x + 1\n"
 
@@ -25,7 +25,7 @@ def model():
                       rope_scaling=None, chunk_size=32, attn_temperature_floor=64.0)
     eye = VisionConfig(dim=16, n_heads=2, n_layers=1, hidden_dim=64, adapter_dim=16, tile_size=32, patch_size=8,
                        max_tiles=1)
-    return tinyscout.random_model(with_ids(ScoutConfig(text, eye), 256 + SPECIAL), tokenizer=train([], 256 + SPECIAL))
+    return tinyscout.random_model(with_special_ids(ScoutConfig(text, eye), 256 + N_SPECIAL), tokenizer=train([], 256 + N_SPECIAL))
 
 
 def by_definition(seen, text):
@@ -47,12 +47,12 @@ def by_definition(seen, text):
 @pytest.mark.parametrize("text", [b"the cat sat on the mat", b"zzz", b"\xff\x00 mat", b"t"])
 def test_counts_are_their_definition(text):
     seen = b"the cat sat; the hat sat; that cat has a mat"
-    assert NgramModel(seen).surprise(text) == pytest.approx(by_definition(seen, text), rel=1e-12)
+    assert NgramModel(seen).bits_per_byte(text) == pytest.approx(by_definition(seen, text), rel=1e-12)
 
 
 def test_what_was_counted_costs_less():
     seen = LINES.encode() * 20
-    assert NgramModel(seen).surprise(LINES.encode()) < 0.5 < 3 < NgramModel(b"0123456789" * 20).surprise(LINES.encode())
+    assert NgramModel(seen).bits_per_byte(LINES.encode()) < 0.5 < 3 < NgramModel(b"0123456789" * 20).bits_per_byte(LINES.encode())
 
 
 def test_compressors():
@@ -80,7 +80,7 @@ def test_right_is_what_a_greedy_reply_says(model):
     asked = [ask(np.random.default_rng(n), task, held_out=True, size=32) for n, task in enumerate(TASKS[:4])]
 
     def reply(question):
-        prompt = encode_chat([message(question)], model.tokenizer, model.config)
+        prompt = encode_chat([to_message(question)], model.tokenizer, model.config)
         return next(iter(model.generate(prompt.tokens, prompt.images, max_new_tokens=1, temperature=0)))
 
     stop = model.tokenizer.special["<|eot|>"]
@@ -90,9 +90,9 @@ def test_right_is_what_a_greedy_reply_says(model):
     captions = [ask(np.random.default_rng(n), "caption", held_out=True, size=32) for n in range(3)]
     assert exam.count_correct(model,
                               captions) == 0              # however many of its tokens are wrong, it is one answer
-    marks = exam.evaluate_questions(model, each=5, tasks=("colour", "same"))
+    marks = exam.evaluate_questions(model, n_questions=5, tasks=("colour", "same"))
     assert [mark.task for mark in marks] == ["colour", "same"]
-    assert all(0 <= mark.right <= 5 == mark.asked and 0 < mark.chance <= 0.5 for mark in marks)
+    assert all(0 <= mark.correct <= 5 == mark.asked and 0 < mark.chance <= 0.5 for mark in marks)
 
 
 def test_the_command(model, tmp_path, capsys):
@@ -122,9 +122,9 @@ def test_the_demo(model, tmp_path, capsys):
 
 
 def test_a_model_without_eyes_is_shown_nothing(tmp_path, capsys):
-    config = with_ids(ScoutConfig(TextConfig(dim=32, n_heads=2, n_kv_heads=1, head_dim=16, n_experts=4, hidden_dim=24,
-                                             layers=layer_plan(1), rope_scaling=None), None), 256 + SPECIAL)
-    blind = tinyscout.random_model(config, tokenizer=train([], 256 + SPECIAL))
+    config = with_special_ids(ScoutConfig(TextConfig(dim=32, n_heads=2, n_kv_heads=1, head_dim=16, n_experts=4, hidden_dim=24,
+                                             layers=layer_plan(1), rope_scaling=None), None), 256 + N_SPECIAL)
+    blind = tinyscout.random_model(config, tokenizer=train([], 256 + N_SPECIAL))
     tinyscout.model.save(blind, tmp_path)
     assert main(["demo", "--model", str(tmp_path)]) == 2
     assert "reads text only" in capsys.readouterr().err

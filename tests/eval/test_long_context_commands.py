@@ -18,11 +18,11 @@ from tinyscout.nn import scout
 from tinyscout.nn.weights import named_arrays
 from tinyscout.train.checkpoints import load_run, save_step, unflatten
 from tinyscout.train.loop import init_training_weights
-from tinyscout.train.recipe import PRESETS, SPECIAL, as_json, with_ids
+from tinyscout.train.recipe import PRESETS, N_SPECIAL, recipe_to_dict, with_special_ids
 
-CONFIG = with_ids(ScoutConfig(TextConfig(
+CONFIG = with_special_ids(ScoutConfig(TextConfig(
     dim=16, n_heads=2, n_kv_heads=1, head_dim=8, n_experts=1, hidden_dim=8, dense_dim=24, chunk_size=32,
-    layers=layer_plan(4, moe_every=5), rope_scaling=None, attn_temperature_floor=16.0), None), 256 + SPECIAL)
+    layers=layer_plan(4, moe_every=5), rope_scaling=None, attn_temperature_floor=16.0), None), 256 + N_SPECIAL)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def saved(model, tmp_path_factory):
     run = tmp_path_factory.mktemp("run")
     tinyscout.save(model, run / "step-000001")
     recipe = replace(PRESETS["laboratory"][1], row_length=((1.0, 64),))
-    (run / "recipe.json").write_text(json.dumps(as_json(recipe)))
+    (run / "recipe.json").write_text(json.dumps(recipe_to_dict(recipe)))
     (run / "novel.txt").write_text("".join(f"line {n} of the novel\n" for n in range(4000)))
     return run
 
@@ -188,7 +188,7 @@ def test_no_recipe_no_window(saved, model, tmp_path, capsys):
 @pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("laboratory")])
 def test_a_preset_survives_the_disk(name, tmp_path):
     make, recipe = PRESETS[name]
-    config, tokenizer = make(), train([], 256 + SPECIAL)
+    config, tokenizer = make(), train([], 256 + N_SPECIAL)
     weights = unflatten(config, init_training_weights(config, 0))
     save_step(tmp_path, recipe.steps, weights, config, tokenizer, {})
     again, arrays, _, _ = load_run(tmp_path / f"step-{recipe.steps:06}")

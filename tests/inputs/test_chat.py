@@ -170,9 +170,9 @@ def test_turns_add_up_to_the_conversation():
 
 def test_a_turn_after_a_tool_call_or_a_full_cache():
     then, eom = [{"role": "tool", "content": "no"}], TOKENIZER.special["<|eom|>"]
-    bare = encode_turn(then, None, TOKENIZER, CONFIG, reply=False).tokens
+    bare = encode_turn(then, None, TOKENIZER, CONFIG, add_generation_prompt=False).tokens
     assert TOKENIZER.decode(bare) == "<|header_start|>ipython<|header_end|>\n\nno<|eom|>"
-    assert encode_turn(then, eom, TOKENIZER, CONFIG, reply=False).tokens == [eom, *bare]
+    assert encode_turn(then, eom, TOKENIZER, CONFIG, add_generation_prompt=False).tokens == [eom, *bare]
 
 
 # ---- what cannot be encoded ends in one clear line

@@ -21,8 +21,8 @@ from tinyscout.laws.bpe import LAWS
 from tinyscout.reference import bpe as reference
 
 MERGERS = [pytest.param(reference, id="python")]
-if module.fastest is not reference:
-    MERGERS.append(pytest.param(module.fastest, id="c++"))
+if module.default_ops is not reference:
+    MERGERS.append(pytest.param(module.default_ops, id="c++"))
 each_merger = pytest.mark.parametrize("merger", MERGERS)
 CORPUS = ["the cat sat on the mat, and the rat sat on the cat. "] * 3 + ["A naïve man who sells café 你好世界 🦙 12345"]
 BYTES = {bytes([byte]): byte for byte in range(256)}

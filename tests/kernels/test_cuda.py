@@ -17,7 +17,7 @@ try:
 except RuntimeError as error:
     pytest.skip(str(error), allow_module_level=True)
 
-SOURCES = sorted(nvrtc.SOURCES.glob("*.cu"))
+SOURCES = sorted(nvrtc.SOURCE_DIR.glob("*.cu"))
 # The most registers that a kernel of the file needs for a thread, of 255 that it can have.  A few more are nothing; a
 # jump is a loop that no longer unrolls, or a thread that keeps too much: half as many threads fit on a processor then.
 REGISTERS = {"attention.cu": 96, "attention_2.cu": 176, "attention_3.cu": 255, "attention_backward.cu": 136,
@@ -73,13 +73,13 @@ def test_a_readers_own_kernel_and_its_mistakes(tmp_path):
 
 def test_without_the_compiler_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setattr(nvrtc, "WHEEL", "nvidia-cuda-nowhere")
-    nvrtc.wheel.cache_clear()
+    nvrtc.find_wheel.cache_clear()
     monkeypatch.delitem(sys.modules, "tinyscout.kernels.cuda")
     try:
         with pytest.raises(RuntimeError, match=r"^[^\n]*pip install 'tinyscout\[cuda\]'$"):
             tinyscout.random_model(tiny_config(), "cuda")
     finally:
-        nvrtc.wheel.cache_clear()
+        nvrtc.find_wheel.cache_clear()
 
 
 def test_on_the_simulator_a_note_says_so(capsys):
@@ -95,13 +95,13 @@ def card(capability):
 @pytest.mark.parametrize(("capability", "found"), [("80", "sm_80"), ("90", "sm_90"), ("120", "sm_120")])
 def test_a_card_names_its_architecture(monkeypatch, capability, found):
     monkeypatch.setattr(launch, "cupy", card(capability))
-    assert launch.architecture.__wrapped__() == found
+    assert launch.gpu_architecture.__wrapped__() == found
 
 
 def test_an_old_card_is_refused_in_one_line(monkeypatch):
     monkeypatch.setattr(launch, "cupy", card("75"))
     with pytest.raises(RuntimeError, match=r"^this GPU has compute capability 7.5, and the kernels need 8.0[^\n]*$"):
-        launch.architecture.__wrapped__()
+        launch.gpu_architecture.__wrapped__()
 
 
 def test_results_are_where_the_inputs_were():

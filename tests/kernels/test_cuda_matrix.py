@@ -67,7 +67,7 @@ def agrees_in_half(f, q, k, v, *how):
     inputs = [a.astype(np.float32) for a in (q, k, v)]
     truth = compute_expected(reference.grouped_query_attention, *inputs, *how)
     of_weights = reference.grouped_query_attention(*(a.astype(np.float64) for a in (q, k, np.abs(v))), *how)
-    noise = 2 * max(np.abs(y - truth.value).max() for y in truth.yardsticks) + 4 * EPS * np.abs(truth.value).max()
+    noise = 2 * max(np.abs(y - truth.value).max() for y in truth.baselines) + 4 * EPS * np.abs(truth.value).max()
     given = f(q, k, v, *how)
     assert given.dtype == q.dtype
     no_further(given, truth.value, HALF * (of_weights * (1 + HALF) + np.abs(truth.value)) + noise)

@@ -6,7 +6,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from cuda_text import compiler
+from cuda_text import require_compiler
 
 from tinyscout.kernels import nvrtc
 from tinyscout.kernels.nvrtc import CompileError
@@ -21,7 +21,7 @@ extern "C" __global__ void k(float *out, const float *x, int n) {
 
 @pytest.fixture
 def file(tmp_path, monkeypatch):
-    compiler()
+    require_compiler()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "twice.cuh").write_text("__device__ inline float twice(float x) { return 2 * x; }\n")
     (tmp_path / "k.cu").write_text(SOURCE)
@@ -84,10 +84,10 @@ def test_a_broken_cache_is_made_anew(file, compilations):
 def test_a_cache_that_cannot_be_written_does_not_matter(file, cache, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", cache)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    nvrtc.headers.cache_clear()
+    nvrtc.headers_dir.cache_clear()
     file.write_text('#include <cuda_bf16.h>\nextern "C" __global__ void k(__nv_bfloat16 *x) { x[0] = x[1]; }')
     assert "st.global.u16" in nvrtc.ptx(file) or "st.global.b16" in nvrtc.ptx(file)
-    nvrtc.headers.cache_clear()
+    nvrtc.headers_dir.cache_clear()
 
 
 @pytest.mark.parametrize(("text", "message"), [
@@ -109,13 +109,13 @@ def test_what_does_not_compile_is_one_line(file, text, message):
 def test_without_the_wheel_there_is_one_line(tmp_path, monkeypatch):
     def missing(name):
         raise metadata.PackageNotFoundError(name)
-    nvrtc.wheel.cache_clear()
+    nvrtc.find_wheel.cache_clear()
     monkeypatch.setattr(metadata, "distribution", missing)
     (tmp_path / "k.cu").write_text("")
     with pytest.raises(CompileError, match=r"nvidia-cuda-nvrtc .*pip install 'tinyscout\[cuda\]'"):
         nvrtc.ptx(tmp_path / "k.cu")
     monkeypatch.undo()
-    nvrtc.wheel.cache_clear()
+    nvrtc.find_wheel.cache_clear()
 
 
 def test_the_package_imports_without_it():
@@ -125,6 +125,6 @@ def test_the_package_imports_without_it():
 
 
 def test_a_missing_file_is_named(tmp_path):
-    compiler()
+    require_compiler()
     with pytest.raises(FileNotFoundError, match=r"none\.cu"):
         nvrtc.ptx(tmp_path / "none.cu")

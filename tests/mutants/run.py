@@ -40,7 +40,7 @@ def verdict(mutant, examples):
         shutil.copytree(ROOT / "csrc" / "cuda", copy)
         if mutant.line:
             (copy / mutant.file).write_text(planted(mutant, (copy / mutant.file).read_text()))
-        nvrtc.SOURCES = copy
+        nvrtc.SOURCE_DIR = copy
         launch.kernel.cache_clear()
         for name, check in checks(mutant.file, examples):
             try:

@@ -16,7 +16,7 @@ from tinyscout.reference import attention
 @pytest.mark.parametrize("chunk", [None, 8, 700])
 @pytest.mark.parametrize("past", [0, 500])
 def test_attention_never_holds_all_pairs(monkeypatch, chunk, past):
-    monkeypatch.setattr(attention, "SCORES_AT_ONCE", 1 << 14)
+    monkeypatch.setattr(attention, "MAX_SCORES_PER_BLOCK", 1 << 14)
     T, H, d = 2000, 2, 4
     q, k = np.ones((1, T, H, d), np.float32), np.ones((1, past + T, H, d), np.float32)
     tracemalloc.start()
@@ -25,7 +25,7 @@ def test_attention_never_holds_all_pairs(monkeypatch, chunk, past):
     tracemalloc.stop()
     pairs = 4 * H * T * (past + T)                  # bytes of all scores in float32: 32 MB and more
     assert peak < pairs / 30
-    assert peak < q.nbytes + 8 * (past + T) + 12 * 4 * attention.SCORES_AT_ONCE
+    assert peak < q.nbytes + 8 * (past + T) + 12 * 4 * attention.MAX_SCORES_PER_BLOCK
 
 
 LONG = """

@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("torch", reason="PyTorch is not installed (extra `parity`)")
 pytest.importorskip("transformers", reason="transformers is not installed (extra `parity`)")
 import tinyscout
-from tinyscout.data.dialogs import ask, message
+from tinyscout.data.dialogs import ask, to_message
 from tinyscout.inputs.chat import encode_chat, encode_prompt
 from tinyscout.model import BUNDLED_MODEL
 
@@ -23,7 +23,7 @@ def prompts(model):
     yield encode_prompt(code * 8, [], model.tokenizer, model.config)        # beyond the first chunk
     for n, task in enumerate(["colour", "same"]):
         question = ask(np.random.default_rng(n), task, held_out=True)
-        yield encode_chat([message(question)], model.tokenizer, model.config)
+        yield encode_chat([to_message(question)], model.tokenizer, model.config)
 
 
 @pytest.mark.parametrize("n", range(4))

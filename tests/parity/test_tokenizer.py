@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tinyscout.inputs import tokenizer as module
 from tinyscout.inputs.tokenizer import Tokenizer, train
 from tinyscout.inputs.tokenizer_files import GPT2_PATTERN, LLAMA4_PATTERN
-from tinyscout.laws.bpe import crowded
+from tinyscout.laws.bpe import crowded_text
 from tinyscout.reference import bpe as reference
 
 STDLIB = [path.read_text(encoding="utf-8") for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))]
@@ -29,7 +29,7 @@ def known_to_all(character):
 
 characters = st.characters(exclude_categories=["Cs", "Cn"]).filter(known_to_all)
 text = st.one_of(
-    st.text(characters), crowded,
+    st.text(characters), crowded_text,
     st.lists(st.sampled_from([*EXTRA.split(" "), " ", "  ", "\n"])).map("".join),
     st.builds(str.__mul__, characters, st.integers(0, 300)))
 
@@ -178,7 +178,7 @@ def test_file_trained_by_tokenizers(tokenizers, tmp_path, pattern, whole):
         assert again.encode(source, add_special_tokens=False).ids == expected
 
 
-@pytest.mark.parametrize("merger", list(dict.fromkeys([reference, module.fastest])), ids=lambda m: m.__name__)
+@pytest.mark.parametrize("merger", list(dict.fromkeys([reference, module.default_ops])), ids=lambda m: m.__name__)
 def test_learning_like_tokenizers(tokenizers, merger):
     """Words of printing ASCII: there the byte order of their alphabet is ours, so equal counts are broken alike."""
     words = [word for source in STDLIB[::8] for word in source.split() if word.isascii() and word.isprintable()]

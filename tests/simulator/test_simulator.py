@@ -1,14 +1,14 @@
 """The simulated GPU: who runs when, memory, warps, and what it says of a kernel that is wrong."""
 import numpy as np
 import pytest
-from cuda_text import compiled, compiler, run
+from cuda_text import compile_text, require_compiler, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyscout import simulator
 from tinyscout.simulator import Fault
 
-compiler()
+require_compiler()
 
 I32, F32 = np.int32, np.float32
 
@@ -428,4 +428,4 @@ def test_a_launch_that_cannot_be():
     fault("extern \"C\" __global__ void __launch_bounds__(64) k(float *x) {}", "96 threads in a block, more than 64",
           [np.zeros(1, F32)], block=(96,))
     with pytest.raises(ValueError, match="no kernel nope, only k"):
-        simulator.run(compiled("extern \"C\" __global__ void k(float *x) {}"), "nope", (1,), (1,), 0, [])
+        simulator.run(compile_text("extern \"C\" __global__ void k(float *x) {}"), "nope", (1,), (1,), 0, [])

@@ -1,12 +1,12 @@
 """What a profile counts, for patterns of access whose counts are known, and the command that prints it."""
 import numpy as np
 import pytest
-from cuda_text import compiled, compiler, run
+from cuda_text import compile_text, require_compiler, run
 
 from tinyscout.cli import main
 from tinyscout.simulator import Profile
 
-compiler()
+require_compiler()
 
 F32 = np.float32
 READ = """const float *x, float *out) {{
@@ -73,7 +73,7 @@ def file(tmp_path):
     if (i < n) out[i] = by * x[i];
 }
 """)
-    assert compiled(path.read_text())
+    assert compile_text(path.read_text())
     return path
 
 

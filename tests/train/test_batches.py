@@ -7,12 +7,12 @@ import pytest
 
 from tinyscout.config import ScoutConfig, TextConfig, VisionConfig, layer_plan
 from tinyscout.data.corpus import Corpus
-from tinyscout.data.dialogs import dialog
+from tinyscout.data.dialogs import random_dialog
 from tinyscout.data.patch_labels import common_properties, patch_labels
 from tinyscout.data.scenes import GRID_POSITIONS
 from tinyscout.train import Recipe
 from tinyscout.train.batches import IGNORE_INDEX, BatchSource, assistant_mask, train_tokenizer
-from tinyscout.train.recipe import SPECIAL, with_ids
+from tinyscout.train.recipe import N_SPECIAL, with_special_ids
 
 LINES = "def f(x):\n    return x + 1\n\n\nclass Twice:\n    def __call__(self, x):\n        return 2 * x\n\n\n" * 40
 CORPUS = Corpus([("a.py", LINES)], [("b.py", LINES[:2000])])
@@ -23,7 +23,7 @@ def small(vision):
     text = TextConfig(dim=32, n_heads=2, n_kv_heads=1, head_dim=16, n_experts=4, hidden_dim=24, dense_dim=40,
                       layers=layer_plan(4), rope_scaling=None, chunk_size=32)
     eye = VisionConfig(dim=16, n_heads=2, n_layers=1, hidden_dim=64, adapter_dim=16, tile_size=64, patch_size=8)
-    return with_ids(ScoutConfig(text, eye if vision else None), 256 + SPECIAL)
+    return with_special_ids(ScoutConfig(text, eye if vision else None), 256 + N_SPECIAL)
 
 
 def taught(dialogs):
@@ -70,8 +70,8 @@ def test_words_are_compared_in_place_of_text():
             compared += len(found)
     assert compared > 5
     rng, other = np.random.default_rng(2), np.random.default_rng(2)
-    plain.text_batch(rng, plain.text, 1)
-    other.integers(0, len(plain.text) - 64, 6)
+    plain.text_batch(rng, plain.train_tokens, 1)
+    other.integers(0, len(plain.train_tokens) - 64, 6)
     assert rng.random() == other.random()               # where there are none, none is drawn for
 
 
@@ -92,7 +92,7 @@ def test_picture_tokens_learn_names_and_the_last_how_many(stage):
     school, config = taught(1)
     rng, heard = np.random.default_rng(1), set()
     for _ in range(40):
-        messages = dialog(rng, turns=1)
+        messages = random_dialog(rng, turns=1)
         scenes = [part["scene"] for part in messages[0]["content"] if part["type"] == "image"]
         picture = [1, *[config.patch_id] * 16, config.image_end_id, 2]
         tokens = np.array([picture * len(scenes)])
@@ -105,12 +105,12 @@ def test_picture_tokens_learn_names_and_the_last_how_many(stage):
                 assert places or not names
                 heard |= {(scene.kind, n) for n in places}
                 heard |= {"later" for n in places if id not in (school.tokenizer.encode(name)[0] for name in names)}
-            many, common = len(scene.things
+            many, common = len(scene.objects
                                or scene.bars), common_properties(*scenes) if stage and len(scenes) == 2 else []
-            alone = (*scene.things[0][:3], GRID_POSITIONS[scene.things[0].place]) if stage >= 2 and many == 1 else ()
+            alone = (*scene.objects[0][:3], GRID_POSITIONS[scene.objects[0].cell]) if stage >= 2 and many == 1 else ()
             told = [id for name in [*common, *alone, str(many)] for id in school.tokenizer.encode(name)]
             assert ids[17] in told if many else ids[17] == IGNORE_INDEX
-    assert heard >= {("things", 0), ("things", 1), ("things", 3), ("chart", 0), ("chart", 1), ("word", 0), "later"}
+    assert heard >= {("objects", 0), ("objects", 1), ("objects", 3), ("chart", 0), ("chart", 1), ("word", 0), "later"}
 
 
 def test_a_stage_begins_where_the_recipe_says():

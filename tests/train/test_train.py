@@ -26,9 +26,9 @@ from tinyscout.train.batches import train_tokenizer
 from tinyscout.train.checkpoints import flatten, save_step, saved_steps, unflatten
 from tinyscout.train.lora import init_lora, lora_gradients, merge_lora
 from tinyscout.train.optimizer import lr_schedule, mean_gradients, optimizer_step
-from tinyscout.train.recipe import SPECIAL, as_json, from_json, with_ids
+from tinyscout.train.recipe import N_SPECIAL, recipe_to_dict, recipe_from_dict, with_special_ids
 
-VOCABULARY = 256 + SPECIAL
+VOCABULARY = 256 + N_SPECIAL
 LINES = "def f(x):\n    return x + 1\n\n\nclass Twice:\n    def __call__(self, x):\n        return 2 * x\n\n\n" * 40
 CORPUS = Corpus([("a.py", LINES)], [("b.py", LINES[:2000])])
 RECIPE = Recipe(steps=6, text_tokens_per_step=192, row_length=((0.5, 64), (1.0, 96)), needles=((1.0, 2),), warmup=2)
@@ -40,7 +40,7 @@ def small(vision=False, **changes):
         "dim": 32, "n_heads": 2, "n_kv_heads": 1, "head_dim": 16, "n_experts": 4, "hidden_dim": 24, "dense_dim": 40,
         "layers": layer_plan(4), "rope_scaling": None, "chunk_size": 32, "attn_temperature_floor": 64.0, **changes})
     eye = VisionConfig(dim=16, n_heads=2, n_layers=1, hidden_dim=64, adapter_dim=16, tile_size=32, patch_size=8)
-    return with_ids(ScoutConfig(text, eye if vision else None), VOCABULARY)
+    return with_special_ids(ScoutConfig(text, eye if vision else None), VOCABULARY)
 
 
 def untrained(seed=0):
@@ -82,7 +82,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, changes, monkey
     """Stopped at any step: bit for bit the same weights, and a log without gaps."""
     recipe = replace(RECIPE, **changes)
     source = untrained(1) if recipe.lora else None
-    whole = weights_in(train(tmp_path / "whole", recipe, small(), CORPUS, source=source, save_every=2))
+    whole = weights_in(train(tmp_path / "whole", recipe, small(), CORPUS, base_model=source, save_every=2))
     from tinyscout.train import loop
     real = loop.train_step
 
@@ -94,9 +94,9 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, changes, monkey
 
     monkeypatch.setattr(loop, "train_step", until_five)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "cut", recipe, small(), CORPUS, source=source, save_every=2)
+        train(tmp_path / "cut", recipe, small(), CORPUS, base_model=source, save_every=2)
     assert list(saved_steps(tmp_path / "cut")) == [2, 4]
-    again = weights_in(train(tmp_path / "cut", recipe, small(), CORPUS, source=source, save_every=2))
+    again = weights_in(train(tmp_path / "cut", recipe, small(), CORPUS, base_model=source, save_every=2))
     for path, w in whole.items():
         np.testing.assert_array_equal(again[path], w, err_msg=path)
     assert [int(row["step"]) for row in log_of(tmp_path / "cut")] == list(range(1, 7))
@@ -125,7 +125,7 @@ train(sys.argv[1], replace(RECIPE, steps=400), small(), CORPUS, save_every=1)"""
         assert tinyscout.load(path).tokenizer.vocab_size == VOCABULARY
         assert (path / "optimizer.safetensors").is_file()
     done = max(kept)
-    recipe = from_json(json.loads((run / "recipe.json").read_text()))
+    recipe = recipe_from_dict(json.loads((run / "recipe.json").read_text()))
     from tinyscout.train.loop import restore_or_init
     assert restore_or_init(run, recipe, small(), CORPUS, None, reference)[2] == done
 
@@ -175,7 +175,7 @@ def test_a_loss_that_is_no_number(tmp_path):
     source = untrained()
     source.weights.text.norm[:] = np.inf
     with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="no number any more at step 1"):
-        train(tmp_path / "run", RECIPE, small(), CORPUS, source=source)
+        train(tmp_path / "run", RECIPE, small(), CORPUS, base_model=source)
     assert not saved_steps(tmp_path / "run")
 
 
@@ -220,7 +220,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert float(log_of(tmp_path / "pupil")[-1]["soft"]) > 0
     assert main(["train", "--text", "mine", "--export", "model"]) == 0      # done already: nothing is trained
     assert tinyscout.load("model").weights.text.norm.dtype == "bfloat16"
-    assert from_json(json.loads((tmp_path / "model" / "recipe.json").read_text())).steps == 3
+    assert recipe_from_dict(json.loads((tmp_path / "model" / "recipe.json").read_text())).steps == 3
     assert PRESETS["laboratory"][1].steps == 3
 
 
@@ -290,9 +290,9 @@ def test_the_tree_and_back():
 
 def test_a_recipe_and_back():
     for _, recipe in PRESETS.values():
-        assert from_json(json.loads(json.dumps(as_json(recipe)))) == recipe
+        assert recipe_from_dict(json.loads(json.dumps(recipe_to_dict(recipe)))) == recipe
     with pytest.raises(ValueError, match="no recipe"):
-        from_json({"pace": 1})
+        recipe_from_dict({"pace": 1})
 
 
 @pytest.mark.parametrize("changes", [

@@ -1,4 +1,8 @@
-"""Who takes part: our backends, transformers and llama.cpp, each behind begin(what), read(tokens) and close()."""
+"""The engines that are compared: tinyscout's backends, transformers and llama.cpp, behind one interface.
+
+reset(phase) begins a new text and says whether "prefill" or "decode" is measured, feed(tokens) returns the logits of the
+next token, and close() frees the memory.
+"""
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -14,28 +18,29 @@ from tinyscout.nn import scout
 from tinyscout.nn.cache import Cache
 from tinyscout.nn.text import text_model
 
-PEERS = ("transformers", "llama.cpp")
-GROUPS = {          # those who are compared with each other: the same weights, in the same number of bits
+EXTERNAL_ENGINES = ("transformers", "llama.cpp")
+GROUPS = {          # the engines that are compared with each other: the same weights in the same number of bits
     "float32": ("numpy", "c", "transformers", "llama.cpp"),
     "bfloat16": ("c", "transformers", "llama.cpp"),
     "int8": ("c", "llama.cpp"),
     "int4": ("c", "llama.cpp"),
 }
-KV_OF_GROUP = {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16", "int4": "bfloat16"}     # of our cache
-EAGER = {"float32": "eager", "bfloat16": "sdpa"}        # transformers' attention
+KV_OF_GROUP = {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16",
+               "int4": "bfloat16"}     # of tinyscout's cache
+ATTENTION = {"float32": "eager", "bfloat16": "sdpa"}    # of transformers
 
 
-class Ours:
-    """A backend of tinyscout, driven as `generate` drives it."""
+class TinyscoutEngine:
+    """A backend of tinyscout, called as `generate` calls it."""
 
-    def __init__(self, model, kv="float32"):
-        self.model, self.kv, self.cache = model, kv, None
+    def __init__(self, model, kv_dtype="float32"):
+        self.model, self.kv_dtype, self.cache = model, kv_dtype, None
 
-    def begin(self, what):
-        self.cache = Cache(self.model.config.text, self.kv)
+    def reset(self, phase):
+        self.cache = Cache(self.model.config.text, self.kv_dtype)
 
-    def read(self, tokens):
-        """Take tokens in  ->  scores of the next one (V,)"""
+    def feed(self, tokens):
+        """Feed tokens  ->  logits of the next one (V,)"""
         m = self.model
         for n in range(0, len(tokens), PREFILL_CHUNK):
             x = scout.embed_inputs(tokens[n:n + PREFILL_CHUNK], (), m.weights, m.config, self.cache, m.ops)
@@ -46,27 +51,27 @@ class Ours:
         self.cache = None
 
 
-class Transformers:
-    """transformers, holding the same weights in the same type."""
+class TransformersEngine:
+    """transformers with the same weights in the same dtype."""
 
-    def __init__(self, weights, config, form, threads, torch, transformers):
+    def __init__(self, weights, config, dtype, threads, torch, transformers):
         torch.set_num_threads(threads)
-        settings = transformers.Llama4TextConfig(**config_to_hf(config, form))
-        settings._attn_implementation = EAGER[form]
+        settings = transformers.Llama4TextConfig(**config_to_hf(config, dtype))
+        settings._attn_implementation = ATTENTION[dtype]
         with torch.device("meta"):                  # no memory: the weights come next
             net = transformers.Llama4ForCausalLM(settings)
         tensors = {name: to_torch(arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1), torch)
                    for name, arrays in to_hf_layout(weights, config).items()}
         net.load_state_dict(tensors, strict=True, assign=True)
-        rotary = net.model.rotary_emb               # its table is no weight: made again, off "meta"
+        rotary = net.model.rotary_emb               # its table is no weight: compute it again, off "meta"
         net.model.rotary_emb = type(rotary)(settings)
         self.net, self.torch, self.cache = net.eval(), torch, None
         self.new_cache = lambda: transformers.DynamicCache(config=settings)
 
-    def begin(self, what):
+    def reset(self, phase):
         self.cache = self.new_cache()
 
-    def read(self, tokens):
+    def feed(self, tokens):
         with self.torch.inference_mode():
             ids = self.torch.from_numpy(np.asarray(tokens))[None]
             out = self.net(input_ids=ids, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
@@ -83,57 +88,58 @@ def to_torch(array, torch):
     return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
 
 
-def peer_modules(name):
-    """The modules that a peer needs.  Raises ImportError or RuntimeError where they are missing or broken."""
+def import_engine(name):
+    """The modules that an external engine needs.  Raises ImportError or RuntimeError if they are missing or broken."""
     if name == "llama.cpp":
         import gguf  # noqa: F401
         import llama_cpp
         return (llama_cpp,)
     import torch
     import transformers
-    transformers.Llama4ForCausalLM  # noqa: B018  imported only when asked for
+    transformers.Llama4ForCausalLM  # noqa: B018  an attribute is imported when it is used
     transformers.logging.set_verbosity_error()
     return torch, transformers
 
 
-def modules_and_notes(names):
-    """{peer: its modules} of those that are here, and a list that says why the others are not."""
-    found, notes = {}, []
+def import_engines(names):
+    """{external engine: its modules} of those that are installed, and a list that says why the others are missing."""
+    modules, notes = {}, []
     for name in names:
         try:
-            found[name] = peer_modules(name)
+            modules[name] = import_engine(name)
         except (ImportError, RuntimeError, OSError) as error:
             notes.append(f"{name} is not here to compare with: {error}")
-    return found, notes
+    return modules, notes
 
 
-def make_contenders(form, names, model, modules, threads, longest, directory=None):
-    """Everybody of one group, ready to read.
+def make_engines(group, names, model, modules, threads, max_tokens, directory=None):
+    """The engines of one group.
 
-    form of GROUPS, names of contenders, model Model in float32, modules {peer: modules}, threads int,
-    longest int tokens, directory for llama.cpp's file or None for the usual one  ->  {name: contender}
+    group of GROUPS, names of engines, model Model in float32, modules {external engine: modules}, threads int,
+    max_tokens of a text, directory for llama.cpp's file or None for the usual one  ->  {name: engine}
     """
-    weights, made = convert_weights(model.weights, form), {}
+    weights, engines = convert_weights(model.weights, group), {}
     for name in names:
         if name == "llama.cpp":
-            made[name] = llama(form, model, modules[name], threads, longest, directory)
+            engines[name] = make_llama_cpp(group, model, modules[name], threads, max_tokens, directory)
         elif name == "transformers":
-            made[name] = Transformers(weights, model.config, form, threads, *modules[name])
+            engines[name] = TransformersEngine(weights, model.config, group, threads, *modules[name])
         else:
-            made[name] = Ours(replace(model, weights=weights, ops=get_backend(name)), KV_OF_GROUP[form])
-    return made
+            engines[name] = TinyscoutEngine(replace(model, weights=weights, ops=get_backend(name)), KV_OF_GROUP[group])
+    return engines
 
 
-def llama(form, model, modules, threads, longest, directory):
-    """llama.cpp with a GGUF file of these weights.  It maps the file, so the file goes when the contender goes."""
-    from tinyscout.bench.llama import Llama
+def make_llama_cpp(dtype, model, modules, threads, max_tokens, directory):
+    """llama.cpp with a GGUF file of these weights.  It maps the file, which is deleted when the engine is closed."""
+    from tinyscout.bench.llama import LlamaCppEngine
     from tinyscout.bench.to_gguf import write_gguf  # which needs a package that may be missing
 
     scratch = tempfile.TemporaryDirectory(prefix="tinyscout-", dir=directory)
     try:
-        file = Path(scratch.name) / f"{form}.gguf"
-        write_gguf(file, model.weights, model.config, form)
-        return Llama(file, threads, longest, model.config.text.vocab_size, modules[0], closing=scratch.cleanup)
+        file = Path(scratch.name) / f"{dtype}.gguf"
+        write_gguf(file, model.weights, model.config, dtype)
+        return LlamaCppEngine(file, threads, max_tokens, model.config.text.vocab_size, modules[0],
+                              on_close=scratch.cleanup)
     except BaseException:
         scratch.cleanup()
         raise

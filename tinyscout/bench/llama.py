@@ -1,66 +1,66 @@
-"""llama.cpp as a contender, through the C interface that llama-cpp-python brings."""
+"""llama.cpp as an engine, through the C interface of llama-cpp-python."""
 import ctypes
 from functools import cache
 
 import numpy as np
 
-BATCH = 2048                        # tokens that one call may bring
+BATCH = 2048                        # tokens of one call at most
 FLOAT32, FLOAT16 = 0, 1             # ggml's numbers for the types of keys and values
 
 
 @cache
 def silence(lib):
-    """None of the library's own messages.  The callback must outlive all calls, so the function's cache keeps it."""
+    """Drop the library's own messages.  The callback must outlive all calls, so the function's cache keeps it."""
     callback = lib.llama_log_callback(lambda level, text, data: None)
     lib.llama_log_set(callback, ctypes.c_void_p(0))
     lib.llama_backend_init()
     return callback
 
 
-class Llama:
+class LlamaCppEngine:
     """llama.cpp on a GGUF file, with the settings that were fastest here.
 
-    Its flash attention helps with a prompt and harms decoding behind a long one, so there are two contexts. Keys and
-    values are float16, its own choice.
+    Its flash attention helps with a prompt and slows decoding after a long one down, so there are two contexts.  Keys
+    and values are float16, its own choice.
     """
 
-    def __init__(self, file, threads, longest, vocab_size, lib, kv=FLOAT16, closing=lambda: None):
+    def __init__(self, file, threads, max_tokens, vocab_size, lib, kv_dtype=FLOAT16, on_close=lambda: None):
         silence(lib)
-        self.lib, self.vocab_size, self.closing = lib, vocab_size, closing
+        self.lib, self.vocab_size, self.on_close = lib, vocab_size, on_close
         self.model, self.contexts = None, {}
         options = lib.llama_model_default_params()
         options.n_gpu_layers = 0
         self.model = lib.llama_model_load_from_file(str(file).encode(), options)
         if not self.model:
             raise RuntimeError(f"llama.cpp cannot read {file}")
-        for what, flash in ("prefill", 1), ("decode", 0):
+        for phase, flash in ("prefill", 1), ("decode", 0):
             options = lib.llama_context_default_params()
-            options.n_ctx, options.n_batch = longest, BATCH
+            options.n_ctx, options.n_batch = max_tokens, BATCH
             options.n_ubatch = BATCH if flash else 512      # tokens that go through the layers together
             options.n_threads = options.n_threads_batch = threads
-            options.flash_attn_type, options.type_k, options.type_v, options.no_perf = flash, kv, kv, True
-            self.contexts[what] = lib.llama_init_from_model(self.model, options)
-            if not self.contexts[what]:
-                raise RuntimeError(f"llama.cpp makes no context of {longest} tokens for {file}")
+            options.flash_attn_type, options.type_k, options.type_v, options.no_perf = flash, kv_dtype, kv_dtype, True
+            self.contexts[phase] = lib.llama_init_from_model(self.model, options)
+            if not self.contexts[phase]:
+                raise RuntimeError(f"llama.cpp makes no context of {max_tokens} tokens for {file}")
         self.context = self.contexts["prefill"]
 
-    def begin(self, what):
-        self.context = self.contexts[what]
+    def reset(self, phase):
+        self.context = self.contexts[phase]
         self.lib.llama_memory_clear(self.lib.llama_get_memory(self.context), False)
 
-    def read(self, tokens):
-        """Take tokens in  ->  scores of the next one (V,)"""
+    def feed(self, tokens):
+        """Feed tokens  ->  logits of the next one (V,)"""
         for n in range(0, len(tokens), BATCH):
             ids = np.ascontiguousarray(tokens[n:n + BATCH], np.int32)
             pointer = ids.ctypes.data_as(ctypes.POINTER(self.lib.llama_token))
             if code := self.lib.llama_decode(self.context, self.lib.llama_batch_get_one(pointer, len(ids))):
-                raise RuntimeError(f"llama_decode says {code}")
-        scores = self.lib.llama_get_logits_ith(self.context, -1)
-        return np.ctypeslib.as_array(scores, (self.vocab_size,)).copy()
+                raise RuntimeError(f"llama_decode returned {code}")
+        logits = self.lib.llama_get_logits_ith(self.context, -1)
+        return np.ctypeslib.as_array(logits, (self.vocab_size,)).copy()
 
     def close(self):
         for context in self.contexts.values():
             self.lib.llama_free(context)
         self.lib.llama_model_free(self.model)
         self.contexts, self.model = {}, None
-        self.closing()
+        self.on_close()

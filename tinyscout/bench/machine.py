@@ -1,10 +1,11 @@
-"""The machine that a measurement ran on: what it is, and what it allows."""
+"""The machine that a measurement ran on: what it is, and the limits of its memory and arithmetic."""
 import contextlib
 import os
 import platform
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -12,23 +13,23 @@ from pathlib import Path
 import numpy as np
 
 
-def best_time(work, seconds=0.3):
-    """The shortest time of `work`, tried for that long."""
+def best_time(function: Callable[[], object], seconds: float = 0.3) -> float:
+    """The shortest time of a call in seconds, of as many calls as fit into `seconds`."""
     stop, times = time.perf_counter() + seconds, list[float]()
     while time.perf_counter() < stop or len(times) < 3:
-        begun = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begun)
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
     return min(times)
 
 
-def measure_roofline(threads=None):
-    """What the machine allows: bytes read a second and float32 operations a second, each the best of what was tried.
+def measure_roofline(threads: int | None = None) -> dict:
+    """The limits of the machine: bytes read a second and float32 operations a second, the best of what was tried.
 
-    threads int for the reading, by default one per processor  ->  dict
+    threads for the reading, by default one per processor
 
     Reading is tried as NumPy's largest integer, a thread for each part, and as BLAS's matrix times vector: the
-    two have nothing in common but the memory, and where they agree it is the memory that was measured.
+    two have nothing in common but the memory, and if they agree it is the memory that was measured.
     """
     threads = threads or cpu_count()
     matrix, vector = np.ones((16_384, 4096), np.float32), np.ones(4096, np.float32)     # 256 MB: no cache holds it
@@ -41,14 +42,14 @@ def measure_roofline(threads=None):
         lambda: square @ square), "reading, tried as": read}
 
 
-def elementwise_best(old, new):
-    """Of two measurements by `measure_roofline` the higher values: what disturbs a machine only ever makes it slower."""
+def elementwise_best(old: dict, new: dict) -> dict:
+    """The higher values of two measurements by `measure_roofline`: a disturbance only ever makes a machine slower."""
     return {key: elementwise_best(value, new[key]) if isinstance(value, dict) else max(value, new[key])
             for key, value in old.items()}
 
 
-def peak_memory():
-    """Bytes that this process has had in memory at most so far, or None where the system does not say."""
+def peak_memory() -> int | None:
+    """The most bytes that this process has had in memory so far, or None if the system does not tell."""
     try:
         import resource
     except ImportError:
@@ -56,28 +57,28 @@ def peak_memory():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def cpu_count():
+def cpu_count() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def describe_machine():
-    """What ran it."""
+def describe_machine() -> dict:
+    """The processor, the system and the versions of the libraries."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    found = {"cpu": cpu, "cores": cpu_count(), "system": f"{platform.system()} {platform.machine()}",
-             "python": platform.python_version(), "numpy": np.__version__,
-             "blas": f"{blas.get('name')} {blas.get('version')}",
-             "environment": {name: value for name, value in os.environ.items() if name.endswith("_NUM_THREADS")}}
+    description = {"cpu": cpu, "cores": cpu_count(), "system": f"{platform.system()} {platform.machine()}",
+                   "python": platform.python_version(), "numpy": np.__version__,
+                   "blas": f"{blas.get('name')} {blas.get('version')}",
+                   "environment": {name: value for name, value in os.environ.items() if name.endswith("_NUM_THREADS")}}
     for name in "torch", "transformers", "llama-cpp-python", "gguf":
         with contextlib.suppress(Exception):
-            found[name] = version(name)
-    return found
+            description[name] = version(name)
+    return description
 
 
-def git_commit():
+def git_commit() -> str | None:
     """The git commit of this source, with "-dirty" where files differ from it; None outside a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     with contextlib.suppress(OSError, subprocess.SubprocessError):

@@ -1,39 +1,39 @@
-"""The models that are measured, the forms of their weights, and what a token reads of them."""
+"""The models that are measured, the dtypes of their weights, and the bytes that a token reads of them."""
 import ml_dtypes
 import numpy as np
 
+from tinyscout.bench.budget import DTYPES, kv_bytes
 from tinyscout.checkpoint.quantize import quantize_weights
 from tinyscout.config import ScoutConfig, TextConfig, layer_plan
-from tinyscout.nn.weights import count_parameters, named_arrays, tree_map
+from tinyscout.nn.weights import Scout, count_parameters, named_arrays, tree_map
 
-BYTES = {"float32": 4, "bfloat16": 2, "int8": 1, "int4": 0.5}       # of a number, its scale aside
-GROUP = 32                                                          # inputs that share a scale, as in Q8_0 and Q4_0
+WEIGHT_DTYPES = ("float32", "bfloat16", "int8", "int4")     # the integers in groups of 32 inputs, as in Q8_0 and Q4_0
 
 
-def text_only(**sizes):
+def text_config(**sizes):
     """A model without vision, whose special ids lie inside its vocabulary."""
     return ScoutConfig(TextConfig(rope_scaling=None, max_positions=262_144, **sizes), None,
                        bos_id=0, stop_ids=(1,), pad_id=2)
 
 
 SIZES = {
-    "mid": text_only(vocab_size=16_384, dim=1024, n_heads=16, n_kv_heads=4, head_dim=64, hidden_dim=2048,
-                     dense_dim=4096, layers=layer_plan(8)),
-    "small": text_only(vocab_size=1024, dim=128, n_heads=8, n_kv_heads=2, head_dim=16, hidden_dim=256,
-                       dense_dim=512, layers=layer_plan(4)),
+    "mid": text_config(vocab_size=16_384, dim=1024, n_heads=16, n_kv_heads=4, head_dim=64, hidden_dim=2048,
+                       dense_dim=4096, layers=layer_plan(8)),
+    "small": text_config(vocab_size=1024, dim=128, n_heads=8, n_kv_heads=2, head_dim=16, hidden_dim=256,
+                         dense_dim=512, layers=layer_plan(4)),
 }
 
 
-def convert_weights(weights, form):
-    """The weights as float32, bfloat16, or integers of 8 or 4 bits.  weights Scout in float32, form str  ->  Scout"""
-    if form == "float32":
+def convert_weights(weights: Scout, dtype: str) -> Scout:
+    """Weights in float32 as one of WEIGHT_DTYPES."""
+    if dtype == "float32":
         return weights
-    if form == "bfloat16":
+    if dtype == "bfloat16":
         return tree_map(lambda array: array.astype(ml_dtypes.bfloat16), weights)
-    return quantize_weights(weights, bits=int(form.removeprefix("int")), group=GROUP)
+    return quantize_weights(weights, bits=int(dtype.removeprefix("int")), group=DTYPES[dtype].group)
 
 
-def bytes_per_token(weights, config):
+def bytes_per_token(weights: Scout, config: ScoutConfig) -> int:
     """Bytes of the weights that one token reads: its own experts, its own row of the embedding, and all the rest."""
     c, total = config.text, 0.0
     for path, array in named_arrays(weights.text, "text"):
@@ -42,13 +42,12 @@ def bytes_per_token(weights, config):
     return round(total)
 
 
-def bytes_per_position(config, kv):
-    """Bytes of the keys and values that one token leaves in all layers, their scales aside."""
-    c = config.text
-    return round(2 * len(c.layers) * c.n_kv_heads * c.head_dim * BYTES[kv])
+def bytes_per_position(config: ScoutConfig, kv_dtype: str) -> int:
+    """Bytes of the keys and values of one token in all layers."""
+    return round(kv_bytes(config, 1, kv_dtype).total)
 
 
-def describe(config):
+def describe_config(config: ScoutConfig) -> dict:
     """The sizes that the figures depend on."""
     c, counts = config.text, count_parameters(config)
     return {"layers": len(c.layers), "dim": c.dim, "heads": c.n_heads, "kv heads": c.n_kv_heads,
@@ -56,6 +55,6 @@ def describe(config):
             "vocabulary": c.vocab_size, "parameters": counts.total, "active": counts.active}
 
 
-def random_tokens(config, rng, *shape):
-    """Random ids without the special ones.  shape  ->  (*shape) int64"""
+def random_tokens(config: ScoutConfig, rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Random ids without the special ones: (*shape) int64"""
     return rng.integers(3, config.text.vocab_size, shape).astype(np.int64)

@@ -5,58 +5,58 @@ import gguf
 import numpy as np
 
 from tinyscout import reference
-from tinyscout.config import layer_plan
-from tinyscout.nn.weights import named_arrays, to_file_layout
+from tinyscout.config import ScoutConfig, layer_plan
+from tinyscout.nn.weights import Scout, named_arrays, to_file_layout
 from tinyscout.progress import track
 
-TYPES = {"float32": gguf.GGMLQuantizationType.F32, "bfloat16": gguf.GGMLQuantizationType.BF16,
-         "int8": gguf.GGMLQuantizationType.Q8_0, "int4": gguf.GGMLQuantizationType.Q4_0}
-NAMES = {       # of a block, ours: theirs
+GGUF_TYPES = {"float32": gguf.GGMLQuantizationType.F32, "bfloat16": gguf.GGMLQuantizationType.BF16,
+              "int8": gguf.GGMLQuantizationType.Q8_0, "int4": gguf.GGMLQuantizationType.Q4_0}
+BLOCK_NAMES = {     # tinyscout's: llama.cpp's
     "attention_norm": "attn_norm", "feed_forward_norm": "ffn_norm",
     **{f"attention.w_{x}": f"attn_{'output' if x == 'o' else x}" for x in "qkvo"},
     "feed_forward.w_router": "ffn_gate_inp",
     **{f"feed_forward{part}.w_{x}": f"ffn_{x}{end}" for x in ("gate", "up", "down")
        for part, end in [("", ""), (".shared", "_shexp"), (".experts", "_exps")]},
 }
-OUTSIDE = {"embedding": "token_embd", "norm": "output_norm", "output": "output"}
+TOP_LEVEL_NAMES = {"embedding": "token_embd", "norm": "output_norm", "output": "output"}
 
 
 def gguf_name(path):
     """text.blocks.3.attention.w_q  ->  blk.3.attn_q.weight"""
     inner = path.removeprefix("text.")
     if not inner.startswith("blocks."):
-        return f"{OUTSIDE[inner]}.weight"
+        return f"{TOP_LEVEL_NAMES[inner]}.weight"
     _, n, rest = inner.split(".", 2)
-    return f"blk.{n}.{NAMES[rest]}.weight"
+    return f"blk.{n}.{BLOCK_NAMES[rest]}.weight"
 
 
 def to_gguf_layout(path, array):
-    """Every matrix (out, in), also an expert's, where ours are (in, out): llama.cpp reads a matrix row by row."""
+    """Every matrix (out, in), also an expert's, while tinyscout's are (in, out): llama.cpp reads a matrix row by row."""
     return array.swapaxes(1, 2) if array.ndim == 3 else to_file_layout(path, array)
 
 
-def type_of(path, shape, form):
-    """Vectors and the router stay float32, as llama.cpp wants them; all else gets the form's type."""
-    return TYPES["float32" if len(shape) == 1 or path.endswith("w_router") else form]
+def gguf_type(path, shape, dtype):
+    """Vectors and the router stay float32, as llama.cpp wants them; everything else gets the type of `dtype`."""
+    return GGUF_TYPES["float32" if len(shape) == 1 or path.endswith("w_router") else dtype]
 
 
 def check_supported(c):
     """llama.cpp's Llama 4 has some of its sizes built in.  Raises ValueError for a TextConfig with others."""
     step = next((n for n, layer in enumerate(c.layers, 1) if layer.moe), 0)
-    fixed = {
-        "a chunk of 8192": c.chunk_size == 8192, "every fourth layer global": bool(step) and c.layers == layer_plan(
-            len(c.layers), 4, step),
-        "the usual temperature": (c.attn_temperature, c.attn_temperature_floor, c.attn_temperature_scale) == (True,
-                                                                                                              8192.0, 0.1),
-        "a norm of queries and keys unless it has 128 experts": (c.qk_norm, c.qk_norm_nope) == (
-            c.n_experts != 128, False)}
-    if missing := [name for name, held in fixed.items() if not held]:
+    requirements = {
+        "a chunk of 8192": c.chunk_size == 8192, 
+        "every fourth layer global": bool(step) and c.layers == layer_plan(len(c.layers), 4, step),
+        "the usual temperature":
+        (c.attn_temperature, c.attn_temperature_floor, c.attn_temperature_scale) == (True, 8192.0, 0.1),
+        "a norm of queries and keys unless it has 128 experts":
+        (c.qk_norm, c.qk_norm_nope) == (c.n_experts != 128, False)}
+    if missing := [name for name, is_met in requirements.items() if not is_met]:
         raise ValueError(f"llama.cpp's Llama 4 has {' and '.join(missing)}, this config has not")
     return step
 
 
-def describe(writer, c, step):
-    """The sizes, under the names that GGUF has for them."""
+def write_sizes(writer, c, step):
+    """Write the sizes under GGUF's names."""
     writer.add_context_length(c.max_positions)
     writer.add_embedding_length(c.dim)
     writer.add_block_count(len(c.layers))
@@ -76,38 +76,38 @@ def describe(writer, c, step):
     writer.add_tokenizer_model("none")          # ids go in and scores come out
 
 
-def tensors(weights, config):
-    """(their name, our path, array in their layout) of every tensor of the text model."""
+def iter_tensors(weights, config):
+    """(GGUF's name, path in the tree, array in GGUF's layout) of every tensor of the text model."""
     c = config.text
-    if c.rope_scaling is not None:              # by how much each frequency is slowed down
-        plain = reference.rope_frequencies(c.head_dim, c.rope_theta)
-        factors = plain / reference.rope_frequencies(c.head_dim, c.rope_theta, c.rope_scaling)
+    if c.rope_scaling is not None:              # the factor by which each frequency is lower
+        frequencies = reference.rope_frequencies(c.head_dim, c.rope_theta)
+        factors = frequencies / reference.rope_frequencies(c.head_dim, c.rope_theta, c.rope_scaling)
         yield "rope_freqs.weight", "", factors.astype(np.float32)
     for path, array in named_arrays(weights.text, "text"):
         if not (c.tie_embeddings and path == "text.output"):
             yield gguf_name(path), path, to_gguf_layout(path, array)
 
 
-def write_gguf(file, weights, config, form="float32"):
+def write_gguf(file: Path | str, weights: Scout, config: ScoutConfig, dtype: str = "float32") -> None:
     """Write the text model as GGUF.
 
-    file path, weights Scout of floats, config ScoutConfig, form one of TYPES: "int8" is Q8_0, "int4" is Q4_0,
-    each in groups of 32 inputs, and every matrix is in it but the router's.  One tensor is in memory at a time.
+    weights of floats; dtype of GGUF_TYPES for every matrix but the router's: "int8" is Q8_0 and "int4" is Q4_0, each in
+    groups of 32 inputs.  One tensor is in memory at a time.
     Raises ValueError for a model that llama.cpp cannot express, and OSError.
     """
     step = check_supported(config.text)
-    made = list(tensors(weights, config))
+    tensors = list(iter_tensors(weights, config))
     writer = gguf.GGUFWriter(Path(file), "llama4")
-    describe(writer, config.text, step)
-    for name, path, array in made:
-        kind = type_of(path, array.shape, form)
+    write_sizes(writer, config.text, step)
+    for name, path, array in tensors:
+        kind = gguf_type(path, array.shape, dtype)
         shape = gguf.quant_shape_to_byte_shape(array.shape, kind)
         writer.add_tensor_info(name, shape, np.dtype(np.uint8), int(np.prod(shape)), kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    for _, path, array in track(made, f"Writing {form} for llama.cpp"):
-        kind = type_of(path, array.shape, form)
+    for _, path, array in track(tensors, f"Writing {dtype} for llama.cpp"):
+        kind = gguf_type(path, array.shape, dtype)
         rows = np.ascontiguousarray(array, np.float32)
         writer.write_tensor_data(gguf.quantize(rows, kind).view(np.uint8))
     writer.close()

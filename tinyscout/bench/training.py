@@ -14,7 +14,7 @@ from tinyscout.train.loop import TrainState, init_training_weights
 from tinyscout.train.loss_and_grad import Batch
 from tinyscout.train.loss_and_grad import loss_and_grad as lesson
 from tinyscout.train.optimizer import optimizer_step
-from tinyscout.train.recipe import Recipe, scout_mini
+from tinyscout.train.recipe import Recipe, scout_mini_config
 
 SIZES = {"scout-mini": (16, 512), "small": (2, 64)}        # rows and their length
 SETTLE = 0.05           # seconds before a sample: idle threads of who ran before still spin for a while
@@ -31,7 +31,7 @@ class Ours:
     def step(self, batch):
         """One step  ->  its loss"""
         student, self.steps = self.student, self.steps + 1
-        learned = lesson(batch, student.tree(), student.config, ops=student.ops)
+        learned = lesson(batch, student.weight_tree(), student.config, ops=student.ops)
         student.weights, student.opt_state, _ = optimizer_step(
             student.weights, dict(named_arrays(learned.gradients)), student.opt_state, RECIPE, self.steps, student.ops)
         return learned.losses[0]
@@ -66,7 +66,7 @@ def measure(size="scout-mini", repeats=5, backends=("numpy", "c"), peers=("trans
     size of SIZES, repeats int, backends and peers: who takes part, threads int for PyTorch
     ->  a dict that json can write: every sample in seconds, and the first step's losses, which must agree
     """
-    (B, T), config = SIZES[size], replace(scout_mini(), vision=None)
+    (B, T), config = SIZES[size], replace(scout_mini_config(), vision=None)
     rng = np.random.default_rng(seed)
     tokens = rng.integers(0, config.text.vocab_size, (B, T + 1))
     batch = Batch(np.ascontiguousarray(tokens[:, :-1]), np.ascontiguousarray(tokens[:, 1:]))

@@ -1,167 +1,166 @@
 """Checkpoints: tensors with Hugging Face's names <-> the tree of weights, memory-mapped both ways."""
-import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import ml_dtypes
 import numpy as np
+from numpy.typing import DTypeLike
 
+from tinyscout.checkpoint.atomic import atomic_directory
 from tinyscout.checkpoint.config_json import (
     config_from_hf,
     config_to_hf,
-    generation_to_hf,
-    preprocessor_to_hf,
+    generation_config_to_hf,
+    preprocessor_config_to_hf,
     read_json,
+    write_json,
 )
+from tinyscout.checkpoint.dtypes import BFLOAT16, FLOAT_DTYPES, SCALE_DTYPES, parse_dtype
 from tinyscout.checkpoint.hf_names import hf_name, hf_name_variants
-from tinyscout.checkpoint.safetensors_io import (
-    FLOATS,
-    SHARD_BYTES,
-    TensorGroup,
-    TensorSpec,
-    atomic_directory,
-    mmap_tensors,
-    write_shards,
-)
-from tinyscout.nn.weights import build, check_shapes, named_arrays, shapes, to_file_layout
+from tinyscout.checkpoint.safetensors_io import SHARD_BYTES, TensorGroup, TensorSpec, mmap_tensors, write_shards
+from tinyscout.config import ScoutConfig
+from tinyscout.nn.weights import Scout, build, check_shapes, named_arrays, to_file_layout, weight_shapes
 from tinyscout.progress import track
 from tinyscout.reference import Quantized
 from tinyscout.reference.quantize import COLUMNS, QUAD
 
-BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-GROUPS = (32, 128)      # inputs that may share a scale
+
+def from_hf_layout(path: str, tensor: np.ndarray) -> np.ndarray:
+    """A tensor of the file as the weight of that path: a view, never a copy."""
+    if tensor.ndim == 3 and path.endswith(("w_gate", "w_up")):
+        half = tensor.shape[-1] // 2
+        return tensor[..., :half] if path.endswith("w_gate") else tensor[..., half:]
+    return to_file_layout(path, tensor)
 
 
-def from_hf_layout(path, theirs):
-    """A tensor of the file as ours: a view, never a copy."""
-    if theirs.ndim == 3 and path.endswith(("w_gate", "w_up")):
-        half = theirs.shape[-1] // 2
-        return theirs[..., :half] if path.endswith("w_gate") else theirs[..., half:]
-    return to_file_layout(path, theirs)
+def to_hf_layout(weights: Scout, config: ScoutConfig) -> dict[str, list[np.ndarray]]:
+    """What the files will hold: {HF's name: the arrays to concatenate, in order}, each of them a view.
 
-
-def to_hf_layout(weights, config):
-    """What the files will hold: {their name: our arrays that make it, in order}, a view each.
-
-    weights Scout, config ScoutConfig  ->  dict.  Raises ValueError for a tree that is not the config's.
+    Raises ValueError for a tree that is not the config's.
     """
     check_shapes(weights, config)
-    ours, multimodal = dict(named_arrays(weights)), config.vision is not None
-    if config.text.tie_embeddings and not np.array_equal(ours.pop("text.output"), ours["text.embedding"].T):
+    arrays, multimodal = dict(named_arrays(weights)), config.vision is not None
+    if config.text.tie_embeddings and not np.array_equal(arrays.pop("text.output"), arrays["text.embedding"].T):
         raise ValueError("the config ties the output matrix to the embedding, but they are not equal")
-    tensors: dict[str, list] = {}
-    for path, array in ours.items():
+    tensors: dict[str, list[np.ndarray]] = {}
+    for path, array in arrays.items():
         if isinstance(array, Quantized):
-            tensors |= {f"{hf_name_variants(path, multimodal)[0]}.{part}": [getattr(array, part)]
-                        for part in Quantized._fields}
+            base, _ = hf_name_variants(path, multimodal)
+            tensors |= {f"{base}.{field}": [getattr(array, field)] for field in Quantized._fields}
         else:
             tensors.setdefault(hf_name(path, multimodal), []).append(to_file_layout(path, array))
     return tensors
 
 
-def load_config(directory):
+def load_config(directory: Path | str) -> ScoutConfig:
     """The ScoutConfig of a checkpoint directory.  Raises OSError or ValueError."""
     directory = Path(directory)
     if not (directory / "config.json").is_file():
-        within = sorted(directory.glob("*/config.json"))        # as in the directory of a training
+        nested = sorted(directory.glob("*/config.json"))        # as in the directory of a training run
         raise FileNotFoundError(f"{directory} holds no config.json" + (
-            f", but {within[-1].parent} does" if within else ": is it a Llama 4 checkpoint directory?"))
-    parts = (read_json(directory / "config.json"),
-             *(read_json(directory / name) if (directory / name).is_file() else None
-               for name in ("generation_config.json", "preprocessor_config.json")))
+            f", but {nested[-1].parent} does" if nested else ": is it a Llama 4 checkpoint directory?"))
+    contents = (read_json(directory / "config.json"),
+                *(read_json(directory / name) if (directory / name).is_file() else None
+                  for name in ("generation_config.json", "preprocessor_config.json")))
     try:
-        return config_from_hf(*parts)
+        return config_from_hf(*contents)
     except ValueError as error:
         raise ValueError(f"{directory}: {error}") from None
 
 
 class CheckpointReader:
-    """The tensors of a checkpoint directory, asked for by our names."""
+    """The tensors of a checkpoint directory, asked for by the paths of weights."""
 
-    def __init__(self, directory):
+    def __init__(self, directory: Path | str):
         self.directory, self.tensors = directory, mmap_tensors(directory)
         self.multimodal = any(name.startswith("language_model.") for name in self.tensors)
-        self.used = {hf_name("text.output", self.multimodal)}      # beside a tied embedding it may be there
+        self.used_names = {hf_name("text.output", self.multimodal)}     # it may be there beside a tied embedding
 
-    def get_weight(self, path, shape):
+    def get_weight(self, path: str, shape: tuple[int, ...]) -> Any:
         """One weight in the form in which the files have it.
 
-        path as in weights.build, shape  ->  a view of the mapped file, which may be Quantized; or a function that makes
-        the array in bfloat16 of 8-bit floats; or a list of one such for every expert.  `materialize` makes all of them arrays.
-        Raises ValueError where the files do not hold it, or in another shape.
+        path as in weights.build, shape  ->  a view of the mapped file, which may be Quantized; or, for 8-bit floats, a
+        function that returns the array in bfloat16; or a list of such views or functions, one for every expert.
+        `materialize` turns all of them into arrays.  Raises ValueError if the files do not hold it in that shape.
         """
-        name, (base, apart) = hf_name(path, self.multimodal), hf_name_variants(path, self.multimodal)
+        name, (base, expert_pattern) = hf_name(path, self.multimodal), hf_name_variants(path, self.multimodal)
         if f"{base}.values" in self.tensors:
             return self.get_quantized(base, shape)
-        if name not in self.tensors and apart and apart.format(0) in self.tensors:
-            return [self.get_unquantized(path, apart.format(e), shape[1:]) for e in range(shape[0])]
+        if name not in self.tensors and expert_pattern and expert_pattern.format(0) in self.tensors:
+            return [self.get_unquantized(path, expert_pattern.format(e), shape[1:]) for e in range(shape[0])]
         return self.get_unquantized(path, name, shape)
 
-    def get_quantized(self, base, shape):
+    def get_quantized(self, base: str, shape: tuple[int, ...]) -> Quantized:
         """Integers and scales that fit each other and the shape."""
-        w = Quantized(*(self.take(f"{base}.{part}") for part in Quantized._fields))
+        w = Quantized(*(self.get_tensor(f"{base}.{field}") for field in Quantized._fields))
         *E, I, O = shape
-        good = w.values.dtype in (np.int8, np.uint8) and w.scales.dtype in (np.float32, BFLOAT16) and (
+        fits = w.values.dtype in (np.int8, np.uint8) and w.scales.dtype in (np.float32, BFLOAT16) and (
             w.values.shape == (*E, O // COLUMNS, I * w.bits // (8 * QUAD), COLUMNS, QUAD)
-            and w.scales.shape in [(*E, O // COLUMNS, I // group, COLUMNS) for group in GROUPS] and w.shape == shape)
-        if not good:
+            and w.scales.shape in [(*E, O // COLUMNS, I // group, COLUMNS) for group in SCALE_DTYPES]
+            and w.shape == shape)
+        if not fits:
             raise ValueError(f"{self.directory}: {base} has {w.values.dtype} values of shape {w.values.shape} and "
                              f"{w.scales.dtype} scales of shape {w.scales.shape}, which contradicts the config: they "
                              f"make no quantized matrix of shape {shape}")
         return w
 
-    def get_unquantized(self, path, name, shape):
-        """An array of numbers, or a function that makes it of 8-bit floats."""
-        theirs = self.take(name)
-        ours = from_hf_layout(path, theirs)
-        if ours.shape != shape:
-            raise ValueError(f"{self.directory}: {name} has shape {theirs.shape}, which contradicts the config: "
-                             f"as {path} it is {ours.shape} and should be {shape}")
-        if theirs.dtype.itemsize > 1:
-            return ours
-        if theirs.dtype.kind in "iu":
-            raise ValueError(f"{self.directory}: {name} is {theirs.dtype} without scales that tinyscout knows")
-        other = f"{name}_weight_scale"              # as some name it where the tensor is not called weight
-        scale = self.take(other if other in self.tensors else f"{name}_scale")
+    def get_unquantized(self, path: str, name: str, shape: tuple[int, ...]) -> np.ndarray | Callable[[], np.ndarray]:
+        """An array of plain numbers, or a function that dequantizes 8-bit floats."""
+        tensor = self.get_tensor(name)
+        array = from_hf_layout(path, tensor)
+        if array.shape != shape:
+            raise ValueError(f"{self.directory}: {name} has shape {tensor.shape}, which contradicts the config: "
+                             f"as {path} it is {array.shape} and should be {shape}")
+        if tensor.dtype.itemsize > 1:
+            return array
+        if tensor.dtype.kind in "iu":
+            raise ValueError(f"{self.directory}: {name} is {tensor.dtype} without scales that tinyscout knows")
+        scale_name = f"{name}_weight_scale"         # as some files have it if the tensor's name lacks "weight"
+        scale = self.get_tensor(scale_name if scale_name in self.tensors else f"{name}_scale")
         try:
-            scales = from_hf_layout(path, np.broadcast_to(scale, theirs.shape))
+            scales = from_hf_layout(path, np.broadcast_to(scale, tensor.shape))
         except ValueError:
-            raise ValueError(f"{self.directory}: {name} of shape {theirs.shape} has scales of shape "
+            raise ValueError(f"{self.directory}: {name} of shape {tensor.shape} has scales of shape "
                              f"{scale.shape}") from None
-        return lambda: (ours.astype(np.float32) * scales.astype(np.float32)).astype(BFLOAT16)     # equation (fp8)
+        return lambda: (array.astype(np.float32) * scales.astype(np.float32)).astype(BFLOAT16)    # equation (fp8)
 
-    def take(self, name):
+    def get_tensor(self, name: str) -> np.ndarray:
+        """A tensor by HF's name, noted as used.  Raises ValueError if no file holds it."""
         if name not in self.tensors:
             raise ValueError(f"{self.directory}: the config calls for {name}, which no file holds")
-        self.used.add(name)
+        self.used_names.add(name)
         return self.tensors[name]
 
     @property
-    def unused(self):
-        """Names of tensors that nobody asked for, but for what 8-bit activations would need."""
-        return sorted(name for name in set(self.tensors) - self.used if not name.endswith("input_scale"))
+    def unused_names(self) -> list[str]:
+        """Names of tensors that nobody asked for, except those that 8-bit activations would need."""
+        return sorted(name for name in set(self.tensors) - self.used_names if not name.endswith("input_scale"))
+
+    def warn_of_unused(self, note: str = "") -> None:
+        if names := self.unused_names:
+            warnings.warn(f"{self.directory}: {len(names)} tensors belong to no part of the model, such as {names[0]}"
+                          f"{note}", stacklevel=3)
 
 
-def materialize(weight):
-    """What Found.weight found, as an array or Quantized."""
+def materialize(weight: Any) -> Any:
+    """What CheckpointReader.get_weight returned, as an array or Quantized."""
     if isinstance(weight, list):
         return np.stack([materialize(expert) for expert in weight])
     return weight() if callable(weight) else weight
 
 
-def load_weights(directory, config, dtype=None):
+def load_weights(directory: Path | str, config: ScoutConfig, dtype: DTypeLike | None = None) -> Scout:
     """The weights of a checkpoint directory, as views of its memory-mapped files.
 
     directory, config ScoutConfig, dtype or None to keep each tensor's own (and read it when it is used)
-    ->  weights.Scout.  8-bit floats are made bfloat16 in memory; what is quantized stays so, whatever the dtype.
+    ->  weights.Scout.  8-bit floats become bfloat16 in memory; quantized weights stay quantized, whatever the dtype.
     Raises OSError or ValueError; warns of tensors that no part of the model wants.
     """
-    dtype = parse_dtype(dtype, "compute in", *FLOATS.values(), np.dtype(np.float64))
-    found = CheckpointReader(directory)
-    arrays = {path: found.get_weight(path, shape) for path, shape in shapes(config).items()}
-    if unused := found.unused:
-        warnings.warn(f"{directory}: {len(unused)} tensors belong to no part of the model, such as {unused[0]}",
-                      stacklevel=2)
+    dtype = parse_dtype(dtype, "compute in", *FLOAT_DTYPES.values(), np.dtype(np.float64))
+    reader = CheckpointReader(directory)
+    arrays = {path: reader.get_weight(path, shape) for path, shape in weight_shapes(config).items()}
+    reader.warn_of_unused()
     for path in track([path for path, weight in arrays.items() if callable(weight) or isinstance(weight, list)],
                       "Reading 8-bit floats"):
         arrays[path] = materialize(arrays[path])
@@ -171,45 +170,36 @@ def load_weights(directory, config, dtype=None):
     return build(config, lambda path, shape: arrays[path])
 
 
-def parse_dtype(dtype, verb, *allowed):
-    """A dtype or its name as a dtype, None as None.  Raises ValueError where it is not among those allowed."""
-    try:
-        known = None if dtype is None else np.dtype(dtype)
-    except TypeError:
-        known = dtype
-    if known is not None and known not in allowed:
-        raise ValueError(f"tinyscout cannot {verb} {known}: choose from {', '.join(d.name for d in allowed)}")
-    return known
-
-
-def save_checkpoint(directory, weights, config, dtype=None, shard_bytes=SHARD_BYTES, extra=lambda scratch: None):
-    """Write a directory that transformers loads: config, generation config, safetensors, and what `extra` adds.
+def save_checkpoint(directory: Path | str, weights: Scout, config: ScoutConfig, dtype: DTypeLike | None = None,
+                    shard_bytes: int = SHARD_BYTES, write_extra: Callable[[Path], object] | None = None) -> None:
+    """Write a directory that transformers loads: config, generation config, safetensors, and what `write_extra` adds.
 
     directory, weights Scout, config ScoutConfig, dtype or None to keep each array's own, shard_bytes int,
-    extra: function that writes more files into the directory it is given
+    write_extra: function that writes more files into the directory it is given
 
-    What is quantized stays so, and only tinyscout reads it.  An older checkpoint stays whole where this fails.
+    Quantized weights stay quantized, and only tinyscout reads them.  If this fails, an older checkpoint stays complete.
     Raises OSError, or ValueError for weights that do not fit the config or a dtype.
     """
-    items = [stored_tensor(name, arrays, dtype) for name, arrays in to_hf_layout(weights, config).items()]
+    groups = [stored_tensor(name, arrays, dtype) for name, arrays in to_hf_layout(weights, config).items()]
     with atomic_directory(directory) as scratch:
-        stored = write_shards(scratch, items, shard_bytes)
-        write_configs(scratch, config, stored, quantization_of(weights))
-        extra(scratch)
+        stored_dtype = write_shards(scratch, groups, shard_bytes)
+        write_configs(scratch, config, stored_dtype, find_quantization(weights))
+        if write_extra:
+            write_extra(scratch)
 
 
-def stored_tensor(name, arrays, dtype=None):
-    """A tensor to be written, of one array or of two halves beside each other.  Raises ValueError for its dtype."""
+def stored_tensor(name: str, arrays: list[np.ndarray], dtype: DTypeLike | None = None) -> TensorGroup:
+    """A tensor to be written, of one array or of two halves to concatenate.  Raises ValueError for its dtype."""
     if name.endswith((".values", ".scales")):
         dtype = arrays[0].dtype
     else:
-        dtype = parse_dtype(arrays[0].dtype if dtype is None else dtype, f"save {name} as", *FLOATS.values())
+        dtype = parse_dtype(arrays[0].dtype if dtype is None else dtype, f"save {name} as", *FLOAT_DTYPES.values())
     shape = (*arrays[0].shape[:-1], sum(a.shape[-1] for a in arrays)) if len(arrays) > 1 else arrays[0].shape
     return TensorGroup({name: TensorSpec(dtype, shape)}, lambda: [(name, _concatenate(name, arrays, dtype))])
 
 
 def _concatenate(name, arrays, dtype):
-    """What a file holds under a name.  Raises ValueError on overflow."""
+    """The array that a file holds under a name.  Raises ValueError on overflow."""
     array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
     try:
         with np.errstate(over="raise"):
@@ -218,23 +208,22 @@ def _concatenate(name, arrays, dtype):
         raise ValueError(f"cannot save {name} as {dtype}: some of its numbers are too large for it") from None
 
 
-def quantization_of(weights):
-    """(bits, group) of a tree of weights, or None where nothing in it is quantized."""
+def find_quantization(weights: Scout) -> tuple[int, int] | None:
+    """(bits, group) of a tree of weights, or None if nothing in it is quantized."""
     return next(((w.bits, w.group) for _, w in named_arrays(weights) if isinstance(w, Quantized)), None)
 
 
-def quantization_entry(bits, group):
-    """What config.json says of quantized weights; the tensors themselves are what is believed."""
+def quantization_config(bits: int, group: int) -> dict[str, Any]:
+    """What config.json says of quantized weights; a reader goes by the tensors themselves."""
     return {"quant_method": "tinyscout", "bits": bits, "group": group}
 
 
-def write_configs(scratch, config, stored, quantization=None):
-    """config.json, which tells the form of the weights, and how to sample and to cut pictures."""
-    ours = config_to_hf(config, stored)
+def write_configs(scratch: Path, config: ScoutConfig, dtype: str, quantization: tuple[int, int] | None = None) -> None:
+    """config.json, which tells the form of the weights, and how to sample and to split images into tiles."""
+    content = config_to_hf(config, dtype)
     if quantization:
-        ours["quantization_config"] = quantization_entry(*quantization)
-    files = {"config.json": ours, "generation_config.json": generation_to_hf(config)}
+        content["quantization_config"] = quantization_config(*quantization)
+    write_json(scratch / "config.json", content)
+    write_json(scratch / "generation_config.json", generation_config_to_hf(config))
     if config.vision is not None:
-        files["preprocessor_config.json"] = preprocessor_to_hf(config)
-    for name, value in files.items():
-        (scratch / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        write_json(scratch / "preprocessor_config.json", preprocessor_config_to_hf(config))

@@ -2,13 +2,14 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tinyscout.config import Layer, RopeScaling, ScoutConfig, TextConfig, VisionConfig, is_number, layer_plan
 
 ARCHITECTURES = {"llama4": "Llama4ForConditionalGeneration", "llama4_text": "Llama4ForCausalLM"}
 MAX_LAYERS = 10_000        # a damaged file may ask for billions
 
-# Our name, theirs, and what transformers takes where the file says nothing.
+# (our field, HF's field, transformers' default for a file that lacks it)
 TEXT_FIELDS = [
     ("vocab_size", "vocab_size", 202_048), ("dim", "hidden_size", 5120), ("n_heads", "num_attention_heads", 40),
     ("n_kv_heads", "num_key_value_heads", 8), ("head_dim", "head_dim", 128), ("n_experts", "num_local_experts", 16),
@@ -26,14 +27,14 @@ IMAGE_IDS = [("patch_id", "image_token_index", 200_092), ("image_start_id", "boi
              ("image_end_id", "eoi_token_index", 200_081)]
 SCALING_FIELDS = [("factor", "factor"), ("low", "low_freq_factor"), ("high", "high_freq_factor"),
                   ("original", "original_max_position_embeddings")]
-EVERYWHERE = "everywhere"   # our use_qk_norm where NoPE layers have it too: no flag, so that transformers refuses it
+EVERYWHERE = "everywhere"   # use_qk_norm if NoPE layers have it too: not a flag, so that transformers refuses it
 # Options that no Llama 4 uses: another value is refused rather than answered with other numbers.
 TEXT_FIXED = {"hidden_act": "silu", "attention_bias": False}
 VISION_FIXED = {"hidden_act": "gelu", "vision_feature_select_strategy": "default", "multi_modal_projector_bias": False}
 
 
-def read_json(path):
-    """A JSON object from a file.  Raises OSError, or ValueError where it is not one."""
+def read_json(path: Path | str) -> dict[str, Any]:
+    """A JSON object from a file.  Raises OSError, or ValueError if it is not one."""
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -43,106 +44,113 @@ def read_json(path):
     return value
 
 
-def config_from_hf(config, generation=None, preprocessor=None):
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON object as Hugging Face does, indented.  Raises OSError."""
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def config_from_hf(config: dict[str, Any], generation: dict[str, Any] | None = None,
+                   preprocessor: dict[str, Any] | None = None) -> ScoutConfig:
     """Read a config.json, with generation_config.json and preprocessor_config.json beside it if they are there.
 
     config dict, the others dict or None  ->  ScoutConfig.  What is missing has transformers' own default.
     Raises ValueError for another architecture, for options that no Llama 4 has and for values that make no sense.
     """
-    kind = config.get("model_type")
-    if kind not in list(ARCHITECTURES):
-        raise ValueError(f"model_type {kind!r} is not Llama 4: tinyscout reads {' and '.join(ARCHITECTURES)}")
-    text = _section(config, "text_config") if kind == "llama4" else config
-    says = [generation or {}, config, text]
-    stop = _first_present(says, "eos_token_id", 2)
-    vision = _vision_from(_section(config, "vision_config")) if kind == "llama4" else None
-    if vision and "max_patches" in (preprocessor or {}):
+    model_type = config.get("model_type")
+    if model_type not in list(ARCHITECTURES):
+        raise ValueError(f"model_type {model_type!r} is not Llama 4: tinyscout reads {' and '.join(ARCHITECTURES)}")
+    is_multimodal = model_type == "llama4"
+    text = _section(config, "text_config") if is_multimodal else config
+    sections = [generation or {}, config, text]
+    stop = _first_present(sections, "eos_token_id", 2)
+    vision = _vision_from_hf(_section(config, "vision_config")) if is_multimodal else None
+    if vision and preprocessor and "max_patches" in preprocessor:
         vision = replace(vision, max_tiles=preprocessor["max_patches"])
     return ScoutConfig(
-        text=_text_from(text), vision=vision,
-        **{ours: config.get(theirs, default) for ours, theirs, default in IMAGE_IDS},
-        bos_id=_first_present(says, "bos_token_id", 1), pad_id=_first_present(says, "pad_token_id", None),
+        text=_text_from_hf(text), vision=vision,
+        **{name: config.get(hf_name, default) for name, hf_name, default in IMAGE_IDS},
+        bos_id=_first_present(sections, "bos_token_id", 1), pad_id=_first_present(sections, "pad_token_id", None),
         stop_ids=() if stop is None else tuple(stop) if isinstance(stop, list) else (stop,))
 
 
 def _section(config, key):
-    """The JSON object at a key, empty where there is none."""
-    part = config.get(key) or {}
-    if not isinstance(part, dict):
-        raise ValueError(f"config.json's {key} must be an object, not {part!r}")
-    return part
+    """The JSON object at a key, empty if there is none."""
+    section = config.get(key) or {}
+    if not isinstance(section, dict):
+        raise ValueError(f"config.json's {key} must be an object, not {section!r}")
+    return section
 
 
-def _first_present(parts, key, default):
-    """What the first part that knows says; the default only where none has the key at all."""
-    said = [part[key] for part in parts if key in part]
-    return next((value for value in said if value is not None), None if said else default)
+def _first_present(sections, key, default):
+    """The first value of a key that is not null; None if all are null, and the default if no section has the key."""
+    values = [section[key] for section in sections if key in section]
+    return next((value for value in values if value is not None), None if values else default)
 
 
-def _list(config, key, kind, name):
-    """A list of `kind` at a key, or None where it is missing or null."""
+def _read_list(config, key, kind, name):
+    """A list of `kind` at a key, or None if it is missing or null."""
     value = config.get(key)
     if value is not None and not (isinstance(value, list | tuple) and all(isinstance(item, kind) for item in value)):
         raise ValueError(f"config.json's {key} must be a list of {name}, not {value!r}")
     return value
 
 
-def _fields(config, table, fixed):
-    """{our name: value} for a table of names, once the options that must not differ are checked."""
-    for key, only in fixed.items():
-        if config.get(key, only) != only:
-            raise ValueError(f"config.json says {key} = {config[key]!r}: Llama 4 has only {only!r}")
+def _read_fields(config, table, fixed):
+    """{our field: value} for a table of fields, once the options that must not differ are checked."""
+    for key, required in fixed.items():
+        if config.get(key, required) != required:
+            raise ValueError(f"config.json says {key} = {config[key]!r}: Llama 4 has only {required!r}")
     for _, key, default in table:
         value, kind = config.get(key, default), type(default)
         if kind is not bool and not isinstance(value, list | tuple | None) and not is_number(value, kind):
             raise ValueError(f"config.json's {key} must be a {'whole ' if kind is int else ''}number, not {value!r}")
-    return {ours: config.get(theirs, default) for ours, theirs, default in table}
+    return {name: config.get(hf_name, default) for name, hf_name, default in table}
 
 
-def _text_from(c):
-    f = _fields(c, TEXT_FIELDS, TEXT_FIXED)
+def _text_from_hf(c):
+    f = _read_fields(c, TEXT_FIELDS, TEXT_FIXED)
     for key in ("n_experts", "top_k"):
         f[key] = 1 if is_number(f[key], int) and f[key] == 0 else f[key]   # zero in models without experts
     f["n_kv_heads"] = f["n_heads"] if f["n_kv_heads"] is None else f["n_kv_heads"]
     if f["head_dim"] is None and is_number(f["dim"], int) and is_number(f["n_heads"], int):
         f["head_dim"] = f["dim"] // max(f["n_heads"], 1)
-    f["chunk_size"] = 8192 if f["chunk_size"] is None else f["chunk_size"]             # then no layer is chunked
+    f["chunk_size"] = 8192 if f["chunk_size"] is None else f["chunk_size"]      # null: no layer is chunked
     if is_number(f["attn_temperature"], int):
-        f["attn_temperature"] = f["attn_temperature"] != 0                        # the first Scout's config.json says 4
+        f["attn_temperature"] = f["attn_temperature"] != 0              # the first Scout's config.json says 4
     if f["qk_norm"] == EVERYWHERE:
         f |= {"qk_norm": True, "qk_norm_nope": True}
-    theta, scaling = _rope_from(c)
-    return TextConfig(**f, layers=_layers_from(c), rope_theta=theta, rope_scaling=scaling)
+    theta, scaling = _rope_from_hf(c)
+    return TextConfig(**f, layers=_layers_from_hf(c), rope_theta=theta, rope_scaling=scaling)
 
 
-def _layers_from(c):
+def _layers_from_hf(c):
     """`no_rope_layers` is named the wrong way round (1 = has RoPE), and empty means every fourth has none."""
     n = c.get("num_hidden_layers", 48)
     if not is_number(n, int) or not 1 <= n <= MAX_LAYERS:
         raise ValueError(f"config.json's num_hidden_layers must be from 1 to {MAX_LAYERS}, not {n!r}")
-    rope, moe = _list(c, "no_rope_layers", int, "0 and 1"), _list(c, "moe_layers", int, "whole numbers")
-    kinds = _list(c, "layer_types", str, "names")
-    rope = rope or [layer.rope for layer in layer_plan(n, nope_every=_every(c, "no_rope_layer_interval", 4))]
+    rope, moe = _read_list(c, "no_rope_layers", int, "0 and 1"), _read_list(c, "moe_layers", int, "whole numbers")
+    kinds = _read_list(c, "layer_types", str, "names")
+    rope = rope or [layer.rope for layer in layer_plan(n, nope_every=_read_interval(c, "no_rope_layer_interval", 4))]
     if moe is None:
-        moe = [i for i, layer in enumerate(layer_plan(n, moe_every=_every(c, "interleave_moe_layer_step", 1)))
-               if layer.moe]
+        moe_every = _read_interval(c, "interleave_moe_layer_step", 1)
+        moe = [i for i, layer in enumerate(layer_plan(n, moe_every=moe_every)) if layer.moe]
     kinds = ["chunked_attention" if r else "full_attention" for r in rope] if kinds is None else kinds
     if unknown := set(kinds) - {"chunked_attention", "full_attention"}:
         raise ValueError(f"config.json has unknown layer_types {sorted(unknown)}")
     if min(len(rope), len(kinds)) < n:
         raise ValueError(f"config.json has {n} layers, no_rope_layers for {len(rope)} and layer_types for {len(kinds)}")
-    chunks, moe = c.get("attention_chunk_size", 8192) is not None, set(moe)
-    return tuple(Layer(bool(rope[i]), chunks and kinds[i] == "chunked_attention", i in moe) for i in range(n))
+    has_chunks, moe = c.get("attention_chunk_size", 8192) is not None, set(moe)
+    return tuple(Layer(bool(rope[i]), has_chunks and kinds[i] == "chunked_attention", i in moe) for i in range(n))
 
 
-def _every(c, key, default):
-    every = c.get(key, default)
-    if not is_number(every, int) or every == 0:
-        raise ValueError(f"config.json's {key} must be a whole number above zero, not {every!r}")
-    return every
+def _read_interval(c, key, default):
+    interval = c.get(key, default)
+    if not is_number(interval, int) or interval == 0:
+        raise ValueError(f"config.json's {key} must be a whole number above zero, not {interval!r}")
+    return interval
 
 
-def _rope_from(c):
+def _rope_from_hf(c):
     """Theta and scaling, as transformers 5 writes them (rope_parameters) or older files do  ->  float, RopeScaling."""
     rope = _section(c, "rope_scaling") or _section(c, "rope_parameters")
     theta = _first_present([rope, c], "rope_theta", 500_000.0)
@@ -151,14 +159,14 @@ def _rope_from(c):
         return theta, None
     if kind != "llama3":
         raise ValueError(f"config.json asks for RoPE of type {kind!r}: Llama 4 has 'default' and 'llama3'")
-    if missing := [theirs for _, theirs in SCALING_FIELDS if theirs not in rope]:
+    if missing := [hf_name for _, hf_name in SCALING_FIELDS if hf_name not in rope]:
         raise ValueError(f"config.json's RoPE scaling lacks {', '.join(missing)}")
-    return theta, RopeScaling(**{ours: rope[theirs] for ours, theirs in SCALING_FIELDS})
+    return theta, RopeScaling(**{name: rope[hf_name] for name, hf_name in SCALING_FIELDS})
 
 
-def _vision_from(c):
+def _vision_from_hf(c):
     """norm_eps is not read: transformers' vision tower does not read it either and always has 1e-5."""
-    f = _fields(c, VISION_FIELDS, VISION_FIXED)
+    f = _read_fields(c, VISION_FIELDS, VISION_FIXED)
     widths = [f["adapter_dim"], c.get("projector_input_dim", 4096), c.get("projector_output_dim", 4096)]
     if widths != widths[:1] * 3:
         raise ValueError(f"config.json's vision_output_dim, projector_input_dim, projector_output_dim differ: {widths}")
@@ -166,51 +174,51 @@ def _vision_from(c):
         if isinstance(f[key], list | tuple) and len(f[key]) == 2 and f[key][0] == f[key][1]:
             f[key] = f[key][0]                                          # [336, 336] is 336
     ratio = c.get("pixel_shuffle_ratio", 0.5)
-    shuffle = round(1 / ratio) if is_number(ratio) and ratio > 1e-6 else 0
-    if not shuffle or 1 / shuffle != ratio:
+    factor = round(1 / ratio) if is_number(ratio) and ratio > 1e-6 else 0
+    if not factor or 1 / factor != ratio:
         raise ValueError(f"config.json's pixel_shuffle_ratio must be one over a whole number, not {ratio!r}")
     theta = _first_present([_section(c, "rope_parameters"), c], "rope_theta", 10_000.0)
-    return VisionConfig(**f, pixel_shuffle_factor=shuffle, rope_theta=theta)
+    return VisionConfig(**f, pixel_shuffle_factor=factor, rope_theta=theta)
 
 
-def config_to_hf(config, dtype="float32"):
+def config_to_hf(config: ScoutConfig, dtype: str = "float32") -> dict[str, Any]:
     """The config.json that transformers reads to the same model.
 
     config ScoutConfig, dtype str  ->  dict
     """
-    text, kind = _text_to(config.text), "llama4" if config.vision else "llama4_text"
-    head = {"architectures": [ARCHITECTURES[kind]], "model_type": kind, "dtype": dtype,
+    text, model_type = _text_to_hf(config.text), "llama4" if config.vision else "llama4_text"
+    head = {"architectures": [ARCHITECTURES[model_type]], "model_type": model_type, "dtype": dtype,
             "tie_word_embeddings": config.text.tie_embeddings}
     if not config.vision:
-        return {**text, **_ids_to(config), **head}
-    return {**head, **{theirs: getattr(config, ours) for ours, theirs, _ in IMAGE_IDS},
-            "text_config": {**text, **_ids_to(config), "model_type": "llama4_text"},
-            "vision_config": _vision_to(config.vision)}
+        return {**text, **_token_ids_to_hf(config), **head}
+    return {**head, **{hf_name: getattr(config, name) for name, hf_name, _ in IMAGE_IDS},
+            "text_config": {**text, **_token_ids_to_hf(config), "model_type": "llama4_text"},
+            "vision_config": _vision_to_hf(config.vision)}
 
 
-def generation_to_hf(config):
-    """The generation_config.json beside it: Meta's defaults for sampling.  config ScoutConfig  ->  dict"""
-    return {**_ids_to(config), "do_sample": True, "temperature": 0.6, "top_p": 0.9}
+def generation_config_to_hf(config: ScoutConfig) -> dict[str, Any]:
+    """The generation_config.json beside it: Meta's defaults for sampling."""
+    return {**_token_ids_to_hf(config), "do_sample": True, "temperature": 0.6, "top_p": 0.9}
 
 
-def preprocessor_to_hf(config):
-    """The preprocessor_config.json beside it: how transformers cuts a picture.  config ScoutConfig  ->  dict"""
+def preprocessor_config_to_hf(config: ScoutConfig) -> dict[str, Any]:
+    """The preprocessor_config.json beside it: how transformers splits an image into tiles."""
     side = {"height": config.vision.tile_size, "width": config.vision.tile_size}
     return {"image_processor_type": "Llama4ImageProcessor", "size": side, "max_patches": config.vision.max_tiles,
             "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_rescale": True, "rescale_factor": 1 / 255,
             "do_normalize": True, "do_resize": True, "do_convert_rgb": True, "resample": 2}
 
 
-def _ids_to(config):
+def _token_ids_to_hf(config):
     return {"bos_token_id": config.bos_id, "eos_token_id": list(config.stop_ids) or None, "pad_token_id": config.pad_id}
 
 
-def _text_to(c):
+def _text_to_hf(c):
     scaling = c.rope_scaling and {
-        "rope_type": "llama3", **{theirs: getattr(c.rope_scaling, ours) for ours, theirs in SCALING_FIELDS}}
+        "rope_type": "llama3", **{hf_name: getattr(c.rope_scaling, name) for name, hf_name in SCALING_FIELDS}}
     floor = c.attn_temperature_floor
     return {
-        **{theirs: getattr(c, ours) for ours, theirs, _ in TEXT_FIELDS}, **TEXT_FIXED,
+        **{hf_name: getattr(c, name) for name, hf_name, _ in TEXT_FIELDS}, **TEXT_FIXED,
         "use_qk_norm": EVERYWHERE if c.qk_norm_nope else c.qk_norm,
         "floor_scale": int(floor) if floor == int(floor) else floor,    # transformers insists on an int
         "num_hidden_layers": len(c.layers), "rope_theta": c.rope_theta, "rope_scaling": scaling,
@@ -219,9 +227,9 @@ def _text_to(c):
         "moe_layers": [i for i, layer in enumerate(c.layers) if layer.moe]}
 
 
-def _vision_to(c):
+def _vision_to_hf(c):
     return {
-        **{theirs: getattr(c, ours) for ours, theirs, _ in VISION_FIELDS}, **VISION_FIXED,
+        **{hf_name: getattr(c, name) for name, hf_name, _ in VISION_FIELDS}, **VISION_FIXED,
         "model_type": "llama4_vision_model",
         "projector_input_dim": c.adapter_dim, "projector_output_dim": c.adapter_dim,
         "pixel_shuffle_ratio": 1 / c.pixel_shuffle_factor, "rope_theta": c.rope_theta, "norm_eps": c.norm_eps}

@@ -1,7 +1,8 @@
-"""The one table of foreign names: what each weight is called in Hugging Face's checkpoints."""
+"""The one table of Hugging Face's names: what each weight is called in the checkpoints of transformers."""
 import re
 
-# Ours and theirs, within a layer or whole.  Experts' gate and up are the two halves of one tensor.
+KINDS = ("weight", "bias")      # w and b
+# {path in our tree of weights: HF's name}, within a layer or complete.  Experts' gate and up are halves of one tensor.
 TEXT_NAMES = {
     "text.embedding": "model.embed_tokens.weight",
     "text.norm": "model.norm.weight",
@@ -31,31 +32,30 @@ VISION_NAMES = {
     "w_projector": "multi_modal_projector.linear_1.weight",
     "attention_norm": "input_layernorm",
     "mlp_norm": "post_attention_layernorm",
-    **{f"attention.{kind}_{name}": f"self_attn.{name}_proj.{theirs}"
-       for name in "qkvo" for kind, theirs in [("w", "weight"), ("b", "bias")]},
-    **{f"mlp.{kind}_{n}": f"mlp.fc{n}.{theirs}" for n in (1, 2) for kind, theirs in [("w", "weight"), ("b", "bias")]},
+    **{f"attention.{kind[0]}_{name}": f"self_attn.{name}_proj.{kind}" for name in "qkvo" for kind in KINDS},
+    **{f"mlp.{kind[0]}_{n}": f"mlp.fc{n}.{kind}" for n in (1, 2) for kind in KINDS},
 }
 
 
-def hf_name(path, multimodal):
-    """Their name of one of our weights: "text.blocks.3.attention.w_q" is "...layers.3.self_attn.q_proj.weight".
+def hf_name(path: str, multimodal: bool) -> str:
+    """HF's name of one of our weights: "text.blocks.3.attention.w_q" is "...layers.3.self_attn.q_proj.weight".
 
-    path str as in weights.build, multimodal bool: is the text model inside a model with vision?  ->  str
+    path as in weights.build, multimodal: is the text model inside a model with vision?
     """
-    text = path.startswith("text.")
-    names, prefix = (TEXT_NAMES, "language_model." if multimodal else "") if text else (VISION_NAMES, "")
-    inside = re.fullmatch(r"(?:text|vision)\.blocks\.(\d+)\.(.+)", path)
-    where = f"{'model' if text else 'vision_model.model'}.layers.{inside[1]}." if inside else ""
-    name = inside[2] if inside else path
+    is_text = path.startswith("text.")
+    names, prefix = (TEXT_NAMES, "language_model." if multimodal else "") if is_text else (VISION_NAMES, "")
+    in_block = re.fullmatch(r"(?:text|vision)\.blocks\.(\d+)\.(.+)", path)
+    layer = f"{'model' if is_text else 'vision_model.model'}.layers.{in_block[1]}." if in_block else ""
+    name = in_block[2] if in_block else path
     stem = name.removesuffix(".weight").removesuffix(".bias")       # of a norm in the vision tower
-    return prefix + where + names[stem] + name[len(stem):]
+    return prefix + layer + names[stem] + name[len(stem):]
 
 
-def hf_name_variants(path, multimodal):
-    """The names under which a weight may be found, where it is not whole under its own.
+def hf_name_variants(path: str, multimodal: bool) -> tuple[str, str | None]:
+    """The other names under which the files may hold a weight, as (base, pattern).
 
-    As integers and scales, base + ".values" and base + ".scales".  Experts apart, as in checkpoints of 8-bit floats:
-    base.format(expert) + ".weight".  Here gate and up have a name each.
+    Quantized, it is two tensors, base + ".values" and base + ".scales".  Experts may have a tensor each, as in
+    checkpoints of 8-bit floats: pattern.format(expert); None for what is no expert.  Gate and up have a name each here.
     """
     base = hf_name(path, multimodal)
     if base.endswith("gate_up_proj"):

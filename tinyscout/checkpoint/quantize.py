@@ -11,18 +11,18 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
-from tinyscout.checkpoint import CheckpointReader, load_config, materialize, quantization_entry, stored_tensor
+from tinyscout.checkpoint import CheckpointReader, load_config, materialize, quantization_config, stored_tensor
 from tinyscout.checkpoint.config_json import read_json
 from tinyscout.checkpoint.hf_names import hf_name, hf_name_variants
 from tinyscout.checkpoint.safetensors_io import WEIGHT_FILES, TensorGroup, TensorSpec, atomic_directory, write_shards
-from tinyscout.nn.weights import named_arrays, shapes, to_file_layout, tree_map
+from tinyscout.nn.weights import named_arrays, weight_shapes, to_file_layout, tree_map
 from tinyscout.progress import track
 from tinyscout.reference import Quantized, dequantize, quantize
 from tinyscout.reference.quantize import COLUMNS, QUAD
 
 LARGE = re.compile(r"text\.(output|blocks\.\d+\..*\.w_(q|k|v|o|gate|up|down))")     # what nearly all of the bytes are
-SCALES = {32: np.dtype(ml_dtypes.bfloat16), 128: np.dtype(np.float32)}              # of a group of so many inputs
-AT_ONCE = 1 << 23       # numbers that are turned into integers at once: bounds memory
+SCALE_DTYPES = {32: np.dtype(ml_dtypes.bfloat16), 128: np.dtype(np.float32)}              # of a group of so many inputs
+CHUNK_SIZE = 1 << 23       # numbers that are turned into integers at once: bounds memory
 
 
 class QuantError(NamedTuple):
@@ -47,8 +47,8 @@ def is_quantizable(path, shape, group):
 
 def check_format(bits, group):
     """Raises ValueError for bits or groups that there are not."""
-    if bits not in (4, 8) or group not in SCALES:
-        raise ValueError(f"weights have 4 or 8 bits and groups of {' or '.join(map(str, SCALES))}, "
+    if bits not in (4, 8) or group not in SCALE_DTYPES:
+        raise ValueError(f"weights have 4 or 8 bits and groups of {' or '.join(map(str, SCALE_DTYPES))}, "
                          f"not {bits} bits and groups of {group}")
 
 
@@ -59,13 +59,13 @@ def column_chunks(w, bits, group):
     """
     for matrix in w if isinstance(w, list) or w.ndim == 3 else [w]:
         matrix = materialize(matrix)
-        step = max(1, AT_ONCE // len(matrix) // COLUMNS) * COLUMNS
+        step = max(1, CHUNK_SIZE // len(matrix) // COLUMNS) * COLUMNS
         for n in range(0, matrix.shape[1], step):
             plain = matrix[:, n:n + step]
-            yield plain, quantize(plain, bits, group, SCALES[group])
+            yield plain, quantize(plain, bits, group, SCALE_DTYPES[group])
 
 
-def loss(plain, w):
+def measure_error(plain, w):
     plain = plain.astype(np.float32, copy=False)
     wrong = dequantize(w) - plain
     return QuantError(float(np.vdot(wrong, wrong)), float(np.vdot(plain, plain)))
@@ -109,7 +109,7 @@ def quantization_error(weights, quantized):
             plain = before[path]
             stack = [(plain, w)] if plain.ndim == 2 else [(plain[e], Quantized(*(leaf[e] for leaf in w)))
                                                           for e in range(len(plain))]
-            found[path] = sum((loss(*pair) for pair in stack), QuantError(0.0, 0.0))
+            found[path] = sum((measure_error(*pair) for pair in stack), QuantError(0.0, 0.0))
     return found
 
 
@@ -142,12 +142,12 @@ def logits_error(exact, given):
                        float((exact.argmax(-1) == given.argmax(-1)).mean()))
 
 
-class Report(NamedTuple):
+class QuantizationReport(NamedTuple):
     """What quantizing a checkpoint came to."""
 
-    losses: dict        # {path: Loss}
-    before: int         # bytes of all tensors
-    after: int
+    errors: dict        # {path: Loss}
+    bytes_before: int         # bytes of all tensors
+    bytes_after: int
 
 
 def quantize_checkpoint(directory, out, bits=4, group=32):
@@ -163,23 +163,23 @@ def quantize_checkpoint(directory, out, bits=4, group=32):
         raise ValueError(f"{out} is there already and not empty: name a new directory")
     losses: dict[str, QuantError] = {}
     items = output_tensors(config, found, bits, group, losses)
-    if unused := found.unused:
+    if unused := found.unused_names:
         warnings.warn(f"{directory}: {len(unused)} tensors belong to no part of the model, such as {unused[0]}; "
                       "they are left out", stacklevel=2)
     with atomic_directory(out) as scratch:
         write_shards(scratch, items, what="Quantizing")
         copy_other_files(directory, scratch)
-        told = read_json(directory / "config.json") | {"quantization_config": quantization_entry(bits, group)}
+        told = read_json(directory / "config.json") | {"quantization_config": quantization_config(bits, group)}
         (scratch / "config.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    return Report(losses, sum(a.nbytes for a in found.tensors.values()),
-                  sum(size.nbytes for item in items for size in item.sizes.values()))
+    return QuantizationReport(losses, sum(a.nbytes for a in found.tensors.values()),
+                  sum(size.nbytes for item in items for size in item.specs.values()))
 
 
 def output_tensors(config, found, bits, group, losses):
     """What to write, in the order of the model.  The losses are filled in while it is written."""
     items: dict = {}
     kept: dict = {}
-    for path, shape in shapes(config).items():
+    for path, shape in weight_shapes(config).items():
         w, name = found.get_weight(path, shape), hf_name(path, found.multimodal)
         if isinstance(w, Quantized):
             raise ValueError(f"{found.directory} is quantized already")
@@ -199,14 +199,14 @@ def quantized_specs(base, shape, bits, group):
     tiles = (*E, O // COLUMNS)
     return {f"{base}.values": TensorSpec(np.dtype(np.uint8 if bits == 4 else np.int8),
                                          (*tiles, I * bits // (8 * QUAD), COLUMNS, QUAD)),
-            f"{base}.scales": TensorSpec(SCALES[group], (*tiles, I // group, COLUMNS))}
+            f"{base}.scales": TensorSpec(SCALE_DTYPES[group], (*tiles, I // group, COLUMNS))}
 
 
 def stream_quantized(base, path, w, bits, group, losses):
     """The pieces of one Stored, and its loss."""
     total = QuantError(0.0, 0.0)
     for plain, q in column_chunks(w, bits, group):
-        total += loss(plain, q)
+        total += measure_error(plain, q)
         yield f"{base}.values", q.values
         yield f"{base}.scales", q.scales
     losses[path] = total

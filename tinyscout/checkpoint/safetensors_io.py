@@ -1,30 +1,24 @@
-"""Safetensors files: mapped into memory, written piece by piece, and put in place all together or not at all."""
+"""Safetensors files: memory-mapped for reading, and written tensor by tensor, in chunks."""
 import json
-import os
 import re
-import shutil
-import tempfile
 from collections import Counter
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from tinyscout.checkpoint.config_json import read_json
+from tinyscout.checkpoint.config_json import read_json, write_json
+from tinyscout.checkpoint.dtypes import DTYPE_CODES, DTYPES
 from tinyscout.progress import track
 
-FLOATS = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
-DTYPES = FLOATS | {"F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn), "I8": np.dtype(np.int8), "U8": np.dtype(np.uint8)}
-CODES = {dtype: code for code, dtype in DTYPES.items()}
 SHARD_BYTES = 5 * 10 ** 9
 WEIGHT_FILES = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")
-CACHE_LINE = 64               # bytes of a cache line: where a tensor should begin
+CACHE_LINE = 64             # bytes: every tensor should begin at a multiple
 
 
-def mmap_file(path):
+def mmap_file(path: Path) -> dict[str, np.ndarray]:
     """Every tensor of one safetensors file, mapped into memory and not yet read.
 
     path  ->  {name: array}.  Raises OSError, or ValueError for a damaged file or a dtype not in DTYPES.
@@ -43,161 +37,126 @@ def mmap_file(path):
             raise ValueError(f"{path}: {name} is {entry['dtype']}; tinyscout reads {', '.join(DTYPES)}")
         low, high = (start + offset for offset in entry["data_offsets"])
         array = raw[low:high].view(np.ndarray).view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
-        tensors[name] = np.require(array, requirements="A")     # a copy only where some other writer did not align
+        tensors[name] = np.require(array, requirements="A")     # a copy only if another writer did not align it
     return tensors
 
 
-def mmap_tensors(directory):
-    """Every tensor of a checkpoint, one file or several with an index.  The one comes first, as in transformers.
+def mmap_tensors(directory: Path | str) -> dict[str, np.ndarray]:
+    """Every tensor of a checkpoint: of model.safetensors or, if that is not there, of the shards in the index.
 
     directory  ->  {name: array}.  Raises OSError or ValueError.
     """
     directory = Path(directory)
-    whole, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
-    if whole.is_file():
-        return mmap_file(whole)
+    single_file, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
+    if single_file.is_file():       # it comes first, as in transformers
+        return mmap_file(single_file)
     if not index.is_file():
         raise FileNotFoundError(f"{directory} holds no model.safetensors and no model.safetensors.index.json")
-    placed = read_json(index).get("weight_map")
-    if not isinstance(placed, dict):
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict):
         raise ValueError(f"{index} has no weight_map")
-    for file in placed.values():
+    for file in weight_map.values():
         if not (isinstance(file, str) and Path(file).name == file and file.endswith(".safetensors")):
             raise ValueError(f"{index} names {file!r}, which is not a safetensors file beside it")
-    files = {file: mmap_file(directory / file) for file in sorted(set(placed.values()))}
-    for name, file in placed.items():
-        if name not in files[file]:
+    shards = {file: mmap_file(directory / file) for file in sorted(set(weight_map.values()))}
+    for name, file in weight_map.items():
+        if name not in shards[file]:
             raise ValueError(f"{index} says that {name} is in {file}, but it is not there")
-    return {name: files[file][name] for name, file in placed.items()}
+    return {name: shards[file][name] for name, file in weight_map.items()}
 
 
 class TensorSpec(NamedTuple):
     """A tensor that is to be written."""
 
-    dtype: Any
-    shape: tuple
+    dtype: np.dtype
+    shape: tuple[int, ...]
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         return self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
 
 
 class TensorGroup(NamedTuple):
-    """Tensors that are made together."""
+    """Tensors that are computed together."""
 
-    sizes: dict         # {name: Size}
-    chunks: Any         # () -> iterator of (name, array): the tensors' numbers, each one's from its first to its last
+    specs: dict[str, TensorSpec]
+    chunks: Callable[[], Iterable[tuple[str, np.ndarray]]]      # (name, array): each tensor's numbers in order
+
+    @property
+    def nbytes(self) -> int:
+        return sum(spec.nbytes for spec in self.specs.values())
 
 
 class ShardWriter:
-    """One safetensors file being written: its header first, then every tensor from its beginning, piece by piece.
+    """One safetensors file being written: its header first, then every tensor from its beginning, chunk by chunk.
 
-    Those whose length is whole cache lines stand first, so that each of them begins with one.
+    Tensors that fill their cache lines come first, so that each of them begins at a cache line.
     """
 
-    def __init__(self, path, sizes):
-        order = sorted(sizes, key=lambda name: (sizes[name].nbytes % CACHE_LINE > 0, -sizes[name].dtype.itemsize))
+    def __init__(self, path: Path, specs: dict[str, TensorSpec]):
+        order = sorted(specs, key=lambda name: (specs[name].nbytes % CACHE_LINE > 0, -specs[name].dtype.itemsize))
         header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
         end = 0
         for name in order:
-            begin, end = end, end + sizes[name].nbytes
-            header[name] = {"dtype": CODES[sizes[name].dtype], "shape": sizes[name].shape, "data_offsets": [begin, end]}
+            begin, end = end, end + specs[name].nbytes
+            header[name] = {"dtype": DTYPE_CODES[specs[name].dtype], "shape": specs[name].shape,
+                            "data_offsets": [begin, end]}
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-(8 + len(text)) % CACHE_LINE)
-        self.path, self.sizes = path, sizes
-        self.at = {name: 8 + len(text) + header[name]["data_offsets"][0] for name in order}
+        self.path, self.specs = path, specs
+        self.offsets = {name: 8 + len(text) + header[name]["data_offsets"][0] for name in order}    # of the next chunks
         self.file = open(path, "wb")  # noqa: SIM115  closed by the end of the `with` that it is in
         self.file.write(len(text).to_bytes(8, "little") + text)
 
-    def append(self, name, array):
-        """The next numbers of a tensor."""
-        self.file.seek(self.at[name])
-        whole = np.ascontiguousarray(array, self.sizes[name].dtype)
-        self.at[name] += self.file.write(whole.reshape(-1).view(np.uint8).data)
+    def append(self, name: str, array: np.ndarray) -> None:
+        """Write the next numbers of a tensor."""
+        self.file.seek(self.offsets[name])
+        chunk = np.ascontiguousarray(array, self.specs[name].dtype)
+        self.offsets[name] += self.file.write(chunk.reshape(-1).view(np.uint8).data)
 
     def __enter__(self):
         return self
 
-    def __exit__(self, *failed):
+    def __exit__(self, *exception):
         self.file.close()
 
 
-def write_shards(directory, items, shard_bytes=SHARD_BYTES, what="Saving"):
+def write_shards(directory: Path, groups: list[TensorGroup], shard_bytes: int = SHARD_BYTES,
+                 what: str = "Saving") -> str:
     """Write tensors into as many files as needed, and their index if there are several.
 
-    directory, items list of Stored, shard_bytes int, what str to say meanwhile  ->  dtype's name of most of the bytes
+    directory, groups list of TensorGroup, shard_bytes int, what str for the progress bar
+    ->  name of the dtype that takes the most bytes
     """
-    parts = split_into_shards(items, shard_bytes)
-    index: dict[str, str] = {}
-    held: Counter[str] = Counter()
-    steps = iter(track([item for part in parts for item in part], what))
-    for n, part in enumerate(parts, 1):
-        file = "model.safetensors" if len(parts) == 1 else f"model-{n:05d}-of-{len(parts):05d}.safetensors"
-        sizes = {name: size for item in part for name, size in item.sizes.items()}
-        with ShardWriter(directory / file, sizes) as shard:
-            for _ in part:
-                for name, array in next(steps).chunks():
-                    shard.append(name, array)
-        index |= dict.fromkeys(sizes, file)
-        for size in sizes.values():
-            held[size.dtype.name] += size.nbytes
-    next(steps, None)                                   # so that the bar is taken away
-    if len(parts) > 1:
-        text = json.dumps({"metadata": {"total_size": held.total()}, "weight_map": index}, indent=2)
-        (directory / "model.safetensors.index.json").write_text(text + "\n", encoding="utf-8")
-    return held.most_common(1)[0][0]
+    shards = split_into_shards(groups, shard_bytes)
+    weight_map: dict[str, str] = {}
+    dtype_bytes: Counter[str] = Counter()
+    tracked = iter(track([group for shard in shards for group in shard], what))
+    for n, shard in enumerate(shards, 1):
+        file = "model.safetensors" if len(shards) == 1 else f"model-{n:05d}-of-{len(shards):05d}.safetensors"
+        specs = {name: spec for group in shard for name, spec in group.specs.items()}
+        with ShardWriter(directory / file, specs) as writer:
+            for _ in shard:
+                for name, array in next(tracked).chunks():
+                    writer.append(name, array)
+        weight_map |= dict.fromkeys(specs, file)
+        for spec in specs.values():
+            dtype_bytes[spec.dtype.name] += spec.nbytes
+    next(tracked, None)                                 # so that the bar is taken away
+    if len(shards) > 1:
+        write_json(directory / "model.safetensors.index.json",
+                   {"metadata": {"total_size": dtype_bytes.total()}, "weight_map": weight_map})
+    return dtype_bytes.most_common(1)[0][0]
 
 
-def split_into_shards(items, most):
-    """Cut a list of Stored into parts of at most that many bytes each (more only where one item is larger)."""
-    parts: list[list] = []
-    room = 0
-    for item in items:
-        nbytes = sum(size.nbytes for size in item.sizes.values())
-        if not parts or nbytes > room:
-            parts.append([])
-            room = most
-        parts[-1].append(item)
-        room -= nbytes
-    return parts
-
-
-@contextmanager
-def atomic_directory(directory):
-    """`with put_in_place(directory) as scratch:` the files written there are moved into the directory at the end.
-
-    A full disk or an interruption before leaves an older checkpoint whole, and no directory where there was none.
-    """
-    directory = Path(directory)
-    existed = directory.exists()
-    directory.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".saving-", dir=directory))
-    try:
-        for part in ("new", "old"):
-            (scratch / part).mkdir()
-        yield scratch / "new"
-        _swap_files(scratch / "new", directory, scratch / "old")
-    except BaseException:
-        shutil.rmtree(scratch / "new" if existed else directory, ignore_errors=True)
-        for folder in (scratch / "old", scratch):
-            with suppress(OSError):                 # not empty only if what was there could not be moved back
-                folder.rmdir()
-        raise
-    shutil.rmtree(scratch)
-
-
-def _swap_files(new, directory, old):
-    """Move new files in, and out what they replace, weights under other names too; where that fails, all moves back."""
-    coming = {path.name for path in new.iterdir()}
-    going = {path.name for path in directory.iterdir() if path.name in coming or WEIGHT_FILES.fullmatch(path.name)}
-    moved: list[tuple[Path, Path]] = []
-    try:
-        for source, target, names in [(directory, old, going), (new, directory, coming)]:
-            for name in sorted(names):
-                moved.append((source / name, target / name))
-                os.rename(source / name, target / name)
-    except BaseException:
-        for before, after in reversed(moved):
-            if os.path.lexists(after):              # the last may not have been moved
-                os.rename(after, before)
-        raise
+def split_into_shards(groups: list[TensorGroup], max_bytes: int) -> list[list[TensorGroup]]:
+    """Split a list of TensorGroup into shards of at most max_bytes each (more only if a single group is larger)."""
+    shards: list[list[TensorGroup]] = []
+    bytes_left = 0
+    for group in groups:
+        if not shards or group.nbytes > bytes_left:
+            shards.append([])
+            bytes_left = max_bytes
+        shards[-1].append(group)
+        bytes_left -= group.nbytes
+    return shards

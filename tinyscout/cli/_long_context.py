@@ -8,34 +8,29 @@ from pathlib import Path
 from tinyscout.bench.machine import describe_machine, git_commit
 from tinyscout.checkpoint.config_json import read_json
 from tinyscout.cli import load_model, positive_int
-from tinyscout.cli.budget import parse_tokens
+from tinyscout.cli._format import parse_tokens
 from tinyscout.data.corpus import load_corpus
 from tinyscout.inputs.chat import BEGIN, special_token_id
 from tinyscout.model import BACKENDS, BUNDLED_MODEL
 from tinyscout.train.batches import concat_texts
-from tinyscout.train.recipe import from_json
+from tinyscout.train.recipe import recipe_from_dict
 
 
-def arguments(sub):
+def add_arguments(sub):
     """The arguments of both."""
     sub.add_argument("--model", default=BUNDLED_MODEL, metavar="DIR",
                      help="checkpoint directory in Hugging Face's layout (the small model in this package)")
-    sub.add_argument("--backend", default="numpy", choices=list(BACKENDS), help="who computes (%(default)s)")
+    sub.add_argument("--backend", default="numpy", choices=list(BACKENDS), help="what computes (%(default)s)")
     sub.add_argument("--text", action="append", metavar="PATH",
                      help="files or directories of text, a twentieth of which is read (repeatable; default: what the "
                      "training keeps back of this Python's standard library)")
-    sub.add_argument("--trained", type=parse_tokens, metavar="N",
+    sub.add_argument("--train-length", type=parse_tokens, metavar="N",
                      help="the longest row of the training (default: as the recipe beside the checkpoint says)")
     sub.add_argument("--no-temperature", action="store_true", help="do not sharpen the queries of NoPE layers")
     sub.add_argument("--scale", type=nonnegative_float, metavar="A", help="sharpen them by 1 + A log(...) instead")
     sub.add_argument("--floor", type=positive_int, metavar="F", help="and from F tokens on")
     sub.add_argument("--seed", type=int, default=0, metavar="S", help="of what is drawn (%(default)s)")
     sub.add_argument("--out", type=Path, metavar="DIR", help="write the figures there, and a picture of them")
-
-
-def contexts(text):
-    """512,128k,10M as numbers in order, for argparse."""
-    return sorted({parse_tokens(word) for word in text.split(",")})
 
 
 def nonnegative_float(text):
@@ -51,23 +46,22 @@ def nonnegative_float(text):
 
 def load_with_temperature(args):
     """The model with the temperature that was asked for.  Raises ValueError, and what `load_model` raises."""
-    args.dtype = None
     if args.no_temperature and (args.scale is not None or args.floor is not None):
         raise ValueError("--no-temperature leaves nothing for --scale or --floor to change")
     model = load_model(args)
-    given = {"attn_temperature": not args.no_temperature and (model.config.text.attn_temperature
-                                                              or args.scale is not None),
-             "attn_temperature_scale": args.scale, "attn_temperature_floor": args.floor and float(args.floor)}
-    changes = {name: value for name, value in given.items() if value is not None}
+    overrides = {"attn_temperature": not args.no_temperature and (model.config.text.attn_temperature
+                                                                  or args.scale is not None),
+                 "attn_temperature_scale": args.scale, "attn_temperature_floor": args.floor and float(args.floor)}
+    changes = {name: value for name, value in overrides.items() if value is not None}
     return replace(model, config=replace(model.config, text=replace(model.config.text, **changes)))
 
 
 def trained_length(args):
     """Tokens of the longest row that the model was trained on, or None where nobody says."""
     for directory in (Path(args.model).expanduser().resolve(), Path(args.model).expanduser().resolve().parent):
-        if args.trained is None and (directory / "recipe.json").is_file():
-            return max(length for _, length in from_json(read_json(directory / "recipe.json")).row_length)
-    return args.trained
+        if args.train_length is None and (directory / "recipe.json").is_file():
+            return max(length for _, length in recipe_from_dict(read_json(directory / "recipe.json")).row_length)
+    return args.train_length
 
 
 def held_out_tokens(args, model):

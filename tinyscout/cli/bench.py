@@ -27,7 +27,7 @@ GROUPS = ("float32", "bfloat16", "int8", "int4")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def arguments(sub):
+def add_arguments(sub):
     parts = sub.add_argument_group("what to measure (default: models and operations)")
     parts.add_argument("--models", action="store_true", help="whole models: reading a prompt and writing tokens")
     parts.add_argument("--operations", action="store_true",

@@ -1,142 +1,131 @@
-"""Say what a model costs: memory, operations, and tokens a second at best."""
-import argparse
+"""Work out what a model costs: memory, operations, and tokens a second at best."""
 import os
 
 from tinyscout.bench.budget import (
-    CARDS,
-    KV_FORMATS,
-    WEIGHTS,
+    DTYPES,
+    GPUS,
     GpuSpec,
     bytes_read_per_step,
-    decoding,
+    decode_step,
     expected_expert_fraction,
     flops_per_token,
     kv_bytes,
+    local_kv_dtype,
     max_context,
     weight_bytes,
 )
 from tinyscout.bench.machine import describe_machine, measure_roofline
 from tinyscout.cli import load_config_arg, make_console, positive_int
-from tinyscout.cli.info import format_si, make_table
+from tinyscout.cli._format import format_si, make_table, parse_tokens
 from tinyscout.config import CONFIGS
+from tinyscout.nn.cache import KV_DTYPES
 
 EXAMPLE = """\
 examples:
-  tinyscout budget scout --context 10M --weights int4 --kv int8
-  tinyscout budget maverick --context 128k --batch 16 --weights fp8
+  tinyscout budget scout --context 10M --dtype int4 --kv-dtype int8
+  tinyscout budget maverick --context 128k --batch 16 --dtype fp8
   tinyscout budget path/to/checkpoint/ --context 4096"""
 
-UNITS = {"k": 1 << 10, "m": 1 << 20}
 
-
-def arguments(sub):
+def add_arguments(sub):
     sub.add_argument("model", metavar="MODEL", help=f"a checkpoint directory, or one of {', '.join(CONFIGS)}")
     sub.add_argument("--context", type=parse_tokens, default=8192, metavar="N",
                      help="tokens of each text: 4096, 128k (times 1,024), 10M (times 1,048,576); default 8k")
-    sub.add_argument("--weights", choices=list(WEIGHTS), default="bfloat16", help="how they are stored (%(default)s)")
-    sub.add_argument("--kv", choices=list(KV_FORMATS), default="bfloat16", help="keys and values (%(default)s)")
+    sub.add_argument("--dtype", choices=list(DTYPES), default="bfloat16", help="of the weights (%(default)s)")
+    sub.add_argument("--kv-dtype", choices=KV_DTYPES, default="bfloat16", help="of keys and values (%(default)s)")
     sub.add_argument("--batch", type=positive_int, default=1, metavar="N", help="texts at once (%(default)s)")
-
-
-def parse_tokens(text):
-    """4096, 128k or 10M as a number, for argparse."""
-    number, unit = (text[:-1], UNITS[text[-1].lower()]) if text[-1:].lower() in UNITS else (text, 1)
-    try:
-        return positive_int(number) * unit
-    except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of tokens such as 4096, 128k or 10M") from None
 
 
 def run(args):
     config, _ = load_config_arg(args.model)
-    parts = [weights(config, args), cache(config, args), token(config, args), speeds(config, args)]
+    tables = [weight_table(config, args), cache_table(config, args), token_table(config, args),
+              speed_table(config, args)]
     if args.model == "scout":
-        parts.append(published_claims())
+        tables.append(claim_table())
     console = make_console()
-    for part in parts:
-        console.print(part)
+    for table in tables:
+        console.print(table)
 
 
-def weights(config, args):
-    sizes = weight_bytes(config, args.weights)
-    made = make_table(f"Weights in {args.weights}", "", "")
+def weight_table(config, args):
+    sizes = weight_bytes(config, args.dtype)
+    table = make_table(f"Weights in {args.dtype}", "", "")
     for part, size in {**sizes, "together": sum(sizes.values())}.items():
-        made.add_row(part, format_si(round(size), "B"))
-    return made
+        table.add_row(part, format_si(round(size), "B"))
+    return table
 
 
-def cache(config, args):
-    kept = kv_bytes(config, args.context, args.kv)
-    made = make_table(f"\nKeys and values of {args.context:,} tokens in {args.kv}", "", "")
+def cache_table(config, args):
+    size = kv_bytes(config, args.context, args.kv_dtype)
+    table = make_table(f"\nKeys and values of {args.context:,} tokens in {args.kv_dtype}", "", "")
     c = config.text
-    local = sum(layer.chunked for layer in c.layers)
-    form = args.kv if args.kv in ("float32", "bfloat16") else "bfloat16"
-    rows = {f"{len(c.layers) - local} layers that see everything": kept.whole,
-            f"{local} layers that see a chunk of {c.chunk_size:,}, in {form}": kept.local, "together": kept.total,
-            "if every layer kept everything": kept.naive}
+    n_local = sum(layer.chunked for layer in c.layers)
+    rows = {f"{len(c.layers) - n_local} layers that see everything": size.global_layers,
+            f"{n_local} layers that see a chunk of {c.chunk_size:,}, in {local_kv_dtype(args.kv_dtype)}":
+            size.local_layers, "together": size.total, "if every layer kept everything": size.naive}
     if args.batch > 1:
-        rows[f"together, of {args.batch} texts"] = args.batch * kept.total
-    for name, size in rows.items():
-        made.add_row(name, format_si(round(size), "B"))
-    return made
+        rows[f"together, of {args.batch} texts"] = args.batch * size.total
+    for name, nbytes in rows.items():
+        table.add_row(name, format_si(round(nbytes), "B"))
+    return table
 
 
-def token(config, args):
-    each, kept = flops_per_token(config, args.context), kv_bytes(config, args.context, args.kv)
-    made = make_table("\nOne more token" + (f" in each of {args.batch} texts" if args.batch > 1 else ""), "", "")
-    made.add_row("operations in matrices, each text", format_si(each.linear, "FLOP"))
-    made.add_row("operations in attention, each text", format_si(each.attention, "FLOP"))
-    made.add_row("the same, if every layer saw everything", format_si(each.naive, "FLOP"))
-    made.add_row("weights read", format_si(round(bytes_read_per_step(config, args.weights, args.batch)), "B"))
-    made.add_row("keys and values read", format_si(round(args.batch * kept.total), "B"))
+def token_table(config, args):
+    flops, cache = flops_per_token(config, args.context), kv_bytes(config, args.context, args.kv_dtype)
+    table = make_table("\nOne more token" + (f" in each of {args.batch} texts" if args.batch > 1 else ""), "", "")
+    table.add_row("operations in matrices, each text", format_si(flops.linear, "FLOP"))
+    table.add_row("operations in attention, each text", format_si(flops.attention, "FLOP"))
+    table.add_row("the same, if every layer saw everything", format_si(flops.naive, "FLOP"))
+    table.add_row("weights read", format_si(round(bytes_read_per_step(config, args.dtype, args.batch)), "B"))
+    table.add_row("keys and values read", format_si(round(args.batch * cache.total), "B"))
     if args.batch > 1:
-        made.add_row("of the routed experts", f"{expected_expert_fraction(config, args.batch):.0%}")
-    return made
+        table.add_row("of the routed experts", f"{expected_expert_fraction(config, args.batch):.0%}")
+    return table
 
 
 def this_machine():
-    """This machine as a card: its memory, and what it reads and computes as it was measured just now."""
-    found = measure_roofline()
+    """This machine as a GpuSpec: its memory, and its bandwidth and arithmetic as measured just now."""
+    limits = measure_roofline()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else float("nan")
-    return GpuSpec(f"here: {describe_machine()['cpu']}", memory, found["read bytes per second"],
-                   found["operations per second"])
+    return GpuSpec(f"here: {describe_machine()['cpu']}", memory, limits["read bytes per second"],
+                   limits["operations per second"])
 
 
-def speeds(config, args):
+def speed_table(config, args):
     """The roofline: no program is faster than memory and arithmetic allow."""
-    step = decoding(config, args.context, args.weights, args.kv, args.batch)
-    made = make_table("\nTokens a second at best" + (", all texts together" if args.batch > 1 else ""),
-                      "", "memory", "reads a second", "bfloat16", "tokens/s", "needs", "")
-    for card in [*CARDS, this_machine()]:
-        fast = step.speed(card.bandwidth, card.peak, args.batch)
-        needed = f"{step.memory / card.memory:.2g} of it"
-        made.add_row(card.name, format_si(round(card.memory), "B"), format_si(card.bandwidth, "B"),
-                     format_si(card.peak, "FLOP/s") if card.peak else "not published", f"{fast:.3g}", needed,
-                     "fits" if step.memory <= card.memory else "does not fit")
-    made.caption = ("Makers' figures, and this machine's own as measured now (in float32).  Where a model does not "
-                    "fit, so many cards\nare needed at least, and the speed is that of one which had the memory.")
-    made.caption_justify = "left"
-    return made
+    step = decode_step(config, args.context, args.dtype, args.kv_dtype, args.batch)
+    table = make_table("\nTokens a second at best" + (", all texts together" if args.batch > 1 else ""),
+                       "", "memory", "reads a second", "bfloat16", "tokens/s", "needs", "")
+    for gpu in [*GPUS, this_machine()]:
+        speed = step.tokens_per_second(gpu.bandwidth, gpu.peak, args.batch)
+        table.add_row(gpu.name, format_si(round(gpu.memory), "B"), format_si(gpu.bandwidth, "B"),
+                      format_si(gpu.peak, "FLOP/s") if gpu.peak else "not published", f"{speed:.3g}",
+                      f"{step.memory / gpu.memory:.2g} of it",
+                      "fits" if step.memory <= gpu.memory else "does not fit")
+    table.caption = ("Manufacturers' figures, and those of this machine as measured now (in float32).  If a model does "
+                     "not fit, so many\nGPUs are needed at least, and the speed is that of one which had the memory.")
+    table.caption_justify = "left"
+    return table
 
 
-def published_claims():
+def claim_table():
     """What was said of Scout's hardware, beside what is true."""
-    scout = CONFIGS["scout"]
+    scout, gpu_memory = CONFIGS["scout"], 80e9
 
-    def size(form):
-        return sum(weight_bytes(scout, form).values()) / 1e9
+    def size(dtype):
+        return sum(weight_bytes(scout, dtype).values()) / 1e9
 
-    bare, card = sum(weight_bytes(scout, "fp8").values()) / 2e9, 80e9
-    fits = {kv: max_context(scout, "int4-meta", kv, card) for kv in ("bfloat16", "int8")}
-    made = make_table("\nWhat was said of Scout, and what is true", "said", "true")
-    made.columns[1].justify = "left"
-    made.add_row("FP16: about 220 GB", f"{size('bfloat16'):.2f} GB, with the vision tower")
-    made.add_row("4-bit: about 60 GB", f"{bare:.2f} GB if all were 4-bit numbers and nothing else; "
-                 f"{size('int4-meta'):.2f} GB as Meta's loader makes it;")
-    made.add_row("", f"{size('int4'):.2f} GB in groups of 32 with all large matrices of the text, as here")
-    made.add_row("fits one 80 GB card", f"in 4 bits, yes, with {(card / 1e9 - size('int4-meta')):.1f} GB to spare: "
-                 f"{fits['bfloat16']:,} tokens of cache in bfloat16,")
-    made.add_row("", f"{fits['int8']:,} in int8; its 10M tokens would take "
-                 f"{kv_bytes(scout, 10 << 20, 'bfloat16').total / 1e9:.0f} GB and "
-                 f"{kv_bytes(scout, 10 << 20, 'int8').total / 1e9:.0f} GB")
-    return made
+    context = {kv_dtype: max_context(scout, "int4-meta", kv_dtype, gpu_memory) for kv_dtype in ("bfloat16", "int8")}
+    table = make_table("\nWhat was said of Scout, and what is true", "said", "true")
+    table.columns[1].justify = "left"
+    table.add_row("FP16: about 220 GB", f"{size('bfloat16'):.2f} GB, with the vision tower")
+    table.add_row("4-bit: about 60 GB", f"{size('fp8') / 2:.2f} GB if all were 4-bit numbers and nothing else; "
+                  f"{size('int4-meta'):.2f} GB as Meta's loader makes it;")
+    table.add_row("", f"{size('int4'):.2f} GB in groups of 32 with all large matrices of the text, as here")
+    table.add_row("fits one 80 GB card",
+                  f"in 4 bits, yes, with {gpu_memory / 1e9 - size('int4-meta'):.1f} GB to spare: "
+                  f"{context['bfloat16']:,} tokens of cache in bfloat16,")
+    table.add_row("", f"{context['int8']:,} in int8; its 10M tokens would take "
+                  f"{kv_bytes(scout, 10 << 20, 'bfloat16').total / 1e9:.0f} GB and "
+                  f"{kv_bytes(scout, 10 << 20, 'int8').total / 1e9:.0f} GB")
+    return table

@@ -1,9 +1,9 @@
-"""Talk with a model, and show it pictures."""
+"""Talk with a model, and show it images."""
 import contextlib
 import sys
 from pathlib import Path
 
-from tinyscout.cli import BAD_INPUT, format_error, load_model, model_arguments, print_error, sampling
+from tinyscout.cli import BAD_INPUT, format_error, load_model, add_model_arguments, print_error, sampling_options
 from tinyscout.cli.generate import Speed, stream
 from tinyscout.inputs.chat import EOT, encode_chat, encode_turn
 from tinyscout.inputs.image import open_image
@@ -12,10 +12,10 @@ EXAMPLE = """\
 example:
   tinyscout chat --model scout/ --system "Answer in one sentence."
 
-/help lists what can be said to the command itself."""
+/help lists the commands of the conversation."""
 
 HELP = """\
-/image FILE    show a picture with your next message
+/image FILE    show an image with your next message
 /system TEXT   tell the model how to behave, from your next message on
 /reset         forget the conversation
 /quit          leave, as Ctrl-D does; Ctrl-C stops a reply
@@ -23,11 +23,12 @@ HELP = """\
 
 
 class Conversation:
-    """What was said, and the model's memory of it: a turn reads only what is new.
+    """The messages so far and the model's cache of them: a turn feeds the model only what is new.
 
-    `format_error` and `shown` are all tokens and pictures so far, kept so that the memory can be made anew if it is lost;
-    `unread` and `unseen` are those that the cache does not hold.  `last` is the token that ended the last reply, which
-    a generator yields and never reads: the next turn begins with it.
+    `history` and `history_images` are all tokens and images so far, to fill a new cache if the old one is lost.
+    `pending_tokens` and `pending_images` are those of them that the cache does not hold.  `last_token` ended the last
+    reply: the generator yields it without feeding it to the model, so the next turn begins with it.  `attachments` and
+    `pending_system` are the images and the system message that go before the next message of the user.
     """
 
     def __init__(self, model, options, system=None):
@@ -35,40 +36,40 @@ class Conversation:
         self.reset()
 
     def reset(self):
-        """Forget everything but the manner, which is said again."""
+        """Forget everything but the system message, which goes before the next message again."""
         self.cache, self.turns = self.new_cache(), 0
-        self.history, self.pending_images, self.pending_messages, self.unseen, self.last = [], [], [], [], None
-        self.pictures, self.system = [], self.system_message
+        self.history, self.history_images, self.last_token = [], [], None
+        self.pending_tokens, self.pending_images = [], []
+        self.attachments, self.pending_system = [], self.system_message
 
     def new_cache(self):
-        return self.model.new_cache(self.options.get("kv", "float32"))
+        return self.model.new_cache(self.options.get("kv_dtype", "float32"))
 
     def set_system_message(self, text):
-        """A system message, to go before the next one of the user."""
-        self.system_message = self.system = text
+        """Put a system message before the next message of the user."""
+        self.system_message = self.pending_system = text
 
     def add_image(self, file):
-        """A picture for the next message.  Raises OSError or ValueError where it is none."""
+        """Attach an image to the next message.  Raises OSError or ValueError if it is none."""
         if self.model.config.vision is None:
             raise ValueError("this model reads text only: its config has no vision")
-        self.pictures.append(open_image(file))
+        self.attachments.append(open_image(file))
 
     def send(self, text):
-        """Say something  ->  iterator over the tokens of the reply.
+        """Send a message  ->  iterator over the tokens of the reply.
 
-        A turn that fails before its first token has not been: the conversation is as before, and the system
-        message and pictures wait for the next one.  A reply that is cut short stays, as far as it came.
+        If a turn fails before its first token, the conversation is as before, and the system message and the images
+        go with the next message.  A reply that is interrupted stays, as far as it came.
         """
         prompt, options = self.encode(text), dict(self.options)
         if options.get("seed") is not None:
-            options["seed"] += self.turns               # or every reply would be drawn alike
-        tokens = self.model.generate(self.pending_messages + prompt.tokens, self.unseen + prompt.images,
-                                     cache=self.cache,
-                                     **options)
-        return self.remembered(prompt, tokens)
+            options["seed"] += self.turns               # or every turn would sample the same numbers
+        tokens = self.model.generate(self.pending_tokens + prompt.tokens, self.pending_images + prompt.images,
+                                     cache=self.cache, **options)
+        return self.record_reply(prompt, tokens)
 
-    def remembered(self, prompt, tokens):
-        """Pass the reply on, and keep the turn however it ends."""
+    def record_reply(self, prompt, tokens):
+        """Yield the tokens of the reply, and record the turn however it ends."""
         reply = []
         try:
             for token in tokens:
@@ -76,52 +77,53 @@ class Conversation:
                 yield token
         finally:
             if reply:
-                self.keep(prompt, reply)
-            else:                                       # the cache may hold a part of it: all is to be read again
-                self.cache, self.pending_messages, self.unseen = self.new_cache(), list(self.history), list(self.pending_images)
+                self.record_turn(prompt, reply)
+            else:                                       # the cache may hold a part of the turn: fill a new one
+                self.cache = self.new_cache()
+                self.pending_tokens, self.pending_images = list(self.history), list(self.history_images)
 
     def encode(self, text):
-        """The new messages as a Prompt.  Changes nothing, and raises ValueError where there is nothing to say."""
-        parts = [{"type": "image", "image": picture} for picture in self.pictures]
+        """The new messages as a Prompt.  Changes nothing, and raises ValueError if there is nothing to send."""
+        parts = [{"type": "image", "image": image} for image in self.attachments]
         parts += [{"type": "text", "text": text}] if text else []
-        messages = [{"role": "system", "content": self.system}] if self.system else []
+        messages = [{"role": "system", "content": self.pending_system}] if self.pending_system else []
         messages.append({"role": "user", "content": parts})
         if not self.history:
             return encode_chat(messages, self.model.tokenizer, self.model.config)
-        return encode_turn(messages, self.last, self.model.tokenizer, self.model.config)
+        return encode_turn(messages, self.last_token, self.model.tokenizer, self.model.config)
 
-    def keep(self, prompt, reply):
-        """The turn has been: it is read up to its last token."""
-        # a patch that the model itself made has no picture, and would ask for one if it were read again
-        own = self.model.config.patch_id
-        self.history += prompt.tokens + [token for token in reply[:-1] if token != own]
-        self.pending_images += prompt.images
-        self.last = self.model.tokenizer.special[EOT] if reply[-1] == own else reply[-1]
-        self.pending_messages, self.unseen, self.pictures, self.system = [], [], [], None
+    def record_turn(self, prompt, reply):
+        """Add a finished turn to the history: the cache holds all of it but its last token."""
+        # a patch token that the model itself generated has no image, and would ask for one if it were fed again
+        patch_id = self.model.config.patch_id
+        self.history += prompt.tokens + [token for token in reply[:-1] if token != patch_id]
+        self.history_images += prompt.images
+        self.last_token = self.model.tokenizer.special[EOT] if reply[-1] == patch_id else reply[-1]
+        self.pending_tokens, self.pending_images, self.attachments, self.pending_system = [], [], [], None
         self.turns += 1
 
 
-def arguments(sub):
-    model_arguments(sub)
-    sub.add_argument("--system", metavar="TEXT", help="how the model shall behave")
+def add_arguments(sub):
+    add_model_arguments(sub)
+    sub.add_argument("--system", metavar="TEXT", help="how the model is to behave")
 
 
 def run(args):
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  input() then has a history and can be edited
-    talk = Conversation(load_model(args), sampling(args), args.system)
-    shown = sys.stdin.isatty()
-    if shown:
+    conversation = Conversation(load_model(args, args.dtype), sampling_options(args), args.system)
+    interactive = sys.stdin.isatty()
+    if interactive:
         print("/help lists the commands; Ctrl-D ends.")
     while True:
         try:
-            line = input(f"{'▣ ' * len(talk.pictures)}> " if shown else "").strip()
+            line = input(f"{'▣ ' * len(conversation.attachments)}> " if interactive else "").strip()
             if line == "/quit":
                 return
-            if line or talk.pictures:
-                handle_line(line, talk, args)
+            if line or conversation.attachments:
+                handle_line(line, conversation, args)
         except EOFError:
-            return print() if shown else None
+            return print() if interactive else None
         except KeyboardInterrupt:
             print()                                     # the line, or the reply, is dropped; the conversation stays
         except BrokenPipeError:
@@ -130,19 +132,19 @@ def run(args):
             print_error(format_error(error))
 
 
-def handle_line(line, talk, args):
-    """Do what a line says: a command, or a message and its reply."""
+def handle_line(line, conversation, args):
+    """Run a command, or send a message and write the reply."""
     if not line.startswith("/") or line.startswith("//"):
-        with Speed(args.quiet) as speed, contextlib.closing(talk.send(line.removeprefix("/"))) as reply:
-            return stream(speed.counted(reply), talk.model)
-    name, _, rest = line.partition(" ")
-    rest = rest.strip()
-    if name == "/image" and rest:
-        talk.add_image(Path(rest.strip("\"'")).expanduser())
-    elif name == "/system" and rest:
-        talk.set_system_message(rest)
+        with Speed(args.quiet) as speed, contextlib.closing(conversation.send(line.removeprefix("/"))) as reply:
+            return stream(speed.count(reply), conversation.model)
+    name, _, argument = line.partition(" ")
+    argument = argument.strip()
+    if name == "/image" and argument:
+        conversation.add_image(Path(argument.strip("\"'")).expanduser())
+    elif name == "/system" and argument:
+        conversation.set_system_message(argument)
     elif name == "/reset":
-        talk.reset()
+        conversation.reset()
     elif name == "/help":
         print(HELP)
     else:

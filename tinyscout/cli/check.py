@@ -1,4 +1,4 @@
-"""Hold your own kernels to the laws that ours obey."""
+"""Check your own kernels against the laws that those of this package obey."""
 import importlib.util
 import sys
 import warnings
@@ -19,14 +19,15 @@ example: mine.py with
 
 is checked by: tinyscout check mine.py"""
 
-LINES, WIDTH = 12, 150      # of a complaint
+MAX_LINES, MAX_WIDTH = 12, 150      # of a law's message
 
 
-def arguments(sub):
-    what = sub.add_mutually_exclusive_group(required=True)
-    what.add_argument("module", nargs="?", metavar="MODULE.py",
-                      help="the reference with some names replaced by your own")
-    what.add_argument("--backend", choices=[name for name in BACKENDS if name != "numpy"], help="or check one of ours")
+def add_arguments(sub):
+    target = sub.add_mutually_exclusive_group(required=True)
+    target.add_argument("module", nargs="?", metavar="MODULE.py",
+                        help="the reference with some names replaced by your own")
+    target.add_argument("--backend", choices=[name for name in BACKENDS if name != "numpy"],
+                        help="or check a backend of this package")
     sub.add_argument("--only", action="append", metavar="NAME",
                      help="check this operation; repeatable.  Default: all that are not the reference's own")
     sub.add_argument("--examples", type=positive_int, default=100, metavar="N",
@@ -40,21 +41,22 @@ def run(args):
         raise RuntimeError(f"the laws need hypothesis ({error}): pip install 'tinyscout[test]'") from None
     if unknown := set(args.only or ()) - set(reference.__all__):
         raise ValueError(f"no operation {', '.join(sorted(unknown))}: there are {', '.join(reference.__all__)}")
-    warnings.simplefilter("ignore")     # Hypothesis warns of inputs that are long to print
-    console, broken, held = make_console(), 0, 0
-    ops = get_backend(args.backend) if args.backend else load(args.module)
+    warnings.simplefilter("ignore")     # Hypothesis warns about inputs that are long to print
+    console, n_broken, n_held = make_console(), 0, 0
+    ops = get_backend(args.backend) if args.backend else load_module(args.module)
     for name, message in check(ops, args.only, args.examples):
         console.print(Text.assemble(("✓ holds ", "green"), name) if message is None else
                       Text.assemble(("✗ broken ", "red"), (name, "bold"), "\n", truncate_message(message)))
-        broken, held = broken + (message is not None), held + (message is None)
-    if not broken + held:
+        n_broken, n_held = n_broken + (message is not None), n_held + (message is None)
+    if not n_broken + n_held:
         raise ValueError(f"{args.module} replaces no operation of tinyscout.reference, so there is nothing to check")
-    console.print(f"{held} law{'s hold' if held != 1 else ' holds'}, {broken} {'are' if broken != 1 else 'is'} broken.")
-    return 1 if broken else 0
+    console.print(f"{n_held} law{'s hold' if n_held != 1 else ' holds'}, {n_broken} "
+                  f"{'are' if n_broken != 1 else 'is'} broken.")
+    return 1 if n_broken else 0
 
 
-def load(path):
-    """The module in a file, run as Python would run it beside its neighbours.  Raises OSError, ValueError."""
+def load_module(path):
+    """The module in a file, which may import the files of its directory.  Raises OSError, ValueError."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file")
@@ -65,7 +67,7 @@ def load(path):
     sys.path.insert(0, str(path.parent.resolve()))
     try:
         spec.loader.exec_module(module)
-    except Exception as error:          # whatever a file of somebody's may raise
+    except Exception as error:          # a user's file may raise anything
         raise ValueError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
     finally:
         sys.path.pop(0)
@@ -73,6 +75,6 @@ def load(path):
 
 
 def truncate_message(message):
-    """A law's complaint, indented; of an input as large as a model only the beginning."""
-    lines = [f"    {line[:WIDTH]}{'…' * (len(line) > WIDTH)}" for line in message.splitlines() if line.strip()]
-    return "\n".join(lines[:LINES] + [f"    … and {len(lines) - LINES:,} lines more"] * (len(lines) > LINES))
+    """A law's message, indented; of an input as large as a model only the beginning."""
+    lines = [f"    {line[:MAX_WIDTH]}{'…' * (len(line) > MAX_WIDTH)}" for line in message.splitlines() if line.strip()]
+    return "\n".join(lines[:MAX_LINES] + [f"    … and {len(lines) - MAX_LINES:,} lines more"] * (len(lines) > MAX_LINES))

@@ -1,4 +1,4 @@
-"""See what the small model in this package can do: questions about pictures it never saw, and code to complete."""
+"""Show what the small model in this package can do: questions about images it never saw, and code to complete."""
 from pathlib import Path
 
 import numpy as np
@@ -7,69 +7,69 @@ from rich.panel import Panel
 from rich.text import Text
 
 from tinyscout.cli import load_model, make_console
-from tinyscout.data.dialogs import TASKS, ask, message
+from tinyscout.data.dialogs import TASKS, ask, to_message
 from tinyscout.inputs.chat import encode_chat, encode_prompt
 from tinyscout.model import BACKENDS
 
 EXAMPLE = """\
 examples:
   tinyscout demo
-  tinyscout demo --seed 7 --tasks number changed --save pictures/"""
+  tinyscout demo --seed 7 --tasks number changed --save images/"""
 
 CODE = "def __repr__(self):\n    return "
-SIDE = 32               # characters of a picture on the terminal, each with two pixels one above the other
+SIDE = 32               # characters of an image on the terminal, each with two pixels one above the other
 
 
-def arguments(sub):
+def add_arguments(sub):
     sub.add_argument("--model", metavar="DIR", help="another checkpoint than the model in this package")
-    sub.add_argument("--backend", default="numpy", choices=list(BACKENDS), help="who computes (%(default)s)")
+    sub.add_argument("--backend", default="numpy", choices=list(BACKENDS), help="what computes (%(default)s)")
     sub.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of the weights (%(default)s)")
-    sub.add_argument("--seed", type=int, default=0, metavar="S", help="other pictures and questions (%(default)s)")
+    sub.add_argument("--seed", type=int, default=0, metavar="S", help="other images and questions (%(default)s)")
     sub.add_argument("--tasks", nargs="+", choices=TASKS, metavar="TASK", default=["colour", "count", "same"],
                      help=f"what to ask about, of {', '.join(TASKS)} (colour count same)")
     sub.add_argument("--code", default=CODE, metavar="TEXT", help="the beginning of some code")
-    sub.add_argument("--save", metavar="DIR", help="write the pictures there too")
+    sub.add_argument("--save", metavar="DIR", help="write the images there too")
 
 
 def run(args):
-    model, console, rng = load_model(args), make_console(), np.random.default_rng(args.seed)
+    model, console, rng = load_model(args, args.dtype), make_console(), np.random.default_rng(args.seed)
     if model.config.vision is None:
         raise ValueError("this model reads text only: there is nothing to show it")
     size = model.config.vision.tile_size
     for n, task in enumerate(args.tasks, 1):
         question = ask(rng, task, held_out=True, size=size)
         if args.save:
-            save_images(question.pictures, Path(args.save).expanduser(), f"{n}-{task}")
-        console.print(Columns([Panel(render_half_blocks(picture), padding=0, expand=False)
-                               for picture in question.pictures]))
-        said = answer(model, question)
-        verdict = "right" if said == question.answer else f"it is: {question.answer}"
-        console.print(f"[bold]{question.text}[/]  {said}  [dim]({verdict})[/]\n")
+            save_images(question.images, Path(args.save).expanduser(), f"{n}-{task}")
+        console.print(Columns([Panel(render_half_blocks(image), padding=0, expand=False)
+                               for image in question.images]))
+        reply = generate_answer(model, question)
+        verdict = "right" if reply == question.answer else f"it is: {question.answer}"
+        console.print(f"[bold]{question.text}[/]  {reply}  [dim]({verdict})[/]\n")
     prompt = encode_prompt(args.code, [], model.tokenizer, model.config)
-    more = model.generate(prompt.tokens, max_new_tokens=24, temperature=0)
-    console.print(Text(args.code), Text(model.tokenizer.decode(list(more)), style="bold"), sep="")
+    completion = model.generate(prompt.tokens, max_new_tokens=24, temperature=0)
+    console.print(Text(args.code), Text(model.tokenizer.decode(list(completion)), style="bold"), sep="")
 
 
-def answer(model, question):
-    """What the model says to a question, greedily."""
-    prompt = encode_chat([message(question)], model.tokenizer, model.config)
+def generate_answer(model, question):
+    """The model's answer to a question, by greedy decoding."""
+    prompt = encode_chat([to_message(question)], model.tokenizer, model.config)
     ids = model.generate(prompt.tokens, prompt.images, max_new_tokens=40, temperature=0)
     return model.tokenizer.decode([id for id in ids if id not in model.config.stop_ids])
 
 
-def render_half_blocks(picture):
-    """A picture as coloured half blocks."""
-    levels = np.asarray(picture.resize((SIDE, SIDE)))
+def render_half_blocks(image):
+    """An image as coloured half blocks."""
+    pixels = np.asarray(image.resize((SIDE, SIDE)))
     text = Text()
-    for upper, lower in zip(levels[0::2].tolist(), levels[1::2].tolist(), strict=True):
+    for upper, lower in zip(pixels[0::2].tolist(), pixels[1::2].tolist(), strict=True):
         for above, below in zip(upper, lower, strict=True):
             text.append("▀", f"rgb({','.join(map(str, above))}) on rgb({','.join(map(str, below))})")
         text.append("\n")
     return text[:-1]
 
 
-def save_images(pictures, directory, name):
-    """Write pictures as PNG files."""
+def save_images(images, directory, name):
+    """Write images as PNG files."""
     directory.mkdir(parents=True, exist_ok=True)
-    for n, picture in enumerate(pictures, 1):
-        picture.save(directory / f"{name}-{n}.png")
+    for n, image in enumerate(images, 1):
+        image.save(directory / f"{name}-{n}.png")

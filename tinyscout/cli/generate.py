@@ -1,9 +1,9 @@
-"""Continue a text, and pictures before it, with a model."""
+"""Continue a text, and images before it, with a model."""
 import sys
 import time
 from itertools import chain, islice
 
-from tinyscout.cli import load_model, model_arguments, print_error, read_text_arg, sampling, write_stdout
+from tinyscout.cli import load_model, add_model_arguments, print_error, read_text_arg, sampling_options, write_stdout
 from tinyscout.inputs.chat import Prompt, encode_chat, encode_prompt
 
 EXAMPLE = """\
@@ -13,30 +13,30 @@ examples:
   cat story.txt | tinyscout generate - --model scout/"""
 
 
-def arguments(sub):
+def add_arguments(sub):
     sub.add_argument("prompt", metavar="PROMPT", help="the text to continue; - reads the standard input")
     sub.add_argument("--image", action="append", default=[], metavar="FILE",
-                     help="a picture before the text (repeatable)")
-    model_arguments(sub)
-    form = sub.add_mutually_exclusive_group()
-    form.add_argument("--chat", action="store_true", help="the prompt is a message, and the model answers it")
-    form.add_argument("--raw", action="store_true",
+                     help="an image before the text (repeatable)")
+    add_model_arguments(sub)
+    mode = sub.add_mutually_exclusive_group()
+    mode.add_argument("--chat", action="store_true", help="the prompt is a message, and the model answers it")
+    mode.add_argument("--raw", action="store_true",
                       help="nothing is put before the prompt, and names such as <|eot|> in it are special tokens")
 
 
 def run(args):
-    text, model = read_text_arg(args.prompt), load_model(args)
+    text, model = read_text_arg(args.prompt), load_model(args, args.dtype)
     prompt = encode(text, args, model)
-    tokens = model.generate(prompt.tokens, prompt.images, **sampling(args))
+    tokens = model.generate(prompt.tokens, prompt.images, **sampling_options(args))
     with Speed(args.quiet) as speed:
-        stream(speed.counted(tokens), model)
+        stream(speed.count(tokens), model)
 
 
 def encode(text, args, model):
-    """The prompt in the form that was asked for: a plain text, a chat message, or ids as they are written."""
+    """The prompt as --chat and --raw ask: a text to continue, a chat message, or text with special tokens."""
     if args.raw:
         if args.image:
-            raise ValueError("--raw takes no --image: a picture needs special tokens around it")
+            raise ValueError("--raw takes no --image: an image needs special tokens around it")
         return Prompt(model.tokenizer.encode(text, special=True), [])
     if not args.chat:
         return encode_prompt(text, args.image, model.tokenizer, model.config)
@@ -45,23 +45,23 @@ def encode(text, args, model):
 
 
 def stream(tokens, model):
-    """Write tokens as they come, never half a character; a line break ends what was written, also when interrupted."""
-    pieces, first = model.tokenizer.stream(), list(islice(tokens, 1))       # where that fails, nothing is written
+    """Write tokens as they come, never half a character, and a line break at the end, also if interrupted."""
+    decoder, first = model.tokenizer.stream(), list(islice(tokens, 1))      # if that fails, nothing is written
     try:
         for token in chain(first, tokens):
             if token not in model.config.stop_ids:
-                write_stdout(pieces.push(token))
+                write_stdout(decoder.push(token))
     finally:
-        write_stdout(pieces.flush() + "\n")
+        write_stdout(decoder.flush() + "\n")
 
 
 class Speed:
-    """Counts tokens, and at the end says on stderr how fast they came.  The first one waits for the prompt."""
+    """Count tokens, and print at the end how fast they came.  The first one waits for the prompt."""
 
     def __init__(self, quiet):
         self.quiet, self.times = quiet, [time.perf_counter()]
 
-    def counted(self, tokens):
+    def count(self, tokens):
         for token in tokens:
             self.times.append(time.perf_counter())
             yield token
@@ -73,7 +73,7 @@ class Speed:
         n = len(self.times) - 1
         if self.quiet or n == 0 or not (kind is None or kind is KeyboardInterrupt):
             return
-        wait, took = self.times[1] - self.times[0], self.times[-1] - self.times[1]
-        rate = f", then {(n - 1) / took:.1f} a second" if n > 1 and took > 0 else ""
+        first, decoding = self.times[1] - self.times[0], self.times[-1] - self.times[1]
+        rate = f", then {(n - 1) / decoding:.1f} a second" if n > 1 and decoding > 0 else ""
         sys.stdout.flush()
-        print_error(f"{n} token{'s' * (n > 1)}, the first after {wait:.2f} s{rate}")
+        print_error(f"{n} token{'s' * (n > 1)}, the first after {first:.2f} s{rate}")

@@ -6,7 +6,8 @@ import numpy as np
 
 from tinyscout.bench.machine import peak_memory
 from tinyscout.cli import _long_context, make_console, positive_int
-from tinyscout.data.needles import KEYS, encode_lines, haystack
+from tinyscout.cli._format import parse_token_list, parse_tokens
+from tinyscout.data.needles import KEYS, encode_lines, make_haystack
 from tinyscout.inference.long_context import logits_at
 
 EXAMPLE = """\
@@ -23,28 +24,29 @@ DEPTHS = 10             # parts of the text, of which the figures are kept apart
 Z = 1.959964            # standard deviations to either side that hold 95% of a normal distribution
 
 
-def arguments(sub):
-    _long_context.arguments(sub)
-    sub.add_argument("--contexts", type=_long_context.contexts, default=[512, 2048, 8192], metavar="N,N,...",
+def add_arguments(sub):
+    _long_context.add_arguments(sub)
+    sub.add_argument("--contexts", type=parse_token_list, default=[512, 2048, 8192], metavar="N,N,...",
                      help="tokens of a text: 4096, 128k (times 1,024), 10M (times 1,048,576); default 512,2k,8k")
     sub.add_argument("--haystacks", type=positive_int, default=8, metavar="N",
                      help="texts of each length (%(default)s)")
     sub.add_argument("--facts", type=positive_int, default=8, metavar="N", help="facts in a text (%(default)s)")
     sub.add_argument("--queries", type=positive_int, default=8, metavar="N",
                      help="of which are asked for (%(default)s)")
-    sub.add_argument("--density", type=_long_context.parse_tokens, metavar="N",
+    sub.add_argument("--density", type=parse_tokens, metavar="N",
                      help=f"a fact for every N tokens, where that is more than --facts; never more than {len(KEYS)}")
-    sub.add_argument("--straddle", choices=["avoid", "any"], default="avoid",
-                     help="may a line be cut by the edge of a chunk, where no local layer can read it? (%(default)s)")
-    sub.add_argument("--leak", action="store_true",
-                     help="the control: score answers that contradict the facts; a model that reads finds none")
+    sub.add_argument("--allow-straddle", action="store_true",
+                     help="let the edge of a chunk cut a line in two, so that no local layer can read it")
+    sub.add_argument("--control", action="store_true",
+                     help="score answers that contradict the facts; a model that reads finds none")
 
 
 def run(args):
     model, console = _long_context.load_with_temperature(args), make_console()
     lines, (filler, begin) = encode_lines(model.tokenizer), _long_context.held_out_tokens(args, model)
     report = _long_context.report(args, model, "needle", haystacks=args.haystacks, facts=args.facts,
-                                  queries=args.queries, density=args.density, straddle=args.straddle, leak=args.leak)
+                                  queries=args.queries, density=args.density, allow_straddle=args.allow_straddle,
+                                  control=args.control)
     console.print(f"{'context':>12}{'of training':>14}{'found':>14}{'':8}{'95% interval':>16}{'facts':>8}"
                   f"{'seconds':>10}{'memory':>10}", style="bold")
     for context in args.contexts:
@@ -53,8 +55,8 @@ def run(args):
         facts = max(args.facts, min(context // (args.density or context + 1), len(KEYS)))
         for n in range(args.haystacks):
             rng = np.random.default_rng([args.seed, context, n])
-            hay = haystack(rng, filler, context - 1, lines, facts, args.queries, model.config.text.chunk_size,
-                           straddle=args.straddle == "any", leak=args.leak)
+            hay = make_haystack(rng, filler, context - 1, lines, facts, args.queries, model.config.text.chunk_size,
+                           allow_straddle=args.allow_straddle, control=args.control)
             found += zip(hay.depths, greedy_correct(hay, begin, model), strict=True)
         row = summarize(context, report["trained"], facts, found, time.perf_counter() - began)
         report["rows"].append(row)

@@ -5,8 +5,7 @@ from itertools import pairwise
 import numpy as np
 
 from tinyscout.cli import _long_context, make_console, positive_int
-from tinyscout.cli.budget import parse_tokens
-from tinyscout.cli.info import make_table
+from tinyscout.cli._format import make_table, parse_tokens
 from tinyscout.inference.long_context import logits_at
 from tinyscout.nn.text import text_model
 from tinyscout.progress import track
@@ -22,13 +21,13 @@ length, each read afresh.  Below zero, the long text helps.  The +- is one stand
 AT_ONCE = 1 << 14       # tokens of windows
 
 
-def arguments(sub):
-    _long_context.arguments(sub)
+def add_arguments(sub):
+    _long_context.add_arguments(sub)
     sub.add_argument("--context", type=parse_tokens, default=4096, metavar="N", help="tokens of a text (%(default)s)")
     sub.add_argument("--window", type=parse_tokens, metavar="N", help="tokens of a window (default: as trained)")
     sub.add_argument("--texts", type=positive_int, default=8, metavar="N", help="(%(default)s)")
-    sub.add_argument("--samples", type=positive_int, default=512, metavar="N",
-                     help="tokens of each text that are looked at between one doubling and the next (%(default)s)")
+    sub.add_argument("--positions", type=positive_int, default=512, metavar="N",
+                     help="positions of each text that are scored between one doubling and the next (%(default)s)")
 
 
 def run(args):
@@ -45,13 +44,13 @@ def run(args):
     for start in track(starts, "Texts"):
         row = text[start:start + args.context + 1].copy()
         row[0] = begin
-        rows = sample_positions(rng, position_bins(window, args.context), args.samples)
+        rows = sample_positions(rng, position_bins(window, args.context), args.positions)
         goals = row[rows + 1].astype(np.int64)
         long = token_nll(model, logits_at(row[:-1], rows, model.weights, model.config, model.ops), goals)
         short = token_nll(model, in_windows(row[:-1], rows, window, begin, model), goals)
         seen.append((rows, long, short, sizes[goals]))
     report = _long_context.report(args, model, "nll", context=args.context, window=window, texts=args.texts,
-                                  samples=args.samples)
+                                  positions=args.positions)
     report["rows"] = [figures(low, high, seen) for low, high in position_bins(window, args.context)]
     show(report)
     if args.out:

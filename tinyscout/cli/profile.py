@@ -1,4 +1,4 @@
-"""Run a CUDA kernel without a GPU, and count what each of its lines does to memory."""
+"""Run a CUDA kernel without a GPU, and count the memory accesses of each of its lines."""
 import argparse
 import re
 from math import prod
@@ -8,7 +8,7 @@ import numpy as np
 from rich.text import Text
 
 from tinyscout.cli import make_console
-from tinyscout.cli.info import make_table
+from tinyscout.cli._format import make_table
 from tinyscout.kernels import nvrtc
 from tinyscout.simulator import Fault, Profile
 from tinyscout.simulator import run as simulate
@@ -26,12 +26,12 @@ TYPES |= {f"f{bits}": np.dtype(f"f{bits // 8}") for bits in (16, 32, 64)} | {"bf
 ARGUMENT = re.compile(r"(\w+)=([a-z]+\d+)(\[[\d, ]+\])?(?::([-+.\w]+))?")
 
 
-def arguments(sub):
+def add_arguments(sub):
     sub.intermixed = True
     sub.add_argument("file", metavar="KERNEL.cu", help="a file of CUDA")
     sub.add_argument("name", metavar="NAME", help='the kernel in it, which is extern "C" __global__')
-    sub.add_argument("arguments", nargs="*", metavar="ARGUMENT", type=argument,
-                     help="what it is called with: see below")
+    sub.add_argument("arguments", nargs="*", metavar="ARGUMENT", type=parse_argument,
+                     help="of the kernel: see below")
     sub.add_argument("--grid", type=parse_dims, default=(1,), metavar="X[,Y[,Z]]", help="blocks (1)")
     sub.add_argument("--block", type=parse_dims, default=(32,), metavar="X[,Y[,Z]]", help="threads of a block (32)")
     sub.add_argument("--shared", type=int, default=0, metavar="BYTES", help="shared memory of the launch (%(default)s)")
@@ -45,71 +45,78 @@ def parse_dims(text):
     return tuple(int(size) for size in text.split(","))
 
 
-def argument(text):
+def parse_argument(text):
     """x=f32[4,1000] as name, type, sizes or None, value or None, for argparse."""
-    found = ARGUMENT.fullmatch(text)
-    if not found or found[2] not in TYPES or (found[3] is None and found[4] is None):
+    match = ARGUMENT.fullmatch(text)
+    if not match or match[2] not in TYPES or (match[3] is None and match[4] is None):
         raise argparse.ArgumentTypeError(f"{text!r} is no argument such as x=f32[4,1000], n=i64[4]:0 or eps=f32:1e-5; "
                                          f"types are {', '.join(TYPES)}")
     try:
-        value = None if found[4] is None else float(found[4]) if "f" in found[2] else int(found[4], 0)
+        value = None if match[4] is None else float(match[4]) if "f" in match[2] else int(match[4], 0)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{found[4]!r} is no number of type {found[2]}") from None
-    return found[1], found[2], found[3] and tuple(int(size) for size in found[3][1:-1].split(",")), value
+        raise argparse.ArgumentTypeError(f"{match[4]!r} is no number of type {match[2]}") from None
+    return match[1], match[2], match[3] and tuple(int(size) for size in match[3][1:-1].split(",")), value
 
 
-def make_argument(name, kind, shape, value, rng):
-    """The argument itself: an array or a NumPy scalar."""
-    dtype = TYPES[kind]
+def make_argument(name, type_name, shape, value, rng):
+    """An argument of the kernel: an array or a NumPy scalar."""
+    dtype = TYPES[type_name]
     if value is not None or name == "out":
-        numbers = np.full(shape or (), 0 if value is None else value, np.float32 if kind == "bf16" else dtype)
+        numbers = np.full(shape or (), 0 if value is None else value, np.float32 if type_name == "bf16" else dtype)
     else:
-        numbers = rng.standard_normal(shape, np.float32) if "f" in kind else rng.integers(0, 8, shape)
-    numbers = (numbers.view(np.uint32) >> 16).astype(dtype) if kind == "bf16" else numbers.astype(dtype)
+        numbers = rng.standard_normal(shape, np.float32) if "f" in type_name else rng.integers(0, 8, shape)
+    numbers = (numbers.view(np.uint32) >> 16 if type_name == "bf16" else numbers).astype(dtype)
     return numbers if shape else numbers[()]
 
 
 def run(args):
-    rng, counted, console = np.random.default_rng(args.seed), Profile(), make_console()
-    values = [make_argument(name, kind, shape, value, rng) for name, kind, shape, value in args.arguments]
-    empty = [n for n, (name, _, shape, value) in enumerate(args.arguments) if name == "out" and shape and value is None]
+    rng, profile, console = np.random.default_rng(args.seed), Profile(), make_console()
+    values = [make_argument(*argument, rng) for argument in args.arguments]
+    unwritten = [n for n, (name, _, shape, value) in enumerate(args.arguments) if name == "out" and shape
+                 and value is None]
     text = nvrtc.ptx(args.file)
     try:
-        simulate(text, args.name, args.grid, args.block, args.shared, values, unwritten=empty, profile=counted)
+        simulate(text, args.name, args.grid, args.block, args.shared, values, unwritten=unwritten, profile=profile)
     except Fault as fault:
         console.print(Text(str(fault), "red"))
         return 1
-    console.print(lines(counted, Path(args.file)))
+    console.print(line_table(profile, Path(args.file)))
     registers, spilled = nvrtc.resource_usage(args.file, "sm_80")[args.name]
     console.print(f"\n{prod(args.grid):,} blocks of {prod(args.block):,} threads; on sm_80 {registers} registers a "
                   f"thread, {spilled} bytes spilled.")
     return 0
 
 
-def lines(counted, file):
-    """One row for each line of the source that does anything, and what it would take at best."""
-    shown = make_table("", "line", "instructions of a warp", "lanes", "requests", "sectors", "at best", "wavefronts",
+def line_table(profile, file):
+    """One row for each line of the source that was executed, and what its accesses would take at best."""
+    table = make_table("", "line", "instructions of a warp", "lanes", "requests", "sectors", "at best", "wavefronts",
                        "at best", "")
-    shown.columns[-1].justify, shown.columns[-1].no_wrap = "left", True
-    for place, counts in sorted(counted.lines.items(), key=lambda item: (item[0].partition(":")[0], number(item[0]))):
-        name = place.partition(":")[0]
-        source = next((path / name for path in nvrtc.includes(file.resolve()) if (path / name).is_file()), None)
-        text = source.read_text(encoding="utf-8").splitlines()[number(place) - 1].strip() if source else ""
-        shown.add_row(str(number(place)) if name == file.name else place, f"{counts.instructions:,}",
-                      f"{counts.lanes / counts.instructions:.1f}", count(counts.requests),
-                      *ratio(counts.sectors, counts.ideal_sectors), *ratio(counts.wavefronts, counts.ideal_wavefronts),
-                      Text(text[:60]))
-    return shown
+    table.columns[-1].justify, table.columns[-1].no_wrap = "left", True
+    for location, counts in sorted(profile.lines.items(), key=lambda item: (file_name(item[0]), line_number(item[0]))):
+        name = file_name(location)
+        source = next((path / name for path in nvrtc.include_dirs(file.resolve()) if (path / name).is_file()), None)
+        text = source.read_text(encoding="utf-8").splitlines()[line_number(location) - 1].strip() if source else ""
+        table.add_row(str(line_number(location)) if name == file.name else location, f"{counts.instructions:,}",
+                      f"{counts.lanes / counts.instructions:.1f}", format_count(counts.requests),
+                      *format_pair(counts.sectors, counts.ideal_sectors),
+                      *format_pair(counts.wavefronts, counts.ideal_wavefronts), Text(text[:60]))
+    return table
 
 
-def number(place):
-    return int(place.rpartition(":")[2]) if place[-1].isdecimal() else 1
+def file_name(location):
+    """norm.cu of norm.cu:12."""
+    return location.partition(":")[0]
 
 
-def count(n):
+def line_number(location):
+    """12 of norm.cu:12."""
+    return int(location.rpartition(":")[2]) if location[-1].isdecimal() else 1
+
+
+def format_count(n):
     return f"{n:,}" if n else ""
 
 
-def ratio(n, best):
-    """What was counted, red where it is more than the best, and the best."""
+def format_pair(n, best):
+    """The count, red if it is more than the best, and the best."""
     return (Text(f"{n:,}", "red" if n > best else ""), f"{best:,}") if best else ("", "")

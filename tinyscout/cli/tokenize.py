@@ -1,11 +1,11 @@
-"""Show how a text is cut into tokens."""
+"""Show how a text is split into tokens."""
 import json
 import sys
 
 from rich.cells import cell_len
 from rich.text import Text
 
-from tinyscout.cli import VISIBLE, make_console, read_text_arg
+from tinyscout.cli import CONTROL_PICTURES, make_console, read_text_arg
 from tinyscout.inputs.tokenizer import Tokenizer
 
 EXAMPLE = """\
@@ -16,7 +16,7 @@ examples:
 COLOURS = ("on color(24)", "on color(58)", "on color(53)", "on color(23)", "on color(88)")
 
 
-def arguments(sub):
+def add_arguments(sub):
     sub.add_argument("text", metavar="TEXT", help="the text; - reads the standard input")
     sub.add_argument("--model", required=True, metavar="DIR",
                      help="checkpoint directory, or the tokenizer's file itself")
@@ -30,47 +30,47 @@ def run(args):
     if args.ids:
         print(*ids)
         return
-    pieces = [visible(piece) for piece in tokenizer.token_bytes(ids)]
+    pieces = [to_visible(piece) for piece in tokenizer.token_bytes(ids)]
     if not sys.stdout.isatty():                     # one token a line, for the next program
         print(*(f"{id}\t{piece}" for id, piece in zip(ids, pieces, strict=True)), sep="\n")
         return
     console = make_console()
-    for row in boxes(ids, pieces, console.width):
+    for row in layout_boxes(ids, pieces, console.width):
         console.print(row, no_wrap=True, crop=False)
     n = len(text.encode())
     console.print(f"[dim]{len(ids):,} tokens, {len(text):,} characters, {n:,} bytes: "
                   f"{n / max(1, len(ids)):.2f} bytes a token[/]")
 
 
-def visible(piece):
-    """Bytes as one can see them: spaces as dots, and what is no whole character as hexadecimal."""
+def to_visible(piece):
+    """Bytes as visible text: spaces as dots, and bytes that are no UTF-8 as hexadecimal."""
     try:
         text = piece.decode()
     except UnicodeDecodeError:
         return "".join(f"\\x{byte:02x}" for byte in piece)
-    shown = text.translate(VISIBLE).replace(" ", "·").replace("\n", "⏎").replace("\t", "⇥")
-    return shown if shown.isprintable() else json.dumps(shown)[1:-1]
+    visible = text.translate(CONTROL_PICTURES).replace(" ", "·").replace("\n", "⏎").replace("\t", "⇥")
+    return visible if visible.isprintable() else json.dumps(visible)[1:-1]
 
 
-def boxes(ids, pieces, width):
+def layout_boxes(ids, pieces, width):
     """Rows of boxes no wider than `width`: pieces above, ids below."""
     cells: list[tuple] = []
-    used = 0
+    row_width = 0
     for n, (id, piece) in enumerate(zip(ids, pieces, strict=True)):
         size = max(cell_len(piece), len(str(id))) + 1
-        if cells and used + size > width:
-            yield joined(cells)
-            cells, used = [], 0
+        if cells and row_width + size > width:
+            yield join_boxes(cells)
+            cells, row_width = [], 0
         cells.append((piece, str(id), size, COLOURS[n % len(COLOURS)]))
-        used += size
+        row_width += size
     if cells:
-        yield joined(cells)
+        yield join_boxes(cells)
 
 
-def joined(cells):
-    """Boxes side by side as one text of two lines, and an empty one below."""
-    above, below = Text(), Text()
+def join_boxes(cells):
+    """Boxes side by side as one text of two lines and an empty one."""
+    top, bottom = Text(), Text()
     for piece, id, size, colour in cells:
-        above.append(piece + " " * (size - 1 - cell_len(piece)), colour).append(" ")
-        below.append(id.ljust(size), "dim")
-    return Text("\n").join([above, below, Text()])
+        top.append(piece + " " * (size - 1 - cell_len(piece)), colour).append(" ")
+        bottom.append(id.ljust(size), "dim")
+    return Text("\n").join([top, bottom, Text()])

@@ -1,4 +1,4 @@
-"""Train a model from nothing, or fine-tune one; interrupted, the same command goes on where it stopped."""
+"""Train a model from scratch, or fine-tune one; after an interruption the same command resumes."""
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,27 +15,28 @@ examples:
   tinyscout train --preset laboratory --backend c
   tinyscout train --preset scout-mini --backend c --out runs/mini
   tinyscout train --from runs/mini/step-011000 --preset finetune --text my/code --lora 8 --out runs/mine
-  tinyscout train --preset laboratory --teacher runs/laboratory/step-001500 --trust 0.8 0.2 --out runs/pupil
+  tinyscout train --preset laboratory --teacher runs/laboratory/step-001500 --distill-weight 0.8 0.2 --out runs/pupil
 
-The text is Python's own standard library where --text names none.  The run's directory gets checkpoints that every
-other command takes as --model, log.csv with a line for each step, and log.png."""
+Without --text, the text is Python's standard library.  The directory of the run gets checkpoints that every other
+command takes as --model, log.csv with a line for each step, and log.png."""
 
 
-def arguments(sub):
+def add_arguments(sub):
     sub.add_argument("--preset", default="laboratory", choices=list(PRESETS), help="model and recipe (%(default)s)")
     sub.add_argument("--out", metavar="DIR", help="directory of the run (runs/PRESET)")
-    sub.add_argument("--backend", default="numpy", choices=list(BACKENDS), help="who computes (%(default)s)")
+    sub.add_argument("--backend", default="numpy", choices=list(BACKENDS), help="what computes (%(default)s)")
     sub.add_argument("--from", dest="source", metavar="DIR", help="fine-tune this checkpoint")
-    sub.add_argument("--text", nargs="+", metavar="PATH", help="learn from these files and directories")
+    sub.add_argument("--text", nargs="+", metavar="PATH", help="train on these files and directories")
     sub.add_argument("--steps", type=positive_int, metavar="N", help="how many steps")
-    sub.add_argument("--seed", type=int, metavar="S", help="of the weights and of what is read")
-    sub.add_argument("--parts", type=positive_int, metavar="N", help="cut a step into N batches: less memory")
+    sub.add_argument("--seed", type=int, metavar="S", help="of the weights and of the data")
+    sub.add_argument("--grad-accum", type=positive_int, metavar="N",
+                     help="accumulate gradients over N batches: less memory")
     sub.add_argument("--optimizer", choices=["muon", "adamw"], help="for the hidden matrices")
-    sub.add_argument("--rate", type=float, metavar="R", help="the full learning rate of AdamW")
-    sub.add_argument("--lora", type=positive_int, metavar="RANK", help="with --from: learn low-rank adapters only")
-    sub.add_argument("--teacher", metavar="DIR", help="a checkpoint of the same vocabulary, whose opinion counts too")
-    sub.add_argument("--trust", type=float, nargs=2, metavar=("FIRST", "LAST"),
-                     help="how much the teacher counts, from 0 to 1, at first and at last (0.5 0)")
+    sub.add_argument("--lr", type=float, metavar="LR", help="the peak learning rate of AdamW")
+    sub.add_argument("--lora", type=positive_int, metavar="RANK", help="with --from: train low-rank adapters only")
+    sub.add_argument("--teacher", metavar="DIR", help="a checkpoint of the same vocabulary to distill")
+    sub.add_argument("--distill-weight", type=float, nargs=2, metavar=("FIRST", "LAST"),
+                     help="weight of the teacher in the loss, 0 to 1, at the first and the last step (0.5 0)")
     sub.add_argument("--export", metavar="DIR", help="write the trained model there too, in bfloat16")
     sub.add_argument("--save-every", type=positive_int, default=100, metavar="N", help="steps (%(default)s)")
 
@@ -44,21 +45,22 @@ def run(args):
     if args.lora and not args.source:
         raise ValueError("--lora adapts a model: name it with --from")
     ops = get_backend(args.backend)
-    make, recipe = PRESETS[args.preset]
-    given = {name: getattr(args, name) for name in ("steps", "seed", "parts", "optimizer", "rate", "lora", "teacher")}
-    given["trust"] = tuple(args.trust) if args.trust else None
-    given["source"] = args.source
-    recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
+    make_config, recipe = PRESETS[args.preset]
+    overrides = {name: getattr(args, name) for name in ("steps", "seed", "optimizer", "lr", "lora", "teacher",
+                                                        "source")}
+    overrides["grad_accum_steps"] = args.grad_accum
+    overrides["distill_weight"] = args.distill_weight and tuple(args.distill_weight)
+    recipe = replace(recipe, **{name: value for name, value in overrides.items() if value is not None})
     source, teacher = (tinyscout.load(name, dtype="float32") if name else None for name in (args.source, args.teacher))
-    config = source.config if source else make()
+    config = source.config if source else make_config()
     corpus = load_corpus(args.text) if recipe.text_tokens_per_step else None
     out = Path(args.out or f"runs/{args.preset}").expanduser()
     console = make_console()
-    counted = count_parameters(config)
-    console.print(f"{counted.total:,} parameters, {counted.active:,} active in a token; {recipe.steps:,} steps")
-    last = train(out, recipe, config, corpus, ops, source, teacher, args.save_every)
-    console.print(f"Trained: {last}")
+    counts = count_parameters(config)
+    console.print(f"{counts.total:,} parameters, {counts.active:,} active in a token; {recipe.steps:,} steps")
+    checkpoint = train(out, recipe, config, corpus, ops, source, teacher, args.save_every)
+    console.print(f"Trained: {checkpoint}")
     if args.export:
-        tinyscout.save(tinyscout.load(last), args.export, "bfloat16")
+        tinyscout.save(tinyscout.load(checkpoint), args.export, "bfloat16")
         shutil.copy(out / "recipe.json", Path(args.export).expanduser())
         console.print(f"Exported: {args.export}")

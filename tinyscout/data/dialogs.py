@@ -1,207 +1,218 @@
 """Questions about scenes, each with one short answer, and conversations made of them.
 
-A task is staged: the scenes are drawn so that every answer is as likely as any other, and an answer is worth what it
-seems.  The messages are those of tinyscout/inputs/chat.py.
+Scenes are composed for their task, so that every answer is about as likely as any other, and a right answer is worth
+what it seems.  The messages are those of tinyscout/inputs/chat.py.
 """
 from typing import NamedTuple
 
 from PIL import Image
 
-from tinyscout.data import scenes as made
-from tinyscout.data.pair_questions import CHANGES, ORDINALS, ask_changed, ask_more, ask_same, compare, final_answer
-from tinyscout.data.scene_questions import ABOUT, ask_about, count_matching
+from tinyscout.data.pair_questions import (
+    CHANGES,
+    ORDINALS,
+    ask_changed,
+    ask_comparison,
+    ask_more,
+    ask_same,
+    final_answer,
+)
+from tinyscout.data.scene_questions import TASKS_OF_KIND, ask_about, ask_count_matching
 from tinyscout.data.scenes import (
+    BACKGROUNDS,
     COLOURS,
     GRID_POSITIONS,
-    MOST,
+    MAX_OBJECTS,
     SHAPES,
     SIZES,
     Scene,
     choose,
+    is_held_out,
     random_object,
     random_objects,
     random_scene,
     render,
+    sample_distinct,
 )
 
-TURNS = 4               # questions in a conversation, at most
-TRIES = 1000            # of a red circle there are 54 gists, and sometimes none is held out
+MAX_TURNS = 4           # questions in a conversation
+MAX_TRIES = 1000        # a red circle has 54 scene keys, and sometimes none of them is held out
 
 
 class Question(NamedTuple):
     """One question, as a test asks it."""
 
     task: str
-    pictures: list[Image.Image]
+    images: list[Image.Image]
     text: str
     answer: str
     chance: float               # that a guess is right, by one who has not looked closely
-    scenes: tuple[Scene, ...]   # what the pictures show
+    scenes: tuple[Scene, ...]   # what the images show
 
 
 def ask(rng, task, held_out=False, size=64):
-    """A question of a task, about pictures of size × size pixels: a Question.
+    """A question of a task, about images of size × size pixels: a Question.
 
     held_out   only scenes that no conversation for training ever shows; without it, only others
     Raises ValueError for a task that is not in TASKS.
     """
-    shown, asked = _stage(rng, task, held_out, MOST)
-    return Question(task, [render(one, size) for one in shown], asked.text, asked.answer, asked.chance, shown)
+    scenes, qa = _compose(rng, task, held_out, MAX_OBJECTS)
+    return Question(task, [render(scene, size) for scene in scenes], qa.text, qa.answer, qa.chance, scenes)
 
 
-def message(question):
+def to_message(question):
     """A Question as the message of a user, for tinyscout/inputs/chat.py."""
-    pictures = [{"type": "image", "image": picture} for picture in question.pictures]
-    return {"role": "user", "content": [*pictures, {"type": "text", "text": question.text}]}
+    images = [{"type": "image", "image": image} for image in question.images]
+    return {"role": "user", "content": [*images, {"type": "text", "text": question.text}]}
 
 
-def dialog(rng, task=None, turns=None, held_out=False, size=64, most=MOST, stage=0):
-    """A conversation about one or two pictures, as a list of messages.
+def random_dialog(rng, task=None, turns=None, held_out=False, size=64, max_objects=MAX_OBJECTS, stage=0):
+    """A conversation about one or two images, as a list of messages.
 
     task    of the first question; None for any, those more often that take more practice
-    turns   questions in all, or fewer where there is no more to ask; None for 1 to TURNS
-    most    things on a picture: who begins to see begins with one
-    stage   of learning, 0 to 3: later the hard tasks come more often still, and only who asks for it gets a caption,
-            whose many easy words would outweigh the one of "yes" or "no"; from 2 on things of one kind are counted
-            much; in 3 two colours or shapes are named before they are compared, and until then they are not
-    No question comes twice.  Beside each picture stands its scene, which the model is not shown.
+    turns   questions in all, or fewer if there is no more to ask; None for 1 to MAX_TURNS
+    max_objects     in a scene: who begins to see begins with one
+    stage   of learning, 0 to 3: later the hard tasks come more often still, and a caption comes only if it is asked
+            for as `task`, since its many easy words would outweigh the one of "yes" or "no"; from 2 on objects of one
+            kind are counted much; in 3 two colours or shapes are named before they are compared, until then they are
+            not
+    No question comes twice.  Each image part has its scene too, under "scene", which the model is not shown.
     Raises ValueError for a task that is not in TASKS.
     """
-    turns = int(rng.integers(1, TURNS + 1)) if turns is None else turns
-    shown, asked = _stage(rng, choose(rng, PRACTICE[stage]) if task is None else task, held_out, most)
-    rounds = [asked]
-    for _ in range(4 * turns):          # tries, since some come twice or have no answer
-        if len(rounds) == turns:
+    turns = int(rng.integers(1, MAX_TURNS + 1)) if turns is None else turns
+    scenes, qa = _compose(rng, choose(rng, TASK_MIX[stage]) if task is None else task, held_out, max_objects)
+    asked = [qa]
+    for _ in range(4 * turns):          # tries: a question may come twice or have no answer
+        if len(asked) == turns:
             break
-        asked = _follow_up(rng, shown, stage)
-        if asked and not any(_was_asked(asked, earlier, stage) for earlier in rounds):
-            rounds.append(asked)
-    pictures = [{"type": "image", "image": render(one, size), "scene": one} for one in shown]
-    said = str if stage == 3 else final_answer
-    first, *rest = [[{"role": "user", "content": asked.text}, {"role": "assistant", "content": said(asked.answer)}]
-                    for asked in rounds]
-    first[0]["content"] = [*pictures, {"type": "text", "text": first[0]["content"]}]
-    return [message for two in [first, *rest] for message in two]
+        qa = _follow_up(rng, scenes, stage)
+        if qa and not any(_was_asked(qa, earlier, stage) for earlier in asked):
+            asked.append(qa)
+    images = [{"type": "image", "image": render(scene, size), "scene": scene} for scene in scenes]
+    messages = []
+    for qa in asked:
+        answer = qa.answer if stage == 3 else final_answer(qa.answer)
+        messages += [{"role": "user", "content": qa.text}, {"role": "assistant", "content": answer}]
+    messages[0]["content"] = [*images, {"type": "text", "text": messages[0]["content"]}]
+    return messages
 
 
-def _was_asked(asked, earlier, stage):
-    """Is this what was asked before?  Until stage 2 the things on a picture are counted once only."""
-    both_count = all("count" in (one.topic, one.topic[0]) for one in (asked, earlier))
-    return asked.topic == earlier.topic or (both_count and stage < 2)
+def _was_asked(qa, earlier, stage):
+    """Is this what was asked before?  Until stage 2 the objects of an image are counted once only."""
+    both_count = all("count" in (topic, topic[0]) for topic in (qa.topic, earlier.topic))
+    return qa.topic == earlier.topic or (both_count and stage < 2)
 
 
-def _follow_up(rng, shown, stage):
-    """One more question, about one of the pictures or about both: an Asked or None."""
-    if len(shown) == 2 and rng.random() < 0.5:
-        return compare(rng, shown)
-    which = int(rng.integers(len(shown)))
-    if stage >= 2 and shown[which].things and len(shown) == 1 and rng.random() < 0.5:
-        one, by = choose(rng, shown[which].things), choose(rng, ("shape", "colour"))
-        return count_matching(rng, shown[which], by, getattr(one, by))
-    tasks = [task for task in ABOUT[shown[which].kind] if stage == 0 or task != "caption"]
-    asked = ask_about(rng, choose(rng, tasks), shown[which])
-    if asked is None or len(shown) == 1:
-        return asked
-    return asked._replace(topic=(which, asked.topic),
-                          text=f"In the {ORDINALS[which]} picture, {asked.text[0].lower()}{asked.text[1:]}")
+def _follow_up(rng, scenes, stage):
+    """One more question, about one of the images or about both: a QA or None."""
+    if len(scenes) == 2 and rng.random() < 0.5:
+        return ask_comparison(rng, scenes)
+    n = int(rng.integers(len(scenes)))
+    scene = scenes[n]
+    if stage >= 2 and scene.objects and len(scenes) == 1 and rng.random() < 0.5:
+        obj, attribute = choose(rng, scene.objects), choose(rng, ("shape", "colour"))
+        return ask_count_matching(rng, scene, attribute, getattr(obj, attribute))
+    tasks = [task for task in TASKS_OF_KIND[scene.kind] if stage == 0 or task != "caption"]
+    qa = ask_about(rng, choose(rng, tasks), scene)
+    if qa is None or len(scenes) == 1:
+        return qa
+    return qa._replace(topic=(n, qa.topic), text=f"In the {ORDINALS[n]} picture, {qa.text[0].lower()}{qa.text[1:]}")
 
 
-# ---- staging: scenes and a question, drawn together
+# ---- composing: scenes and a question, drawn together.  Each composer is (rng, task, held_out, max_objects) -> scenes, QA
 
-def _stage(rng, task, held_out, most):
-    """(scenes, Asked) of a task, with at most so many things, or two where a task needs them.
+def _compose(rng, task, held_out, max_objects):
+    """(scenes, QA) of a task, with at most so many objects, or two if a task needs them.
 
-    What is drawn is drawn again until all its scenes are of the right part.
+    What is drawn is drawn again until all its scenes are on the right side of the split.
     """
     if task not in TASKS:
         raise ValueError(f"a task is one of {', '.join(TASKS)}, not {task!r}")
-    stage = STAGES.get(task, _stage_one)
+    composer = COMPOSERS.get(task, _compose_single)
     while True:
-        shown, asked = stage(rng, task, held_out, max(most, 2 if task in PAIRS else 1))
-        if asked and all(made.is_held_out(one) == held_out for one in shown):
-            return shown, asked
+        scenes, qa = composer(rng, task, held_out, max(max_objects, 2 if task in TWO_OBJECT_TASKS else 1))
+        if qa and all(is_held_out(scene) == held_out for scene in scenes):
+            return scenes, qa
 
 
-def _stage_one(rng, task, held_out, most):
+def _compose_single(rng, task, held_out, max_objects):
     """One scene of a kind that the task is about."""
-    kind = choose(rng, [kind for kind in ABOUT if task in ABOUT[kind]])
-    shown = random_scene(rng, kind, most)
-    return (shown,), ask_about(rng, task, shown)
+    kind = choose(rng, [kind for kind in TASKS_OF_KIND if task in TASKS_OF_KIND[kind]])
+    scene = random_scene(rng, kind, max_objects)
+    return (scene,), ask_about(rng, task, scene)
 
 
-def _stage_count(rng, task, held_out, most):
-    """Half the time all things are counted, half the time those of one colour or shape, 1 to MOST of them."""
+def _compose_count(rng, task, held_out, max_objects):
+    """Half the time all objects are counted, half the time those of one colour or shape, 1 to `max_objects` of them."""
     if rng.random() < 0.5:
-        shown = random_scene(rng, "things", most)
-        return (shown,), ask_about(rng, task, shown)
-    n, others = int(rng.integers(1, most + 1)), int(rng.integers(min(most, 4)))
-    by_shape = rng.random() < 0.5
-    one, *rest = made.shuffled(rng, SHAPES if by_shape else COLOURS, None)
-    placed = []
-    for k, place in enumerate(made.shuffled(rng, range(len(GRID_POSITIONS)), n + others)):
-        value = one if k < n else choose(rng, rest)
-        placed.append(random_object(rng, place, shape=value) if by_shape else random_object(rng, place, colour=value))
-    asked = count_matching(rng, Scene("things", "", tuple(placed)), "shape" if by_shape else "colour", one)
-    shown = _on_ground(rng, *placed)
-    return (shown,), asked
+        scene = random_scene(rng, "objects", max_objects)
+        return (scene,), ask_about(rng, task, scene)
+    n, n_others = int(rng.integers(1, max_objects + 1)), int(rng.integers(min(max_objects, 4)))
+    attribute = "shape" if rng.random() < 0.5 else "colour"
+    counted, *others = sample_distinct(rng, SHAPES if attribute == "shape" else COLOURS, None)
+    objects = []
+    for k, cell in enumerate(sample_distinct(rng, range(len(GRID_POSITIONS)), n + n_others)):
+        value = counted if k < n else choose(rng, others)
+        objects.append(random_object(rng, cell, **{attribute: value}))
+    qa = ask_count_matching(rng, Scene("objects", "", tuple(objects)), attribute, counted)
+    return (_on_random_background(rng, objects),), qa
 
 
-def _stage_same(rng, task, held_out, most):
-    """Two pictures that agree in something, or do not, each as likely: whichever of their properties is asked for."""
-    what, agree = choose(rng, ("colour", "shape", "number")), (rng.random(2) < 0.5).tolist()
-    if what == "number":
-        n, other = _numbers(rng, most)
-        counts = n, n if agree[0] else other
-        shown = tuple(_in_split(held_out, lambda n=n: _on_ground(rng, *random_objects(rng, n))) for n in counts)
+def _compose_same(rng, task, held_out, max_objects):
+    """Two images that agree in something, or do not, each as likely: whichever of their attributes is asked for."""
+    attribute, (first_agrees, second_agrees) = choose(rng, ("colour", "shape", "number")), rng.random(2) < 0.5
+    if attribute == "number":
+        n, other = _two_counts(rng, max_objects)
+        scenes = _two_scenes(held_out, lambda k: _on_random_background(
+            rng, random_objects(rng, other if k and not first_agrees else n)))
     else:
-        shapes, colours = (made.shuffled(rng, choices, 2) for choices in (SHAPES, COLOURS))
-        shown = tuple(_in_split(held_out, lambda k=k: _on_ground(rng, random_object(
-            rng, _place(rng), shapes[k and not agree[0]], colours[k and not agree[1]]))) for k in (0, 1))
-    return shown, ask_same(rng, what, shown) if all(shown) else None
+        shapes, colours = (sample_distinct(rng, choices, 2) for choices in (SHAPES, COLOURS))
+        scenes = _two_scenes(held_out, lambda k: _on_random_background(rng, [random_object(
+            rng, _random_cell(rng), shapes[k and not first_agrees], colours[k and not second_agrees])]))
+    return scenes, ask_same(rng, attribute, scenes) if all(scenes) else None
 
 
-def _stage_more(rng, task, held_out, most):
-    """Two pictures with different numbers of things: first or second."""
-    shown = tuple(_in_split(held_out, lambda n=n: _on_ground(rng, *random_objects(rng, n)))
-                  for n in _numbers(rng, most))
-    return shown, ask_more(rng, shown)
+def _compose_more(rng, task, held_out, max_objects):
+    """Two images with different numbers of objects: first or second."""
+    counts = _two_counts(rng, max_objects)
+    scenes = _two_scenes(held_out, lambda k: _on_random_background(rng, random_objects(rng, counts[k])))
+    return scenes, ask_more(rng, scenes)
 
 
-def _stage_changed(rng, task, held_out, most):
-    """One thing, before and after one of its four properties changed."""
+def _compose_changed(rng, task, held_out, max_objects):
+    """One object, before and after one of its four attributes changed."""
     change = choose(rng, CHANGES)
-    before = random_object(rng, _place(rng))._replace(dx=0.0, dy=0.0)
-    field = "place" if change == "position" else change
-    choices = {"colour": COLOURS, "shape": SHAPES, "size": SIZES, "place": range(len(GRID_POSITIONS))}[field]
-    after = before._replace(**{field: choose(rng, [one for one in choices if one != getattr(before, field)])})
-    shown = _on_ground(rng, before)
-    return (shown, shown._replace(things=(after,))), ask_changed(rng, change)
+    before = random_object(rng, _random_cell(rng))._replace(dx=0.0, dy=0.0)
+    field = "cell" if change == "position" else change
+    choices = {"colour": COLOURS, "shape": SHAPES, "size": SIZES, "cell": range(len(GRID_POSITIONS))}[field]
+    after = before._replace(**{field: choose(rng, [value for value in choices if value != getattr(before, field)])})
+    scene = _on_random_background(rng, [before])
+    return (scene, scene._replace(objects=(after,))), ask_changed(rng, change)
 
 
-def _on_ground(rng, *placed):
-    return Scene("things", choose(rng, tuple(made.GROUNDS)), tuple(sorted(placed, key=lambda one: one.place)))
+def _on_random_background(rng, objects):
+    return Scene("objects", choose(rng, tuple(BACKGROUNDS)), tuple(sorted(objects, key=lambda obj: obj.cell)))
 
 
-def _in_split(held_out, scene_at_random):
-    """A scene of the right part, or None where all seem to be of the other: of two, each is drawn again for itself."""
-    drawn = (scene_at_random() for _ in range(TRIES))
-    return next((shown for shown in drawn if made.is_held_out(shown) == held_out), None)
+def _two_scenes(held_out, draw):
+    """draw(0) and draw(1), each drawn again until it is on the right side of the split, or None if it never is."""
+    return tuple(next((scene for scene in (draw(k) for _ in range(MAX_TRIES)) if is_held_out(scene) == held_out), None)
+                 for k in (0, 1))
 
 
-def _place(rng):
+def _random_cell(rng):
     return int(rng.integers(len(GRID_POSITIONS)))
 
 
-def _numbers(rng, most):
+def _two_counts(rng, max_objects):
     """Two different numbers from 1."""
-    return made.shuffled(rng, range(1, most + 1), 2)
+    return sample_distinct(rng, range(1, max_objects + 1), 2)
 
 
-PAIRS = ("relation", "same", "more")                # there is no such question about one thing
-STAGES = {"count": _stage_count, "same": _stage_same, "more": _stage_more, "changed": _stage_changed}
+TWO_OBJECT_TASKS = ("relation", "same", "more")         # they ask nothing about a single object
+COMPOSERS = {"count": _compose_count, "same": _compose_same, "more": _compose_more, "changed": _compose_changed}
 TASKS = ("shape", "colour", "count", "position", "relation", "same", "more", "changed", "number", "chart", "word",
          "caption")
-PRACTICE = (            # what is asked for in each stage of learning, the hard ones more often
+TASK_MIX = (            # what is asked for in each stage of learning, the hard ones more often
     TASKS + ("same", "more", "changed") * 2 + ("count", "position", "relation", "chart"),
     TASKS + ("count", "same") * 3 + ("relation", "relation", "more", "changed", "position", "number", "word", "chart",
                                      "caption"),

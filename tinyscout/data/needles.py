@@ -1,7 +1,7 @@
 """Facts planted in long text, and asked for: how far back does a model find one line?
 
     #!kq=739        a fact: a key and a value, both random
-    #?kq=739        the question further on; the answer is what follows the equals sign
+    #?kq=739        the query further on; the answer is what follows the equals sign
 
 All works on token ids, whatever the tokenizer: a line is encoded once, in two parts, so that its answer begins with a
 token of its own.
@@ -13,29 +13,29 @@ from typing import NamedTuple
 import numpy as np
 
 KEYS = ["".join(pair) for pair in product(ascii_lowercase, repeat=2)]
-VALUES = 1000
-SAME = 0.2              # of the pairs that fall into one chunk so many stay: there no far look is needed
+N_VALUES = 1000
+SAME_CHUNK_PROB = 0.2       # how often a pair within one chunk stays: it needs no global layer
 
 
 class EncodedLines(NamedTuple):
-    """The parts of all lines as token ids: a fact is facts[key] and values[value], its question asks[key] and those."""
+    """The parts of all lines as token ids: a fact is facts[key] and values[value], its query queries[key] and those."""
 
     facts: list[np.ndarray]
-    asks: list[np.ndarray]
+    queries: list[np.ndarray]
     values: list[np.ndarray]
-    longest: int            # tokens of the longest line
+    max_length: int             # tokens of the longest line
 
 
 class Planted(NamedTuple):
     """A row of text with needles in it."""
 
-    tokens: np.ndarray      # (T,) as the row was
-    answer: np.ndarray      # (T,) bool: the tokens of the answers, which are to be learned
-    hidden: np.ndarray      # (T,) bool: all others of the needles.  Nothing before them tells what they are
+    tokens: np.ndarray          # (T,) as the row was
+    answer_mask: np.ndarray     # (T,) bool: the tokens of the answers, which are to be learned
+    noise_mask: np.ndarray      # (T,) bool: all other tokens of the needles, which nothing before them tells
 
 
 class Haystack(NamedTuple):
-    """A long text with facts in it and questions at its end, each with its answer."""
+    """A long text with facts in it and queries at its end, each with its answer."""
 
     tokens: np.ndarray      # (length,) as the filler was
     spans: np.ndarray       # (queries, 2) int64: an answer is tokens[start:stop], given all before it
@@ -43,118 +43,125 @@ class Haystack(NamedTuple):
 
 
 def encode_lines(tokenizer):
-    """All lines as ids, ready to be planted: Lines.  Key and value are plain text to the tokenizer."""
+    """All lines as ids, ready to be planted: EncodedLines.  Key and value are plain text to the tokenizer."""
     def encode(text):
         return np.array(tokenizer.encode(text), np.int64)
 
-    facts, asks = ([encode(f"#{mark}{key}=") for key in KEYS] for mark in "!?")
-    values = [encode(f"{value:03}\n") for value in range(VALUES)]
-    return EncodedLines(facts, asks, values, max(map(len, [*facts, *asks])) + max(map(len, values)))
+    facts, queries = ([encode(f"#{mark}{key}=") for key in KEYS] for mark in "!?")
+    values = [encode(f"{value:03}\n") for value in range(N_VALUES)]
+    return EncodedLines(facts, queries, values, max(map(len, [*facts, *queries])) + max(map(len, values)))
 
 
-def plant(rng, row, lines, pairs, chunk, straddle=False, keep=0):
-    """Overwrites places in a row of text with facts and, further on, the questions about them.
+def plant(rng, row, lines, max_pairs, chunk_size, allow_straddle=False, keep_first=0):
+    """Overwrites slots in a row of text with facts and, further on, the queries for them.
 
-    row       (T,) token ids; it is not changed
-    lines     Lines;  pairs  how many facts at most, each with its question
-    chunk     tokens that the local layers see together.  Of the pairs that fall into one chunk only a fifth stays,
-              but one pair stays in any case
-    straddle  may a line cross the edge of a chunk, where no local layer can read it?  Edges are counted from the
-              beginning of the row
-    keep      how many tokens at the beginning stay: 1 where the row starts with <|begin_of_text|>
-    Returns Planted.  Raises ValueError where the row or a chunk has no room for a line.
+    row         (T,) token ids; it is not changed
+    lines       EncodedLines;  max_pairs  facts at most, each with its query
+    chunk_size  tokens that the local layers see together.  Of the pairs that fall into one chunk only a fifth stays,
+                but one pair stays in any case
+    allow_straddle  may a line cross the edge of a chunk, where no local layer can read it?  Edges are counted from the
+                beginning of the row
+    keep_first  how many tokens at the beginning stay: 1 if the row starts with <|begin_of_text|>
+    Returns Planted.  Raises ValueError if the row or a chunk has no room for a line.
     """
-    tokens, answer, hidden = row.copy(), np.zeros(len(row), bool), np.zeros(len(row), bool)
-    places = free_slots(rng, len(row), chunk, lines.longest, straddle)
-    places = places[places >= keep]
-    if len(places) < 2:
-        raise ValueError(f"a row of {len(row)} tokens has no room for a fact and a question of {lines.longest} each")
-    n = min(pairs, len(places) // 2, len(KEYS))
-    ends = np.sort(rng.choice(places, (n, 2), replace=False), axis=1)       # where a fact begins, where its question
-    far = ends[:, 0] // chunk != ends[:, 1] // chunk
-    kept = ends[far | (rng.random(n) < SAME)]
-    if not len(kept) and places[0] // chunk != places[-1] // chunk:
-        edge = chunk * int(rng.integers(places[0] // chunk + 1, places[-1] // chunk + 1))
-        kept = np.array([[rng.choice(places[places < edge]), rng.choice(places[places >= edge])]])
-    elif not len(kept):
-        kept = ends[:1]
-    keys, values = rng.choice(len(KEYS), len(kept), replace=False), rng.integers(VALUES, size=len(kept))
-    for (fact, ask), key, value in zip(kept.tolist(), keys, values, strict=True):
-        start, stop = _write(tokens, fact, lines.facts[key], lines.values[value])
-        hidden[fact:stop] = True
-        start, stop = _write(tokens, ask, lines.asks[key], lines.values[value])
-        hidden[ask:start] = answer[start:stop] = True
-    return Planted(tokens, answer, hidden)
+    tokens, answer_mask, noise_mask = row.copy(), np.zeros(len(row), bool), np.zeros(len(row), bool)
+    slots = free_slots(rng, len(row), chunk_size, lines.max_length, allow_straddle)
+    slots = slots[slots >= keep_first]
+    if len(slots) < 2:
+        raise ValueError(f"a row of {len(row)} tokens has no room for a fact and a question of {lines.max_length} each")
+    pairs = _choose_pairs(rng, slots, min(max_pairs, len(slots) // 2, len(KEYS)), chunk_size)
+    keys, values = rng.choice(len(KEYS), len(pairs), replace=False), rng.integers(N_VALUES, size=len(pairs))
+    for (fact, query), key, value in zip(pairs.tolist(), keys, values, strict=True):
+        start, stop = _write_line(tokens, fact, lines.facts[key], lines.values[value])
+        noise_mask[fact:stop] = True
+        start, stop = _write_line(tokens, query, lines.queries[key], lines.values[value])
+        noise_mask[query:start] = answer_mask[start:stop] = True
+    return Planted(tokens, answer_mask, noise_mask)
 
 
-def haystack(rng, filler, length, lines, facts, queries, chunk, depth=None, straddle=False, leak=False,
-             begin=None):
-    """A long text for the test: facts all over it, and at its end questions about some of them.
+def _choose_pairs(rng, slots, n, chunk_size):
+    """At least one and at most n pairs of slots, for a fact and its query: (pairs, 2) int64."""
+    pairs = np.sort(rng.choice(slots, (n, 2), replace=False), axis=1)
+    is_far = pairs[:, 0] // chunk_size != pairs[:, 1] // chunk_size
+    selected = pairs[is_far | (rng.random(n) < SAME_CHUNK_PROB)]
+    if len(selected):
+        return selected
+    first_chunk, last_chunk = slots[0] // chunk_size, slots[-1] // chunk_size
+    if first_chunk == last_chunk:
+        return pairs[:1]
+    edge = chunk_size * int(rng.integers(first_chunk + 1, last_chunk + 1))
+    return np.array([[rng.choice(slots[slots < edge]), rng.choice(slots[slots >= edge])]])
 
-    filler    (n,) token ids of real text, taken from a random place on and round and round until it is long enough
-    lines     Lines;  facts, queries  how many, queries <= facts
-    chunk, straddle     as for plant
-    depth     None: one fact stands in each of `facts` equal parts of the text, and they are asked for in random
-              order; or (queries,) numbers in 0..1, where the facts asked for stand, as nearly as the chunks allow
-    leak      the control: the text answers with other values than its facts have.  A model that gives these answers
-              has not read them in the facts
-    begin     id of the first of the tokens, mostly that of <|begin_of_text|>; None for none in particular
-    Returns a Haystack.  Raises ValueError where there is no room, or where the numbers do not fit together.
+
+def make_haystack(rng, filler, length, lines, *, n_facts, n_queries, chunk_size, depths=None, allow_straddle=False,
+                  control=False, bos_id=None):
+    """A long text for the test: facts all over it, and at its end queries for some of them.
+
+    filler      (n,) token ids of real text, taken from a random token on and cycled until it is long enough
+    lines       EncodedLines;  n_facts, n_queries  how many of each, n_queries <= n_facts
+    chunk_size, allow_straddle  as for `plant`
+    depths      None: one fact is in each of `n_facts` equal parts of the text, and they are asked for in random order;
+                or (queries,) numbers in 0..1, where the facts asked for are, as nearly as the chunks allow
+    control     the text answers with other values than its facts have.  A model that gives these answers has not read
+                them in the facts
+    bos_id      id of the first of the tokens, mostly that of <|begin_of_text|>; None for none in particular
+    Returns a Haystack.  Raises ValueError if there is no room, or if the numbers do not fit together.
     """
-    if not 1 <= queries <= facts <= len(KEYS):
-        raise ValueError(f"there must be 1 to {len(KEYS)} facts and 1 to {facts} queries, not {facts} and {queries}")
+    if not 1 <= n_queries <= n_facts <= len(KEYS):
+        raise ValueError(f"there must be 1 to {len(KEYS)} facts and 1 to {n_facts} queries, not {n_facts} and "
+                         f"{n_queries}")
     if not len(filler):
         raise ValueError("there is no text to hide a fact in")
-    places = free_slots(rng, length, chunk, lines.longest, straddle)
-    places = places[places >= (begin is not None)]
-    if len(places) < facts + queries:
-        raise ValueError(f"{length} tokens have room for {len(places)} lines, not for {facts + queries}")
-    room, asks = places[:-queries], places[-queries:]
-    asked, others = _spread(rng, len(room), facts, queries, depth)
+    slots = free_slots(rng, length, chunk_size, lines.max_length, allow_straddle)
+    slots = slots[slots >= (bos_id is not None)]
+    if len(slots) < n_facts + n_queries:
+        raise ValueError(f"{length} tokens have room for {len(slots)} lines, not for {n_facts + n_queries}")
+    fact_slots, query_slots = slots[:-n_queries], slots[-n_queries:]
+    asked, others = _assign_slots(rng, len(fact_slots), n_facts, n_queries, depths)
     tokens = _cycle_filler(rng, filler, length)
-    if begin is not None:
-        tokens[0] = begin
-    keys, values = rng.choice(len(KEYS), facts, replace=False), rng.integers(VALUES, size=facts)
-    for place, key, value in zip(room[[*asked, *others]].tolist(), keys, values, strict=True):
-        _write(tokens, place, lines.facts[key], lines.values[value])
-    said = (values + rng.integers(1, VALUES, facts)) % VALUES if leak else values
-    spans = [_write(tokens, place, lines.asks[key], lines.values[value])
-             for place, key, value in zip(asks.tolist(), keys, said, strict=False)]
-    return Haystack(tokens, np.array(spans), room[asked] / max(1, room[-1]))
+    if bos_id is not None:
+        tokens[0] = bos_id
+    keys, values = rng.choice(len(KEYS), n_facts, replace=False), rng.integers(N_VALUES, size=n_facts)
+    for slot, key, value in zip(fact_slots[[*asked, *others]].tolist(), keys, values, strict=True):
+        _write_line(tokens, slot, lines.facts[key], lines.values[value])
+    answers = (values + rng.integers(1, N_VALUES, n_facts)) % N_VALUES if control else values
+    spans = [_write_line(tokens, slot, lines.queries[key], lines.values[value])
+             for slot, key, value in zip(query_slots.tolist(), keys, answers, strict=False)]
+    return Haystack(tokens, np.array(spans), fact_slots[asked] / max(1, fact_slots[-1]))
 
 
-def free_slots(rng, length, chunk, size, straddle):
-    """Where lines of `size` tokens may begin without touching each other, in order: (n,) int64.
+def free_slots(rng, length, chunk_size, line_length, allow_straddle):
+    """Where lines of `line_length` tokens may begin without touching each other, in order: (n,) int64.
 
-    Every chunk has a row of them, moved at random within it, so that a line may begin anywhere.  Where they may
-    straddle, all is moved once more, and the edges fall anywhere.
+    Every chunk has a row of slots, moved at random within it, so that a line may begin anywhere.  If lines may
+    straddle, all slots are moved once more, and the edges fall anywhere.
     """
-    if size > chunk:
-        raise ValueError(f"a chunk of {chunk} tokens has no room for a line of {size}")
-    per_chunk = max(1, chunk // size - 1)
-    first = -int(rng.integers(chunk)) if straddle else 0
-    edges = np.arange(first, length, chunk)
-    starts = edges + rng.integers(0, chunk - per_chunk * size + 1, len(edges))
-    starts = (starts[:, None] + size * np.arange(per_chunk)).ravel()
-    return starts[(starts >= 0) & (starts + size <= length)]
+    if line_length > chunk_size:
+        raise ValueError(f"a chunk of {chunk_size} tokens has no room for a line of {line_length}")
+    per_chunk = max(1, chunk_size // line_length - 1)
+    first = -int(rng.integers(chunk_size)) if allow_straddle else 0
+    edges = np.arange(first, length, chunk_size)
+    starts = edges + rng.integers(0, chunk_size - per_chunk * line_length + 1, len(edges))
+    starts = (starts[:, None] + line_length * np.arange(per_chunk)).ravel()
+    return starts[(starts >= 0) & (starts + line_length <= length)]
 
 
-def _spread(rng, room, facts, queries, depth):
-    """Which of `room` places the facts get: those asked for in the order of the questions, and the others."""
-    edges = np.linspace(0, room, facts + 1).astype(np.int64)
+def _assign_slots(rng, n_slots, n_facts, n_queries, depths):
+    """Which of the slots the facts get: those asked for in the order of the queries, and the others."""
+    edges = np.linspace(0, n_slots, n_facts + 1).astype(np.int64)
     spread = rng.integers(edges[:-1], edges[1:])
-    if depth is None:
+    if depths is None:
         order = rng.permutation(spread)
-        return order[:queries], order[queries:]
-    depth = np.asarray(depth, np.float64)
-    if depth.shape != (queries,) or not ((depth >= 0) & (depth <= 1)).all():
-        raise ValueError(f"depth is a number in 0..1 for each of the {queries} queries")
-    free, asked = np.ones(room, bool), []
-    for place in np.rint(depth * (room - 1)).astype(np.int64):
-        places = np.flatnonzero(free)
-        asked.append(places[np.abs(places - place).argmin()])       # two at one depth stand side by side
-        free[asked[-1]] = False
-    others = rng.choice(np.flatnonzero(free), facts - queries, replace=False)
+        return order[:n_queries], order[n_queries:]
+    depths = np.asarray(depths, np.float64)
+    if depths.shape != (n_queries,) or not ((depths >= 0) & (depths <= 1)).all():
+        raise ValueError(f"depth is a number in 0..1 for each of the {n_queries} queries")
+    is_free, asked = np.ones(n_slots, bool), []
+    for wanted in np.rint(depths * (n_slots - 1)).astype(np.int64):
+        free = np.flatnonzero(is_free)
+        asked.append(free[np.abs(free - wanted).argmin()])      # two facts at one depth get neighbouring slots
+        is_free[asked[-1]] = False
+    others = rng.choice(np.flatnonzero(is_free), n_facts - n_queries, replace=False)
     return np.array(asked), others
 
 
@@ -164,9 +171,9 @@ def _cycle_filler(rng, filler, length):
     return np.resize(np.concatenate([filler[start:], filler[:start]]), length)
 
 
-def _write(tokens, place, head, value):
-    """Puts a line at a place.  Returns where its value starts and stops."""
-    start = place + len(head)
-    tokens[place:start] = head
+def _write_line(tokens, slot, head, value):
+    """Writes a line into a slot.  Returns where its value starts and stops."""
+    start = slot + len(head)
+    tokens[slot:start] = head
     tokens[start:start + len(value)] = value
     return start, start + len(value)

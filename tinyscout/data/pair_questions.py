@@ -1,28 +1,28 @@
 """What can be asked about two scenes side by side."""
 from tinyscout.data.scene_questions import QA
-from tinyscout.data.scenes import COLOURS, SHAPES, choose, shuffled
+from tinyscout.data.scenes import COLOURS, SHAPES, choose, sample_distinct
 
-SEPARATOR = ": "                                               # between what is seen and what follows
-WORDS = {"colour": tuple(COLOURS), "shape": SHAPES}
+SEPARATOR = ": "                                        # between what is named first and the final answer
+ATTRIBUTE_VALUES = {"colour": tuple(COLOURS), "shape": SHAPES}
 ORDINALS = ("first", "second")
-CHANGES = ("colour", "shape", "size", "position")       # fields of a Thing, the last of them called place there
+CHANGES = ("colour", "shape", "size", "position")       # fields of a SceneObject; the field of a position is `cell`
 
 
-def ask_same(rng, what, shown):
-    """Do both agree in the number of things, or in the colour or shape of the only one?  yes or no: an Asked.
+def ask_same(rng, attribute, scenes):
+    """Whether both agree in the number of objects, or in the colour or shape of the only one: yes or no, a QA.
 
     Colours and shapes are named before: "first circle, second ring: no".
     """
-    if what == "number":
-        agree, seen, chance = len(shown[0].things) == len(shown[1].things), "", 1 / 2
+    if attribute == "number":
+        agree, prefix, chance = len(scenes[0].objects) == len(scenes[1].objects), "", 1 / 2
         wordings = ("Do both pictures show the same number of objects?", "Is the number of objects the same?",
                     "Are there equally many objects in both pictures?")
     else:
-        one, other = (getattr(scene.things[0], what) for scene in shown)
-        agree, seen, chance = one == other, state_both(one, other), 1 / 2 / len(WORDS[what])
-        wordings = (f"Do both objects have the same {what}?", f"Is the object of the same {what} in both pictures?",
-                    f"Are the two objects of the same {what}?")
-    return QA(what, choose(rng, wordings), seen + ("yes" if agree else "no"), chance)
+        one, other = (getattr(scene.objects[0], attribute) for scene in scenes)
+        agree, prefix, chance = one == other, state_both(one, other), 1 / 2 / len(ATTRIBUTE_VALUES[attribute])
+        wordings = (f"Do both objects have the same {attribute}?", f"Is the object of the same {attribute} in both pictures?",
+                    f"Are the two objects of the same {attribute}?")
+    return QA(attribute, choose(rng, wordings), prefix + ("yes" if agree else "no"), chance)
 
 
 def state_both(one, other):
@@ -31,20 +31,20 @@ def state_both(one, other):
 
 
 def word_comparison(rng):
-    """Such an answer in words alone, to learn when two are the same: "first red, second blue:" and " no", str."""
-    one, other = shuffled(rng, choose(rng, tuple(WORDS.values())), 2)
+    """A comparison in words alone, to learn when two are the same: "first red, second blue:" and " no", str."""
+    one, other = sample_distinct(rng, choose(rng, tuple(ATTRIBUTE_VALUES.values())), 2)
     agree = rng.random() < 0.5
     return state_both(one, one if agree else other).rstrip(), " yes\n" if agree else " no\n"
 
 
 def final_answer(answer):
-    """What an answer comes to, without what was named before."""
+    """The end of an answer, without what is named before it."""
     return answer.rpartition(SEPARATOR)[-1]
 
 
-def ask_more(rng, shown):
-    """Which has more, or fewer?  first or second: an Asked.  Their numbers must differ."""
-    counts = [len(one.things) for one in shown]
+def ask_more(rng, scenes):
+    """Which scene has more objects, or fewer: first or second, a QA.  Their numbers must differ."""
+    counts = [len(scene.objects) for scene in scenes]
     word, best = choose(rng, (("more", max), ("fewer", min)))
     text = choose(rng, ("Which picture has {} objects?", "Which picture shows {} objects, the first or the second?",
                         "In which picture are there {} objects?")).format(word)
@@ -52,15 +52,15 @@ def ask_more(rng, shown):
 
 
 def ask_changed(rng, change):
-    """What is another about the only thing?  One of CHANGES: an Asked."""
+    """Which attribute of the only object has changed, one of CHANGES: a QA."""
     text = choose(rng, ("What changed?", "What is different in the second picture?",
                         "What has changed from the first picture to the second?"))
     return QA("changed", text, change, 1 / len(CHANGES))
 
 
-def compare(rng, shown):
-    """Something about both, once they are seen: an Asked, or None where nothing fits."""
-    counts = [len(one.things) for one in shown]
+def ask_comparison(rng, scenes):
+    """A question about two scenes that are given: a QA, or None if none fits."""
+    counts = [len(scene.objects) for scene in scenes]
     if counts == [1, 1]:
-        return ask_same(rng, choose(rng, tuple(WORDS)), shown)
-    return ask_more(rng, shown) if counts[0] != counts[1] else None
+        return ask_same(rng, choose(rng, tuple(ATTRIBUTE_VALUES)), scenes)
+    return ask_more(rng, scenes) if counts[0] != counts[1] else None

@@ -1,39 +1,41 @@
-"""What stands where on a picture: a name for each square of a grid, for a model that learns to see.
+"""What covers each patch of an image: labels for the cells of a square grid, for a model that learns to see.
 
-An answer about a whole picture says little about any place of it.  To be asked at every place what is there is the
-shortest way from a shape to its name; once that is known, answers are soon found.
+An answer about a whole image says little about any part of it.  To be asked at every patch what it shows is the shortest
+way from a shape to its name; once the names are known, answers are soon found.
 """
-from tinyscout.data.scenes import GRID_POSITIONS, boxes_of_bars, choose, circle_around, font_for
+from tinyscout.data.scenes import GRID_POSITIONS, bar_boxes, bounding_circle, choose, text_font
 
-MIN_COVERAGE = 0.15            # of a square that a thing must cover to give it its names
-SHAPE_LABEL_PROB = 0.75, 0.6, 0.4, 0.4     # how often the first of them is said, in each stage of learning
+MIN_COVERAGE = 0.15                         # of a patch that an object must cover to give it its labels
+SHAPE_LABEL_PROB = 0.75, 0.6, 0.4, 0.4      # how often the first label is the target, in each stage of learning
 
 
-def boxes(scene, stage=0):
-    """[(names, (left, top, right, bottom))] of all that stands on a scene, in fractions of the picture's side.
+def labelled_boxes(scene, stage=0):
+    """[(labels, (left, top, right, bottom))] of all that a scene shows, in fractions of the image's side.
 
-    names   shape, colour, size and place of a thing, and from stage 1 on how many have its shape and how many its
+    labels  shape, colour, size and position of an object, and from stage 1 on how many have its shape and how many its
             colour; colour and height of a bar; letter or digit, and its colour
     """
-    if scene.things:
-        circles = [(_names(thing, scene, stage), *circle_around(thing)) for thing in scene.things]
-        return [(names, (x - radius, y - radius, x + radius, y + radius)) for names, x, y, radius in circles]
-    heights = [str(height) for _, height in scene.bars]
-    bars = [((colour, height), box) for (colour, box), height in zip(boxes_of_bars(scene), heights, strict=True)]
-    return bars or _letters(scene)
+    if scene.objects:
+        circles = [(_object_labels(obj, scene, stage), *bounding_circle(obj)) for obj in scene.objects]
+        return [(labels, (x - radius, y - radius, x + radius, y + radius)) for labels, x, y, radius in circles]
+    if scene.bars:
+        return [((colour, str(height)), box)
+                for (colour, box), (_, height) in zip(bar_boxes(scene), scene.bars, strict=True)]
+    return _letter_boxes(scene)
 
 
-def _names(thing, scene, stage):
-    names = thing.shape, thing.colour, thing.size, GRID_POSITIONS[thing.place]
+def _object_labels(obj, scene, stage):
+    labels = (obj.shape, obj.colour, obj.size, GRID_POSITIONS[obj.cell])
     if stage == 0:
-        return names
-    alike = [sum(other[n] == thing[n] for other in scene.things) for n in (0, 1)]
-    return (*names, *map(str, alike))
+        return labels
+    same_shape = sum(other.shape == obj.shape for other in scene.objects)
+    same_colour = sum(other.colour == obj.colour for other in scene.objects)
+    return (*labels, str(same_shape), str(same_colour))
 
 
-def _letters(scene, size=64):
-    """Each letter or digit where `scenes.draw` writes it."""
-    font = font_for(scene, size)
+def _letter_boxes(scene, size=64):
+    """Each letter or digit where `scenes.render` writes it."""
+    font = text_font(scene, size)
     left, top, right, bottom = font.getbbox(scene.text, anchor="mm")
     x, y = 0.5 + scene.shift[0], 0.5 + scene.shift[1]
     ends = [font.getlength(scene.text[:k]) / font.getlength(scene.text) for k in range(len(scene.text) + 1)]
@@ -43,49 +45,58 @@ def _letters(scene, size=64):
 
 
 def patch_labels(scene, grid, stage=0):
-    """The names of what covers most of each square, row by row; none where nothing covers much.
+    """The labels of what covers the largest part of each patch, row by row; () if nothing covers much of it.
 
-    scene Scene, grid int squares on a side  ->  list of grid * grid tuples of str, as `boxes` has them
+    scene Scene, grid int patches on a side  ->  list of grid * grid tuples of str, as `labelled_boxes` has them
     """
-    stands, found = boxes(scene, stage), []
-    for square in range(grid * grid):
-        top, left = (place / grid for place in divmod(square, grid))
-        covered = [(_common(left, left + 1 / grid, x, right) * _common(top, top + 1 / grid, y, bottom), names)
-                   for names, (x, y, right, bottom) in stands]
-        most, names = max(covered, default=(0.0, ()))
-        found.append(names if most * grid * grid >= MIN_COVERAGE else ())
-    return found
+    boxes, patches = labelled_boxes(scene, stage), []
+    for patch in range(grid * grid):
+        top, left = (index / grid for index in divmod(patch, grid))
+        areas = [(_overlap(left, left + 1 / grid, x, right) * _overlap(top, top + 1 / grid, y, bottom), labels)
+                 for labels, (x, y, right, bottom) in boxes]
+        area, labels = max(areas, default=(0.0, ()))
+        patches.append(labels if area * grid * grid >= MIN_COVERAGE else ())
+    return patches
 
 
 def patch_targets(rng, scenes, grid, stage=0):
-    """What the tokens of a conversation's pictures learn to say: a list of str, "" where there is nothing to say.
+    """What the tokens of a conversation's images learn to say: a list of str, "" for no target.
 
-    scenes list of Scene, grid int squares on a side, stage of learning 0 to 3  ->  list of len(scenes) * (grid² + 1)
-    On each square it is a name of what is there, mostly the first, shape or letter, which is the hardest to see; and
-    behind a picture how many things there are.  From stage 1 on the end of a second picture is also asked what it
-    has in common with the first, and from stage 2 on that of a single thing for the thing's names.
+    scenes list of Scene, grid int patches on a side, stage of learning 0 to 3  ->  list of len(scenes) * (grid² + 1)
+    The target of a patch is one of its labels, mostly the first, shape or letter, which is the hardest to see; that of
+    an image's end is the number of objects.  From stage 1 on the end of a second image is also asked what it has in
+    common with the first, and from stage 2 on that of a single object for the object's labels.
     """
-    heard = []
+    targets = []
     for scene in scenes:
-        heard += [(names[0] if rng.random() < SHAPE_LABEL_PROB[stage] else choose(rng, names[1:])) if names else ""
-                  for names in patch_labels(scene, grid, stage)]
-        heard.append(str(len(scene.things or scene.bars) or ""))
-        if stage >= 2 and len(scene.things) == 1 and rng.random() < 0.8:
-            heard[-1] = choose(rng, _names(scene.things[0], scene, 0))
-    if stage and len(scenes) == 2 and (common := common_properties(*scenes)) and rng.random() < 0.5:
-        heard[-1] = choose(rng, common)
-    return heard
+        targets += [_choose_label(rng, labels, stage) for labels in patch_labels(scene, grid, stage)]
+        count = len(scene.objects or scene.bars)
+        targets.append(str(count) if count else "")
+        if stage >= 2 and len(scene.objects) == 1 and rng.random() < 0.8:
+            targets[-1] = choose(rng, _object_labels(scene.objects[0], scene, 0))
+    if stage and len(scenes) == 2:
+        common = common_properties(*scenes)
+        if common and rng.random() < 0.5:
+            targets[-1] = choose(rng, common)
+    return targets
+
+
+def _choose_label(rng, labels, stage):
+    if not labels:
+        return ""
+    return labels[0] if rng.random() < SHAPE_LABEL_PROB[stage] else choose(rng, labels[1:])
 
 
 def common_properties(one, other):
-    """In what two scenes of things agree: a list of what a question may call it."""
-    counts = len(one.things), len(other.things)
+    """In what two scenes of objects agree: a list of what a question may call it."""
+    counts = len(one.objects), len(other.objects)
     if counts != (1, 1):
         return ["number"] if counts[0] == counts[1] else []
-    pairs = zip(("shape", "colour", "size", "position"), one.things[0], other.things[0], strict=False)
-    return [what for what, a, b in pairs if a == b]
+    first, second = one.objects[0], other.objects[0]
+    fields = {"shape": "shape", "colour": "colour", "size": "size", "position": "cell"}
+    return [name for name, field in fields.items() if getattr(first, field) == getattr(second, field)]
 
 
-def _common(a, b, c, d):
+def _overlap(a, b, c, d):
     """The length that two intervals a..b and c..d share."""
     return max(0.0, min(b, d) - max(a, c))

@@ -1,12 +1,23 @@
 """What can be asked about one scene, and the answer that follows from it."""
 from typing import Any, NamedTuple
 
-from tinyscout.data import scenes as made
-from tinyscout.data.scenes import BARS, COLOURS, GRID_POSITIONS, GROUNDS, KINDS, MOST, SHAPES, choose, is_held_out
+from tinyscout.data.scenes import (
+    BACKGROUNDS,
+    BAR_COUNTS,
+    COLOURS,
+    GRID_POSITIONS,
+    KINDS,
+    MAX_OBJECTS,
+    SHAPES,
+    chance_level,
+    choose,
+    is_held_out,
+    sample_distinct,
+)
 
-LISTED = 3              # things that a caption lists; it is silent about more
-ABOUT = {               # tasks that fit a kind of scene
-    "things": ("shape", "colour", "count", "position", "relation", "caption"),
+MAX_LISTED = 3          # objects that a caption lists; there is no caption of more
+TASKS_OF_KIND = {       # tasks that fit a kind of scene
+    "objects": ("shape", "colour", "count", "position", "relation", "caption"),
     "number": ("number", "colour", "caption"),
     "word": ("word", "colour", "caption"),
     "chart": ("chart", "caption"),
@@ -23,7 +34,7 @@ class QA(NamedTuple):
 
 
 def ask_about(rng, task, scene):
-    """A question of a task about a scene of a kind that it fits: an Asked, or None where this scene allows none."""
+    """A question of a task about a scene of a kind that it fits: a QA, or None if this scene allows none."""
     return ASKERS[task](rng, scene)
 
 
@@ -32,155 +43,159 @@ def plural(word):
     return f"{word}es" if word.endswith("s") else f"{word}s"
 
 
-# ---- names: what a question calls a thing must fit no other thing
+# ---- descriptions: what a question calls an object must fit no other object; None if it does
 
-def describe_by_colour(scene, thing):
-    """"the red object", or None where another is red too."""
-    return _is_unique(scene, thing, 1) and f"the {thing.colour} object"
-
-
-def by_shape(scene, thing):
-    """"the circle", or None where there is another circle."""
-    return _is_unique(scene, thing, 0) and f"the {thing.shape}"
+def describe_by_colour(scene, obj):
+    """"the red object"."""
+    return f"the {obj.colour} object" if _is_unique(scene, obj, "colour") else None
 
 
-def by_both(scene, thing):
-    """"the red circle", or None where there is another red circle."""
-    return _is_unique(scene, thing, 0, 1) and f"the {thing.colour} {thing.shape}"
+def describe_by_shape(scene, obj):
+    """"the circle"."""
+    return f"the {obj.shape}" if _is_unique(scene, obj, "shape") else None
 
 
-def by_place(scene, thing):
-    """"the object at the top", or None where another's place may be called so, as the top left may."""
-    words = set(GRID_POSITIONS[thing.place].split())
-    if any(words < set(GRID_POSITIONS[other.place].split()) for other in scene.things):
+def describe_by_both(scene, obj):
+    """"the red circle"."""
+    return f"the {obj.colour} {obj.shape}" if _is_unique(scene, obj, "shape", "colour") else None
+
+
+def describe_by_position(scene, obj):
+    """"the object at the top"; it also fits an object at the top left."""
+    name = GRID_POSITIONS[obj.cell]
+    words = set(name.split())
+    if any(words < set(GRID_POSITIONS[other.cell].split()) for other in scene.objects):
         return None
-    name = GRID_POSITIONS[thing.place]
-    return f"the object {'in' if name == 'middle' else 'on' if name in ('left', 'right') else 'at'} the {name}"
+    preposition = {"middle": "in", "left": "on", "right": "on"}.get(name, "at")
+    return f"the object {preposition} the {name}"
 
 
-def _is_unique(scene, thing, *fields):
-    """Does no other thing of the scene have the same in all these fields?"""
-    return sum(all(other[n] == thing[n] for n in fields) for other in scene.things) == 1
+def _is_unique(scene, obj, *fields):
+    """Does no other object of the scene have the same values in all these fields?"""
+    return sum(all(getattr(other, field) == getattr(obj, field) for field in fields) for other in scene.objects) == 1
 
 
-def _pick_target(rng, scene, *namings):
-    """A thing at random, and a name for it: (thing, name), or None.  Alone it may be called just an object."""
-    named = [(thing, name) for thing in scene.things for naming in namings if (name := naming(scene, thing))]
-    if len(scene.things) == 1:
-        named.append((scene.things[0], "the object"))
-    return choose(rng, named) if named else None
+def _choose_target(rng, scene, *describers):
+    """A random object and a description of it: (object, str), or None.  A single object may be called "the object"."""
+    targets = [(obj, description) for obj in scene.objects for describe in describers
+               if (description := describe(scene, obj))]
+    if len(scene.objects) == 1:
+        targets.append((scene.objects[0], "the object"))
+    return choose(rng, targets) if targets else None
 
 
-# ---- askers: (rng, scene) -> Asked, or None
+# ---- askers: (rng, scene) -> QA, or None
 
-def _shape(rng, scene):
-    if (found := _pick_target(rng, scene, describe_by_colour, by_place)) is None:
+def _ask_shape(rng, scene):
+    if (target := _choose_target(rng, scene, describe_by_colour, describe_by_position)) is None:
         return None
-    thing, name = found
+    obj, name = target
     text = choose(rng, ("What shape is {}?", "Which shape does {} have?", "Name the shape of {}.")).format(name)
-    return QA(("shape", thing.place), text, thing.shape, 1 / len(SHAPES))
+    return QA(("shape", obj.cell), text, obj.shape, 1 / len(SHAPES))
 
 
-def _colour(rng, scene):
-    if scene.kind == "things":
-        if (found := _pick_target(rng, scene, by_shape, by_place)) is None:
+def _ask_colour(rng, scene):
+    if scene.kind == "objects":
+        if (target := _choose_target(rng, scene, describe_by_shape, describe_by_position)) is None:
             return None
-        thing, name = found
-        topic, colour = thing.place, thing.colour
+        obj, name = target
+        cell, colour = obj.cell, obj.colour
     else:
-        topic, name, colour = 0, f"the {scene.kind}", scene.colour
+        cell, name, colour = 0, f"the {scene.kind}", scene.colour
     text = choose(rng, ("What colour is {}?", "Which colour does {} have?", "Name the colour of {}.")).format(name)
-    return QA(("colour", topic), text, colour, 1 / len(COLOURS))
+    return QA(("colour", cell), text, colour, 1 / len(COLOURS))
 
 
-def _count(rng, scene):
+def _ask_count(rng, scene):
     text = choose(rng, ("How many objects are there?", "How many objects do you see?", "Count the objects."))
-    return QA("count", text, str(len(scene.things)), 1 / MOST)
+    return QA("count", text, str(len(scene.objects)), 1 / MAX_OBJECTS)
 
 
-def count_matching(rng, scene, by, value):
-    """How many things of a scene have this shape or colour?  by "shape" or "colour", value str  ->  Asked"""
-    n = sum(getattr(thing, by) == value for thing in scene.things)
-    name = plural(value) if by == "shape" else f"{value} objects"
+def ask_count_matching(rng, scene, attribute, value):
+    """How many objects of a scene have this shape or colour.  attribute "shape" or "colour", value str  ->  QA"""
+    n = sum(getattr(obj, attribute) == value for obj in scene.objects)
+    name = plural(value) if attribute == "shape" else f"{value} objects"
     text = choose(rng, ("How many {} are there?", "How many {} do you see?", "Count the {}.")).format(name)
-    return QA(("count", value), text, str(n), 1 / MOST)
+    return QA(("count", value), text, str(n), 1 / MAX_OBJECTS)
 
 
-def _position(rng, scene):
-    if (found := _pick_target(rng, scene, describe_by_colour, by_shape, by_both)) is None:
+def _ask_position(rng, scene):
+    if (target := _choose_target(rng, scene, describe_by_colour, describe_by_shape, describe_by_both)) is None:
         return None
-    thing, name = found
+    obj, name = target
     text = choose(rng, ("Where is {}?", "Where do you see {}?", "In which part of the picture is {}?")).format(name)
-    return QA(("position", thing.place), text, GRID_POSITIONS[thing.place], 1 / len(GRID_POSITIONS))
+    return QA(("position", obj.cell), text, GRID_POSITIONS[obj.cell], 1 / len(GRID_POSITIONS))
 
 
-def _relation(rng, scene):
-    named = [(thing, name) for thing in scene.things if (name := by_both(scene, thing))]
-    if len(named) < 2:
+def _ask_relation(rng, scene):
+    targets = [(obj, name) for obj in scene.objects if (name := describe_by_both(scene, obj))]
+    if len(targets) < 2:
         return None
-    (one, name), (other, other_name) = made.shuffled(rng, named, 2)
-    steps = [divmod(other.place, 3)[axis] - divmod(one.place, 3)[axis] for axis in (0, 1)]
+    (one, name), (other, other_name) = sample_distinct(rng, targets, 2)
+    steps = [divmod(other.cell, 3)[axis] - divmod(one.cell, 3)[axis] for axis in (0, 1)]
     axis = choose(rng, [axis for axis in (0, 1) if steps[axis]])
     words = [("above", "below"), ("left of", "right of")][axis]
     truth = words[steps[axis] < 0]
-    topic = ("relation", axis, *sorted((one.place, other.place)))
+    topic = ("relation", axis, *sorted((one.cell, other.cell)))
     if rng.random() < 0.5:
         text = choose(rng, ("Is {} {} or {} {}?", "Where is {}: {} or {} {}?"))
         text = text.format(name, words[0].removesuffix(" of"), words[1], other_name)
         return QA(topic, text, truth.removesuffix(" of"), 1 / 2)
     word = choose(rng, words)
     text = choose(rng, ("Is {} {} {}?", "Do you see {} {} {}?")).format(name, word, other_name)
-    return QA(topic, text, "yes" if word == truth else "no", 1 / 2)
+    return QA(topic, text, _yes_or_no(word == truth), 1 / 2)
 
 
-def _number(rng, scene):
+def _ask_number(rng, scene):
     text = choose(rng, ("What number is this?", "Which number do you see?", "Read the number."))
-    return QA("number", text, scene.text, made.chance("number", is_held_out(scene)))
+    return QA("number", text, scene.text, chance_level("number", is_held_out(scene)))
 
 
-def _word(rng, scene):
+def _ask_word(rng, scene):
     text = choose(rng, ("What word is this?", "Which word do you see?", "Read the word."))
-    return QA("word", text, scene.text, made.chance("word", is_held_out(scene)))
+    return QA("word", text, scene.text, chance_level("word", is_held_out(scene)))
 
 
-def _chart(rng, scene):
+def _ask_chart(rng, scene):
     form = choose(rng, ("tallest", "shortest", "number", "taller"))
     if form == "number":
         text = choose(rng, ("How many bars are there?", "How many bars do you see?", "Count the bars."))
-        return QA(form, text, str(len(scene.bars)), 1 / len(BARS))
+        return QA(form, text, str(len(scene.bars)), 1 / len(BAR_COUNTS))
     if form == "taller":
-        (one, height), (other, other_height) = made.shuffled(rng, scene.bars, 2)
+        (one, height), (other, other_height) = sample_distinct(rng, scene.bars, 2)
         text = choose(rng, ("Is the {} bar taller than the {} bar?", "Is the {} bar higher than the {} one?"))
-        return QA((form, *sorted((one, other))), text.format(one, other), _yes(height > other_height), 1 / 2)
+        return QA((form, *sorted((one, other))), text.format(one, other), _yes_or_no(height > other_height), 1 / 2)
     best = max if form == "tallest" else min
     text = choose(rng, ("Which bar is the {}?", "What colour is the {} bar?", "Name the colour of the {} bar."))
-    return QA(form, text.format(form), best(scene.bars, key=lambda bar: bar[1])[0], 1 / len(scene.bars))
+    colour, _ = best(scene.bars, key=lambda bar: bar[1])
+    return QA(form, text.format(form), colour, 1 / len(scene.bars))
 
 
-def _caption(rng, scene):
-    if len(scene.things) > LISTED:
+def _ask_caption(rng, scene):
+    if len(scene.objects) > MAX_LISTED:
         return None
-    if scene.kind == "things":
-        words = join_words([f"{thing.size} {thing.colour} {thing.shape}" for thing in scene.things], "a ")
+    if scene.kind == "objects":
+        words = join_words([f"{obj.size} {obj.colour} {obj.shape}" for obj in scene.objects], "a ")
     elif scene.kind == "chart":
         words = f"a chart with {join_words([colour for colour, _ in scene.bars])} bars"
     else:
         words = f"the {scene.kind} {scene.text} in {scene.colour}"
     text = choose(rng, ("Describe the picture.", "What is in the picture?", "What do you see?"))
-    two_bars = len(COLOURS) * (len(COLOURS) - 1)        # the picture that is easiest to guess
-    chance = 1 / (len(KINDS) * len(BARS) * two_bars * len(GROUNDS))
-    return QA("caption", text, f"{words[0].upper()}{words[1:]} on {scene.ground}.", chance)
+    two_bars = len(COLOURS) * (len(COLOURS) - 1)        # the image that is easiest to guess
+    chance = 1 / (len(KINDS) * len(BAR_COUNTS) * two_bars * len(BACKGROUNDS))
+    return QA("caption", text, f"{words[0].upper()}{words[1:]} on {scene.background}.", chance)
 
 
-def join_words(words, before=""):
+def join_words(words, article=""):
     """"a, b and c"."""
-    words = [before + word for word in words]
+    words = [article + word for word in words]
     return " and ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)
 
 
-def _yes(truth):
+def _yes_or_no(truth):
     return "yes" if truth else "no"
 
 
-ASKERS = {"shape": _shape, "colour": _colour, "count": _count, "position": _position, "relation": _relation,
-          "number": _number, "word": _word, "chart": _chart, "caption": _caption}
+ASKERS = {"shape": _ask_shape, "colour": _ask_colour, "count": _ask_count, "position": _ask_position,
+          "relation": _ask_relation, "number": _ask_number, "word": _ask_word, "chart": _ask_chart,
+          "caption": _ask_caption}

@@ -1,6 +1,7 @@
-"""What a picture may show, and drawing it: coloured things on a grid, a number, a word, or a bar chart.
+"""What an image may show, and drawing it: coloured objects on a grid, a number, a word, or a bar chart.
 
-A Scene is a description; `random_scene` draws one at random, `render` paints it.  Places and sizes are fractions of the side.
+A Scene is a description; `random_scene` draws one at random, `render` paints it.  Positions and sizes are fractions of
+the image's side.
 """
 import math
 from functools import cache, lru_cache
@@ -13,20 +14,21 @@ COLOURS = {
     "red": (215, 25, 30), "orange": (255, 135, 0), "yellow": (250, 220, 20), "green": (20, 140, 50),
     "cyan": (60, 210, 225), "blue": (25, 60, 215), "purple": (140, 40, 180), "pink": (255, 130, 190),
 }
-GROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (140, 140, 140)}
+BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (140, 140, 140)}
 SHAPES = ("circle", "square", "triangle", "diamond", "star", "cross", "ring", "heart")
 SIZES = {"small": 0.085, "large": 0.148}                # radius
-GAP, OFF = 0.02, 0.05                                   # between two things, at least; off its place, at most
+MIN_GAP = 0.02                                          # between two objects
+MAX_JITTER = 0.05                                       # of an object, off the middle of its cell
 GRID_POSITIONS = ("top left", "top", "top right", "left", "middle", "right", "bottom left", "bottom", "bottom right")
-MOST = 5                                                # things that are drawn at random at once
-LEVELS = 6                                              # heights that a bar may have
-STARTS, VOWELS, ENDS = "BDHLNPRSTVZ", "AEIOU", "BDLNPRST"       # of a word of three letters
-KINDS = ("things", "number", "word", "chart")
-DIGITS = (0.05, 0.25, 0.7)                              # how often a number has one, two or three of them
-BARS = (2, 3, 4)
-FOOT = 0.92                                             # where bars stand
-HELD_OUT = 16                                           # one scene in so many is kept for tests
-SMOOTH = 4                                              # drawn so much larger, then reduced
+MAX_OBJECTS = 5                                         # in a random scene
+MAX_BAR_HEIGHT = 6                                      # bars are 1 to so many units high
+FIRST_LETTERS, VOWELS, LAST_LETTERS = "BDHLNPRSTVZ", "AEIOU", "BDLNPRST"    # of a word of three letters
+KINDS = ("objects", "number", "word", "chart")
+DIGIT_COUNT_PROBS = (0.05, 0.25, 0.7)                   # how often a number has one, two or three digits
+BAR_COUNTS = (2, 3, 4)
+BASELINE = 0.92                                         # the bars' lower end
+HELD_OUT_ONE_IN = 16                                    # one scene in so many is kept for tests
+SUPERSAMPLING = 4                                       # drawn so much larger, then reduced
 
 
 class SceneObject(NamedTuple):
@@ -35,99 +37,100 @@ class SceneObject(NamedTuple):
     shape: str
     colour: str
     size: str
-    place: int              # 0..8, row by row
-    dx: float = 0.0         # off the middle of its place, in fractions of the picture's side
+    cell: int               # 0..8 of the grid, row by row
+    dx: float = 0.0         # off the middle of its cell, in fractions of the image's side
     dy: float = 0.0
 
 
 class Scene(NamedTuple):
-    """What is on a picture.  Things stand in order of their places, bars from left to right."""
+    """What an image shows.  Objects are in order of their cells, bars from left to right."""
 
     kind: str               # one of KINDS
-    ground: str             # one of GROUNDS
-    things: tuple[SceneObject, ...] = ()
+    background: str         # one of BACKGROUNDS
+    objects: tuple[SceneObject, ...] = ()
     text: str = ""          # the number or the word
     colour: str = ""        # its colour
-    shift: tuple[float, float] = (0.0, 0.0)     # of the text, off the middle of the picture
-    bars: tuple[tuple[str, int], ...] = ()      # colour and height, 1..LEVELS
+    shift: tuple[float, float] = (0.0, 0.0)     # of the text, off the middle of the image
+    bars: tuple[tuple[str, int], ...] = ()      # colour and height, 1..MAX_BAR_HEIGHT
 
 
-def random_scene(rng, kind, most=MOST):
-    """A scene of this kind at random; of things there are 1 to `most`, all numbers equally likely.
+def random_scene(rng, kind, max_objects=MAX_OBJECTS):
+    """A scene of this kind at random; it has 1 to `max_objects` objects, all numbers equally likely.
 
-    Where there may be only one or two things, a number has no more digits.
+    A number has at most `max_objects` digits.
     Raises ValueError for a kind that is not in KINDS.
     """
-    ground = choose(rng, tuple(GROUNDS))
-    if kind == "things":
-        return Scene(kind, ground, random_objects(rng, int(rng.integers(1, most + 1))))
+    background = choose(rng, tuple(BACKGROUNDS))
+    if kind == "objects":
+        return Scene(kind, background, random_objects(rng, int(rng.integers(1, max_objects + 1))))
     if kind == "chart":
-        n = choose(rng, BARS)
-        colours, heights = shuffled(rng, COLOURS, n), shuffled(rng, range(1, LEVELS + 1), n)
-        return Scene(kind, ground, bars=tuple(zip(colours, heights, strict=True)))
+        n = choose(rng, BAR_COUNTS)
+        colours, heights = sample_distinct(rng, COLOURS, n), sample_distinct(rng, range(1, MAX_BAR_HEIGHT + 1), n)
+        return Scene(kind, background, bars=tuple(zip(colours, heights, strict=True)))
     if kind == "number":
-        digits = min(1 + int(rng.choice(len(DIGITS), p=DIGITS)), most)
+        digits = min(1 + int(rng.choice(len(DIGIT_COUNT_PROBS), p=DIGIT_COUNT_PROBS)), max_objects)
         text = str(rng.integers(10 ** (digits - 1) if digits > 1 else 0, 10 ** digits))
     elif kind == "word":
-        start, vowel = choose(rng, STARTS), choose(rng, VOWELS)
-        text = start + vowel + choose(rng, ENDS.replace(start, ""))
+        first, vowel = choose(rng, FIRST_LETTERS), choose(rng, VOWELS)
+        text = first + vowel + choose(rng, LAST_LETTERS.replace(first, ""))
     else:
         raise ValueError(f"a scene is one of {', '.join(KINDS)}, not {kind!r}")
-    return Scene(kind, ground, text=text, colour=choose(rng, tuple(COLOURS)), shift=_jitter(rng, 0.03))
+    return Scene(kind, background, text=text, colour=choose(rng, tuple(COLOURS)), shift=_jitter(rng, 0.03))
 
 
 def random_objects(rng, n):
-    """n things at places of their own, in order of the places: a tuple."""
-    return tuple(random_object(rng, place) for place in sorted(shuffled(rng, range(len(GRID_POSITIONS)), n)))
+    """n objects in n different cells, in order of the cells: a tuple."""
+    return tuple(random_object(rng, cell) for cell in sorted(sample_distinct(rng, range(len(GRID_POSITIONS)), n)))
 
 
-def random_object(rng, place, shape=None, colour=None):
-    """A thing at a place, at random where it is not given, and a little off the middle: never out of its ninth."""
+def random_object(rng, cell, shape=None, colour=None):
+    """An object in a cell, random in what is not given, and a little off the middle: it never leaves its cell."""
     size = choose(rng, tuple(SIZES))
-    room = min(1 / 6 - SIZES[size] - GAP / 2, OFF)
-    return SceneObject(shape or choose(rng, SHAPES), colour or choose(rng, tuple(COLOURS)), size, place,
-                       *_jitter(rng, room))
+    max_step = min(1 / 6 - SIZES[size] - MIN_GAP / 2, MAX_JITTER)
+    return SceneObject(shape or choose(rng, SHAPES), colour or choose(rng, tuple(COLOURS)), size, cell,
+                       *_jitter(rng, max_step))
 
 
-def _jitter(rng, most):
-    """A step in x and one in y, of at most so much."""
-    dx, dy = (most * rng.uniform(-1, 1, 2)).tolist()
+def _jitter(rng, max_step):
+    """A random step in x and one in y, each at most `max_step` long."""
+    dx, dy = (max_step * rng.uniform(-1, 1, 2)).tolist()
     return dx, dy
 
 
 def choose(rng, choices):
-    """One of them, all equally likely."""
+    """One of the choices, all equally likely."""
     return choices[int(rng.integers(len(choices)))]
 
 
-def shuffled(rng, choices, n):
-    """n different ones of them in random order, a list."""
+def sample_distinct(rng, choices, n):
+    """n different ones of the choices in random order, a list; all of them if n is None."""
     choices = list(choices)
     return [choices[k] for k in rng.permutation(len(choices))[:n].tolist()]
 
 
 def scene_key(scene):
-    """What a viewer would remember of a scene, str: not where within its place a thing stands.
+    """What a viewer would remember of a scene, str: not where within its cell an object is.
 
-    Of a number or a word only the text counts: which colours it is drawn in makes no other number of it.
+    Of a number or a word only the text counts: another colour makes no other number of it.
     """
-    seen = [scene.text] if scene.text else [scene.ground, *(thing[:4] for thing in scene.things), *scene.bars]
-    return f"{scene.kind}: {seen}"
+    seen = [scene.text] if scene.text else [scene.background, *(obj[:4] for obj in scene.objects), *scene.bars]
+    kind = "things" if scene.kind == "objects" else scene.kind      # as it was hashed from the beginning
+    return f"{kind}: {seen}"
 
 
 def is_held_out(scene):
-    """Is the scene for tests only?  A hash of its gist decides, for one gist in HELD_OUT: bool."""
-    return blake2b(scene_key(scene).encode(), digest_size=1).digest()[0] % HELD_OUT == 0
+    """Is the scene for tests only?  A hash of its key decides, for one key in HELD_OUT_ONE_IN: bool."""
+    return blake2b(scene_key(scene).encode(), digest_size=1).digest()[0] % HELD_OUT_ONE_IN == 0
 
 
 @cache
-def chance(kind, held_out_only):
+def chance_level(kind, held_out_only):
     """How often the most frequent number or word is drawn, among the scenes that are held out or the others: float."""
     if kind == "number":
-        odds = {str(n): DIGITS[len(str(n)) - 1] / (10, 90, 900)[len(str(n)) - 1] for n in range(1000)}
+        odds = {str(n): DIGIT_COUNT_PROBS[len(str(n)) - 1] / (10, 90, 900)[len(str(n)) - 1] for n in range(1000)}
     else:
-        odds = {start + vowel + end: 1 / len(ENDS.replace(start, ""))
-                for start in STARTS for vowel in VOWELS for end in ENDS.replace(start, "")}
+        odds = {first + vowel + last: 1 / len(LAST_LETTERS.replace(first, ""))
+                for first in FIRST_LETTERS for vowel in VOWELS for last in LAST_LETTERS.replace(first, "")}
     odds = {text: odd for text, odd in odds.items() if is_held_out(Scene(kind, "", text=text)) == held_out_only}
     return max(odds.values()) / sum(odds.values())
 
@@ -135,68 +138,68 @@ def chance(kind, held_out_only):
 # ---- drawing
 
 def render(scene, size=64):
-    """The picture of a scene: a PIL picture in RGB, size × size pixels.
+    """The image of a scene: a PIL image in RGB, size × size pixels.
 
-    It is painted SMOOTH times as large and reduced, so that edges are smooth.
+    It is painted SUPERSAMPLING times as large and reduced, so that edges are smooth.
     """
-    side = size * SMOOTH
-    picture = Image.new("RGB", (side, side), GROUNDS[scene.ground])
-    brush = ImageDraw.Draw(picture)
-    for thing in scene.things:
-        _draw_thing(brush, thing, GROUNDS[scene.ground], side)
+    side = size * SUPERSAMPLING
+    image = Image.new("RGB", (side, side), BACKGROUNDS[scene.background])
+    draw = ImageDraw.Draw(image)
+    for obj in scene.objects:
+        _draw_object(draw, obj, BACKGROUNDS[scene.background], side)
     if scene.bars:
-        _draw_bars(brush, scene, side)
-    picture = picture.reduce(SMOOTH)
+        _draw_bars(draw, scene, side)
+    image = image.reduce(SUPERSAMPLING)
     if scene.text:              # letters come with smooth edges
         dx, dy = scene.shift
-        font = font_for(scene, size)
-        ImageDraw.Draw(picture).text(((0.5 + dx) * size, (0.5 + dy) * size), scene.text, COLOURS[scene.colour], font,
-                                     anchor="mm", stroke_width=round(size / 64))
-    return picture
+        font = text_font(scene, size)
+        ImageDraw.Draw(image).text(((0.5 + dx) * size, (0.5 + dy) * size), scene.text, COLOURS[scene.colour], font,
+                                   anchor="mm", stroke_width=round(size / 64))
+    return image
 
 
-def circle_around(thing, side=1.0):
-    """The circle that a thing fills: its middle x and y and its radius, on a picture of that side."""
-    row, col = divmod(thing.place, 3)
-    return ((col + 0.5) / 3 + thing.dx) * side, ((row + 0.5) / 3 + thing.dy) * side, SIZES[thing.size] * side
+def bounding_circle(obj, side=1.0):
+    """The circle that an object fills: x and y of its centre and its radius, on an image of that side."""
+    row, col = divmod(obj.cell, 3)
+    return ((col + 0.5) / 3 + obj.dx) * side, ((row + 0.5) / 3 + obj.dy) * side, SIZES[obj.size] * side
 
 
-def boxes_of_bars(scene, side=1.0):
-    """(colour, (left, top, right, bottom)) of each bar.  All stand on a line, of one width, whatever their number."""
-    n, step, width, foot = len(scene.bars), 0.22 * side, 0.16 * side, FOOT * side
+def bar_boxes(scene, side=1.0):
+    """(colour, (left, top, right, bottom)) of each bar.  All bars have one baseline and one width."""
+    n, step, width, baseline = len(scene.bars), 0.22 * side, 0.16 * side, BASELINE * side
     left = (side - n * step) / 2 + (step - width) / 2
     for k, (colour, height) in enumerate(scene.bars):
         x = left + k * step
-        yield colour, (x, foot - height / LEVELS * 0.84 * side, x + width, foot)
+        yield colour, (x, baseline - height / MAX_BAR_HEIGHT * 0.84 * side, x + width, baseline)
 
 
-def _draw_thing(brush, thing, ground, side):
-    x, y, radius = circle_around(thing, side)
-    colour = COLOURS[thing.colour]
-    if thing.shape in OUTLINES:
-        brush.polygon([(x + radius * dx, y + radius * dy) for dx, dy in OUTLINES[thing.shape]], colour)
+def _draw_object(draw, obj, background, side):
+    x, y, radius = bounding_circle(obj, side)
+    colour = COLOURS[obj.colour]
+    if obj.shape in OUTLINES:
+        draw.polygon([(x + radius * dx, y + radius * dy) for dx, dy in OUTLINES[obj.shape]], colour)
         return
-    brush.ellipse((x - radius, y - radius, x + radius, y + radius), colour)
-    if thing.shape == "ring":
+    draw.ellipse((x - radius, y - radius, x + radius, y + radius), colour)
+    if obj.shape == "ring":
         hole = radius * 0.55
-        brush.ellipse((x - hole, y - hole, x + hole, y + hole), ground)
+        draw.ellipse((x - hole, y - hole, x + hole, y + hole), background)
 
 
-def _draw_bars(brush, scene, side):
-    for colour, box in boxes_of_bars(scene, side):
-        brush.rectangle(box, COLOURS[colour])
-    foot = FOOT * side
-    line = GROUNDS["black" if scene.ground == "white" else "white"]
-    brush.rectangle((0.04 * side, foot, 0.96 * side, foot + 0.025 * side), line)
+def _draw_bars(draw, scene, side):
+    for colour, box in bar_boxes(scene, side):
+        draw.rectangle(box, COLOURS[colour])
+    baseline = BASELINE * side
+    line = BACKGROUNDS["black" if scene.background == "white" else "white"]
+    draw.rectangle((0.04 * side, baseline, 0.96 * side, baseline + 0.025 * side), line)
 
 
-def font_for(scene, size):
+def text_font(scene, size):
     """The font in which a number or a word is written."""
-    return _font("NOD" if scene.kind == "word" else "8" * len(scene.text), size)
+    return _load_font("NOD" if scene.kind == "word" else "8" * len(scene.text), size)
 
 
 @lru_cache
-def _font(widest, size):
+def _load_font(widest, size):
     """The font that Pillow brings, as large as the widest text allows."""
     font = ImageFont.load_default(size)
     if not isinstance(font, ImageFont.FreeTypeFont):
@@ -205,13 +208,13 @@ def _font(widest, size):
     return font.font_variant(size=0.82 * size * size / max(right - left, bottom - top))
 
 
-def _star():
+def _star_outline():
     """Ten corners, the points at radius 1, the first of them above."""
     return [(radius * math.sin(k * math.pi / 5), -radius * math.cos(k * math.pi / 5))
             for k, radius in enumerate([1, 0.42] * 5)]
 
 
-def _heart():
+def _heart_outline():
     """The curve x = sin³ t, y = 13 cos t − 5 cos 2t − 2 cos 3t − cos 4t, which reaches from 12 down to −17."""
     angles = [k * math.tau / 32 for k in range(32)]
     heights = [13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t) for t in angles]
@@ -224,6 +227,6 @@ OUTLINES = {        # corners at radius 1, x to the right and y down
     "diamond": [(0, -1), (0.7, 0), (0, 1), (-0.7, 0)],
     "cross": [(-0.33, -1), (0.33, -1), (0.33, -0.33), (1, -0.33), (1, 0.33), (0.33, 0.33),
               (0.33, 1), (-0.33, 1), (-0.33, 0.33), (-1, 0.33), (-1, -0.33), (-0.33, -0.33)],
-    "star": _star(),
-    "heart": _heart(),
+    "star": _star_outline(),
+    "heart": _heart_outline(),
 }

@@ -3,19 +3,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyscout.data.dialogs import TASKS, ask, message
+from tinyscout.data.dialogs import TASKS, ask, to_message
 from tinyscout.inputs.chat import BEGIN, encode_chat
 from tinyscout.progress import track
 from tinyscout.train import loss_and_grad
 
-ROWS = 32               # of text or of questions that are computed together
+BATCH_SIZE = 32               # of text or of questions that are computed together
 
 
 class TaskScore(NamedTuple):
     """How a task went."""
 
     task: str
-    right: int
+    correct: int
     asked: int
     chance: float           # part that a guess would get right
 
@@ -30,7 +30,7 @@ def bits_per_byte(model, texts, length=512, max_windows=None):
                for n in range(0, len(ids), length - 1)]
     if max_windows is not None and max_windows < len(windows):
         windows = [windows[n] for n in np.linspace(0, len(windows) - 1, max_windows).astype(int)]
-    groups = [windows[n:n + ROWS] for n in range(0, len(windows), ROWS)]
+    groups = [windows[n:n + BATCH_SIZE] for n in range(0, len(windows), BATCH_SIZE)]
     for group in track(groups, "Reading"):
         batch = to_batch([[tokenizer.special[BEGIN], *ids] for ids in group], [1] * len(group), model)
         [loss] = loss_and_grad.evaluate_loss(batch, model.weights, model.config, model.ops)
@@ -39,7 +39,7 @@ def bits_per_byte(model, texts, length=512, max_windows=None):
     return float(total / np.log(2) / spelled)
 
 
-def evaluate_questions(model, each=200, seed=0, tasks=TASKS):
+def evaluate_questions(model, n_questions=200, seed=0, tasks=TASKS):
     """Each task's questions about scenes that training never shows, answered greedily  ->  list of Mark
 
     An answer is right where every token of it, and the end of the turn, is the likeliest: what a greedy reply gives.
@@ -47,9 +47,9 @@ def evaluate_questions(model, each=200, seed=0, tasks=TASKS):
     marks = []
     for task in track(tasks, "Asking"):
         rng = np.random.default_rng([seed, TASKS.index(task)])
-        asked = [ask(rng, task, held_out=True, size=model.config.vision.tile_size) for _ in range(each)]
-        right = sum(count_correct(model, asked[n:n + ROWS]) for n in range(0, each, ROWS))
-        marks.append(TaskScore(task, right, each, float(np.mean([question.chance for question in asked]))))
+        asked = [ask(rng, task, held_out=True, size=model.config.vision.tile_size) for _ in range(n_questions)]
+        right = sum(count_correct(model, asked[n:n + BATCH_SIZE]) for n in range(0, n_questions, BATCH_SIZE))
+        marks.append(TaskScore(task, right, n_questions, float(np.mean([question.chance for question in asked]))))
     return marks
 
 
@@ -57,10 +57,10 @@ def count_correct(model, asked):
     """How many of some questions the model answers right."""
     rows, heads, tiles = [], [], []
     for question in asked:
-        user = message(question)
+        user = to_message(question)
         opened = encode_chat([user], model.tokenizer, model.config)
         whole = encode_chat([user, {"role": "assistant", "content": question.answer}], model.tokenizer, model.config,
-                            reply=False)
+                            add_generation_prompt=False)
         rows.append(whole.tokens)
         heads.append(len(opened.tokens))
         tiles += opened.images

@@ -21,7 +21,7 @@ class NgramModel:
             kinds = np.diff(np.append(first, len(grams)))                   # how many different bytes came there
             self.tables.append((grams, counts, contexts, totals, kinds))
 
-    def surprise(self, text):
+    def bits_per_byte(self, text):
         """Bits a byte that a text costs, given the four bytes before each.  text bytes  ->  float"""
         data = np.concatenate([np.zeros(ORDER - 1, np.int64), np.frombuffer(text, np.uint8).astype(np.int64)])
         chance = np.full(len(data) - ORDER + 1, 1 / 256)

@@ -1,4 +1,4 @@
-"""A conversation becomes token ids, and its pictures become tiles beside them.
+"""A conversation becomes token ids, and its images become tiles beside them.
 
 A message is a dict, in the form that transformers made common:
     {"role": "user", "content": "What is this?"}
@@ -6,89 +6,98 @@ A message is a dict, in the form that transformers made common:
     {"role": "user", "content": [{"type": "video", "frames": ["1.png", "2.png"], "max_tiles": 1}]}
     {"role": "assistant", "content": "[weather(city='Turin')]", "end": "eom"}     a tool is called
     {"role": "tool", "content": "sunny"}                                          the tool answers
-An image, and each frame of a video, is whatever open_picture takes; a film is no more than its frames in a row.
+An image, and each frame of a video, is whatever open_image takes; a video is no more than its frames in a row.
 The format itself is docs/chat.md.
 """
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tinyscout.inputs.image import IMAGE_END, IMAGE_START, PATCH, split_into_tiles, tile_layout
+import numpy as np
+
+from tinyscout.config import ScoutConfig, VisionConfig
+from tinyscout.inputs.image import IMAGE_END, IMAGE_START, PATCH, ImageSource, split_into_tiles, tile_layout
+from tinyscout.inputs.tokenizer import Tokenizer
 
 ROLES = {"system": "system", "user": "user", "assistant": "assistant", "tool": "ipython", "ipython": "ipython"}
 BEGIN, HEADER_START, HEADER_END = "<|begin_of_text|>", "<|header_start|>", "<|header_end|>"
-EOT, EOM = "<|eot|>", "<|eom|>"     # the turn is over; the message is over, but a tool is still to speak
+EOT, EOM = "<|eot|>", "<|eom|>"     # end of turn; end of message, after which a tool is still to speak
 END_OF_TEXT = "<|end_of_text|>"     # what a base model says instead
-ENDS = {"eot": EOT, "eom": EOM}
+END_TOKENS = {"eot": EOT, "eom": EOM}
 CONFIG_FIELDS = {BEGIN: "bos_id", PATCH: "patch_id", IMAGE_START: "image_start_id", IMAGE_END: "image_end_id"}
+
+Message = dict[str, Any]
 
 
 class Prompt(NamedTuple):
     """What the model is given."""
 
-    tokens: list[int]       # T ids; every <|patch|> among them is a place for one row of the encoder's output
-    images: list[Any]       # one array per picture, in order: (tiles, 3, h, w) float32
+    tokens: list[int]           # T ids; each <|patch|> among them is replaced by one row of the encoder's output
+    images: list[np.ndarray]    # one array per image, in order: (tiles, 3, h, w) float32
 
 
-def encode_chat(messages, tokenizer, config, reply=True):
+def encode_chat(messages: Sequence[Message], tokenizer: Tokenizer, config: ScoutConfig,
+                add_generation_prompt: bool = True) -> Prompt:
     """A whole conversation as a Prompt.
 
-    messages   list of dicts, see the top of the file;  config  a ScoutConfig
-    reply      open an assistant message at the end, for the model to fill
+    messages               list of dicts, see the top of the file;  config  a ScoutConfig
+    add_generation_prompt  open an assistant message at the end, for the model to fill
     Text is encoded as plain text, so nobody can write a header into a message.  Nothing is trimmed.
     Raises ValueError for an empty or malformed conversation, and for a tokenizer that does not fit the config;
-    OSError or ValueError for a picture that cannot be opened.
+    OSError or ValueError for an image that cannot be opened.
     """
-    prompt = encode_turn(messages, None, tokenizer, config, reply)
+    prompt = encode_turn(messages, None, tokenizer, config, add_generation_prompt)
     return Prompt([special_token_id(BEGIN, tokenizer, config), *prompt.tokens], prompt.images)
 
 
-def encode_turn(messages, last, tokenizer, config, reply=True):
-    """Only what is new, for a conversation whose past is already in the cache.
+def encode_turn(messages: Sequence[Message], last_token: int | None, tokenizer: Tokenizer, config: ScoutConfig,
+                add_generation_prompt: bool = True) -> Prompt:
+    """Only the new messages, for a conversation whose past is already in the cache.
 
-    messages   the new ones, mostly one of the user
-    last       the last token of the model's reply, which a generator yields and does not feed to the model any more;
-               None where the cache holds the past to its end
+    messages    the new ones, mostly one of the user
+    last_token  the last token of the model's reply, which a generator yields and does not feed to the model;
+                None if the cache already holds all of the past
     The past is never encoded again: the ids that the model sampled need not be those that encoding its text gives.
     Raises as encode_chat does.
     """
     if not isinstance(messages, list | tuple) or not messages:
         raise ValueError("a conversation is a list of at least one message")
-    prompt = Prompt([] if last is None else _close(last, tokenizer, config), [])
+    prompt = Prompt([] if last_token is None else _close_reply(last_token, tokenizer, config), [])
     for n, message in enumerate(messages):
         _add_message(prompt, message, f"message {n}", tokenizer, config)
-    if reply:
-        prompt.tokens.extend(_header("assistant", tokenizer, config))
+    if add_generation_prompt:
+        prompt.tokens.extend(_encode_header("assistant", tokenizer, config))
     return prompt
 
 
-def encode_prompt(text, pictures, tokenizer, config):
-    """A plain completion, without roles: the pictures first, then the text to continue.
+def encode_prompt(text: str, images: Sequence[ImageSource], tokenizer: Tokenizer, config: ScoutConfig) -> Prompt:
+    """A plain completion, without roles: the images first, then the text to continue.
 
-    pictures   list of anything that open_picture takes, mostly empty
-    Raises ValueError where there is neither text nor picture; otherwise as encode_chat does.
+    images   list of anything that open_image takes, mostly empty
+    Raises ValueError if there is neither text nor image; otherwise as encode_chat does.
     """
     if not isinstance(text, str):
         raise ValueError(f"a prompt is a text, not {type(text).__name__}")
-    if not text and not pictures:
-        raise ValueError("the prompt is empty: give it a text or a picture")
+    if not text and not images:
+        raise ValueError("the prompt is empty: give it a text or an image")
     prompt = Prompt([special_token_id(BEGIN, tokenizer, config)], [])
-    for picture in pictures:
-        _add_picture(prompt, picture, None, tokenizer, config)
+    for image in images:
+        _add_image(prompt, image, None, tokenizer, config)
     prompt.tokens.extend(tokenizer.encode(text, special=False))
     return prompt
 
 
-def image_tokens(rows, cols, tokenizer, config):
-    """The ids that stand for a picture of rows × cols tiles: tile_layout, looked up.  Equation (tile-tokens)."""
-    names = tile_layout(rows, cols, config.vision)
+def image_tokens(rows: int, cols: int, tokenizer: Tokenizer, config: ScoutConfig) -> list[int]:
+    """The ids that stand for an image of rows × cols tiles: tile_layout, looked up.  Equation (tile-tokens)."""
+    names = tile_layout(rows, cols, _require_vision(config))
     ids = {name: special_token_id(name, tokenizer, config) for name in set(names)}
     return [ids[name] for name in names]
 
 
-def special_token_id(name, tokenizer, config):
+def special_token_id(name: str, tokenizer: Tokenizer, config: ScoutConfig) -> int:
     """The id of a special token, by name.
 
-    Raises ValueError where the tokenizer lacks it, or where the config says that it is another: a model whose
-    patches stand at ids that it does not know as patches would answer fluently about a picture it never saw.
+    Raises ValueError if the tokenizer lacks it, or if the config gives it another id: a model that does not know the
+    patch tokens of its prompt as patches would answer fluently about an image that it never saw.
     """
     if name not in tokenizer.special:
         raise ValueError(f"the tokenizer has no special token {name}, which this prompt needs")
@@ -98,76 +107,77 @@ def special_token_id(name, tokenizer, config):
     return found
 
 
-def _add_message(prompt, message, where, tokenizer, config):
-    """header, content, end; appended to the prompt's own lists."""
-    role, parts, end = _check(message, where)
-    prompt.tokens.extend(_header(ROLES[role], tokenizer, config))
+def _add_message(prompt, message, label, tokenizer, config):
+    """Append header, content and end to the prompt's own lists."""
+    role, parts, end_token = _parse_message(message, label)
+    prompt.tokens.extend(_encode_header(ROLES[role], tokenizer, config))
     for part in parts:
         if part["type"] == "text":
             prompt.tokens.extend(tokenizer.encode(part["text"], special=False))
             continue
-        for picture in [part["image"]] if part["type"] == "image" else part["frames"]:
-            _add_picture(prompt, picture, part.get("max_tiles"), tokenizer, config)
-    prompt.tokens.append(special_token_id(end, tokenizer, config))
+        for image in [part["image"]] if part["type"] == "image" else part["frames"]:
+            _add_image(prompt, image, part.get("max_tiles"), tokenizer, config)
+    prompt.tokens.append(special_token_id(end_token, tokenizer, config))
 
 
-def _close(last, tokenizer, config):
-    """The end of the model's reply.  One that was cut short, or ended the whole text, is ended as a turn."""
+def _close_reply(last_token, tokenizer, config):
+    """The end of the model's reply.  A reply that was cut short, or ended the whole text, is ended as a turn."""
     eot = special_token_id(EOT, tokenizer, config)
-    if last in (eot, tokenizer.special.get(EOM)):
-        return [last]
-    return [eot] if last == tokenizer.special.get(END_OF_TEXT) else [int(last), eot]
+    if last_token in (eot, tokenizer.special.get(EOM)):
+        return [last_token]
+    return [eot] if last_token == tokenizer.special.get(END_OF_TEXT) else [int(last_token), eot]
 
 
-def _header(role, tokenizer, config):
-    """Who speaks.  The pieces are encoded one by one: a message that starts with a line break keeps it."""
+def _encode_header(role, tokenizer, config):
+    """Who speaks.  Its parts are encoded one by one: a message that starts with a line break keeps it."""
     return [special_token_id(HEADER_START, tokenizer, config), *tokenizer.encode(role, special=False),
             special_token_id(HEADER_END, tokenizer, config), *tokenizer.encode("\n\n", special=False)]
 
 
-def _add_picture(prompt, picture, max_tiles, tokenizer, config):
-    if config.vision is None:
-        raise ValueError("this model reads text only: its config has no vision")
-    pixels, rows, cols = split_into_tiles(picture, config.vision, max_tiles)
+def _add_image(prompt, image, max_tiles, tokenizer, config):
+    pixels, rows, cols = split_into_tiles(image, _require_vision(config), max_tiles)
     prompt.tokens.extend(image_tokens(rows, cols, tokenizer, config))
     prompt.images.append(pixels)
 
 
-def _end(name):
-    if name not in list(ENDS):
-        raise ValueError(f"a message ends with 'eot' or 'eom', not {name!r}")
-    return ENDS[name]
+def _require_vision(config) -> VisionConfig:
+    if config.vision is None:
+        raise ValueError("this model reads text only: its config has no vision")
+    return config.vision
 
 
-def _check(message, where):
+def _parse_message(message, label):
     """A message as (role, parts, name of the end token).  What is not understood is refused, never dropped."""
     if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
-        raise ValueError(f'{where} is not a dict with "role" and "content"')
+        raise ValueError(f'{label} is not a dict with "role" and "content"')
     role, content = message["role"], message["content"]
     if role not in list(ROLES):
-        raise ValueError(f"{where}: no role {role!r}; there are {', '.join(ROLES)}")
+        raise ValueError(f"{label}: no role {role!r}; there are {', '.join(ROLES)}")
     if unknown := message.keys() - {"role", "content", "end"}:
-        raise ValueError(f"{where}: cannot encode {', '.join(sorted(map(repr, unknown)))}; "
+        raise ValueError(f"{label}: cannot encode {', '.join(sorted(map(repr, unknown)))}; "
                          'write a tool call into the content, with "end": "eom"')
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     if not isinstance(parts, list | tuple):
-        raise ValueError(f"{where}: the content is a text or a list of parts, not {type(content).__name__}")
+        raise ValueError(f"{label}: the content is a text or a list of parts, not {type(content).__name__}")
     for part in parts:
-        _check_part(part, where)
-    if role in ("system", "user") and not any(part.get("text", "a picture") for part in parts):
-        raise ValueError(f"{where}: the {role} says nothing")
-    return role, parts, _end(message.get("end", "eom" if ROLES[role] == "ipython" else "eot"))
+        _check_part(part, label)
+    if role in ("system", "user") and not any(part.get("text", "an image") for part in parts):
+        raise ValueError(f"{label}: the {role} says nothing")
+    end = message.get("end", "eom" if ROLES[role] == "ipython" else "eot")
+    if end not in list(END_TOKENS):
+        raise ValueError(f"a message ends with 'eot' or 'eom', not {end!r}")
+    return role, parts, END_TOKENS[end]
 
 
-def _check_part(part, where):
-    kind, most = (part.get("type"), part.get("max_tiles", 1)) if isinstance(part, dict) else (None, None)
-    if kind in ("image", "video") and not (isinstance(most, int) and most >= 1):
-        raise ValueError(f"{where}: max_tiles is a whole number from 1, not {most!r}")
+def _check_part(part, label):
+    kind, max_tiles = (part.get("type"), part.get("max_tiles", 1)) if isinstance(part, dict) else (None, None)
+    if kind in ("image", "video") and not (isinstance(max_tiles, int) and max_tiles >= 1):
+        raise ValueError(f"{label}: max_tiles is a whole number from 1, not {max_tiles!r}")
     if kind == "text" and isinstance(part.get("text"), str):
         return
     if kind == "image" and part.get("image") is not None:
         return
     if kind == "video" and isinstance(part.get("frames"), list | tuple) and part["frames"]:
         return
-    raise ValueError(f'{where}: a part is {{"type": "text", "text": str}}, {{"type": "image", "image": picture}} or '
-                     f'{{"type": "video", "frames": [picture, ...]}}, not {part!r:.80}')
+    raise ValueError(f'{label}: a part is {{"type": "text", "text": str}}, {{"type": "image", "image": image}} or '
+                     f'{{"type": "video", "frames": [image, ...]}}, not {part!r:.80}')

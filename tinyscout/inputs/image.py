@@ -1,6 +1,6 @@
-"""A picture becomes tiles: squares of one size, cut where they lie, and one small copy of the whole picture.
+"""An image becomes tiles: squares of one size, cut where they lie, and one small copy of the whole image.
 
-The way there: open (RGB, 0..255) -> choose a canvas of rows × cols tiles -> resize -> pad -> cut -> normalise.
+The way there: open (RGB, 0..255) -> choose a canvas of rows × cols tiles -> resize -> pad -> cut -> normalize.
 The story with numbers is docs/tiles.md.
 """
 import io
@@ -9,70 +9,74 @@ import os
 import warnings
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
-MAX_TILES = 16              # of one picture, the global tile not counted
+from tinyscout.config import VisionConfig
+
+MAX_TILES = 16              # of one image, the global tile not counted
 MAX_PIXELS = 89_478_485     # a quarter of a gigabyte in 24 bits; from here on Pillow too suspects an attack
 MAX_SIDE = 65_535           # the longest side of a JPEG; Pillow resizes a thin strip by way of a wide one
 
 IMAGE_START, IMAGE_END, IMAGE, PATCH = "<|image_start|>", "<|image_end|>", "<|image|>", "<|patch|>"
 TILE_X, TILE_Y = "<|tile_x_separator|>", "<|tile_y_separator|>"
 
+ImageSource = str | os.PathLike | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray
+
 
 class Tiles(NamedTuple):
-    """A picture as the vision encoder reads it."""
+    """An image as the vision encoder reads it."""
 
     pixels: np.ndarray      # (tiles, 3, h, w) float32 in [-1, 1]: row by row, then the global tile if there are several
     rows: int               # of tiles on the canvas
     cols: int
 
 
-def open_image(source):
-    """Opens a picture in whatever form it comes, on white where it is transparent.
+def open_image(source: ImageSource) -> Image.Image:
+    """Open an image in whatever form it comes; a transparent one is put on white.
 
-    source  a path, the bytes of a file, a file object, a PIL picture, or a uint8 array (h, w), (h, w, 1 | 3 | 4)
-    Returns a PIL picture in RGB.  What is decoded here is also turned upright, as the camera noted; a PIL
-    picture or an array is taken as it lies, because its owner has already seen it that way.
-    Raises OSError where a path cannot be opened, and ValueError for a file that is damaged or no picture, for
-    an empty or gigantic picture, and for levels that are not 8-bit.
+    source  a path, the bytes of a file, a file object, a PIL image, or a uint8 array (h, w), (h, w, 1 | 3 | 4)
+    Returns a PIL image in RGB.  A file is also turned upright, as the camera noted in its EXIF data; a PIL image or
+    an array is taken as it is, because its owner has already seen it that way.
+    Raises OSError if a path cannot be opened, and ValueError for a file that is damaged or no image, for an empty or
+    gigantic image, and for levels that are not 8-bit.
     """
     if isinstance(source, str | os.PathLike):
         with open(source, "rb") as file:
             return _decode(file, repr(os.fspath(source)))
     if isinstance(source, bytes | bytearray | memoryview):
-        return _decode(io.BytesIO(source), "the picture")
+        return _decode(io.BytesIO(source), "the image")
     if isinstance(source, np.ndarray):
         return _flatten_alpha(_from_array(source), "the array")
     if isinstance(source, Image.Image):
-        return _flatten_alpha(source, "the picture")
+        return _flatten_alpha(source, "the image")
     if hasattr(source, "read"):
-        return _decode(source, repr(getattr(source, "name", "the picture")))
-    raise ValueError(f"a picture is a path, bytes, a file, a PIL image or a uint8 array, not {type(source).__name__}")
+        return _decode(source, repr(getattr(source, "name", "the image")))
+    raise ValueError(f"an image is a path, bytes, a file, a PIL image or a uint8 array, not {type(source).__name__}")
 
 
 def _decode(file, name):
     with _decode_errors(name):
-        picture = Image.open(file)      # only the header: the size is checked before any pixel is unpacked
-    _check_size(picture.height, picture.width, name)
+        image = Image.open(file)        # only the header: the size is checked before any pixel is unpacked
+    _check_size(image.height, image.width, name)
     with _decode_errors(name):
-        ImageOps.exif_transpose(picture, in_place=True)
-    return _flatten_alpha(picture, name)
+        ImageOps.exif_transpose(image, in_place=True)
+    return _flatten_alpha(image, name)
 
 
 @contextmanager
 def _decode_errors(name):
-    """One kind of error, in one line, for the many that Pillow's decoders have (SyntaxError, EOFError, ...)."""
+    """Turn the many errors of Pillow's decoders (SyntaxError, EOFError, ...) into one ValueError of one line."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     except Image.UnidentifiedImageError:
-        raise ValueError(f"{name} is no picture, or in a format that Pillow does not know") from None
+        raise ValueError(f"{name} is not an image, or in a format that Pillow does not know") from None
     except Exception as error:
-        raise ValueError(f"{name} cannot be read as a picture: {str(error) or type(error).__name__}") from error
+        raise ValueError(f"{name} cannot be read as an image: {str(error) or type(error).__name__}") from error
 
 
 def _check_size(height, width, name):
@@ -85,85 +89,85 @@ def _check_size(height, width, name):
 
 def _from_array(array):
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (3,), (4,)):
-        raise ValueError(f"an array is a picture if it is uint8 and (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), "
+        raise ValueError(f"an array is an image if it is uint8 and (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), "
                          f"not {array.dtype} {array.shape}")
     _check_size(array.shape[0], array.shape[1], "the array")
     return Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
 
 
-def _flatten_alpha(picture, name):
-    """RGB; what shines through a transparent picture is white paper."""
-    _check_size(picture.height, picture.width, name)
-    if picture.mode[0] in "IF":         # Pillow would clip 0..65535 at 255: nearly all of it white
-        raise ValueError(f"{name} has more than 8 bits a level (mode {picture.mode}): scale it to 0..255 first")
+def _flatten_alpha(image, name):
+    """The image in RGB, on a white background if it is transparent."""
+    _check_size(image.height, image.width, name)
+    if image.mode[0] in "IF":           # Pillow would clip 0..65535 at 255: nearly all of it white
+        raise ValueError(f"{name} has more than 8 bits a level (mode {image.mode}): scale it to 0..255 first")
     with _decode_errors(name):
-        picture.load()
-        if picture.has_transparency_data:
-            paper = Image.new("RGBA", picture.size, "white")
-            picture = Image.alpha_composite(paper, picture.convert("RGBA"))
-        return picture if picture.mode == "RGB" else picture.convert("RGB")
+        image.load()
+        if image.has_transparency_data:
+            background = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(background, image.convert("RGBA"))
+        return image if image.mode == "RGB" else image.convert("RGB")
 
 
 @lru_cache
-def canvas_shapes(max_tiles=MAX_TILES):
+def canvas_shapes(max_tiles: int = MAX_TILES) -> np.ndarray:
     """Every way to lay at most `max_tiles` tiles in a rectangle: (n, 2) int of rows and cols; 50 ways for 16."""
     return np.array([(rows, cols) for rows in range(1, max_tiles + 1) for cols in range(1, max_tiles // rows + 1)])
 
 
-def choose_canvas(height, width, tile_size=336, max_tiles=MAX_TILES):
-    """The canvas that wastes least: the tightest that holds the picture whole, or else the one that shrinks it least.
+def choose_canvas(height: int, width: int, tile_size: int = 336, max_tiles: int = MAX_TILES) -> tuple[int, int]:
+    """The canvas that wastes least: the tightest that holds the image unscaled, or else the one that shrinks it least.
 
     height, width, tile_size in pixels.  Returns (rows, cols) in tiles.  Equation (tiling).
 
-    A canvas allows the scale min(room / size) over both axes.  Several canvases may allow the same; the smallest
-    of them is unique, because where two allow a scale, so does the one with the fewer rows and the fewer cols.
-    Raises ValueError for a size below one.
+    A canvas allows the scale min(canvas side / image side) over both axes.  Several canvases may allow the same scale;
+    the smallest of them is unique, because if two allow a scale, so does the one with the fewer rows and the fewer
+    cols.  Raises ValueError for a size below one.
     """
     if min(height, width, tile_size, max_tiles) < 1:
         raise ValueError(f"no canvas for {height} by {width} pixels in at most {max_tiles} tiles of {tile_size}")
-    table = canvas_shapes(max_tiles)
+    canvases = canvas_shapes(max_tiles)
     # float32, as in the model's own preparation: a quotient that rounds to 1 counts as 1
-    scale = ((table * tile_size).astype(np.float32) / np.array([height, width], np.float32)).min(axis=1)
+    scale = ((canvases * tile_size).astype(np.float32) / np.array([height, width], np.float32)).min(axis=1)
     enlarging = scale[scale >= 1]
-    best = table[scale == (enlarging.min() if enlarging.size else scale.max())]
+    best = canvases[scale == (enlarging.min() if enlarging.size else scale.max())]
     rows, cols = best[best.prod(axis=1).argmin()]
     return int(rows), int(cols)
 
 
-def resize_target(height, width, rows, cols, tile_size=336):
-    """The size of the picture on its canvas, its proportions kept; only a picture smaller than a tile grows.
+def resize_target(height: int, width: int, rows: int, cols: int, tile_size: int = 336) -> tuple[int, int]:
+    """The size of the image on its canvas, its aspect ratio kept; only an image smaller than a tile grows.
 
     All in pixels but rows and cols.  Returns (height, width).  Equation (tile-fit).
     """
-    room_y = min(max(height, tile_size), rows * tile_size)
-    room_x = min(max(width, tile_size), cols * tile_size)
-    scale_y, scale_x = room_y / height, room_x / width
+    max_height = min(max(height, tile_size), rows * tile_size)
+    max_width = min(max(width, tile_size), cols * tile_size)
+    scale_y, scale_x = max_height / height, max_width / width
     if scale_x < scale_y:
-        return max(1, min(math.floor(height * scale_x), room_y)), room_x
-    return room_y, max(1, min(math.floor(width * scale_y), room_x))
+        return max(1, min(math.floor(height * scale_x), max_height)), max_width
+    return max_height, max(1, min(math.floor(width * scale_y), max_width))
 
 
-def split_into_tiles(picture, config, max_tiles=None):
-    """Cuts a picture into the tiles that the vision encoder reads.
+def split_into_tiles(source: ImageSource, config: VisionConfig, max_tiles: int | None = None) -> Tiles:
+    """Split an image into the tiles that the vision encoder reads.
 
-    picture  anything that open_picture takes;  config  a VisionConfig, of which tile_size and max_tiles count
-    max_tiles  at most so many, the global tile not counted; None for as many as the model is used to
-    Returns Tiles.  A canvas of one tile is all there is; of several, a global tile follows them: the whole
-    picture in one square, its proportions given up.  Raises what open_picture raises.
+    source     anything that open_image takes;  config  a VisionConfig, of which tile_size and max_tiles count
+    max_tiles  at most so many, the global tile not counted; None for the config's max_tiles
+    A canvas of one tile is all there is.  A canvas of several is followed by a global tile: the whole image in one
+    square, its aspect ratio given up.  Raises what open_image raises.
     """
-    picture, size = open_image(picture), config.tile_size
-    rows, cols = choose_canvas(picture.height, picture.width, size, max_tiles or config.max_tiles)
-    height, width = resize_target(picture.height, picture.width, rows, cols, size)
+    image, size = open_image(source), config.tile_size
+    rows, cols = choose_canvas(image.height, image.width, size, max_tiles or config.max_tiles)
+    height, width = resize_target(image.height, image.width, rows, cols, size)
     canvas = np.zeros((rows * size, cols * size, 3), np.uint8)      # black, to the right and below
-    canvas[:height, :width] = resize(picture, height, width)
+    canvas[:height, :width] = resize(image, height, width)
     levels = canvas.reshape(rows, size, cols, size, 3).transpose(0, 2, 4, 1, 3).reshape(-1, 3, size, size)
     if rows * cols > 1:
-        levels = np.concatenate([levels, resize(picture, size, size).transpose(2, 0, 1)[None]])
+        levels = np.concatenate([levels, resize(image, size, size).transpose(2, 0, 1)[None]])
     return Tiles(normalize(levels), rows, cols)
 
 
-def assemble_tiles(tiles):
-    """Lays the tiles out again: what cut_tiles cut, without the global tile.
+def assemble_tiles(tiles: Tiles) -> np.ndarray:
+    """The inverse of split_into_tiles, without the global tile.
 
     Returns the canvas, (rows * h, cols * w, 3) uint8, padding included.
     """
@@ -173,27 +177,27 @@ def assemble_tiles(tiles):
     return grid.transpose(0, 3, 1, 4, 2).reshape(rows * height, cols * width, channels)
 
 
-def resize(picture, height, width):
-    """Bilinear, with a filter that widens as the picture shrinks ("antialias"): (height, width, 3) uint8.
+def resize(image: Image.Image, height: int, width: int) -> np.ndarray:
+    """Bilinear, with a filter that widens as the image shrinks ("antialias"): (height, width, 3) uint8.
 
     Equation (antialias).
     """
-    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
 
 
-def normalize(levels):
-    """Levels 0..255 -> float32 in [-1, 1], as the encoder was trained: mean 0.5, deviation 0.5."""
+def normalize(levels: np.ndarray) -> np.ndarray:
+    """Levels 0..255 -> float32 in [-1, 1], as the encoder was trained: mean 0.5, standard deviation 0.5."""
     half = np.float32(0.5)
     return (levels.astype(np.float32) / np.float32(255) - half) / half
 
 
-def denormalize(pixels):
-    """The inverse of to_pixels: uint8."""
+def denormalize(pixels: np.ndarray) -> np.ndarray:
+    """The inverse of normalize: uint8."""
     return np.rint((pixels * 0.5 + 0.5) * 255).astype(np.uint8)
 
 
-def tile_layout(rows, cols, config):
-    """What the text model reads in a picture's place: the names of its special tokens, in order.
+def tile_layout(rows: int, cols: int, config: VisionConfig) -> list[str]:
+    """What stands for an image in the text: the names of its special tokens, in order.
 
     Row by row, a separator after every tile (x within the row, y at its end); then <|image|> and the global tile.
     A single tile is its own global tile.  Equation (tile-tokens).
@@ -207,8 +211,8 @@ def tile_layout(rows, cols, config):
     return [*names, IMAGE, *tile, IMAGE_END]
 
 
-def count_tokens(rows, cols, config):
-    """How many tokens a picture of rows × cols tiles costs: the length of its layout.  Equation (tile-tokens)."""
+def count_tokens(rows: int, cols: int, config: VisionConfig) -> int:
+    """How many tokens an image of rows × cols tiles costs: the length of its layout.  Equation (tile-tokens)."""
     n = rows * cols
     local = n * (config.tokens_per_tile + 1) if n > 1 else 0
     return local + config.tokens_per_tile + 3

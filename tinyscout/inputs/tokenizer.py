@@ -1,16 +1,18 @@
 """Text to token ids and back: Llama 4's tokenizer, read from its files or trained on your own text.
 
-Text is cut into pieces by a pattern, a piece is spelled in bytes, and adjacent tokens are merged by rank.
-Cutting needs Unicode and is here; merging is tinyscout/reference/bpe.py, or csrc/cpp where that is built.
+A pattern splits text into pieces (the pre-tokenizer), a piece is spelled in bytes, and adjacent tokens are merged by
+rank.  Splitting needs Unicode and is here; merging is tinyscout/reference/bpe.py, or csrc/cpp if that is built.
 """
 import codecs
 import functools
 import json
 from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from itertools import islice, pairwise
 from operator import length_hint
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import regex
@@ -20,34 +22,37 @@ from tinyscout.inputs.tokenizer_files import LLAMA4_PATTERN, SMALL_SPECIAL, spec
 from tinyscout.progress import track
 from tinyscout.reference import bpe as reference
 
+default_ops: Any
 try:
-    fastest = import_module("tinyscout._bpe")
+    default_ops = import_module("tinyscout._bpe")
 except ImportError:     # no compiler on this machine: the reference gives the same ids, slowly
-    fastest = reference
+    default_ops = reference
 
-ROLES = {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot|>", "pad_token": "<|finetune_right_pad|>"}
+SPECIAL_TOKENS_MAP = {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot|>", "pad_token": "<|finetune_right_pad|>"}
 
 
 class Tokenizer:
     """A vocabulary and its merges.
 
-    tokens    {bytes: id}, among them all 256 single bytes
-    merges    [(left id, right id)] in order of rank; None where the id of a token is its rank, as in Meta's files:
-              then any two tokens merge that together spell a third
-    special   {"<|name|>": id}: never made from text, only by name
-    pattern   the regular expression that cuts text into pieces
-    whole     is a piece that is a token taken as it is, unmerged?  By default where there are no merges
-    ops       who merges: the C++ extension, or tinyscout.reference.bpe
-    Raises ValueError where these do not fit together.
+    tokens         {bytes: id}, among them all 256 single bytes
+    merges         [(left id, right id)] in order of rank; None if the id of a token is its rank, as in Meta's files:
+                   then any two tokens merge that together spell a third
+    special        {"<|name|>": id}: never made from text, only by name
+    pattern        the regular expression that splits text into pieces
+    ignore_merges  is a piece that is a token taken as it is, unmerged?  By default if there are no merges
+    ops            the module that merges: the C++ extension, or tinyscout.reference.bpe
+    Raises ValueError if these do not fit together.
     """
 
-    def __init__(self, tokens, merges=None, special=(), pattern=LLAMA4_PATTERN, whole=None, ops=fastest):
-        self.tokens, self.special, self.pattern = dict(tokens), dict(special), pattern
-        self.ignore_merges = merges is None if whole is None else whole
+    def __init__(self, tokens: Mapping[bytes, int], merges: Sequence[Sequence[int]] | None = None,
+                 special: Mapping[str, int] | None = None, pattern: str = LLAMA4_PATTERN,
+                 ignore_merges: bool | None = None, ops: Any = default_ops):
+        self.tokens, self.special, self.pattern = dict(tokens), dict(special or {}), pattern
+        self.ignore_merges = merges is None if ignore_merges is None else ignore_merges
         self.id_to_bytes = invert_vocab(self.tokens, self.special)
         self.vocab_size = max(self.id_to_bytes) + 1
-        rows = merges_from_ranks(self.tokens) if merges is None else merges_from_list(merges, self.tokens,
-                                                                                      self.id_to_bytes)
+        rows = (merges_from_ranks(self.tokens) if merges is None
+                else merges_from_list(merges, self.tokens, self.id_to_bytes))
         self.merge_table = np.array(rows, np.int32).reshape(-1, 4)    # left id, right id, rank, id of the merged token
         self.split = make_pre_tokenizer(pattern, ops)
         self._encode = ops.Encoder(self.merge_table, [self.tokens[bytes([byte])] for byte in range(256)],
@@ -55,19 +60,20 @@ class Tokenizer:
         self._decode = ops.Decoder(self.id_to_bytes)
         self._names = regex.compile(r"\L<names>", names=list(self.special))     # of two that match, the longer
 
-    def encode(self, text, special=False):
+    def encode(self, text: str, special: bool = False) -> list[int]:
         """The ids of a text, list of int.
 
         special   False: all of it is text, and "<|eot|>" is seven characters, whoever typed them;
                   True: the names of special tokens become those tokens
-        Raises ValueError where the text holds half of a surrogate pair, which is no character.
+        Raises ValueError if the text holds half of a surrogate pair, which is no character.
         """
         if not isinstance(text, str):
             raise ValueError(f"encode takes text, not {type(text).__name__}")
         try:
             if not special or not self.special:
                 return self._encode(text)
-            ids, end = [], 0
+            ids: list[int] = []
+            end = 0
             for name in self._names.finditer(text):
                 ids += [*self._encode(text[end:name.start()]), self.special[name.group()]]
                 end = name.end()
@@ -76,11 +82,11 @@ class Tokenizer:
             raise ValueError(f"the text holds half of a surrogate pair, U+{ord(error.object[error.start]):04X}, "
                              "which is no character") from None
 
-    def token_bytes(self, ids):
+    def token_bytes(self, ids: Iterable[int]) -> list[bytes]:
         """What each id spells, list of bytes.  Raises ValueError for an id that is not in the vocabulary."""
         return [self.decode_bytes([id]) for id in ids]
 
-    def decode_bytes(self, ids):
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes that ids spell.  A token may end in the middle of a character: this need not be UTF-8.
 
         Raises ValueError for an id that is not in the vocabulary.
@@ -90,108 +96,110 @@ class Tokenizer:
         except KeyError as error:
             raise ValueError(f"token id {error.args[0]} is not in the vocabulary of {self.vocab_size}") from None
 
-    def decode(self, ids, errors="replace"):
+    def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
         """The text that ids spell.  Broken UTF-8 becomes U+FFFD, or a ValueError with errors="strict"."""
         return self.decode_bytes(ids).decode("utf-8", errors)
 
-    def stream(self):
+    def stream(self) -> "Stream":
         """A Stream: text while the ids come, never half a character."""
         return Stream(self)
 
     @classmethod
-    def load(cls, path, ops=fastest):
+    def load(cls, path: Path | str, ops: Any = default_ops) -> "Tokenizer":
         """Read a tokenizer.json, Meta's tokenizer.model, or a directory that holds one of them.
 
-        Raises FileNotFoundError where there is none, ValueError with the file's name where it cannot be used.
+        Raises FileNotFoundError if there is none, ValueError with the file's name if it cannot be used.
         """
         path = Path(path)
-        places = [path / name for name in ("tokenizer.json", "tokenizer.model", "original/tokenizer.model")]
-        found = next((place for place in places if place.is_file()), None) if path.is_dir() else path
-        if found is None:
+        file = tokenizer_files.find_file(path) if path.is_dir() else path
+        if file is None:
             raise FileNotFoundError(f"{path}: no tokenizer.json and no tokenizer.model in this directory")
-        data = found.read_bytes()
+        data = file.read_bytes()
+        is_json = file.suffix == ".json"
         try:
-            read = tokenizer_files.read_tokenizer_json if found.suffix == ".json" else tokenizer_files.read_tiktoken_model
-            return cls(**read(data), ops=ops)
+            parse = tokenizer_files.parse_tokenizer_json if is_json else tokenizer_files.parse_tiktoken_model
+            return cls(**parse(data), ops=ops)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{found}: {error}") from error
+            raise ValueError(f"{file}: {error}") from error
         except (TypeError, KeyError, AttributeError, IndexError) as error:
-            raise ValueError(f"{found}: not built like a tokenizer.json ({error!r})") from error
+            raise ValueError(f"{file}: not built like a tokenizer.json ({error!r})") from error
 
-    def save(self, path):
+    def save(self, path: Path | str) -> None:
         """Write tokenizer.json, for tinyscout and for transformers.
 
         path   a file that ends in .json; or a directory, made if need be, that gets a tokenizer_config.json too
-        Raises OSError where writing fails: what was there before is then still there.
+        Raises OSError if writing fails: what was there before is then still there.
         """
         path = Path(path)
         if path.suffix == ".json" and not path.is_dir():
-            return tokenizer_files.write_json(path, tokenizer_files.to_tokenizer_json(self))
+            tokenizer_files.write_json(path, tokenizer_files.to_tokenizer_json(self))
+            return
         path.mkdir(parents=True, exist_ok=True)
-        config = path / "tokenizer_config.json"
+        config_path = path / "tokenizer_config.json"
         try:
-            kept = dict(json.loads(config.read_bytes())) if config.exists() else {}
+            config = dict(json.loads(config_path.read_bytes())) if config_path.exists() else {}
         except (ValueError, TypeError):
-            raise ValueError(f"{config} exists and is not JSON: nothing was saved") from None
-        ours = {role: name for role, name in ROLES.items() if name in self.special}
+            raise ValueError(f"{config_path} exists and is not JSON: nothing was saved") from None
+        special = {role: name for role, name in SPECIAL_TOKENS_MAP.items() if name in self.special}
         tokenizer_files.write_json(path / "tokenizer.json", tokenizer_files.to_tokenizer_json(self))
-        tokenizer_files.write_json(config, {**kept, **ours, "tokenizer_class": "PreTrainedTokenizerFast",
-                                            "clean_up_tokenization_spaces": False})
+        tokenizer_files.write_json(config_path, {**config, **special, "tokenizer_class": "PreTrainedTokenizerFast",
+                                                 "clean_up_tokenization_spaces": False})
 
 
 class Stream:
     """Decodes ids one by one, and holds back the bytes of a character that is not complete yet."""
 
-    def __init__(self, tokenizer):
+    def __init__(self, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
-    def push(self, id):
+    def push(self, id: int) -> str:
         """The text that this id completes, perhaps "".  Raises ValueError for an id outside the vocabulary."""
         return self._decoder.decode(self._tokenizer.decode_bytes([id]))
 
-    def flush(self):
-        """What is left at the end: "", or U+FFFD where the ids stopped inside a character."""
+    def flush(self) -> str:
+        """What is left at the end: "", or U+FFFD if the ids stopped inside a character."""
         return self._decoder.decode(b"", final=True)
 
 
-def train(texts, vocab_size, special=None, pattern=LLAMA4_PATTERN, progress=True, ops=fastest):
-    """Learn a byte-level vocabulary from texts.
+def train(texts: Iterable[str], vocab_size: int, special: Iterable[str] | None = None,
+          pattern: str = LLAMA4_PATTERN, progress: bool = True, ops: Any = default_ops) -> Tokenizer:
+    """Train a byte-level vocabulary on texts.
 
     texts        iterable of str; the names of special tokens are text in them, like any other
-    vocab_size   ids in all: 256 bytes, then merges, then special tokens.  It comes out smaller where the texts
-                 have no pair left to merge
+    vocab_size   ids in all: 256 bytes, then merges, then special tokens.  It comes out smaller if the texts have no
+                 pair left to merge
     special      names; by default the 16 of Llama 4's that a small model can use
     Exact, and the same every time: of equally frequent pairs the smallest ids win.
-    Raises ValueError where vocab_size has no room for bytes and special tokens.  equation (bpe-learn)
+    Raises ValueError if vocab_size has no room for bytes and special tokens.  equation (bpe-learn)
     """
     special = special_names(SMALL_SPECIAL) if special is None else list(special)
-    room = vocab_size - 256 - len(special)
-    if room < 0:
+    max_merges = vocab_size - 256 - len(special)
+    if max_merges < 0:
         raise ValueError(f"a vocabulary of {vocab_size} has no room for 256 bytes and {len(special)} special tokens")
     if isinstance(texts, str):
         raise ValueError("train takes several texts: put a single one in a list")
-    cut = make_pre_tokenizer(pattern, ops)
+    split = make_pre_tokenizer(pattern, ops)
     counts: Counter[str] = Counter()
     for text in track(texts, "reading", length_hint(texts)) if progress else texts:
-        counts.update(cut(text))
-    found = islice(ops.learn([piece.encode() for piece in counts], list(counts.values())), room)
-    merges = list(track(found, "learning merges", room) if progress else found)
-    spelling = [bytes([byte]) for byte in range(256)]
+        counts.update(split(text))
+    merge_stream = islice(ops.train_bpe([piece.encode() for piece in counts], list(counts.values())), max_merges)
+    merges = list(track(merge_stream, "learning merges", max_merges) if progress else merge_stream)
+    id_to_bytes = [bytes([byte]) for byte in range(256)]
     for left, right in merges:
-        spelling.append(spelling[left] + spelling[right])
-    names = {name: len(spelling) + n for n, name in enumerate(special)}
-    return Tokenizer({token: id for id, token in enumerate(spelling)}, merges, names, pattern, ops=ops)
+        id_to_bytes.append(id_to_bytes[left] + id_to_bytes[right])
+    special_ids = {name: len(id_to_bytes) + n for n, name in enumerate(special)}
+    return Tokenizer({token: id for id, token in enumerate(id_to_bytes)}, merges, special_ids, pattern, ops=ops)
 
 
-def make_pre_tokenizer(pattern, ops=fastest):
+def make_pre_tokenizer(pattern: str, ops: Any = default_ops) -> Callable[[str], list[str]]:
     """A function from text to the list of its pieces, which joined are the text again.
 
-    What the pattern does not match is a piece too.  Raises ValueError where it is no regular expression.
+    What the pattern does not match is a piece too.  Raises ValueError if it is no regular expression.
     """
     if pattern == LLAMA4_PATTERN and hasattr(ops, "Llama4Split"):
         return ops.Llama4Split(character_classes())
-    compiled = tokenizer_files.checked_pattern(pattern)
+    compiled = tokenizer_files.compile_pattern(pattern)
 
     def split(text):
         edges = [0, *(edge for match in compiled.finditer(text) for edge in match.span()), len(text)]
@@ -206,39 +214,39 @@ def character_classes():
 
     0 none of these, 1 capital, 2 small letter, 3 letter without case, 4 mark, 5 number, 6 line break, 7 space
     """
-    kinds = regex.compile(r"([\p{Lu}\p{Lt}]+)|(\p{Ll}+)|([\p{Lm}\p{Lo}]+)|(\p{M}+)|(\p{N}+)|([\r\n]+)|([^\S\r\n]+)")
+    groups = regex.compile(r"([\p{Lu}\p{Lt}]+)|(\p{Ll}+)|([\p{Lm}\p{Lo}]+)|(\p{M}+)|(\p{N}+)|([\r\n]+)|([^\S\r\n]+)")
     classes = bytearray(0x110000)
-    for match in kinds.finditer("".join(map(chr, range(0x110000)))):
+    for match in groups.finditer("".join(map(chr, range(0x110000)))):
         classes[match.start():match.end()] = bytes([match.lastindex]) * len(match.group())
     return bytes(classes)
 
 
 def merges_from_ranks(tokens):
-    """Every way to cut a token into two tokens merges back into it, with its id as rank: rows of four ids."""
+    """Every way to split a token into two tokens merges back into it, with its id as rank: rows of four ids."""
     find = tokens.get
     return [(left, right, id, id) for token, id in tokens.items() for n in range(1, len(token))
             if (left := find(token[:n])) is not None and (right := find(token[n:])) is not None]
 
 
-def merges_from_list(merges, tokens, bytes_of):
-    """Merges ranked as they stand in the list: rows of left id, right id, rank, merged id.  ValueError if one fails."""
+def merges_from_list(merges, tokens, id_to_bytes):
+    """Merges ranked by their order in the list: rows of left id, right id, rank, merged id.  Raises ValueError."""
     try:
-        table = {(left, right): (rank, tokens[bytes_of[left] + bytes_of[right]])
-                 for rank, (left, right) in enumerate(merges)}      # a merge that stands twice counts the last time
+        table = {(left, right): (rank, tokens[id_to_bytes[left] + id_to_bytes[right]])
+                 for rank, (left, right) in enumerate(merges)}      # the last of equal merges counts
     except KeyError:
         raise ValueError("a merge needs a token that the vocabulary lacks") from None
     return [(*pair, *value) for pair, value in table.items()]
 
 
 def invert_vocab(tokens, special):
-    """{id: bytes} of all tokens.  Raises ValueError where ids clash or are no ids, or where a byte has no token."""
-    bytes_of = {id: token for token, id in tokens.items()} | {id: name.encode() for name, id in special.items()}
-    for id in bytes_of:
+    """{id: bytes} of all tokens.  Raises ValueError if ids clash or are no ids, or if a byte has no token."""
+    id_to_bytes = {id: token for token, id in tokens.items()} | {id: name.encode() for name, id in special.items()}
+    for id in id_to_bytes:
         if type(id) is not int or not 0 <= id < 2**31:
             raise ValueError(f"a token id is a whole number from 0 to 2147483647, not {id!r}")
-    if len(bytes_of) != len(tokens) + len(special):
+    if len(id_to_bytes) != len(tokens) + len(special):
         raise ValueError("two tokens have the same id")
     if missing := [byte for byte in range(256) if bytes([byte]) not in tokens]:
         raise ValueError(f"no token for {len(missing)} of the 256 bytes, first 0x{missing[0]:02X}: "
                          "this vocabulary cannot spell every text")
-    return bytes_of
+    return id_to_bytes

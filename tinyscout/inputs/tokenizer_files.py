@@ -1,24 +1,28 @@
 """The files a tokenizer is kept in: Meta's tokenizer.model and HF's tokenizer.json, read and written.
 
-A reader returns the arguments of tinyscout.inputs.tokenizer.Tokenizer; it raises ValueError that says what it
-cannot use.
+A parser returns the arguments of tinyscout.inputs.tokenizer.Tokenizer, and raises a ValueError that says what it cannot
+use.
 """
 import base64
 import json
 import os
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import regex
+
+FILE_NAMES = ("tokenizer.json", "tokenizer.model", "original/tokenizer.model")      # the first that is there is read
 
 CONTRACTION = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
 UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 LLAMA4_PATTERN = "|".join([
-    rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{CONTRACTION}",   # a word, with the space or sign before it
-    rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*{CONTRACTION}",   # a word in capitals
-    r"\p{N}{1,3}",                                      # digits, three at a time
-    r" ?[^\s\p{L}\p{N}]+[\r\n/]*",                      # punctuation, with the line breaks after it
-    r"\s*[\r\n]+",                                      # blank lines
-    r"\s+(?!\S)",                                       # spaces; the last one belongs to the next word
+    rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{CONTRACTION}",    # a word, with the space or sign before it
+    rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*{CONTRACTION}",    # a word in capitals
+    r"\p{N}{1,3}",                                              # digits, three at a time
+    r" ?[^\s\p{L}\p{N}]+[\r\n/]*",                              # punctuation, with the line breaks after it
+    r"\s*[\r\n]+",                                              # blank lines
+    r"\s+(?!\S)",                                               # spaces; the last one belongs to the next word
     r"\s+",
 ])
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"   # HF's ByteLevel has it
@@ -34,14 +38,19 @@ SMALL_SPECIAL = """
     begin_of_text end_of_text header_start header_end eom eot step python_start python_end finetune_right_pad
     image_start image_end tile_x_separator tile_y_separator image patch"""
 
-# HF writes bytes as characters one can see: those that print stand for themselves, the others move up from U+0100.
-_PRINTED = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-_MOVED = [byte for byte in range(256) if byte not in _PRINTED]
-CHARACTER = [chr(byte if byte in _PRINTED else 0x100 + _MOVED.index(byte)) for byte in range(256)]
-BYTE = {character: byte for byte, character in enumerate(CHARACTER)}
+# HF writes bytes as visible characters: printable ones stand for themselves, the others are shifted to U+0100 and on.
+_PRINTABLE = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+_SHIFTED = [byte for byte in range(256) if byte not in _PRINTABLE]
+BYTE_TO_UNICODE = [chr(byte if byte in _PRINTABLE else 0x100 + _SHIFTED.index(byte)) for byte in range(256)]
+UNICODE_TO_BYTE = {character: byte for byte, character in enumerate(BYTE_TO_UNICODE)}
 
 
-def special_names(layout=LLAMA4_SPECIAL):
+def find_file(directory: Path) -> Path | None:
+    """The tokenizer's file in a directory, or None."""
+    return next((path for path in (directory / name for name in FILE_NAMES) if path.is_file()), None)
+
+
+def special_names(layout: str = LLAMA4_SPECIAL) -> list[str]:
     """The names of special tokens in the order of their ids: all 2048 of Llama 4, unless another layout is given."""
     names = []
     for word in layout.split():
@@ -52,9 +61,9 @@ def special_names(layout=LLAMA4_SPECIAL):
     return names
 
 
-def read_tiktoken_model(data):
+def parse_tiktoken_model(data: bytes) -> dict[str, Any]:
     """Meta's tokenizer.model, as bytes: one token a line, base64 and rank.  Special tokens follow the last rank."""
-    tokens = {}
+    tokens: dict[bytes, int] = {}
     for n, line in enumerate(data.splitlines(), 1):
         try:
             token, rank = line.split()
@@ -66,89 +75,90 @@ def read_tiktoken_model(data):
     return {"tokens": tokens, "special": {name: len(tokens) + n for n, name in enumerate(special_names())}}
 
 
-def read_tokenizer_json(data):
+def parse_tokenizer_json(data: bytes) -> dict[str, Any]:
     """HF's tokenizer.json, as bytes: byte-level BPE only.  Its post-processor is ignored: chat.py adds what it adds."""
-    file = json.loads(data.decode("utf-8"))
-    model = file["model"]
+    content = json.loads(data.decode("utf-8"))
+    model = content["model"]
     if (kind := model.get("type", "BPE")) != "BPE":
         raise ValueError(f"model type {kind!r} is not supported, only 'BPE'")
     for option in "dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback":
         if model.get(option):
             raise ValueError(f"the model's option {option} is not supported")
-    if normalizer := file.get("normalizer"):
+    if normalizer := content.get("normalizer"):
         raise ValueError(f"normalizer {normalizer['type']} is not supported")
     special = {}
-    for added in file.get("added_tokens") or []:
+    for added in content.get("added_tokens") or []:
         if flags := [flag for flag in ("lstrip", "rstrip", "single_word") if added.get(flag)]:
             raise ValueError(f"added token {added['content']!r}: {flags[0]} is not supported")
         special[added["content"]] = added["id"]
-    tokens = {_bytes(token): id for token, id in model["vocab"].items() if token not in special}
+    tokens = {_to_bytes(token): id for token, id in model["vocab"].items() if token not in special}
     merges = []
     for n, merge in enumerate(model["merges"], 1):
-        left, right = map(_bytes, merge.split(" ") if isinstance(merge, str) else merge)
+        left, right = map(_to_bytes, merge.split(" ") if isinstance(merge, str) else merge)
         if not {left, right, left + right} <= tokens.keys():
             raise ValueError(f"merge {n} needs a token that the vocabulary lacks")
         merges.append((tokens[left], tokens[right]))
-    return {"tokens": tokens, "merges": merges, "special": special, "pattern": _pattern(file.get("pre_tokenizer")),
-            "whole": bool(model.get("ignore_merges"))}
+    return {"tokens": tokens, "merges": merges, "special": special,
+            "pattern": _parse_pattern(content.get("pre_tokenizer")), "ignore_merges": bool(model.get("ignore_merges"))}
 
 
-def to_tokenizer_json(tokenizer):
-    """A tokenizer as the content of a tokenizer.json, a dict.  Merges stand in order of rank."""
-    text = {id: "".join(CHARACTER[byte] for byte in token) for token, id in tokenizer.tokens.items()}
-    order = sorted(tokenizer.merge_table.tolist(), key=lambda row: (row[2], row[0], row[1]))
+def to_tokenizer_json(tokenizer) -> dict[str, Any]:
+    """A Tokenizer as the content of a tokenizer.json.  Merges are in order of rank."""
+    text = {id: "".join(BYTE_TO_UNICODE[byte] for byte in token) for token, id in tokenizer.tokens.items()}
+    merge_rows = sorted(tokenizer.merge_table.tolist(), key=lambda row: (row[2], row[0], row[1]))
     vocab = {text[id]: id for id in sorted(text)}
     special = dict(sorted(tokenizer.special.items(), key=lambda item: item[1]))
     if list(special.values()) != list(range(len(vocab), len(vocab) + len(special))):
         vocab |= special        # HF numbers added tokens after the vocabulary unless they are part of it
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    cut = {"type": "Split", "pattern": {"Regex": tokenizer.pattern}, "behavior": "Isolated", "invert": False}
+    split = {"type": "Split", "pattern": {"Regex": tokenizer.pattern}, "behavior": "Isolated", "invert": False}
     return {
         "version": "1.0", "truncation": None, "padding": None,
         "added_tokens": [{"id": id, "content": name, **flags} for name, id in special.items()],
         "normalizer": None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [cut, byte_level]},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
         "post_processor": None,
         "decoder": byte_level,
         "model": {
             "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
             "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
             "ignore_merges": tokenizer.ignore_merges,
-            "vocab": vocab, "merges": [[text[left], text[right]] for left, right, _, _ in order]},
+            "vocab": vocab, "merges": [[text[left], text[right]] for left, right, _, _ in merge_rows]},
     }
 
 
-def write_json(path, content):
-    """Write all of it or nothing: into a file beside `path`, which then takes its place.  Raises OSError."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+def write_json(path: Path, content: Any) -> None:
+    """Write all of it or nothing: into a temporary file beside `path`, which then replaces it.  Raises OSError."""
+    tmp_path = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with draft.open("w", encoding="utf-8") as file:
+        with tmp_path.open("w", encoding="utf-8") as file:
             json.dump(content, file, ensure_ascii=False)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(draft, path)
+        os.replace(tmp_path, path)
     except OSError as error:
         raise OSError(error.errno, f"not saved: {error.strerror}", str(path)) from None
     finally:
         with suppress(OSError):
-            draft.unlink()
+            tmp_path.unlink()
 
 
-def _bytes(text):
+def _to_bytes(text):
     try:
-        return bytes([BYTE[character] for character in text])
+        return bytes([UNICODE_TO_BYTE[character] for character in text])
     except KeyError:
         raise ValueError(f"token {text!r} is not written in the byte-level alphabet") from None
 
 
-def _pattern(cut):
-    """The regular expression that a pre_tokenizer cuts with.  Raises ValueError for what is not cut so."""
-    steps = cut["pretokenizers"] if cut and cut["type"] == "Sequence" else [cut or {"type": "null"}]
+def _parse_pattern(pre_tokenizer):
+    """The regular expression that a pre_tokenizer splits with.  Raises ValueError for one that splits otherwise."""
+    is_sequence = pre_tokenizer and pre_tokenizer["type"] == "Sequence"
+    steps = pre_tokenizer["pretokenizers"] if is_sequence else [pre_tokenizer or {"type": "null"}]
     defaults = {"use_regex": True, "add_prefix_space": True, "invert": False}
     match [defaults | step for step in steps]:
-        case [{"type": "ByteLevel", "add_prefix_space": False, "use_regex": gpt2}]:
-            return GPT2_PATTERN if gpt2 else NO_SPLIT
+        case [{"type": "ByteLevel", "add_prefix_space": False, "use_regex": use_regex}]:
+            return GPT2_PATTERN if use_regex else NO_SPLIT
         case [{"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False},
               {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}]:
             return pattern
@@ -157,8 +167,8 @@ def _pattern(cut):
                      "isolated, and a ByteLevel that neither splits nor adds a space")
 
 
-def checked_pattern(pattern):
-    """A compiled regular expression; ValueError where it is none."""
+def compile_pattern(pattern: str):
+    """A compiled regular expression; ValueError if it is none."""
     try:
         return regex.compile(pattern)
     except regex.error as error:

@@ -3,7 +3,7 @@ import numpy as np
 
 from tinyscout.reference import Quantized
 
-FLOATS = ("float32", "bfloat16", "float16")       # of plain numbers, where bytes would be bits of a group
+FLOAT_DTYPES = ("float32", "bfloat16", "float16")       # of plain numbers, where bytes would be bits of a group
 
 
 def is_array(a):

@@ -17,10 +17,10 @@ from tinyscout.kernels import nvrtc
 from tinyscout.kernels.device import cupy
 
 MIN_COMPUTE_CAPABILITY = 80                     # compute capability 8.0, Ampere: tensor cores for bfloat16, and cp.async
-WARP, BLOCK = 32, 256           # threads
-LARGE = 48 << 10                # shared memory beyond which a kernel has to ask for it, in bytes
-TYPES = {"u64": np.uint64, "s64": np.int64, "b64": np.uint64, "u32": np.uint32, "s32": np.int32, "b32": np.uint32,
-         "u8": np.uint8, "s8": np.int8, "b8": np.uint8, "f32": np.float32, "f64": np.float64}
+WARP_SIZE, BLOCK_SIZE = 32, 256           # threads
+DEFAULT_SHARED_BYTES = 48 << 10                # shared memory beyond which a kernel has to ask for it, in bytes
+PTX_TYPES = {"u64": np.uint64, "s64": np.int64, "b64": np.uint64, "u32": np.uint32, "s32": np.int32, "b32": np.uint32,
+             "u8": np.uint8, "s8": np.int8, "b8": np.uint8, "f32": np.float32, "f64": np.float64}
 
 
 class Launch(NamedTuple):
@@ -36,22 +36,22 @@ def ceil_div(n, size):
     return -(-n // size)
 
 
-def row_launch(N, D, max_threads=BLOCK):
+def row_launch(N, D, max_threads=BLOCK_SIZE):
     """One block for each of N rows, with a thread for every four of its D numbers, but not more than `most`."""
-    return Launch((N,), (min(max_threads, WARP * ceil_div(D, 4 * WARP)),))
+    return Launch((N,), (min(max_threads, WARP_SIZE * ceil_div(D, 4 * WARP_SIZE)),))
 
 
 def element_launch(n, per_thread=4):
     """One thread for each of n numbers, or for every few."""
-    return Launch((ceil_div(n, per_thread * BLOCK),), (BLOCK,))
+    return Launch((ceil_div(n, per_thread * BLOCK_SIZE),), (BLOCK_SIZE,))
 
 
 @cache
 def kernel(file, name):
     """A kernel of csrc/cuda, compiled when it is first asked for: a function of a Launch and the kernel's arguments."""
-    if nvrtc.SOURCES is None:
+    if nvrtc.SOURCE_DIR is None:
         raise FileNotFoundError(f"the CUDA kernels are missing: there is no csrc/cuda above {__file__}")
-    return Kernel(nvrtc.SOURCES / file, name)
+    return Kernel(nvrtc.SOURCE_DIR / file, name)
 
 
 class Kernel:
@@ -65,7 +65,7 @@ class Kernel:
     def __init__(self, path, name):
         self.path, self.name = Path(path), name
         self.ptx = nvrtc.ptx(self.path)
-        self.types = parameters(self.ptx, name)
+        self.types = parse_parameters(self.ptx, name)
         self.function = None if cupy is None else load_on_gpu(self.path, name)
 
     def __call__(self, launch, *arguments):
@@ -77,22 +77,23 @@ class Kernel:
             launch_and_sync(self.function, self.name, launch, arguments)
 
 
-def parameters(ptx, name):
+def parse_parameters(ptx, name):
     """The types of a kernel's parameters, a pointer being an integer.  Raises ValueError for no such kernel."""
     found = re.search(rf"\.entry {name}\(([^)]*)\)", ptx)
     if found is None:
         raise ValueError(f"there is no kernel {name}: is it extern \"C\" __global__?")
-    return [TYPES[kind] for kind in re.findall(r"\.param \.(\w+)", found[1])]
+    return [PTX_TYPES[kind] for kind in re.findall(r"\.param \.(\w+)", found[1])]
 
 
 def convert_arguments(name, types, arguments):
     """The arguments as a launch takes them, numbers in the kernel's own types.  Raises TypeError."""
     if len(arguments) != len(types):
         raise TypeError(f"{name} takes {len(types)} arguments, not {len(arguments)}")
-    return [argument(f"argument {n} of {name}", *pair) for n, pair in enumerate(zip(types, arguments, strict=True), 1)]
+    return [convert_argument(f"argument {n} of {name}", *pair) for n,
+            pair in enumerate(zip(types, arguments, strict=True), 1)]
 
 
-def argument(what, kind, value):
+def convert_argument(what, kind, value):
     """One argument as a launch takes it."""
     kind = np.dtype(kind)
     if getattr(value, "ndim", 0):                                       # an array
@@ -111,7 +112,7 @@ def argument(what, kind, value):
 
 
 @cache
-def architecture():
+def gpu_architecture():
     """The card's name among nvcc's targets, such as sm_90.  Raises RuntimeError for a card older than OLDEST."""
     capability = cupy.cuda.Device().compute_capability
     if int(capability) < MIN_COMPUTE_CAPABILITY:
@@ -123,7 +124,7 @@ def architecture():
 def load_on_gpu(path, name):
     """A kernel loaded into the card: CuPy reads a cubin only from a file."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(nvrtc.cubin(path, architecture()))
+        file.write(nvrtc.cubin(path, gpu_architecture()))
         file.flush()
         return cupy.RawModule(path=file.name).get_function(name)
 
@@ -139,6 +140,6 @@ def launch_and_sync(function, name, launch, arguments):
 
 def launch_async(function: Any, launch, arguments):
     """Launch on the card, and do not wait."""
-    if launch.shared > LARGE:
+    if launch.shared > DEFAULT_SHARED_BYTES:
         function.max_dynamic_shared_size_bytes = launch.shared
     function(launch.grid, launch.block, tuple(arguments), shared_mem=launch.shared)

@@ -13,9 +13,9 @@ from importlib import metadata
 from pathlib import Path
 
 WHEEL = "nvidia-cuda-nvrtc"
-OPTIONS = ("--std=c++17", "-lineinfo", "--ptxas-options=-v")
-VIRTUAL = "compute_80"          # what the simulator runs: the virtual architecture of sm_80
-SOURCES = next((up / "csrc/cuda" for up in Path(__file__).resolve().parents if (up / "csrc/cuda").is_dir()), None)
+COMPILER_OPTIONS = ("--std=c++17", "-lineinfo", "--ptxas-options=-v")
+PTX_ARCH = "compute_80"          # what the simulator runs: the virtual architecture of sm_80
+SOURCE_DIR = next((up / "csrc/cuda" for up in Path(__file__).resolve().parents if (up / "csrc/cuda").is_dir()), None)
 
 
 class CompileError(RuntimeError):
@@ -27,7 +27,7 @@ def ptx(path):
 
     Raises OSError where the file cannot be read, CompileError where it does not compile.
     """
-    return compile_cached(path, VIRTUAL)[0].decode()
+    return compile_cached(path, PTX_ARCH)[0].decode()
 
 
 def cubin(path, arch):
@@ -51,8 +51,8 @@ def resource_usage(path, arch):
 def compile_cached(path, arch):
     """The code for an architecture, from the cache or else from the compiler  ->  code bytes, log of the assembler"""
     path = Path(path).resolve()
-    found = wheel()
-    parts = [found.version, arch, *OPTIONS, str(path), *(part for file in sources(path) for part in file)]
+    found = find_wheel()
+    parts = [found.version, arch, *COMPILER_OPTIONS, str(path), *(part for file in read_sources(path) for part in file)]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
     place = cache_dir() / f"{path.stem}-{arch}-{digest[:32]}"
     if (kept := read_cached(place)) is None:
@@ -60,23 +60,23 @@ def compile_cached(path, arch):
     return kept
 
 
-def sources(path):
+def read_sources(path):
     """Every file that goes into a kernel: itself and the headers beside it, or in csrc/cuda  ->  [(name, text)]"""
     found, wanted = {}, [path]
     for file in wanted:
         if file not in found:
             found[file] = file.read_text(encoding="utf-8", errors="replace")
             wanted += [header for name in re.findall(r'^\s*#\s*include\s+"([^"]+)"', found[file], re.M)
-                       for header in [(place / name).resolve() for place in includes(file)] if header.is_file()]
+                       for header in [(place / name).resolve() for place in include_dirs(file)] if header.is_file()]
     return [(str(file), text) for file, text in found.items()]
 
 
-def includes(path):
-    return [path.parent, *([SOURCES] if SOURCES else [])]
+def include_dirs(path):
+    return [path.parent, *([SOURCE_DIR] if SOURCE_DIR else [])]
 
 
 @cache
-def wheel():
+def find_wheel():
     """The installed compiler.  Raises CompileError where there is none."""
     try:
         return metadata.distribution(WHEEL)
@@ -94,8 +94,8 @@ class Compiler:
     def compile(self, path, arch):
         """path of a .cu file, arch compute_80 for PTX or sm_80 for machine code  ->  code bytes, log text"""
         call, program = self.library, ctypes.c_void_p()
-        options = [f"-arch={arch}", *OPTIONS, *(f"-I{place}" for place in includes(path)),
-                   f"--use-bundled-headers={headers(self.version)}"]
+        options = [f"-arch={arch}", *COMPILER_OPTIONS, *(f"-I{place}" for place in include_dirs(path)),
+                   f"--use-bundled-headers={headers_dir(self.version)}"]
         words = (ctypes.c_char_p * len(options))(*(os.fsencode(option) for option in options))
         call.nvrtcCreateProgram(ctypes.byref(program), path.read_bytes(), os.fsencode(path), 0, None, None)
         try:
@@ -146,7 +146,7 @@ def cache_dir():
 
 
 @cache
-def headers(version):
+def headers_dir(version):
     """Where the compiler puts CUDA's own headers: into the cache, or where that cannot be, into a passing directory."""
     try:
         place = cache_dir() / f"headers-{version}"

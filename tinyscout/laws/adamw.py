@@ -7,7 +7,7 @@ from tinyscout.laws.draw import lengths, random_normal, rngs, small_sizes
 from tinyscout.laws.universal import EPS, assert_close, compute_by_definition
 
 steps = st.sampled_from([1, 2, 10, 100_000])
-rates = st.sampled_from([1e-2, 3e-4])
+learning_rates = st.sampled_from([1e-2, 3e-4])
 
 
 @st.composite
@@ -16,7 +16,7 @@ def adamw_step_inputs(draw):
     rng, shape, size = draw(rngs()), (draw(small_sizes), draw(lengths)), draw(st.sampled_from([1.0, 1e-3, 1e2]))
     m = random_normal(rng, *shape, size=size / 3)
     v = m * m + np.square(random_normal(rng, *shape, size=size))
-    return (random_normal(rng, *shape), random_normal(rng, *shape, size=size), m, v, draw(steps), draw(rates),
+    return (random_normal(rng, *shape), random_normal(rng, *shape, size=size), m, v, draw(steps), draw(learning_rates),
             draw(st.sampled_from([0.9, 0.8])), draw(st.sampled_from([0.95, 0.999])),
             draw(st.sampled_from([1e-8, 1e-2])), draw(st.sampled_from([0.0, 0.1])))
 

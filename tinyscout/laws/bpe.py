@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tinyscout.inputs.tokenizer import LLAMA4_PATTERN, Tokenizer, make_pre_tokenizer, train
 
 SPECIAL = ["<|begin_of_text|>", "<|eot|>", "<|eot|><|eom|>"]     # the last one begins like the one before
-ROOM = 256 + len(SPECIAL)                                        # ids that a vocabulary without merges has
+BASE_VOCAB_SIZE = 256 + len(SPECIAL)                                        # ids that a vocabulary without merges has
 
 
 def merge_by_definition(ids, pairs):
@@ -34,7 +34,7 @@ def merge_by_bytes(piece, tokens):
     return [tokens[part] for part in parts]
 
 
-def learn_by_definition(pieces, counts):
+def train_by_definition(pieces, counts):
     """Count all pairs, take the most frequent, count again: equation (bpe-learn) as it reads."""
     pieces = [list(piece) for piece in pieces]
     for merged in count(256):
@@ -68,7 +68,7 @@ def learning_is_its_definition(ops, pieces, n):
     counts = Counter(pieces)
     arguments = list(counts), list(counts.values())
     learned = list(islice(ops.learn(*arguments), n))
-    assert learned == list(islice(learn_by_definition(*arguments), n))
+    assert learned == list(islice(train_by_definition(*arguments), n))
     spelling = [bytes([byte]) for byte in range(256)]
     for left, right in learned:
         spelling.append(spelling[left] + spelling[right])
@@ -77,21 +77,22 @@ def learning_is_its_definition(ops, pieces, n):
 
 def learning_again_is_the_same(ops, corpus, n):
     """Nothing is drawn at random, and the order of the texts does not count."""
-    first, again = (train(texts, ROOM + n, SPECIAL, progress=False, ops=ops) for texts in (corpus, corpus[::-1]))
+    first, again = (train(texts, BASE_VOCAB_SIZE + n, SPECIAL, progress=False, ops=ops)
+                    for texts in (corpus, corpus[::-1]))
     assert first.tokens == again.tokens
     assert first.merge_table.tolist() == again.merge_table.tolist()
 
 
 def decoding_undoes_encoding(ops, corpus, n, text):
     """decode(encode(text)) is the text, for all of Unicode and any vocabulary, special tokens or not."""
-    tokenizer = train(corpus, ROOM + n, SPECIAL, progress=False, ops=ops)
+    tokenizer = train(corpus, BASE_VOCAB_SIZE + n, SPECIAL, progress=False, ops=ops)
     for special in False, True:
         assert tokenizer.decode(tokenizer.encode(text, special), errors="strict") == text
 
 
 def pieces_merge_alone(ops, corpus, n, text):
     """The pieces joined are the text, and its ids are the ids of its pieces, one after the other."""
-    tokenizer = train(corpus, ROOM + n, SPECIAL, progress=False, ops=ops)
+    tokenizer = train(corpus, BASE_VOCAB_SIZE + n, SPECIAL, progress=False, ops=ops)
     pairs = {(left, right): (rank, merged) for left, right, rank, merged in tokenizer.merge_table.tolist()}
     pieces = tokenizer.split(text)
     assert "".join(pieces) == text
@@ -105,7 +106,7 @@ def splitting_is_the_pattern(ops, text):
 
 def text_is_never_control(ops, corpus, n, text):
     """A name that somebody typed stays text; asked for, it is one token and every longest name is found."""
-    tokenizer = train(corpus, ROOM + n, SPECIAL, progress=False, ops=ops)
+    tokenizer = train(corpus, BASE_VOCAB_SIZE + n, SPECIAL, progress=False, ops=ops)
     control = set(tokenizer.special.values())
     assert not control & set(tokenizer.encode(text))
     found = [id for id in tokenizer.encode(text, special=True) if id in control]
@@ -115,13 +116,14 @@ def text_is_never_control(ops, corpus, n, text):
 
 def merges_never_lengthen(ops, corpus, n, text):
     """One merge more, and no text has more tokens than before; without merges a token is a byte."""
-    fewer, more = (train(corpus, ROOM + k, SPECIAL, progress=False, ops=ops).encode(text) for k in (n, n + 1))
+    fewer, more = (train(corpus, BASE_VOCAB_SIZE + k, SPECIAL, progress=False, ops=ops).encode(text)
+                   for k in (n, n + 1))
     assert len(more) <= len(fewer) <= len(text.encode())
 
 
 def streaming_is_decoding(ops, corpus, n, picks):
     """Any ids, even such as spell no UTF-8: pushed one by one they give the text that they give at once."""
-    tokenizer = train(corpus, ROOM + n, SPECIAL, progress=False, ops=ops)
+    tokenizer = train(corpus, BASE_VOCAB_SIZE + n, SPECIAL, progress=False, ops=ops)
     ids = [sorted(tokenizer.id_to_bytes)[pick % len(tokenizer.id_to_bytes)] for pick in picks]
     stream = tokenizer.stream()
     parts = [stream.push(id) for id in ids]
@@ -130,16 +132,17 @@ def streaming_is_decoding(ops, corpus, n, picks):
 
 # Text: all of Unicode; few characters at a time, that meet in every order; names.
 characters = st.characters(exclude_categories=["Cs"])
-few = st.lists(st.sampled_from("aAbǅʰ中é\u0301\u017fsStTreEvlLd''  \n\r\t/.!1٣½\u00a0\u2028🦙"), min_size=1, max_size=6)
-crowded = few.flatmap(lambda chosen: st.text(st.sampled_from(chosen), max_size=40))
+character_sets = st.lists(st.sampled_from("aAbǅʰ中é\u0301\u017fsStTreEvlLd''  \n\r\t/.!1٣½\u00a0\u2028🦙"), min_size=1,
+                          max_size=6)
+crowded_text = character_sets.flatmap(lambda chosen: st.text(st.sampled_from(chosen), max_size=40))
 names = st.lists(st.sampled_from([*SPECIAL, "<|", "eot", "|>", "<|eom|>", " a"]), max_size=8).map("".join)
 runs = st.builds(str.__mul__, characters, st.integers(0, 99))
-text = st.one_of(st.text(characters, max_size=60), crowded, names, runs)
-corpus = st.lists(st.one_of(crowded, names, st.text(characters, max_size=60)), max_size=4)
+text = st.one_of(st.text(characters, max_size=60), crowded_text, names, runs)
+corpus = st.lists(st.one_of(crowded_text, names, st.text(characters, max_size=60)), max_size=4)
 merge_count = st.integers(0, 40)
 
 
-def one_of_each(seed):
+def text_of_every_class(seed):
     """A long text of a few characters, one for each class that the pattern knows: every two and three of them meet."""
     return "".join(Random(seed).choices("aA中\u03011.\n ", k=200))
 
@@ -154,13 +157,14 @@ def crowded_merges(seed, length):
 LAWS = {
     merging_is_its_definition: st.builds(crowded_merges, st.integers(0, 2**32),
                                          st.sampled_from([0, 1, 2, 3, 4, 31, 32, 33, 70, 257])),
-    ranks_are_their_definition: st.tuples(st.lists(crowded.map(str.encode).filter(len).map(lambda t: t[:9])), text),
+    ranks_are_their_definition: st.tuples(st.lists(crowded_text.map(str.encode).filter(len).map(lambda t: t[:9])),
+                                          text),
     learning_is_its_definition: st.tuples(st.lists(st.text("aab c", min_size=1, max_size=12).map(str.encode)),
                                           st.integers(0, 30)),
     learning_again_is_the_same: st.tuples(corpus, merge_count),
     decoding_undoes_encoding: st.tuples(corpus, merge_count, text),
     pieces_merge_alone: st.tuples(corpus, merge_count, text),
-    splitting_is_the_pattern: st.tuples(st.one_of(text, st.builds(one_of_each, st.integers(0, 2**32)))),
+    splitting_is_the_pattern: st.tuples(st.one_of(text, st.builds(text_of_every_class, st.integers(0, 2**32)))),
     text_is_never_control: st.tuples(corpus, merge_count, text),
     merges_never_lengthen: st.tuples(corpus, merge_count, text),
     streaming_is_decoding: st.tuples(corpus, merge_count, st.lists(st.integers(0, 399), max_size=30)),

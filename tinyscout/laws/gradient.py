@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tinyscout import reference
 from tinyscout.laws.draw import random_normal, rngs
-from tinyscout.laws.universal import as_float64, outputs
+from tinyscout.laws.universal import as_float64, as_tuple
 
 
 def is_real(value):
@@ -25,7 +25,7 @@ def backward_inputs(name, inputs):
     @st.composite
     def drawn(draw):
         args, rng = draw(inputs)[:takes], draw(rngs())
-        [y] = [y for y in outputs(getattr(reference, name)(*args)) if isinstance(y, float) or is_real(y)]
+        [y] = [y for y in as_tuple(getattr(reference, name)(*args)) if isinstance(y, float) or is_real(y)]
         dy = float(rng.normal()) if isinstance(y, float) else random_normal(rng, *y.shape)
         return dy, *args
 
@@ -48,14 +48,14 @@ def backward_is_the_derivative(ops, name, dy, *args):
     if "dtype" in inspect.signature(f).parameters:
         f = partial(f, dtype="float64")
     move = to_backend(ops)
-    pairs = with_gradients(args, outputs(getattr(ops, name)(*map(move, (dy, *args)))))
+    pairs = with_gradients(args, as_tuple(getattr(ops, name)(*map(move, (dy, *args)))))
     rng = np.random.default_rng(0)
     along = [None if g is None else rng.normal(size=a.shape) * np.abs(a).max(initial=0) for a, g in pairs]
     claimed = sum(np.sum(ops.asnumpy(g) * d) for (_, g), d in zip(pairs, along, strict=True) if g is not None)
 
     def loss(step):
         moved = [a if d is None else a + step * d for a, d in zip(args, along, strict=True)]
-        [y] = [y for y in outputs(f(*moved)) if isinstance(y, float) or is_real(y)]
+        [y] = [y for y in as_tuple(f(*moved)) if isinstance(y, float) or is_real(y)]
         return np.sum(dy * y), np.sum(np.abs(dy) * (1 + np.abs(y)))     # the second is what rounding is measured by
 
     h = 1e-5

@@ -28,12 +28,12 @@ TILE = 28       # pixels: two patches of 7 on a side for each of 2 tokens on a s
 CONFIG = VisionConfig(dim=32, n_heads=2, n_layers=2, hidden_dim=128, adapter_dim=48, tile_size=TILE, patch_size=7)
 
 
-def noise(height, width, seed):
+def random_image(height, width, seed):
     """A picture in which no two places look alike.  Levels from 1: black is padding alone."""
     return np.random.default_rng(seed).integers(1, 256, (height, width, 3), dtype=np.uint8)
 
 
-def triangle(length, target):
+def triangle_weights(length, target):
     """The rows that resize one axis, (target, length) float64: equation (antialias), written as it reads."""
     scale = max(length / target, 1.0)
     centre = (np.arange(target)[:, None] + 0.5) * length / target
@@ -41,10 +41,10 @@ def triangle(length, target):
     return weight / weight.sum(axis=1, keepdims=True)
 
 
-def resampled(levels, height, width):
+def resize_by_definition(levels, height, width):
     """The resized picture in float64, unrounded."""
-    narrow = triangle(levels.shape[1], width) @ levels.astype(np.float64)           # (h, width, 3)
-    return np.tensordot(triangle(levels.shape[0], height), narrow, axes=1)
+    narrow = triangle_weights(levels.shape[1], width) @ levels.astype(np.float64)           # (h, width, 3)
+    return np.tensordot(triangle_weights(levels.shape[0], height), narrow, axes=1)
 
 
 def canvas_is_the_best(height, width, tile, most):
@@ -81,7 +81,7 @@ def picture_fits_and_keeps_its_shape(height, width, tile, most):
 
 def tiles_lie_row_by_row(height, width, seed):
     """Tile number row * cols + col is that square of the canvas; padding is black, to the right and below."""
-    tiles = split_into_tiles(noise(height, width, seed), CONFIG)
+    tiles = split_into_tiles(random_image(height, width, seed), CONFIG)
     h, w = resize_target(height, width, tiles.rows, tiles.cols, TILE)
     canvas = assemble_tiles(tiles)
     assert canvas.shape == (tiles.rows * TILE, tiles.cols * TILE, 3)
@@ -96,7 +96,7 @@ def tiles_lie_row_by_row(height, width, seed):
 
 def cut_then_join_is_the_picture(height, width, seed):
     """A picture that needs no resizing comes back level by level."""
-    levels = noise(height, width, seed)
+    levels = random_image(height, width, seed)
     tiles = split_into_tiles(levels, CONFIG)
     assert tiles.pixels.dtype == np.float32
     np.testing.assert_array_equal(assemble_tiles(tiles)[:height, :width], levels)
@@ -104,19 +104,19 @@ def cut_then_join_is_the_picture(height, width, seed):
 
 def resizing_is_a_triangle_filter(height, width, seed):
     """Pillow rounds after each axis, half a level at most: it is within one level of the unrounded truth."""
-    levels = noise(height, width, seed)
+    levels = random_image(height, width, seed)
     tiles = split_into_tiles(levels, CONFIG)
     h, w = resize_target(height, width, tiles.rows, tiles.cols, TILE)
-    assert np.abs(assemble_tiles(tiles)[:h, :w] - resampled(levels, h,
-                                                            w)).max() <= 1.01     # and its weights have 22 bits
+    assert np.abs(assemble_tiles(tiles)[:h, :w] - resize_by_definition(levels, h,
+                                                                       w)).max() <= 1.01     # and its weights have 22 bits
     if tiles.rows * tiles.cols > 1:
         whole = denormalize(tiles.pixels[-1]).transpose(1, 2, 0)
-        assert np.abs(whole - resampled(levels, TILE, TILE)).max() <= 1.01
+        assert np.abs(whole - resize_by_definition(levels, TILE, TILE)).max() <= 1.01
 
 
 def there_is_one_global_tile(height, width, seed):
     """Of several tiles the last is the whole picture in one square: it holds no padding."""
-    tiles = split_into_tiles(noise(height, width, seed), CONFIG)
+    tiles = split_into_tiles(random_image(height, width, seed), CONFIG)
     n = tiles.rows * tiles.cols
     assert len(tiles.pixels) == n + (n > 1)
     assert n == 1 or denormalize(tiles.pixels[-1]).min() > 0
@@ -142,7 +142,7 @@ def every_level_comes_back(levels):
 
 
 def arrays_and_pictures_are_cut_alike(height, width, seed):
-    levels = noise(height, width, seed)
+    levels = random_image(height, width, seed)
     kept = levels.copy()
     a, b = split_into_tiles(levels, CONFIG), split_into_tiles(Image.fromarray(levels), CONFIG)
     np.testing.assert_array_equal(a.pixels, b.pixels)
@@ -155,13 +155,13 @@ def sizes_near_edges(tile):
     return st.sampled_from(edges) | st.integers(1, 20 * tile) | st.integers(1, 3)
 
 
-def sizes(tile):
+def image_sizes(tile):
     return st.tuples(sizes_near_edges(tile), sizes_near_edges(tile), st.just(tile), st.sampled_from([1, 2, 3, 7, 16]))
 
 
-any_size = st.sampled_from([336, 56, 1]).flatmap(sizes)
+any_size = st.sampled_from([336, 56, 1]).flatmap(image_sizes)
 seeds = st.integers(0, 2**32 - 1)
-pictures = st.tuples(sizes_near_edges(TILE), sizes_near_edges(TILE), seeds)
+images = st.tuples(sizes_near_edges(TILE), sizes_near_edges(TILE), seeds)
 unresized = st.tuples(st.integers(TILE, 4 * TILE), st.integers(TILE, 4 * TILE), seeds)
 grids = st.tuples(st.integers(1, 16), st.integers(1, 16), st.sampled_from([CONFIG, VisionConfig()])).filter(
     lambda grid: grid[0] * grid[1] <= 16)
@@ -170,11 +170,11 @@ LAWS = {
     canvas_is_the_best: any_size,
     canvas_turns_with_the_picture: any_size,
     picture_fits_and_keeps_its_shape: any_size,
-    tiles_lie_row_by_row: pictures,
+    tiles_lie_row_by_row: images,
     cut_then_join_is_the_picture: unresized,
-    resizing_is_a_triangle_filter: pictures,
-    there_is_one_global_tile: pictures,
+    resizing_is_a_triangle_filter: images,
+    there_is_one_global_tile: images,
     layout_tells_the_tiles: grids,
     every_level_comes_back: st.tuples(st.just(np.arange(256, dtype=np.uint8))),
-    arrays_and_pictures_are_cut_alike: pictures,
+    arrays_and_pictures_are_cut_alike: images,
 }

@@ -10,10 +10,10 @@ from tinyscout.laws.draw import counts, magnitudes, random_normal, rngs
 from tinyscout.laws.universal import EPS, compute_expected
 from tinyscout.reference import Quantized, dequantize, quantize, quantize_rows
 
-LARGEST = {4: 8, 8: 127}
-ACTIVATIONS = 32        # inputs of a product that a kernel may round together, to 8 bits
-HALF = 0.5 + 256 * EPS  # of a step: division in float32 may put a number that lies between two on either side
-STEEPEST = 1.1          # the slope of silu is nowhere above 1.0998
+MAX_INTEGER = {4: 8, 8: 127}
+ACTIVATION_GROUP = 32        # inputs of a product that a kernel may round together, to 8 bits
+HALF_STEP = 0.5 + 256 * EPS  # of a step: division in float32 may put a number that lies between two on either side
+SILU_MAX_SLOPE = 1.1          # the slope of silu is nowhere above 1.0998
 
 bits = st.sampled_from([4, 8])
 scale_dtypes = st.sampled_from([np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16)])
@@ -74,7 +74,7 @@ def expert_inputs(draw):
 
 
 @st.composite
-def memory_inputs(draw):
+def kv_inputs(draw):
     """Queries, and keys and values in few bits."""
     rng, T, past = draw(rngs()), draw(st.sampled_from([1, 3, 33])), draw(st.sampled_from([0, 1, 64]))
     K, G, d = draw(st.integers(1, 3)), draw(st.integers(1, 5)), draw(st.sampled_from([2, 8, 32, 64]))
@@ -86,7 +86,7 @@ def memory_inputs(draw):
 def assert_within(given, truth, slack):
     """given is no further from the truth than float32 and what was allowed for rounding, element by element."""
     value = truth.value
-    own = max(float(np.abs(y - value).max(initial=0)) for y in truth.yardsticks)
+    own = max(float(np.abs(y - value).max(initial=0)) for y in truth.baselines)
     bound = slack + 2 * own + 4 * EPS * np.abs(value).max(initial=0)
     over = np.abs(np.asarray(given, np.float64) - value) - bound
     assert np.isfinite(over).all(), "not finite: an element that was never written, or an overflow"
@@ -98,9 +98,9 @@ def activation_bound(x, w):
 
     x (..., I), w Quantized (I, O)  ->  (..., O) float64: half a step of every input, times the weight it meets
     """
-    groups = np.abs(x.astype(np.float64)).reshape(*x.shape[:-1], -1, ACTIVATIONS)
-    steps = np.repeat(groups.max(-1) / 127, ACTIVATIONS, axis=-1)
-    return HALF * steps @ np.abs(dequantize(w, np.float64))
+    groups = np.abs(x.astype(np.float64)).reshape(*x.shape[:-1], -1, ACTIVATION_GROUP)
+    steps = np.repeat(groups.max(-1) / 127, ACTIVATION_GROUP, axis=-1)
+    return HALF_STEP * steps @ np.abs(dequantize(w, np.float64))
 
 
 def expert_bound(x, w_gate, w_up, w_down):
@@ -111,7 +111,7 @@ def expert_bound(x, w_gate, w_up, w_down):
     gate, up = reference.linear(x, w_gate), reference.linear(x, w_up)
     off_gate, off_up = activation_bound(x, w_gate), activation_bound(x, w_up)
     open_, hidden = np.abs(gate * reference.sigmoid(gate)), np.abs(reference.swiglu(gate, up))
-    off = (open_ + STEEPEST * off_gate) * off_up + STEEPEST * off_gate * np.abs(up)
+    off = (open_ + SILU_MAX_SLOPE * off_gate) * off_up + SILU_MAX_SLOPE * off_gate * np.abs(up)
     return off @ np.abs(dequantize(w_down, np.float64)) + activation_bound(hidden + off, w_down)
 
 
@@ -120,11 +120,11 @@ def with_unit_integers(w):
     return Quantized(np.full_like(w.values, 1 if w.bits == 8 else 0x11), w.scales)
 
 
-def rounding_bound(plain, integers_times_scales, steps, bits):
+def assert_rounded(plain, integers_times_scales, steps, bits):
     """Half a step at most; with 4 bits, whose largest is 7, a positive extreme may lose a whole one."""
     wrong = np.abs(integers_times_scales - plain)
     saturated = (bits == 4) & (plain > 7.5 * steps)
-    assert (wrong <= np.where(saturated, 1 + 16 * EPS, HALF) * steps).all()
+    assert (wrong <= np.where(saturated, 1 + 16 * EPS, HALF_STEP) * steps).all()
 
 
 def a_weight_is_off_by_half_a_step(ops, w, bits, group, scale_dtype):
@@ -132,9 +132,9 @@ def a_weight_is_off_by_half_a_step(ops, w, bits, group, scale_dtype):
     q = ops.quantize(w, bits, group, scale_dtype)
     assert (q.shape, q.bits, q.group, q.scales.dtype) == (w.shape, bits, group, scale_dtype)
     steps = dequantize(with_unit_integers(q), np.float64)
-    rounding_bound(w.astype(np.float64), dequantize(q, np.float64), steps, bits)
+    assert_rounded(w.astype(np.float64), dequantize(q, np.float64), steps, bits)
     largest = np.abs(w).reshape(*w.shape[:-2], -1, group, w.shape[-1]).max(-2)
-    least = np.maximum(largest, np.float32(1e-6)) / np.float64(LARGEST[bits])
+    least = np.maximum(largest, np.float32(1e-6)) / np.float64(MAX_INTEGER[bits])
     assert (steps[..., ::group, :] >= least * (1 - EPS)).all(), "a scale too small for the largest of its group"
     assert (steps[..., ::group, :] <= least * (1 + (EPS if scale_dtype == np.float32 else 2 ** -7))).all()
 
@@ -142,7 +142,7 @@ def a_weight_is_off_by_half_a_step(ops, w, bits, group, scale_dtype):
 def a_key_is_off_by_half_a_step(ops, x, bits, scale_dtype):
     q = ops.quantize_rows(x, bits, scale_dtype)
     steps = np.repeat(q.scales.astype(np.float64), q.group, axis=-1)
-    rounding_bound(x.astype(np.float64), dequantize(q, np.float64), steps, bits)
+    assert_rounded(x.astype(np.float64), dequantize(q, np.float64), steps, bits)
 
 
 def what_is_on_the_grid_comes_back(ops, w, bits, group, scale_dtype):
@@ -150,8 +150,8 @@ def what_is_on_the_grid_comes_back(ops, w, bits, group, scale_dtype):
 
     The lowest integer is among them: where a positive extreme was cut off, a second time would cut again.
     """
-    integers = np.random.default_rng(0).integers(-LARGEST[bits] + (bits == 8), LARGEST[bits], w.shape)
-    integers[..., ::group, :] = -LARGEST[bits]
+    integers = np.random.default_rng(0).integers(-MAX_INTEGER[bits] + (bits == 8), MAX_INTEGER[bits], w.shape)
+    integers[..., ::group, :] = -MAX_INTEGER[bits]
     steps = quantize(w, bits, group, ml_dtypes.bfloat16)                # seven bits of mantissa: products stay exact
     grid = (integers * dequantize(with_unit_integers(steps))).astype(np.float32)
     once = ops.quantize(grid, bits, group, scale_dtype)
@@ -203,6 +203,6 @@ LAWS = {
     what_is_on_the_grid_comes_back: matrix_inputs(),
     a_product_takes_integers_and_scales: product_inputs(),
     experts_take_integers_and_scales: expert_inputs(),
-    attention_takes_integers_and_scales: memory_inputs(),
-    few_bits_of_memory_change_little: memory_inputs(),
+    attention_takes_integers_and_scales: kv_inputs(),
+    few_bits_of_memory_change_little: kv_inputs(),
 }

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tinyscout.laws.draw import lengths, random_normal, rngs, small_sizes
 from tinyscout.laws.universal import EPS
 
-shares = st.sampled_from([0.0, 0.01, 0.3, 0.5, 0.9, 1.0])
+p_values = st.sampled_from([0.0, 0.01, 0.3, 0.5, 0.9, 1.0])
 
 
 @st.composite
@@ -25,7 +25,7 @@ def top_p_inputs(draw):
 
     Their cumulative sums stay clear of p; or many are equal, all sums are exact, and p may be the sum down to a level.
     """
-    rng, V, N, p = draw(rngs()), draw(lengths), draw(small_sizes), draw(shares)
+    rng, V, N, p = draw(rngs()), draw(lengths), draw(small_sizes), draw(p_values)
     if draw(st.booleans()):
         whole = 1 << (2 * V).bit_length()
         x = (rng.multinomial(whole, np.full(V, 1 / V), N) / whole).astype(np.float32)

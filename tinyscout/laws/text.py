@@ -50,13 +50,13 @@ def router_margin(config, weights, x):
     return min(least)
 
 
-def truth_about(config, weights, x):
+def expected_hidden(config, weights, x):
     """The reference's hidden states for the whole prompt; skips where a router is undecided."""
     assume(router_margin(config, *as_float64((weights, x))) > MARGIN)
     return compute_expected(lambda weights, x: text_model(x, weights, config), weights, x)
 
 
-def in_pieces(config, weights, x, cuts, ops):
+def run_in_chunks(config, weights, x, cuts, ops):
     """The model on x cut at the given places, through one cache."""
     cache = Cache(config)
     edges = sorted({0, *cuts, x.shape[1]})
@@ -69,15 +69,15 @@ def in_pieces(config, weights, x, cuts, ops):
 
 def reading_in_pieces_is_reading_at_once(ops, config, weights, x, seed):
     """Prefill whole, in any pieces, or token by token past chunk edges: the same, within float32's own error."""
-    truth = truth_about(config, weights, x)
+    truth = expected_hidden(config, weights, x)
     cuts = np.random.default_rng(seed).integers(0, x.shape[1], 4).tolist()
     for pieces in (cuts[:0], cuts, range(1, x.shape[1])):
-        assert_close(in_pieces(config, weights, x, pieces, ops)[0], truth)
+        assert_close(run_in_chunks(config, weights, x, pieces, ops)[0], truth)
 
 
 def a_cache_holds_no_more_than_it_must(ops, config, weights, x, seed):
     """A chunked layer has the tokens since its chunk began, a global one all."""
-    _, cache = in_pieces(config, weights, x, range(1, x.shape[1]), ops)
+    _, cache = run_in_chunks(config, weights, x, range(1, x.shape[1]), ops)
     T = x.shape[1]
     assert cache.length == T
     for layer, kept in zip(config.layers, cache.layers, strict=True):
@@ -87,7 +87,7 @@ def a_cache_holds_no_more_than_it_must(ops, config, weights, x, seed):
 
 def the_future_does_not_matter(ops, config, weights, x, seed):
     """Later tokens may be anything.  (Not bit for bit: other rows change how BLAS cuts its products.)"""
-    truth = truth_about(config, weights, x)
+    truth = expected_hidden(config, weights, x)
     n = x.shape[1] // 2
     other = np.concatenate([x[:, :n], -3 * x[:, n:]], axis=1)
     assert_close(text_model(other, weights, config, ops=ops)[:, :n], truth[:, :n])
@@ -96,7 +96,7 @@ def the_future_does_not_matter(ops, config, weights, x, seed):
 def nothing_leaves_a_chunk_through_rope_layers(ops, config, weights, x, seed):
     """However many local layers are stacked: what stands in earlier chunks cannot reach a token."""
     start = (x.shape[1] - 1) // config.chunk_size * config.chunk_size
-    truth = truth_about(config, weights, x)
+    truth = expected_hidden(config, weights, x)
     other = np.concatenate([np.flip(x[:, :start], 1) + 1, x[:, start:]], axis=1)
     assert_close(text_model(other, weights, config, ops=ops)[:, start:], truth[:, start:])
 
@@ -105,21 +105,21 @@ def a_model_without_positions_is_blind_to_order(ops, config, weights, x, seed):
     """Only global layers without RoPE and without temperature: the last token cannot tell a shuffled past."""
     config = replace(config, attn_temperature=False, layers=config.layers[:1])
     weights = weights._replace(blocks=weights.blocks[:1])
-    truth = truth_about(config, weights, x)
+    truth = expected_hidden(config, weights, x)
     order = np.random.default_rng(seed).permutation(x.shape[1] - 1)
     other = np.concatenate([x[:, order], x[:, -1:]], axis=1)
     assert_close(text_model(other, weights, config, ops=ops)[:, -1], truth[:, -1])
 
 
-def whole(layers=None):
+def with_seed(layers=None):
     return st.tuples(model_inputs(layers), seeds).map(lambda drawn: (*drawn[0], drawn[1]))
 
 
 INPUTS: dict = {}       # the text model is no operation: it is composed of them
 LAWS = {
-    reading_in_pieces_is_reading_at_once: whole(),
-    a_cache_holds_no_more_than_it_must: whole(),
-    the_future_does_not_matter: whole(),
-    nothing_leaves_a_chunk_through_rope_layers: whole((Layer(True, True, True), Layer(True, True, False)) * 2),
-    a_model_without_positions_is_blind_to_order: whole((Layer(False, False, True),)),
+    reading_in_pieces_is_reading_at_once: with_seed(),
+    a_cache_holds_no_more_than_it_must: with_seed(),
+    the_future_does_not_matter: with_seed(),
+    nothing_leaves_a_chunk_through_rope_layers: with_seed((Layer(True, True, True), Layer(True, True, False)) * 2),
+    a_model_without_positions_is_blind_to_order: with_seed((Layer(False, False, True),)),
 }

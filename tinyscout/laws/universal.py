@@ -11,7 +11,7 @@ from tinyscout import reference
 EPS = float(np.finfo(np.float32).eps)
 
 
-def outputs(result):
+def as_tuple(result):
     """What an operation returned, as a tuple."""
     return result if isinstance(result, tuple) else (result,)
 
@@ -29,7 +29,7 @@ def as_float64(args):
     return map_float_arrays(lambda a: a.astype(np.float64), args)
 
 
-def perturbed(args, seed):
+def perturb(args, seed):
     """The same arguments in float64, each number moved up or down by one rounding of float32."""
     rng = np.random.default_rng(seed)
     return map_float_arrays(lambda a: a * (1 + EPS * rng.choice([-1.0, 1.0], a.shape)), args)
@@ -39,10 +39,10 @@ class Expected(NamedTuple):
     """What a result should be, and how far from it float32 may end up."""
 
     value: Any          # in float64
-    yardsticks: list    # the same in float32, and in float64 for inputs that were off by one rounding
+    baselines: list    # the same in float32, and in float64 for inputs that were off by one rounding
 
     def __getitem__(self, index):
-        return Expected(self.value[index], [y[index] for y in self.yardsticks])
+        return Expected(self.value[index], [y[index] for y in self.baselines])
 
 
 def compute_expected(f, *args):
@@ -51,7 +51,7 @@ def compute_expected(f, *args):
     A careful kernel's error is that of the float32 reference, or of rounded inputs: one run of either may be lucky,
     four are not.
     """
-    return Expected(f(*as_float64(args)), [f(*args), *(f(*perturbed(args, seed)) for seed in range(3))])
+    return Expected(f(*as_float64(args)), [f(*args), *(f(*perturb(args, seed)) for seed in range(3))])
 
 
 def compute_by_definition(f, definition, *args):
@@ -72,13 +72,13 @@ def assert_close(fast, truth):
     assert np.array_equal(fast[~finite], value[~finite]), "infinities stand elsewhere"
     assert np.isfinite(fast[finite]).all(), "not finite: an element that was never written, or an overflow"
     if finite.any():
-        error, *own = (np.abs(np.asarray(a)[finite] - value[finite]).max() for a in (fast, *truth.yardsticks))
+        error, *own = (np.abs(np.asarray(a)[finite] - value[finite]).max() for a in (fast, *truth.baselines))
         bound = 2 * max(own) + 4 * EPS * np.abs(value[finite]).max()
         assert error <= bound, f"off by {error:.3g}, allowed {bound:.3g} (float32 NumPy is off by {own[0]:.3g})"
 
 
 @contextlib.contextmanager
-def poisoned_outputs():
+def poison_outputs():
     """np.empty and np.empty_like full of NaN, so that an element nobody writes shows."""
     def poison(make):
         def made(*args, **kwargs):
@@ -100,10 +100,10 @@ def same_signature(ops, name):
 def same_as_reference(ops, name, *args):
     """The reference's result, shape and dtype; inputs untouched; every element of the output written."""
     plain = getattr(reference, name)
-    expected = outputs(plain(*args))
+    expected = as_tuple(plain(*args))
     handed = [a.copy() if isinstance(a, np.ndarray) else a for a in args]
-    with poisoned_outputs():
-        given = outputs(getattr(ops, name)(*(ops.asarray(a) if isinstance(a, np.ndarray) else a for a in handed)))
+    with poison_outputs():
+        given = as_tuple(getattr(ops, name)(*(ops.asarray(a) if isinstance(a, np.ndarray) else a for a in handed)))
     assert len(given) == len(expected), f"{len(given)} results should be {len(expected)}"
     for n, (fast, like) in enumerate(zip(given, expected, strict=True)):
         if like is None:
@@ -113,7 +113,7 @@ def same_as_reference(ops, name, *args):
         assert np.shape(fast) == np.shape(like), f"shape {np.shape(fast)} should be {np.shape(like)}"
         assert np.asarray(fast).dtype == np.asarray(like).dtype, f"{np.asarray(fast).dtype} should be {like.dtype}"
         if np.asarray(like).dtype.kind == "f":
-            assert_close(fast, compute_expected(lambda *args, n=n: outputs(plain(*args))[n], *args))
+            assert_close(fast, compute_expected(lambda *args, n=n: as_tuple(plain(*args))[n], *args))
         else:
             assert np.array_equal(fast, like), f"{fast} should be {like}"
     for argument, kept in zip(handed, args, strict=True):

@@ -22,19 +22,19 @@ def tower_inputs(draw):
     return config, weights, random_normal(rng, draw(small_sizes), 3, 28, 28)
 
 
-def truth_about(config, weights, tiles):
+def expected_features(config, weights, tiles):
     return compute_expected(lambda weights, tiles: vision_model(tiles, weights, config), weights, tiles)
 
 
 def tiles_do_not_see_each_other(ops, config, weights, tiles):
     """Any tile alone gives what it gives among others: several pictures at once are as good as one by one."""
-    truth = truth_about(config, weights, tiles)
+    truth = expected_features(config, weights, tiles)
     for n in range(len(tiles)):
         assert_close(vision_model(tiles[n:n + 1], weights, config, ops), truth[n:n + 1])
 
 
 def the_tower_is_the_references(ops, config, weights, tiles):
-    truth = truth_about(config, weights, tiles)
+    truth = expected_features(config, weights, tiles)
     assert truth.value.shape == (len(tiles), config.tokens_per_tile, config.adapter_dim)
     assert_close(vision_model(tiles, weights, config, ops), truth)
 

@@ -13,53 +13,53 @@ KV_DTYPES = ("float32", "bfloat16", *BITS)
 
 
 class LayerCache:
-    """One layer's keys and values, at consecutive positions from `first` on, in buffers with room to grow.
+    """One layer's keys and values, at consecutive positions from `start` on, in buffers with room to grow.
 
-    kv is how they are kept: "float32" (as they are computed), "bfloat16", or "int8" or "int4" as QuantizedRows.
+    kv_dtype is how they are kept: "float32" (as they are computed), "bfloat16", or "int8" or "int4" as QuantizedRows.
     """
 
-    def __init__(self, chunk=None, kv="float32"):
-        self.chunk_size = chunk
-        self.kv_dtype = kv
+    def __init__(self, chunk_size=None, kv_dtype="float32"):
+        self.chunk_size = chunk_size
+        self.kv_dtype = kv_dtype
         self.start = 0                              # position of slot 0
         self.keys: Any = None                       # (B, capacity, K, d), an array or QuantizedRows
         self.values: Any = None
 
     def append(self, length, k, v):
-        """Put new keys and values behind the `length` tokens there are.
+        """Put new keys and values after the `length` tokens that are there.
 
-        k and v (B, T, K, d)  ->  keys, values (B, S, K, d) in the form they are kept in, and the position of the first
+        k and v (B, T, K, d)  ->  keys, values (B, S, K, d) in the kv_dtype, and the position of the first
         """
         B, T, K, d = k.shape
         self.reserve(length, T, B, K, d, k.dtype, k)
-        new, seen = np.s_[:, length - self.start:length - self.start + T], np.s_[:, :length - self.start + T]
-        for kept, x in (self.keys, k), (self.values, v):
-            for old, coming in zip(_buffers(kept), _buffers(self.to_storage(x)), strict=True):
-                old[new] = coming
-        return take(self.keys, seen), take(self.values, seen), self.start
+        new, visible = np.s_[:, length - self.start:length - self.start + T], np.s_[:, :length - self.start + T]
+        for buffer, x in (self.keys, k), (self.values, v):
+            for stored, added in zip(_arrays(buffer), _arrays(self.to_storage(x)), strict=True):
+                stored[new] = added
+        return take(self.keys, visible), take(self.values, visible), self.start
 
     def reserve(self, length, T, B, K, d, dtype=np.float32, like=None):
-        """Make sure that `keys` and `values` can take T tokens more behind the `length` there are.
+        """Make room in `keys` and `values` for T tokens more, after the `length` tokens that are there.
 
-        What is computed in place is then written to slots length - first and on.  dtype: what "float32" keeps; like: an
-        array of the kind that is to be kept, NumPy's or a GPU's
+        A kernel may then write to slots length - start and on.  dtype: what "float32" keeps; like: an array of the kind
+        that is to be kept, NumPy's or a GPU's
         """
         held = length - self.start
         stop = held + T
         if self.keys is None:
             self.keys, self.values = (self.to_storage(np.empty((B, 0, K, d), dtype, like=like)) for _ in range(2))
         if stop > self.keys.shape[1]:
-            room = max(stop, 2 * held if self.chunk_size is None else min(2 * held, self.chunk_size))
-            self.keys, self.values = (_reallocate(a, 0, held, room) for a in (self.keys, self.values))
+            capacity = max(stop, 2 * held if self.chunk_size is None else min(2 * held, self.chunk_size))
+            self.keys, self.values = (_reallocate(a, 0, held, capacity) for a in (self.keys, self.values))
 
     def to_storage(self, x):
-        """Keys or values (B, T, K, d) as they are kept."""
+        """Keys or values (B, T, K, d) in the kv_dtype."""
         if self.kv_dtype in BITS:
             return quantize_rows(x, BITS[self.kv_dtype], BFLOAT16)
         return x if self.kv_dtype == "float32" else x.astype(BFLOAT16)
 
     def trim(self, length):
-        """Forget what no later token can see: the chunks before the one that position `length` lies in."""
+        """Drop what no later token can see: the chunks before the one that position `length` lies in."""
         start = 0 if self.chunk_size is None else length // self.chunk_size * self.chunk_size
         if start > self.start:
             low, high = start - self.start, length - self.start
@@ -70,17 +70,17 @@ class LayerCache:
         return 0 if self.keys is None else self.keys.nbytes + self.values.nbytes
 
 
-def _reallocate(old, low, high, room):
-    """Slots low to high of a buffer (B, capacity, K, d), at the start of a new one with `room` slots."""
+def _reallocate(old, low, high, capacity):
+    """A new buffer (B, capacity, K, d) that begins with slots low to high of an old one."""
     if isinstance(old, QuantizedRows):
-        return QuantizedRows(*(_reallocate(leaf, low, high, room) for leaf in old))
-    new = np.empty_like(old, shape=(old.shape[0], room, *old.shape[2:]))
+        return QuantizedRows(*(_reallocate(array, low, high, capacity) for array in old))
+    new = np.empty_like(old, shape=(old.shape[0], capacity, *old.shape[2:]))
     new[:, :high - low] = old[:, low:high]
     return new
 
 
-def _buffers(buffer):
-    """The arrays that a buffer is made of."""
+def _arrays(buffer):
+    """The arrays that a buffer consists of."""
     return buffer if isinstance(buffer, QuantizedRows) else (buffer,)
 
 
@@ -88,20 +88,24 @@ class Cache:
     """What a model remembers between calls.
 
     `length` counts the tokens that are in.  `features` are image vectors whose patch tokens are still to come.
-    kv of KV is how keys and values are kept.  int8 and int4 are for the global layers, whose memory grows without
-    end; chunked layers then have bfloat16.  Raises ValueError for what is not in KV, or heads that cannot be cut.
+    kv_dtype, one of KV_DTYPES, is how keys and values are kept.  int8 and int4 are for the global layers, whose memory
+    grows without end; chunked layers then have bfloat16.  Raises ValueError for another kv_dtype, or if the head_dim
+    does not divide into groups.
+
+    `backend_state` belongs to the backend: what it prepared for one model and this cache (tinyscout.kernels.Backend).
     """
 
-    def __init__(self, config, kv="float32"):
-        if kv not in KV_DTYPES:
-            raise ValueError(f"keys and values cannot be kept as {kv!r}: choose from {', '.join(KV_DTYPES)}")
-        if kv in BITS:
-            quantize_rows(np.zeros((1, config.head_dim), np.float32), BITS[kv])         # refuses what it cannot cut
+    def __init__(self, config, kv_dtype="float32"):
+        if kv_dtype not in KV_DTYPES:
+            raise ValueError(f"keys and values cannot be kept as {kv_dtype!r}: choose from {', '.join(KV_DTYPES)}")
+        if kv_dtype in BITS:
+            quantize_rows(np.zeros((1, config.head_dim), np.float32),
+                          BITS[kv_dtype])         # refuses what it cannot cut
         self.length = 0
-        self.features = None                        # (N, D) or None
-        self.backend_state = None                        # what a backend found out about a model and this cache
-        self.layers = [LayerCache(config.chunk_size, "bfloat16" if kv in BITS else kv) if layer.chunked
-                       else LayerCache(None, kv) for layer in config.layers]
+        self.features = None                             # (N, D) or None
+        self.backend_state: Any = None              # see above
+        self.layers = [LayerCache(config.chunk_size, "bfloat16" if kv_dtype in BITS else kv_dtype) if layer.chunked
+                       else LayerCache(None, kv_dtype) for layer in config.layers]
 
     def advance(self, T):
         """T more tokens are in: every layer has taken them."""
@@ -109,16 +113,16 @@ class Cache:
 
     @contextmanager
     def transaction(self):
-        """`with cache.all_or_nothing():` around one call of the model: where it fails, the cache is as it was.
+        """`with cache.transaction():` around one call of the model: if it fails, the cache is as it was.
 
-        Two values are enough, since what stands in the layers behind `length` is never read, only overwritten,
-        and the chunks that ended meanwhile are forgotten only when the call has come through.
+        Restoring two values is enough: slots after `length` are never read, only overwritten, and chunks that ended
+        during the call are dropped only when it has succeeded.
         """
-        before = self.length, self.features
+        saved = self.length, self.features
         try:
             yield self
         except BaseException:
-            self.length, self.features = before
+            self.length, self.features = saved
             raise
         for layer in self.layers:
             layer.trim(self.length)

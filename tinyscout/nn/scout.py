@@ -1,12 +1,11 @@
-"""Scout: pictures become tokens among tokens (early fusion), then the text model reads them all."""
+"""Scout: images become tokens among tokens (early fusion), then the text model reads them all."""
 from contextlib import nullcontext
 
 import numpy as np
 
 from tinyscout import reference
-from tinyscout.nn.text import text_model
+from tinyscout.nn.text import in_order, text_model
 from tinyscout.nn.vision import vision_model
-from tinyscout.progress import track
 
 TILES_AT_ONCE = 4       # bounds memory: tiles do not see each other, so any grouping gives the same numbers
 
@@ -35,7 +34,7 @@ def validate_images(images, config):
     """
     if len(images) and config.vision is None:
         raise ValueError("images were given, but this model has no vision tower")
-    checked = []
+    tiles = []
     for n, image in enumerate(images, 1):
         c = config.vision
         image = np.asarray(image, np.float32)
@@ -44,51 +43,53 @@ def validate_images(images, config):
                              f"not {image.shape}")
         if not np.isfinite(image).all():
             raise ValueError(f"image {n} holds pixels that are not finite numbers")
-        checked.append(image)
-    return checked
+        tiles.append(image)
+    return tiles
 
 
-def check_counts(tokens, images, config, waiting=0, exact=True):
-    """Every patch token needs a vector, and where `exact` every vector a patch token.  Raises ValueError.
+def check_image_tokens(tokens, images, config, pending_features=0, exact=True):
+    """Every patch token needs a vector and, if `exact`, every vector a patch token.  Raises ValueError.
 
-    tokens (T,) int, images as from checked_images, waiting int: vectors from earlier calls
+    tokens (T,) int, images from validate_images, pending_features int: vectors from earlier calls
     """
     if config.vision is None:
         return
-    wanted = int((tokens == config.patch_id).sum())
-    made = waiting + sum(len(image) for image in images) * config.vision.tokens_per_tile
-    if wanted > made or (exact and wanted < made):
-        raise ValueError(f"{wanted} patch tokens in the prompt, but the images make {made}: they must be equal")
+    patch_tokens = int((tokens == config.patch_id).sum())
+    image_vectors = pending_features + sum(len(image) for image in images) * config.vision.tokens_per_tile
+    if patch_tokens > image_vectors or (exact and patch_tokens < image_vectors):
+        raise ValueError(f"{patch_tokens} patch tokens in the prompt, but the images make {image_vectors}: "
+                         "they must be equal")
 
 
-def image_features(images, w, config, ops=reference):
-    """What the text model gets to see of the images, in order of tiles, equation (image-features).
+def image_features(images, w, config, ops=reference, iterate=in_order):
+    """The vectors that stand for the images in the text, in the order of the tiles, equation (image-features).
 
-    images as from checked_images, w Scout  ->  (tiles * tokens_per_tile, D of the text)
+    images from validate_images, w Scout, iterate as in `text_model`  ->  (tiles * tokens_per_tile, D of the text)
     """
     groups = [image[n:n + TILES_AT_ONCE] for image in images for n in range(0, len(image), TILES_AT_ONCE)]
     rows = []
-    for tiles in track(groups, "Looking at the picture"):
+    for tiles in iterate(groups, "image"):
         y = ops.linear(vision_model(ops.asarray(tiles), w.vision, config.vision, ops), w.w_projector)
         rows.append(y.reshape(-1, y.shape[-1]))
     return np.concatenate(rows)
 
 
-def embed_inputs(tokens, images, w, config, cache=None, ops=reference):
+def embed_inputs(tokens, images, w, config, cache=None, ops=reference, iterate=in_order):
     """Tokens and images as one row of vectors, equation (fuse).
 
-    tokens (T,) int, images (tiles, C, h, w) each, w Scout, config ScoutConfig, cache Cache or None  ->  (T, D)
+    tokens (T,) int, images (tiles, C, h, w) each, w Scout, config ScoutConfig, cache Cache or None, iterate as in
+    `text_model`  ->  (T, D)
 
-    Image vectors go to the patch tokens in order.  With a cache they may come before their tokens: what
-    this call has no place for waits in the cache for the next one, so a prompt can be cut anywhere.
-    Raises ValueError where there are more patch tokens than vectors or, without a cache, fewer.
+    Image vectors go to the patch tokens in order.  With a cache they may come before their tokens: the vectors that
+    this call has no patch token for wait in the cache for the next one, so a prompt can be cut anywhere.
+    Raises ValueError if there are more patch tokens than vectors or, without a cache, fewer.
     """
     tokens, images = validate_tokens(tokens, config), validate_images(images, config)
     features = None if cache is None else cache.features
-    check_counts(tokens, images, config, 0 if features is None else len(features), exact=cache is None)
+    check_image_tokens(tokens, images, config, 0 if features is None else len(features), exact=cache is None)
     x = ops.embed(ops.asarray(tokens), w.text.embedding)
     if images:
-        new = image_features(images, w, config, ops)
+        new = image_features(images, w, config, ops, iterate)
         features = new if features is None else np.concatenate([features, new])
     if features is None:
         return x
@@ -99,11 +100,11 @@ def embed_inputs(tokens, images, w, config, cache=None, ops=reference):
     return ops.fuse(x, ops.asarray(patches), features[:n])
 
 
-def forward(tokens, images, w, config, cache=None, ops=reference):
-    """Next-token scores at every token.
+def forward(tokens, images, w, config, cache=None, ops=reference, iterate=in_order):
+    """Logits of the next token at every token.
 
     Arguments as in `embed_inputs`  ->  logits (T, V)
     """
     with nullcontext() if cache is None else cache.transaction():
-        x = embed_inputs(tokens, images, w, config, cache, ops)
-        return ops.linear(text_model(x[None], w.text, config.text, cache, ops)[0], w.text.output)
+        x = embed_inputs(tokens, images, w, config, cache, ops, iterate)
+        return ops.linear(text_model(x[None], w.text, config.text, cache, ops, iterate)[0], w.text.output)

@@ -4,37 +4,43 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyscout import reference
-from tinyscout.nn.prefetch import prefetch_blocks
 from tinyscout.nn.weights import MoE
-from tinyscout.progress import track_steps
 
 
 class Positions(NamedTuple):
-    """What a layer needs to know of where its T tokens stand."""
+    """What the layers need to know of the positions of T tokens, computed once for all of them."""
 
-    start: int              # position of the first of them
+    start: int              # position of the first token
     cos: Any                # (T, d/2), for RoPE layers
     sin: Any                # (T, d/2)
-    temperature: Any        # (T, 1, 1) or (B, T, 1, 1), for NoPE layers, or None where it is off
+    temperature: Any        # (T, 1, 1) or (B, T, 1, 1), for NoPE layers, or None if it is off
+
+
+def in_order(items, name):
+    """The default way through the layers or the images: one after the other, and nobody is told."""
+    return iter(items)
 
 
 def position_tables(start, T, config, dtype, ops=reference):
-    """The positions start .. start + T - 1 as every layer wants them, in the dtype of `like`."""
+    """The positions start .. start + T - 1 as every layer wants them.
+
+    start, T int, config TextConfig, dtype of cos, sin and temperature  ->  Positions
+    """
     return position_tables_at(np.arange(start, start + T), config, dtype, ops)
 
 
 def position_tables_at(positions, config, dtype, ops=reference):
-    """Any positions as every layer wants them, in the dtype of `like`.
+    """Any positions as every layer wants them: `position_tables` for positions with gaps.
 
     positions (T,) int, or (B, T) of whole chunks side by side: RoPE sees differences only, and gets those of the first
     """
     row = positions if positions.ndim == 1 else positions[0]
     angles = ops.rope_angles(row, config.head_dim, config.rope_theta, config.rope_scaling)
-    cos, sin = (ops.asarray(a.astype(dtype.dtype)) for a in angles)
+    cos, sin = (ops.asarray(a.astype(dtype)) for a in angles)
     if not config.attn_temperature:
         return Positions(int(row[0]), cos, sin, None)
     t = ops.attention_temperature(positions, config.attn_temperature_floor, config.attn_temperature_scale)
-    return Positions(int(row[0]), cos, sin, ops.asarray(t.astype(dtype.dtype)[..., None, None]))
+    return Positions(int(row[0]), cos, sin, ops.asarray(t.astype(dtype)[..., None, None]))
 
 
 def project_qkv(x, w, config, ops=reference):
@@ -44,7 +50,10 @@ def project_qkv(x, w, config, ops=reference):
 
 
 def rotate_and_norm(x, layer, positions, config, ops=reference):
-    """What a layer's kind does to queries and to keys alike.  x (B, T, heads, d)  ->  the same."""
+    """RoPE and the QK norm, for queries and keys alike, as far as the layer has them.
+
+    x (B, T, heads, d), layer Layer, positions Positions  ->  (B, T, heads, d)
+    """
     if layer.rope:
         x = ops.apply_rope(x, positions.cos, positions.sin)
     if uses_qk_norm(layer, config):
@@ -58,20 +67,26 @@ def uses_qk_norm(layer, config):
 
 
 def scale_queries(q, layer, positions):
-    """A NoPE layer's queries (B, T, H, d) by the temperature of their places; the keys in a cache stay valid."""
+    """A NoPE layer's queries times the temperature of their positions; the keys in a cache stay valid.
+
+    q (B, T, H, d), positions Positions  ->  (B, T, H, d), equation (temperature)
+    """
     return q if layer.rope or positions.temperature is None else q * positions.temperature
 
 
 def encode_positions(q, k, layer, positions, config, ops=reference):
-    """What a layer's kind does to its queries and keys.  q (B, T, H, d), k (B, T, K, d)  ->  the same."""
+    """Everything that makes a layer's queries and keys depend on their positions.
+
+    q (B, T, H, d), k (B, T, K, d), positions Positions  ->  q, k of the same shapes
+    """
     q, k = (rotate_and_norm(x, layer, positions, config, ops) for x in (q, k))
     return scale_queries(q, layer, positions), k
 
 
 def attention(x, w, layer, positions, config, cache=None, ops=reference):
-    """Rotated and chunked, or without positions and sharpened: the two kinds of layer, equation (attention-block).
+    """Both kinds of layer: RoPE inside chunks, or no positions and scaled queries; equation (attention-block).
 
-    x (B, T, D), w Attention, layer Layer, where Places, cache Cache's LayerCache or None  ->  (B, T, D)
+    x (B, T, D), w Attention, layer Layer, positions Positions, cache LayerCache or None  ->  (B, T, D)
     """
     B, T, _ = x.shape
     q, k, v = project_qkv(x, w, config, ops)
@@ -98,16 +113,16 @@ def moe(x, w, top_k, ops=reference):
 
 
 def attention_block(x, w, layer, positions, config, cache=None, ops=reference):
-    """The first half of a decoder layer: what attention reads is added to what came in, equation (block).
+    """The first half of a decoder layer: x + attention(norm(x)), equation (block).
 
     x (B, T, D), w Block, the rest as in `attention`  ->  (B, T, D)
     """
-    normal = ops.rms_norm(x, w.attention_norm, config.norm_eps)
-    return x + attention(normal, w.attention, layer, positions, config, cache, ops)
+    normed = ops.rms_norm(x, w.attention_norm, config.norm_eps)
+    return x + attention(normed, w.attention, layer, positions, config, cache, ops)
 
 
 def feed_forward_block(x, w, config, ops=reference):
-    """The second half: experts or a dense network, each token for itself, equation (block).
+    """The second half: x + experts(norm(x)), or a dense network; each token for itself, equation (block).
 
     x (B, T, D), w Block  ->  (B, T, D)
     """
@@ -119,20 +134,20 @@ def feed_forward_block(x, w, config, ops=reference):
     return x + y.reshape(x.shape)
 
 
-def text_model(x, w, config, cache=None, ops=reference):
+def text_model(x, w, config, cache=None, ops=reference, iterate=in_order):
     """All layers of the plan, then the last norm.
 
     x (B, T, D) embedded tokens, w Text, config TextConfig, cache Cache or None  ->  (B, T, D) hidden states
 
-    With a cache the tokens stand behind those it holds, and it takes them in.
+    With a cache the tokens follow those that it holds, and it takes them in.  `iterate(blocks, "layers")` yields the
+    blocks in order: the caller may read ahead from disk there, or show progress (tinyscout.inference.prefetch).
     """
     T, decode = x.shape[1], getattr(ops, "decode", None)
-    if decode is not None and T == 1 and (y := decode(x, w, config, cache)) is not None:
+    if decode is not None and T == 1 and (y := decode(x, w, config, cache, iterate)) is not None:
         cache.advance(1)                            # a backend may take a token through all layers in one call
         return y
-    positions = position_tables(0 if cache is None else cache.length, T, config, x, ops)
-    blocks = zip(config.layers, prefetch_blocks(w.blocks), strict=True)
-    for n, (layer, weights) in enumerate(track_steps(blocks, "layers", len(w.blocks))):
+    positions = position_tables(0 if cache is None else cache.length, T, config, x.dtype, ops)
+    for n, (layer, weights) in enumerate(zip(config.layers, iterate(w.blocks, "layers"), strict=True)):
         x = attention_block(x, weights, layer, positions, config, None if cache is None else cache.layers[n], ops)
         x = feed_forward_block(x, weights, config, ops)
     if cache is not None:

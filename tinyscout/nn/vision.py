@@ -1,20 +1,18 @@
-"""The picture's way to the text model: patches, a bidirectional encoder, pixel shuffle, adapter."""
-from collections import deque
-
+"""The vision tower, from an image's tiles to the text model's tokens: patches, encoder, pixel shuffle, adapter."""
 import numpy as np
 
 from tinyscout import reference
 
 
 def embed_patches(tiles, w, config, ops=reference):
-    """Every patch as a vector, the class token behind them, and what each place adds, equation (patch-embedding).
+    """Every patch as a vector, the class token after them, plus position embeddings, equation (patch-embedding).
 
     tiles (B, C, h, w), w Vision  ->  (B, P + 1, D)
     """
     patches = ops.linear(ops.patchify(tiles, config.patch_size), w.w_patch)
     B, _, D = patches.shape
-    one = np.broadcast_to(w.class_embedding.astype(patches.dtype), (B, 1, D))
-    return np.concatenate([patches, one], axis=1) + w.position_embedding.astype(patches.dtype)
+    class_token = np.broadcast_to(w.class_embedding.astype(patches.dtype), (B, 1, D))
+    return np.concatenate([patches, class_token], axis=1) + w.position_embedding.astype(patches.dtype)
 
 
 def vision_attention(x, w, cos, sin, config, ops=reference):
@@ -32,50 +30,54 @@ def vision_attention(x, w, cos, sin, config, ops=reference):
 
 def vision_block(x, w, cos, sin, config, ops=reference):
     """One encoder layer, equation (vision-block).  x (B, P + 1, D), w VisionBlock  ->  (B, P + 1, D)."""
-    normal = ops.layer_norm(x, *w.attention_norm, config.norm_eps)
-    x = x + vision_attention(normal, w.attention, cos, sin, config, ops)
-    normal = ops.layer_norm(x, *w.mlp_norm, config.norm_eps)
-    return x + ops.linear(ops.gelu(ops.linear(normal, w.mlp.w_1, w.mlp.b_1)), w.mlp.w_2, w.mlp.b_2)
+    normed = ops.layer_norm(x, *w.attention_norm, config.norm_eps)
+    x = x + vision_attention(normed, w.attention, cos, sin, config, ops)
+    normed = ops.layer_norm(x, *w.mlp_norm, config.norm_eps)
+    return x + ops.linear(ops.gelu(ops.linear(normed, w.mlp.w_1, w.mlp.b_1)), w.mlp.w_2, w.mlp.b_2)
 
 
 def adapter(x, w, config, ops=reference):
     """Four patches become one token, then two layers with a GELU after *each*, equation (adapter).
 
-    x (B, P, D), w Adapter  ->  (B, P / shuffle**2, A)
+    x (B, P, D), w Adapter  ->  (B, P / pixel_shuffle_factor**2, A)
     """
     tokens = ops.pixel_shuffle(x, config.pixel_shuffle_factor)
     return ops.gelu(ops.linear(ops.gelu(ops.linear(tokens, w.w_1)), w.w_2))
 
 
-def vision_activations(tiles, w, config, ops=reference):
-    """What each layer of the encoder is given, and at last what it makes.
+def rope_tables(config, dtype, ops=reference):
+    """The angles of 2-D RoPE for every patch and the class token  ->  cos and sin (P + 1, d/2) of that dtype"""
+    tables = ops.rope_angles_2d(config.grid, config.head_dim, config.rope_theta)
+    return [ops.asarray(a.astype(dtype)) for a in tables]
 
-    tiles (B, C, h, w) normalised pixels, w Vision, config VisionConfig  ->  yields (B, P + 1, D), L + 1 times
+
+def vision_encoder(tiles, w, config, ops=reference, save=None):
+    """All layers of the encoder.  Tiles do not see each other.
+
+    tiles (B, C, h, w) normalised pixels, w Vision, config VisionConfig  ->  (B, P + 1, D)
+
+    save: a list, which takes the input of each layer and then the result, or None
     """
     x = ops.layer_norm(embed_patches(tiles, w, config, ops), *w.norm_pre, config.norm_eps)
-    yield x
-    cos, sin = rope_tables(config, x, ops)
+    cos, sin = rope_tables(config, x.dtype, ops)
     for weights in w.blocks:
+        if save is not None:
+            save.append(x)
         x = vision_block(x, weights, cos, sin, config, ops)
-        yield x
-
-
-def rope_tables(config, like, ops=reference):
-    """By how much each patch turns, in the dtype of `like`  ->  cos and sin (P + 1, d/2)"""
-    pair = ops.rope_angles_2d(config.grid, config.head_dim, config.rope_theta)
-    return [ops.asarray(a.astype(like.dtype)) for a in pair]
-
-
-def vision_model(tiles, w, config, ops=reference):
-    """Tiles to the vectors that stand for them.  Tiles do not see each other.
-
-    tiles (B, C, h, w) normalised pixels, w Vision, config VisionConfig  ->  (B, tokens_per_tile, A)
-    """
-    [x] = deque(vision_activations(tiles, w, config, ops), maxlen=1)     # only the last is of interest here
-    return project_to_text(x, w, config, ops)
+    if save is not None:
+        save.append(x)
+    return x
 
 
 def project_to_text(x, w, config, ops=reference):
-    """From the encoder's result to the text model's tokens.  x (B, P + 1, D)  ->  (B, tokens_per_tile, A)"""
+    """From the encoder's result to vectors for the text model.  x (B, P + 1, D)  ->  (B, tokens_per_tile, A)"""
     x = ops.layer_norm(x, *w.norm_post, config.norm_eps)
-    return adapter(x[:, :-1], w.adapter, config, ops)               # the class token has done its work
+    return adapter(x[:, :-1], w.adapter, config, ops)               # without the class token
+
+
+def vision_model(tiles, w, config, ops=reference):
+    """From tiles to the vectors that stand for them in the text.
+
+    tiles (B, C, h, w) normalised pixels, w Vision, config VisionConfig  ->  (B, tokens_per_tile, A)
+    """
+    return project_to_text(vision_encoder(tiles, w, config, ops), w, config, ops)

@@ -76,7 +76,7 @@ class VisionBlock(NamedTuple):
 
 
 class Adapter(NamedTuple):
-    w_1: Array                  # (D * shuffle**2, A)
+    w_1: Array                  # (D * pixel_shuffle_factor**2, A)
     w_2: Array                  # (A, A)
 
 
@@ -97,7 +97,7 @@ class Scout(NamedTuple):
 
 
 def build(config, make_leaf):
-    """The whole tree of weights, each made by leaf(path, shape): `("text.blocks.0.attention.w_q", (D, H*d))`.
+    """The tree of weights, each made by make_leaf(path, shape): `("text.blocks.0.attention.w_q", (D, H*d))`.
 
     A tied output matrix is the transposed embedding and is not asked for.
     """
@@ -152,9 +152,9 @@ def _build_vision(c, make_leaf):
 
 
 def to_file_layout(path, array):
-    """A matrix as it lies in a checkpoint, (out, in), or back: both ways it is this transposed view.
+    """A matrix as a checkpoint stores it, (out, in), or back: either way it is the transposed view.
 
-    Embeddings, and experts, which have three axes, are alike there and here.
+    Embeddings, and experts, which have three axes, are laid out the same in both.
     """
     return array.T if array.ndim == 2 and not path.endswith("embedding") else array
 
@@ -170,16 +170,16 @@ def named_arrays(tree, path=""):
 
 
 def check_shapes(weights, config):
-    """Is this the tree of weights that the config describes?  Raises ValueError where a shape contradicts it."""
-    ours = {path: array.shape for path, array in named_arrays(weights)}
+    """Raise ValueError unless this is the tree of weights that the config describes."""
+    found = {path: array.shape for path, array in named_arrays(weights)}
     wanted = {path: array.shape for path, array in named_arrays(abstract_weights(config))}
-    for path in sorted(ours.keys() | wanted.keys()):
-        if ours.get(path) != wanted.get(path):
-            raise ValueError(f"{path} has shape {ours.get(path)}, but the config calls for {wanted.get(path)}")
+    for path in sorted(found.keys() | wanted.keys()):
+        if found.get(path) != wanted.get(path):
+            raise ValueError(f"{path} has shape {found.get(path)}, but the config calls for {wanted.get(path)}")
 
 
 def tree_map(f, *trees):
-    """Apply f to the arrays, or Quantized, that stand at the same place in each tree; None stays None."""
+    """Apply f to the arrays, or Quantized, at the same path of each tree; None stays None."""
     first = trees[0]
     if isinstance(first, tuple | list) and not isinstance(first, Quantized):
         mapped = [tree_map(f, *branches) for branches in zip(*trees, strict=True)]
@@ -187,20 +187,16 @@ def tree_map(f, *trees):
     return None if first is None else f(*trees)
 
 
-def shapes(config):
+def weight_shapes(config):
     """{path: shape} of every weight that a config calls for; a tied output matrix is not among them."""
-    found = {}
-
-    def leaf(path, shape):
-        found[path] = shape
-        return np.broadcast_to(np.float32(0), shape)
-
-    build(config, leaf)
-    return found
+    shapes = {path: array.shape for path, array in named_arrays(abstract_weights(config))}
+    if config.text.tie_embeddings:
+        del shapes["text.output"]
+    return shapes
 
 
 def abstract_weights(config):
-    """The tree with every array's shape and none of its memory."""
+    """The tree of weights with every array's shape and none of its memory."""
     return build(config, lambda path, shape: np.broadcast_to(np.float32(0), shape))
 
 
@@ -238,11 +234,11 @@ class ParameterCount(NamedTuple):
 
 
 def count_parameters(config):
-    """How many parameters a config stands for; no weight is made.
+    """How many parameters a config stands for; no weight is allocated.
 
-    config ScoutConfig  ->  Counts
+    config ScoutConfig  ->  ParameterCount
     """
-    sizes = {path: math.prod(shape) for path, shape in shapes(config).items()}
+    sizes = {path: math.prod(shape) for path, shape in weight_shapes(config).items()}
 
     def total(part):
         return sum(size for path, size in sizes.items() if part in path)

@@ -2,13 +2,13 @@
 
 This package is also the shape of every backend: `kernels.c` and `kernels.cuda` are this same list of
 names, some of them replaced by something faster.  Inputs may be float32 or float64; a weight in float16
-or bfloat16 is widened to the input's type where it is used, so a checkpoint can stay as its file is.
+or bfloat16 is widened to the input's type when it is used, so a checkpoint can stay as its file is.
 
-Under each f that can be learned through stands f_backward(dy, *arguments of f): given what the loss gains per
-unit of f's result, it gives what the loss gains per unit of each argument, in their order, for those that are
-learned or come from what is.  It computes again what it needs of f: nothing is kept between the two.
+Each differentiable f has an f_backward(dy, *arguments of f) below it: given the gradient dy of f's result, it returns
+the gradients of f's arguments, in their order, for those that are learned or depend on what is learned.  It
+recomputes what it needs of f: nothing is saved between the two.
 """
-# ruff: noqa: F401  what is imported here is handed on
+# ruff: noqa: F401  what is imported here is re-exported
 from numpy import asarray
 from numpy import asarray as asnumpy  # into and out of the backend's own arrays
 
@@ -42,7 +42,7 @@ from tinyscout.reference.moe import (
 from tinyscout.reference.muon import muon_step
 from tinyscout.reference.norm import layer_norm, layer_norm_backward, rms_norm, rms_norm_backward
 from tinyscout.reference.patches import patchify, patchify_backward, pixel_shuffle, pixel_shuffle_backward
-from tinyscout.reference.quantize import (  # three operations, and what forms a weight has
+from tinyscout.reference.quantize import (  # three operations, and the formats of a weight
     Quantized,
     QuantizedRows,
     dequantize,
@@ -54,7 +54,7 @@ from tinyscout.reference.quantize import (  # three operations, and what forms a
 from tinyscout.reference.rope import apply_rope, apply_rope_backward, rope_angles, rope_angles_2d, rope_frequencies
 from tinyscout.reference.sampling import sample, top_k, top_p
 
-DIFFERENTIABLE = [              # each has its gradient under it: f_backward
+DIFFERENTIABLE = [              # each has its gradient below it: f_backward
     "apply_rope", "cross_entropy", "embed", "experts", "fuse", "gelu", "grouped_query_attention", "layer_norm",
     "linear", "load_balance", "patchify", "pixel_shuffle", "rms_norm", "router", "sigmoid", "soft_cross_entropy",
     "softmax", "swiglu",

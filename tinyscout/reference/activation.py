@@ -35,8 +35,8 @@ def swiglu_backward(dy, gate, up):
 
     dy, gate and up (..., F)  ->  dgate, dup (..., F)
     """
-    opened = sigmoid(gate)
-    return dy * up * opened * (1 + gate * (1 - opened)), dy * gate * opened
+    s = sigmoid(gate)
+    return dy * up * s * (1 + gate * (1 - s)), dy * gate * s
 
 
 def gelu(x):
@@ -58,21 +58,21 @@ def gelu_backward(dy, x):
     return dy * (np.where(x < 0, tail, 1 - tail) + x * density)
 
 
-FAR = 9.0                                       # erfc(9) = 4e-37: nothing is left beyond
+ERFC_MAX = 9.0                                       # erfc(9) = 4e-37: nothing is left beyond
 
 
 def _fit_erfc(degree=20):
-    """Chebyshev coefficients of log(erfc(x)) + x*x - log(t) in t = 2 / (2 + x), for x from 0 to FAR.
+    """Chebyshev coefficients of log(erfc(x)) + x*x - log(t) in t = 2 / (2 + x), for x from 0 to ERFC_MAX.
 
-    NumPy has no erf, and the standard library's takes one number at a time, which is all that a fit needs.
+    NumPy has no erf; the standard library's takes one number at a time, which is enough for a fit.
     """
-    def smooth(u):                              # u from -1 to 1 stands for t from its least to 1
-        t = (2 / (2 + FAR) * (1 - u) + (1 + u)) / 2
+    def smooth(u):                              # u from -1 to 1 maps to t from its minimum to 1
+        t = (2 / (2 + ERFC_MAX) * (1 - u) + (1 + u)) / 2
         return np.array([math.log(math.erfc(2 / s - 2)) + (2 / s - 2) ** 2 - math.log(s) for s in t])
     return np.polynomial.chebyshev.chebinterpolate(smooth, degree).tolist()     # type: ignore[type-var]
 
 
-ERFC = _fit_erfc()
+ERFC_COEFFS = _fit_erfc()
 
 
 def erfc(x):
@@ -80,10 +80,10 @@ def erfc(x):
 
     x (...), not negative  ->  (...)
     """
-    x = np.minimum(x, FAR)
-    t, least = 2 / (2 + x), 2 / (2 + FAR)
-    u = (2 * t - (1 + least)) / (1 - least)
-    above, here = 0.0, 0.0 * u
-    for c in ERFC[:0:-1]:                       # Clenshaw's recurrence, from the highest coefficient down
-        above, here = here, 2 * u * here - above + c
-    return t * np.exp(u * here - above + ERFC[0] - x * x)
+    x = np.minimum(x, ERFC_MAX)
+    t, t_min = 2 / (2 + x), 2 / (2 + ERFC_MAX)
+    u = (2 * t - (1 + t_min)) / (1 - t_min)                 # t from t_min to 1 maps to u from -1 to 1
+    b_next, b = 0.0, 0.0 * u
+    for c in ERFC_COEFFS[:0:-1]:                       # Clenshaw's recurrence, from the highest coefficient down
+        b_next, b = b, 2 * u * b - b_next + c
+    return t * np.exp(u * b - b_next + ERFC_COEFFS[0] - x * x)

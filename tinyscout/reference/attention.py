@@ -5,12 +5,12 @@ import numpy as np
 
 from tinyscout.reference.quantize import take, to_dense
 
-SCORES_AT_ONCE = 1 << 22    # bounds the memory of one block of queries: 16 MB of float32
-KEYS_AT_ONCE = 1 << 12      # a cache in few bits is made plain numbers that many tokens at a time
+MAX_SCORES_PER_BLOCK = 1 << 22      # bounds the memory of one block of queries: 16 MB of float32
+KEYS_PER_BLOCK = 1 << 12            # a quantized cache is dequantized that many tokens at a time
 
 
 def causal_mask(queries, keys):
-    """May the token at position t look at position s?  Only at the past and itself, equation (causal).
+    """May the token at position t attend to position s?  Only to earlier ones and itself, equation (causal).
 
     queries (T,) int, keys (S,) int  ->  (T, S) bool
     """
@@ -18,7 +18,7 @@ def causal_mask(queries, keys):
 
 
 def chunked_mask(queries, keys, chunk):
-    """The past, and only inside one's own chunk of `chunk` tokens, equation (chunked).
+    """Causal, and only inside the query's own chunk of `chunk` tokens, equation (chunked).
 
     queries (T,) int, keys (S,) int, chunk int  ->  (T, S) bool
     """
@@ -26,7 +26,7 @@ def chunked_mask(queries, keys, chunk):
 
 
 def attention_temperature(positions, floor, scale):
-    """By how much a query of a NoPE layer is sharpened as the past grows, equation (temperature).
+    """The factor on the queries of a NoPE layer, which grows with their positions, equation (temperature).
 
     positions (T,) int, floor float in tokens, scale float  ->  (T,) float64
     """
@@ -44,12 +44,31 @@ def softmax(x):
 
 
 def softmax_backward(dy, x):
-    """Only what beats the weighted mean pulls a score up, equation (softmax-backward).
+    """A score rises with what its dy has above the weighted mean, equation (softmax-backward).
 
     dy and x (..., S)  ->  dx (..., S)
     """
     y = softmax(x)
     return y * (dy - (dy * y).sum(-1, keepdims=True))
+
+
+def naive_attention(q, k, v, causal=True, chunk=None, first=0):
+    """Equation (gqa) as it reads.  `grouped_query_attention` computes the same without all T x S scores at once.
+
+    Arguments and result as there.
+    """
+    T, S, G = q.shape[1], k.shape[1], q.shape[2] // k.shape[2]
+    k, v = (to_dense(a, q.dtype).repeat(G, axis=2) for a in (k, v))     # (B, S, H, d): G query heads read the same keys
+    scores = np.einsum("bthd,bshd->bhts", q, k) / math.sqrt(q.shape[-1])
+    if causal:
+        keys = first + np.arange(S)
+        queries = keys[S - T:]
+        mask = causal_mask(queries, keys) if chunk is None else chunked_mask(queries, keys, chunk)
+        scores = np.where(mask, scores, -np.inf)
+    return np.einsum("bhts,bshd->bthd", softmax(scores), v)
+
+
+# From here on the same in blocks: of queries, so that memory stays bounded, and of keys, which may be quantized.
 
 
 def group_heads(q, K):
@@ -65,15 +84,15 @@ def ungroup_heads(y, T, H):
 
 
 def attention_weights(q, k, mask):
-    """How much each query reads of each key, equation (gqa).
+    """The weight of each key for each query, equation (gqa).
 
-    q (B, K, G*T, d) from `group_heads`, k (B, S, K, d) in any form, mask (T, S) bool or None  ->  (B, K, G*T, S)
+    q (B, K, G*T, d) from `group_heads`, k (B, S, K, d) in any format, mask (T, S) bool or None  ->  (B, K, G*T, S)
     """
     B, K, GT, d = q.shape
     scores = np.empty((B, K, GT, k.shape[1]), q.dtype)
-    for piece in key_blocks(k):
-        keys = to_dense(take(k, piece), q.dtype).transpose(0, 2, 3, 1)     # (B, K, d, up to KEYS_AT_ONCE)
-        np.matmul(q, keys, out=scores[..., piece[1]])
+    for block in key_blocks(k):
+        keys = to_dense(take(k, block), q.dtype).transpose(0, 2, 3, 1)  # (B, K, d, up to KEYS_PER_BLOCK)
+        np.matmul(q, keys, out=scores[..., block[1]])
     scores *= 1 / math.sqrt(d)
     if mask is not None:
         np.copyto(scores.reshape(B, K, -1, *mask.shape), -np.inf, where=~mask)
@@ -81,24 +100,24 @@ def attention_weights(q, k, mask):
 
 
 def key_blocks(k):
-    """Which keys or values to make plain numbers at once."""
-    return [np.s_[:, n:n + KEYS_AT_ONCE] for n in range(0, k.shape[1], KEYS_AT_ONCE)]
+    """The indices of the blocks of keys, or of values, that are dequantized together."""
+    return [np.s_[:, n:n + KEYS_PER_BLOCK] for n in range(0, k.shape[1], KEYS_PER_BLOCK)]
 
 
 def attend_block(q, k, v, mask):
-    """One block of queries against the keys it may see, equation (gqa).
+    """One block of queries against the keys that it can see, equation (gqa).
 
-    q (B, T, H, d), k and v (B, S, K, d) in any form, mask (T, S) bool or None  ->  (B, T, H, d)
+    q (B, T, H, d), k and v (B, S, K, d) in any format, mask (T, S) bool or None  ->  (B, T, H, d)
     """
     rows = group_heads(q, k.shape[2])
     weights = attention_weights(rows, k, mask)
     y = np.zeros_like(rows)
-    for piece in key_blocks(v):
-        y += weights[..., piece[1]] @ to_dense(take(v, piece), q.dtype).transpose(0, 2, 1, 3)
+    for block in key_blocks(v):
+        y += weights[..., block[1]] @ to_dense(take(v, block), q.dtype).transpose(0, 2, 1, 3)
     return ungroup_heads(y, *q.shape[1:3])
 
 
-def attend_backward(dy, q, k, v, mask):
+def attend_block_backward(dy, q, k, v, mask):
     """Back through the weighted mean, the softmax and the products, equation (gqa-backward).
 
     dy (B, T, H, d), the rest as in `attend_block`, k and v plain numbers  ->  dq (B, T, H, d), dk and dv (B, S, K, d)
@@ -116,7 +135,7 @@ def attend_backward(dy, q, k, v, mask):
 
 
 def query_blocks(q, k, causal, chunk, first):
-    """A T x S matrix is never built: queries go in blocks, against only the keys that a block can see.
+    """Blocks of queries with only the keys that each can see, so that a T x S matrix is never built.
 
     Arguments as in `grouped_query_attention`  ->  yields the queries' and the keys' index and the mask (t, s) or None
     """
@@ -125,13 +144,13 @@ def query_blocks(q, k, causal, chunk, first):
         yield np.s_[:], np.s_[:], None
         return
     positions = first + np.arange(S)
-    most = SCORES_AT_ONCE // max(1, q.shape[0] * H)
+    max_scores = MAX_SCORES_PER_BLOCK // max(1, q.shape[0] * H)         # of each head of each sequence
     at = 0
     while at < T:
         start = S - T + at                                              # the block's first query among the keys
         low = 0 if chunk is None else max(0, positions[start] // chunk * chunk - first)
-        n = start - low                                                 # rows * (n + rows) scores: no more than most
-        rows = max(1, min(T - at, int((math.sqrt(n * n + 4 * most) - n) / 2)))
+        n = start - low                                                 # rows * (n + rows) scores <= max_scores
+        rows = max(1, min(T - at, int((math.sqrt(n * n + 4 * max_scores) - n) / 2)))
         if chunk is not None:
             rows = min(rows, chunk - positions[start] % chunk)          # a block ends with its chunk
         queries, keys = positions[start:start + rows], positions[low:start + rows]
@@ -143,25 +162,25 @@ def query_blocks(q, k, causal, chunk, first):
 def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
     """Softmax attention in which G = H/K query heads share each key and value head, equation (gqa).
 
-    q (B, T, H, d), k and v (B, S, K, d) in any form  ->  (B, T, H, d)
+    q (B, T, H, d), k and v (B, S, K, d) in any format  ->  (B, T, H, d)
 
-    The keys stand at S consecutive positions from `first` on, and the queries at the last T of them.
+    The keys have S consecutive positions from `first` on, and the queries the last T of them.
     causal: a query sees no later key.  chunk: nor one of another chunk of that many tokens.
     """
     y = np.empty_like(q)
-    for mine, seen, mask in query_blocks(q, k, causal, chunk, first):
-        y[mine] = attend_block(q[mine], take(k, seen), take(v, seen), mask)
+    for queries, keys, mask in query_blocks(q, k, causal, chunk, first):
+        y[queries] = attend_block(q[queries], take(k, keys), take(v, keys), mask)
     return y
 
 
 def grouped_query_attention_backward(dy, q, k, v, causal=True, chunk=None, first=0):
-    """The weights are computed again, block by block, and what comes back to a key is summed, equation (gqa-backward).
+    """The weights are recomputed block by block; a key's gradient is the sum over blocks, equation (gqa-backward).
 
     dy (B, T, H, d), the rest as in `grouped_query_attention`, k and v plain numbers  ->  dq, dk, dv
     """
     dq, dk, dv = np.empty_like(q), np.zeros_like(k), np.zeros_like(v)
-    for mine, seen, mask in query_blocks(q, k, causal, chunk, first):
-        dq[mine], more_k, more_v = attend_backward(dy[mine], q[mine], k[seen], v[seen], mask)
-        dk[seen] += more_k
-        dv[seen] += more_v
+    for queries, keys, mask in query_blocks(q, k, causal, chunk, first):
+        dq[queries], block_dk, block_dv = attend_block_backward(dy[queries], q[queries], k[keys], v[keys], mask)
+        dk[keys] += block_dk
+        dv[keys] += block_dv
     return dq, dk, dv

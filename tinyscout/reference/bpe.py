@@ -45,26 +45,28 @@ def byte_pair_merge(ids, pairs):
 class Encoder:
     """Text to ids: cut it, spell each piece in bytes, merge.  The C++ class of the same name answers alike.
 
-    pairs     (n, 4) integers: left id, right id, rank, id of the merged token
-    alphabet  256 ids, one for each byte
-    whole     {bytes: id}: pieces that are a token as they stand and are not merged at all; may be empty
-    split     a function from text to its pieces, in order
+    pairs        (n, 4) integers: left id, right id, rank, id of the merged token
+    byte_ids     256 ids, one for each byte
+    token_table  {bytes: id}: pieces that are tokens themselves and are looked up instead of merged; may be empty
+    split        a function from text to its pieces, in order
     """
 
     merge = staticmethod(byte_pair_merge)       # put your own here
 
-    def __init__(self, pairs, alphabet, whole, split):
-        table = {(left, right): (rank, merged) for left, right, rank, merged in pairs.tolist()}
+    def __init__(self, pairs, byte_ids, token_table, split):
+        merges = {(left, right): (rank, merged) for left, right, rank, merged in pairs.tolist()}
 
         @lru_cache(CACHED_PIECES)           # text repeats its words, and the cache must not grow without end
         def encode_piece(piece):
             data = piece.encode()
-            return [whole[data]] if data in whole else self.merge([alphabet[byte] for byte in data], table)
+            if data in token_table:
+                return [token_table[data]]
+            return self.merge([byte_ids[byte] for byte in data], merges)
 
         self.split, self.encode_piece = split, encode_piece
 
     def __call__(self, text):
-        """The ids of `text`, a list.  Raises UnicodeEncodeError where text holds half a surrogate pair."""
+        """The ids of `text`, a list.  Raises UnicodeEncodeError when text holds half a surrogate pair."""
         ids = []
         for piece in self.split(text):
             ids += self.encode_piece(piece)
@@ -74,53 +76,53 @@ class Encoder:
 class Decoder:
     """Ids to the bytes they spell, end to end.  The C++ class of the same name answers alike.
 
-    bytes_of  {id: bytes}
+    id_to_bytes  {id: bytes}
     """
 
-    def __init__(self, bytes_of):
-        self.bytes_of = bytes_of
+    def __init__(self, id_to_bytes):
+        self.id_to_bytes = id_to_bytes
 
     def __call__(self, ids):
         """The bytes of `ids`, an iterable of int.  Raises KeyError for what is no id."""
-        return b"".join([self.bytes_of[id] for id in ids])
+        return b"".join([self.id_to_bytes[id] for id in ids])
 
 
 class PairCounts:
-    """How often every adjacent pair stands in the text, where, and which is the most frequent."""
+    """How often every adjacent pair occurs in the text, where, and which is the most frequent."""
 
     def __init__(self):
-        self.count = defaultdict(int)
-        self.positions = defaultdict(list)     # ascending; may name places where the pair no longer stands
+        self.counts = defaultdict(int)
+        self.positions = defaultdict(list)      # ascending; the pair may be gone from some of them
         self.heap = []
         self.changed = set()
 
-    def add(self, pair, times, place):
-        self.count[pair] += times
+    def add(self, pair, times, position):
+        self.counts[pair] += times
         self.changed.add(pair)
         if times > 0:
-            self.positions[pair].append(place)
+            self.positions[pair].append(position)
 
-    def most_frequent(self):
-        """The pair that is found most often, the smallest ids first among equals; None when none is left."""
+    def find_max(self):
+        """The most frequent pair, the one of smallest ids among equals; None when none is left."""
         for pair in self.changed:
-            heappush(self.heap, (-self.count[pair], pair))
+            heappush(self.heap, (-self.counts[pair], pair))
         self.changed.clear()
         while self.heap:
             count, pair = heappop(self.heap)
-            if count and -count == self.count[pair]:     # else the count has changed since, and a newer entry exists
+            if count and -count == self.counts[pair]:     # else the count has changed since, and a newer entry exists
                 return pair
         return None
 
 
 def train_bpe(pieces, counts):
-    """Learn merges: again and again join the adjacent pair that the text holds most often.
+    """Learn merges: again and again merge the most frequent adjacent pair of the text.
 
     pieces  byte strings, each different
-    counts  how often each of them stands in the text
+    counts  how often each of them occurs in the text
 
     Yields (left id, right id), best first; ids 0 to 255 are the bytes and merge number n makes id 256 + n.
-    No two merges spell the same bytes: what stands between two cuts merges in the same way wherever it stands.
-    Only the surroundings of a merge are counted anew.  equation (bpe-learn)
+    No two merges spell the same bytes, since equal pieces merge in the same way wherever they occur.
+    Only the pairs next to a merge are counted anew.  equation (bpe-learn)
     """
     ids: list[int | None] = []
     before, after, weight = [], [], []                   # the pieces as linked lists, laid end to end
@@ -131,15 +133,15 @@ def train_bpe(pieces, counts):
         before += [None, *range(start, stop - 1)][:len(piece)]
         after += [*range(start + 1, stop), None][:len(piece)]
         weight += [count] * len(piece)
-        for place in range(start, stop - 1):
-            pairs.add((ids[place], ids[place + 1]), count, place)
+        for position in range(start, stop - 1):
+            pairs.add((ids[position], ids[position + 1]), count, position)
     for merged in itertools.count(256):
-        pair = pairs.most_frequent()
+        pair = pairs.find_max()
         if pair is None:
             return
-        for place in pairs.positions.pop(pair):             # from left to right, as in encoding: aaa is aa, a
-            if ids[place] == pair[0] and after[place] is not None and ids[after[place]] == pair[1]:
-                merge_at(place, merged, ids, before, after, weight[place], pairs)
+        for i in pairs.positions.pop(pair):                 # from left to right, as in encoding: aaa is aa, a
+            if ids[i] == pair[0] and after[i] is not None and ids[after[i]] == pair[1]:
+                merge_at(i, merged, ids, before, after, weight[i], pairs)
         yield pair
 
 

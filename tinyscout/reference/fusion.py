@@ -1,8 +1,8 @@
-"""Early fusion: a picture's vectors take the places that the text left for them."""
+"""Early fusion: an image's features replace the embeddings of its patch tokens."""
 
 
 def fuse(x, places, features):
-    """Overwrite the rows at `places`, in order, with a picture's features, equation (fuse).
+    """Overwrite the rows at `places`, in order, with an image's features, equation (fuse).
 
     x (T, D), places (T,) bool with N of them true, features (N, D)  ->  (T, D)
     """
@@ -12,7 +12,7 @@ def fuse(x, places, features):
 
 
 def fuse_backward(dy, x, places, features):
-    """What stood at the places had no say, what was put there has all, equation (fuse-backward).
+    """The replaced rows of x have no gradient, and the features get theirs, equation (fuse-backward).
 
     dy (T, D), the rest as in `fuse`  ->  dx (T, D), dfeatures (N, D)
     """

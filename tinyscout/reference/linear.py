@@ -13,7 +13,7 @@ def embed(tokens, embedding, dtype="float32"):
 
 
 def embed_backward(dy, tokens, embedding):
-    """Each row of the table collects the gradients of all places where its token stood, equation (embed-backward).
+    """Each row of the table sums the gradients of all positions of its token, equation (embed-backward).
 
     dy (..., D), tokens (...) int, embedding (V, D)  ->  dembedding (V, D) in dy's dtype
     """

@@ -1,4 +1,4 @@
-"""Mixture of experts: a router sends each token to few of many feed-forward networks."""
+"""Mixture of experts: a router sends each token to a few of many feed-forward networks."""
 import numpy as np
 
 from tinyscout.reference.activation import sigmoid, swiglu, swiglu_backward
@@ -8,7 +8,7 @@ from tinyscout.reference.quantize import take
 
 
 def router(x, w_router, top_k=1):
-    """Each token's best experts, and how far the gate to each one opens, equation (router).
+    """Each token's best experts, and how far the gate to each is open, equation (router).
 
     x (N, D), w_router (D, E), top_k int  ->  expert (N, top_k) int, gate (N, top_k) in (0, 1)
 
@@ -32,26 +32,26 @@ def router_backward(d_gate, x, w_router, top_k=1):
 
 
 def load_balance(x, w_router, top_k=1):
-    """One where tokens and scores spread evenly over experts, up to E where one has all, equation (load-balance).
+    """1 when tokens and scores spread evenly over the experts, up to E when one has all, equation (load-balance).
 
     x (N, D), w_router (D, E), top_k int  ->  float
     """
-    share, belief = _expert_load_and_probs(x, w_router, top_k)
-    return float(share @ belief.mean(0)) * len(share)
+    load, probs = _expert_load_and_probs(x, w_router, top_k)
+    return float(load @ probs.mean(0)) * len(load)
 
 
 def load_balance_backward(dy, x, w_router, top_k=1):
-    """Beliefs learn to be less sure of busy experts, equation (load-balance-backward).
+    """The probability of a busy expert is pushed down, equation (load-balance-backward).
 
     dy float, the rest as in `load_balance`  ->  dx (N, D), dw_router (D, E)
     """
-    share, belief = _expert_load_and_probs(x, w_router, top_k)
-    d_scores = belief * (share - belief @ share[:, None]) * (dy * len(share) / len(x))
+    load, probs = _expert_load_and_probs(x, w_router, top_k)
+    d_scores = probs * (load - probs @ load[:, None]) * (dy * len(load) / len(x))
     return linear_backward(d_scores.astype(x.dtype, copy=False), x, w_router)[:2]
 
 
 def _expert_load_and_probs(x, w_router, top_k):
-    """Each expert's part of all choices (E,), which moves in jumps, and each token's belief in it (N, E)."""
+    """Each expert's share of all choices (E,), which has no gradient, and each token's softmax over experts (N, E)."""
     expert, _ = router(x, w_router, top_k)
     count = np.bincount(expert.reshape(-1), minlength=w_router.shape[1])
     return (count / expert.size).astype(x.dtype), softmax(linear(x, w_router))
@@ -62,33 +62,33 @@ def experts(x, expert, gate, w_gate, w_up, w_down):
 
     x (N, D), expert and gate (N, k), w_gate and w_up (E, D, F), w_down (E, F, D) in any form  ->  (N, D)
 
-    Only experts that somebody chose are touched, each once, with all of its tokens.
+    Only experts that some token chose are touched, each once, with all of its tokens.
     """
     y = np.zeros_like(x)
     for e in np.unique(expert):
         token, choice = np.nonzero(expert == e)
-        mine = x[token] * gate[token, choice][:, None]                      # the gate scales the input
-        y[token] += linear(swiglu(linear(mine, take(w_gate, e)), linear(mine, take(w_up, e))), take(w_down, e))
+        rows = x[token] * gate[token, choice][:, None]                      # the gate scales the input
+        y[token] += linear(swiglu(linear(rows, take(w_gate, e)), linear(rows, take(w_up, e))), take(w_down, e))
     return y
 
 
 def experts_backward(dy, x, expert, gate, w_gate, w_up, w_down):
-    """Through each expert that somebody chose, and through the gate on its input, equation (experts-backward).
+    """Through each expert that some token chose, and through the gate on its input, equation (experts-backward).
 
     dy (N, D), the rest as in `experts`
-    ->  dx (N, D), dgate (N, k), dw_gate and dw_up (E, D, F), dw_down (E, F, D): zero for experts that nobody chose
+    ->  dx (N, D), dgate (N, k), dw_gate and dw_up (E, D, F), dw_down (E, F, D): zero for experts that no token chose
     """
     dx, d_gate = np.zeros_like(x), np.zeros_like(gate)
-    d_weights = [np.zeros(w.shape, x.dtype) for w in (w_gate, w_up, w_down)]
+    dw_gate, dw_up, dw_down = (np.zeros(w.shape, x.dtype) for w in (w_gate, w_up, w_down))
     for e in np.unique(expert):
         token, choice = np.nonzero(expert == e)
-        mine = x[token] * gate[token, choice][:, None]
-        opened, up = linear(mine, take(w_gate, e)), linear(mine, take(w_up, e))
-        d_hidden, d_weights[2][e], _ = linear_backward(dy[token], swiglu(opened, up), take(w_down, e))
-        d_opened, d_up = swiglu_backward(d_hidden, opened, up)
-        by_gate, d_weights[0][e], _ = linear_backward(d_opened, mine, take(w_gate, e))
-        by_up, d_weights[1][e], _ = linear_backward(d_up, mine, take(w_up, e))
-        d_mine = by_gate + by_up
-        dx[token] += d_mine * gate[token, choice][:, None]
-        d_gate[token, choice] = (d_mine * x[token]).sum(-1)
-    return dx, d_gate, *d_weights
+        rows = x[token] * gate[token, choice][:, None]
+        gate_out, up_out = linear(rows, take(w_gate, e)), linear(rows, take(w_up, e))           # SwiGLU's two branches
+        d_hidden, dw_down[e], _ = linear_backward(dy[token], swiglu(gate_out, up_out), take(w_down, e))
+        d_gate_out, d_up_out = swiglu_backward(d_hidden, gate_out, up_out)
+        d_rows_gate, dw_gate[e], _ = linear_backward(d_gate_out, rows, take(w_gate, e))
+        d_rows_up, dw_up[e], _ = linear_backward(d_up_out, rows, take(w_up, e))
+        d_rows = d_rows_gate + d_rows_up
+        dx[token] += d_rows * gate[token, choice][:, None]
+        d_gate[token, choice] = (d_rows * x[token]).sum(-1)
+    return dx, d_gate, dw_gate, dw_up, dw_down

@@ -1,23 +1,22 @@
 """Muon: a step that turns a matrix as much in the directions it knows little of as in the loud ones."""
 import numpy as np
 
-NEWTON_SCHULZ_COEFFS = (3.4445, -4.7750,
-                        2.0315)       # of x, x**3, x**5: brings every singular value near one in five rounds
+NEWTON_SCHULZ_COEFFS = 3.4445, -4.7750, 2.0315      # of x, x**3, x**5: five steps bring every singular value near one
 
 
-def orthogonalize(g, rounds=5):
+def orthogonalize(g, steps=5):
     """The nearest matrix whose singular values are all about one, equation (newton-schulz).
 
-    g (..., I, O), rounds int  ->  (..., I, O)
+    g (..., I, O), steps int  ->  (..., I, O)
     """
-    wide = g.shape[-2] > g.shape[-1]
-    x = g.swapaxes(-1, -2) if wide else g                               # the smaller square below
+    is_tall = g.shape[-2] > g.shape[-1]
+    x = g.swapaxes(-1, -2) if is_tall else g                            # so that x x^T is the smaller square
     x = x / (np.sqrt((x * x).sum((-1, -2), keepdims=True)) + 1e-7)
     a, b, c = NEWTON_SCHULZ_COEFFS
-    for _ in range(rounds):
+    for _ in range(steps):
         square = x @ x.swapaxes(-1, -2)
         x = a * x + (b * square + c * (square @ square)) @ x
-    return x.swapaxes(-1, -2) if wide else x
+    return x.swapaxes(-1, -2) if is_tall else x
 
 
 def muon_step(w, g, m, lr, momentum=0.95, decay=0.1):
@@ -26,6 +25,6 @@ def muon_step(w, g, m, lr, momentum=0.95, decay=0.1):
     w weights, g their gradient, m running mean of g, all (..., I, O); lr, momentum, decay float  ->  new w, m
     """
     m = momentum * m + (1 - momentum) * g
-    scaled_lr = orthogonalize((1 - momentum) * g + momentum * m)             # a look ahead, as Nesterov's
-    size = max(1.0, w.shape[-1] / max(1, w.shape[-2])) ** 0.5
-    return (1 - lr * decay) * w - (lr * size) * scaled_lr, m
+    update = orthogonalize((1 - momentum) * g + momentum * m)               # a look ahead, as Nesterov's
+    scale = max(1.0, w.shape[-1] / max(1, w.shape[-2])) ** 0.5
+    return (1 - lr * decay) * w - (lr * scale) * update, m

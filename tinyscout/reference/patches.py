@@ -1,4 +1,4 @@
-"""Patches: how a picture becomes a row of tokens, and how four of them become one."""
+"""Patches: how an image becomes a row of tokens, and how four of them become one."""
 
 
 def patchify(tiles, patch):
@@ -15,7 +15,7 @@ def patchify(tiles, patch):
 
 
 def patchify_backward(dy, tiles, patch):
-    """Lay the squares out again: each number came from one place, equation (patchify).
+    """Put each number of dy back to the pixel that it came from, equation (patchify).
 
     dy (B, P, C * patch * patch), tiles (B, C, h, w), patch int  ->  dtiles (B, C, h, w)
     """

@@ -1,12 +1,12 @@
-"""Few bits: numbers as small integers, and for every group of them one scale."""
+"""Quantization: numbers as small integers, with one scale for every group of them."""
 from typing import Any, NamedTuple
 
 import numpy as np
 
 COLUMNS, QUAD = 16, 4       # a tile's columns, one per lane of a vector register; inputs that lie side by side in it
 ROW_GROUP = 32              # channels of a key or value that share a scale
-LEVELS = {4: 8, 8: 127}     # into how many steps the largest number of a group is cut
-FLOOR = 1e-6                # and what a largest number counts as at least, so that a group of zeros has a scale
+LEVELS = {4: 8, 8: 127}     # {bits: steps from zero to the largest magnitude of a group}
+MIN_ABS_MAX = 1e-6          # the largest magnitude of a group counts as at least this, so that zeros have a scale
 
 
 class Quantized(NamedTuple):
@@ -71,27 +71,27 @@ def round_to_groups(x, bits, scale_dtype):
 
     x (..., group)  ->  integers (..., group) int8, scales (..., 1) in `scale_dtype`.  Raises ValueError.
 
-    A scale that its type cannot hold is rounded up, so that the largest number of its group stays within reach.
+    A scale that its type cannot hold is rounded up, so that the largest number of its group stays in range.
     """
     x = x.astype(np.float32, copy=False)
-    levels, least = LEVELS[bits], np.float32(FLOOR)
-    exact = np.maximum(np.abs(x).max(-1, keepdims=True), least) / np.float32(levels)
+    abs_max = np.maximum(np.abs(x).max(-1, keepdims=True), np.float32(MIN_ABS_MAX))
+    exact = abs_max / np.float32(LEVELS[bits])
     if not np.isfinite(exact).all():
         raise ValueError("only finite numbers can be quantized")
     scales = exact.astype(scale_dtype)
-    steps = scales.view(f"u{scales.itemsize}")
-    steps += scales.astype(np.float32) < exact              # of positive floats the next has the next bit pattern
+    scale_bits = scales.view(f"u{scales.itemsize}")
+    scale_bits += scales.astype(np.float32) < exact              # of positive floats the next has the next bit pattern
     low, high = (-8, 7) if bits == 4 else (-127, 127)
     return np.clip(np.rint(x / scales.astype(np.float32)), low, high).astype(np.int8), scales
 
 
 def quantize(w, bits=4, group=32, scale_dtype=np.float32):
-    """A matrix in few bits: every `group` inputs of a column share a scale, equation (quantized).
+    """A quantized matrix: every `group` inputs of a column share a scale, equation (quantized).
 
     w (I, O) or (E, I, O), bits 4 or 8, group of inputs, scale_dtype of floats  ->  Quantized
 
     With 4 bits and float32 scales for 128 these are Meta's own integers and scales, bit for bit.
-    Raises ValueError where O is no multiple of 16 or I none of the group, and for numbers that are not finite.
+    Raises ValueError when O is no multiple of 16 or I none of the group, and for numbers that are not finite.
     """
     *E, I, O = w.shape
     if bits not in LEVELS or group % 8 or O % COLUMNS or I % group:
@@ -105,7 +105,7 @@ def quantize(w, bits=4, group=32, scale_dtype=np.float32):
 
 
 def quantize_rows(x, bits=8, scale_dtype=np.float32):
-    """Keys or values in few bits: every min(32, d) channels share a scale, equation (quantized).
+    """Quantized keys or values: every min(32, d) channels share a scale, equation (quantized).
 
     x (..., d), bits 4 or 8, scale_dtype of floats  ->  QuantizedRows.  Raises ValueError.
     """
@@ -123,8 +123,8 @@ def pack_int4(integers):
 
     integers (..., n) int8 from -8 to 7  ->  (..., n/2) uint8
     """
-    pair = integers.view(np.uint8)
-    return pair[..., 0::2] & 15 | pair[..., 1::2] << 4
+    nibbles = integers.view(np.uint8)
+    return nibbles[..., 0::2] & 15 | nibbles[..., 1::2] << 4
 
 
 def unpack_int4(values):
@@ -132,8 +132,8 @@ def unpack_int4(values):
 
     values (..., n) uint8  ->  (..., 2 * n) int8 from -8 to 7
     """
-    pair = np.stack([values << 4, values], axis=-1).view(np.int8) >> 4          # the shift back repeats the sign
-    return pair.reshape(*values.shape[:-1], -1)
+    integers = np.stack([values << 4, values], axis=-1).view(np.int8) >> 4      # the shift back repeats the sign
+    return integers.reshape(*values.shape[:-1], -1)
 
 
 def dequantize(w, dtype=np.float32):
@@ -142,7 +142,7 @@ def dequantize(w, dtype=np.float32):
     w Quantized (..., I, O) or QuantizedRows (..., d)  ->  array of the same shape in `dtype`
     """
     integers = unpack_int4(w.values) if w.values.dtype == np.uint8 else w.values
-    if isinstance(w, Quantized):                    # out of the tiles: (..., O/16, I/q, 16, q) -> (..., I, O)
+    if isinstance(w, Quantized):                    # undo the tiles: (..., O/16, I/q, 16, q) -> (..., I, O)
         integers = np.moveaxis(integers, -4, -2).swapaxes(-1, -3).reshape(w.shape)
         scales = np.moveaxis(w.scales, -3, -2).reshape(*w.shape[:-2], -1, w.shape[-1])
         return integers * np.repeat(scales.astype(dtype), w.group, axis=-2)
@@ -150,10 +150,10 @@ def dequantize(w, dtype=np.float32):
 
 
 def to_dense(w, dtype):
-    """Any form of a weight as plain numbers in `dtype`: a stored array is widened, a quantized one multiplied out."""
+    """A weight of any format as an array of `dtype`: a stored array is widened, a quantized one dequantized."""
     return dequantize(w, dtype) if isinstance(w, Quantized | QuantizedRows) else w.astype(dtype, copy=False)
 
 
 def take(w, index):
-    """A part of any form of a weight, along its leading axes: expert e of (E, I, O), or the keys of a few tokens."""
+    """A weight of any format, indexed along its leading axes: expert e of (E, I, O), or the keys of a few tokens."""
     return type(w)(*(a[index] for a in w)) if isinstance(w, Quantized | QuantizedRows) else w[index]

@@ -17,8 +17,8 @@ def rope_frequencies(head_dim, theta, scaling=None):
         return frequency
     factor, low, high, original = scaling
     turns = original * frequency / (2 * math.pi)        # full turns within the original context
-    keep = (turns >= low) * 1.0 if low == high else np.clip((turns - low) / (high - low), 0, 1)     # no 0 / 0
-    return keep * frequency + (1 - keep) * frequency / factor
+    blend = (turns >= low) * 1.0 if low == high else np.clip((turns - low) / (high - low), 0, 1)    # no 0 / 0
+    return blend * frequency + (1 - blend) * frequency / factor
 
 
 def rope_angles(positions, head_dim, theta, scaling=None):
@@ -33,11 +33,11 @@ def rope_angles(positions, head_dim, theta, scaling=None):
 
 
 def rope_angles_2d(grid, head_dim, theta):
-    """The angles of a picture's patches: half the pairs turn with the column, half with the row, equation (rope-2d).
+    """The angles of an image's patches: half the pairs turn with the column, half with the row, equation (rope-2d).
 
     grid int, the patches on a side  ->  cos and sin (grid * grid + 1, d/2) float64
 
-    Columns and rows count from one.  The last entry is the class token, which has no place and does not turn.
+    Columns and rows count from one.  The last entry is the class token, which has no position and does not turn.
     """
     frequency = rope_frequencies(head_dim // 2, theta)
     row, column = np.divmod(np.arange(grid * grid), grid)
@@ -47,7 +47,7 @@ def rope_angles_2d(grid, head_dim, theta):
 
 
 def apply_rope(x, cos, sin):
-    """Turn each pair of neighbouring channels by its token's angle, equation (rope).
+    """Rotate each pair of neighbouring channels by its token's angle, equation (rope).
 
     x (B, T, H, d), cos and sin (T, d/2)  ->  (B, T, H, d) in x's dtype
     """
@@ -60,7 +60,7 @@ def apply_rope(x, cos, sin):
 
 
 def apply_rope_backward(dy, x, cos, sin):
-    """A turn's gradient is turned back, equation (rope-backward).
+    """The gradient is rotated back, equation (rope-backward).
 
     dy (B, T, H, d), the rest as in `apply_rope`  ->  dx (B, T, H, d).  Angles are not learned.
     """

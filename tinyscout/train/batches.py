@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyscout.data.dialogs import TURNS, dialog
+from tinyscout.data.dialogs import MAX_TURNS, random_dialog
 from tinyscout.data.needles import encode_lines, plant
 from tinyscout.data.pair_questions import word_comparison
 from tinyscout.data.patch_labels import patch_targets
@@ -28,22 +28,22 @@ class BatchSource:
     def __init__(self, tokenizer, config, recipe, corpus=None):
         self.tokenizer, self.config, self.recipe = tokenizer, config, recipe
         self.lines = encode_lines(tokenizer) if recipe.needles else None
-        self.begin = tokenizer.special[BEGIN]
+        self.bos_id = tokenizer.special[BEGIN]
         longest = max(length for _, length in recipe.row_length)
-        self.text: Any = None
-        self.held_out: Any = None
+        self.train_tokens: Any = None
+        self.held_out_tokens: Any = None
         if corpus:
-            self.text, self.held_out = (concat_texts(texts, tokenizer, self.begin) for texts in corpus)
-            if min(len(self.text), len(self.held_out)) <= longest:
-                raise ValueError(f"the text is shorter than a row of {longest} tokens: {len(self.text):,} to learn "
-                                 f"and {len(self.held_out):,} held out")
+            self.train_tokens, self.held_out_tokens = (concat_texts(texts, tokenizer, self.bos_id) for texts in corpus)
+            if min(len(self.train_tokens), len(self.held_out_tokens)) <= longest:
+                raise ValueError(f"the text is shorter than a row of {longest} tokens: {len(self.train_tokens):,} to learn "
+                                 f"and {len(self.held_out_tokens):,} held out")
 
     def batches(self, step):
         """The batches of a step: {"text": list of Batch, "pictures": list of Batch}, each with `parts` of them."""
         rng, r = np.random.default_rng([self.recipe.seed, step]), self.recipe
         made = {}
         if r.text_tokens_per_step:
-            made["text"] = [self.text_batch(rng, self.text, step) for _ in range(r.grad_accum_steps)]
+            made["text"] = [self.text_batch(rng, self.train_tokens, step) for _ in range(r.grad_accum_steps)]
         if r.dialogs:
             each, most, stage = max(1, r.dialogs // r.grad_accum_steps), r.value_at(r.max_objects,
                                                                                     step), r.value_at(r.stages, step)
@@ -58,26 +58,26 @@ class BatchSource:
         r, length = self.recipe, self.recipe.value_at(self.recipe.row_length, step)
         starts = rng.integers(0, len(text) - length, max(1, r.text_tokens_per_step // r.grad_accum_steps // length))
         tokens = text[starts[:, None] + np.arange(length + 1)].astype(np.int64)
-        tokens[:, 0] = self.begin
+        tokens[:, 0] = self.bos_id
         targets, answers = tokens[:, 1:].copy(), np.full((len(tokens), length), IGNORE_INDEX)
         exercised = r.value_at(r.comparison_part, step)
         for n in range(len(tokens)):
             if n and exercised and rng.random() < exercised:        # one row at least is text
-                tokens[n], answer = self.comparison_rows(rng, length)
+                tokens[n], answer = self.comparison_row(rng, length)
                 answers[n, answer] = tokens[n, 1:][answer]
                 targets[n] = IGNORE_INDEX
             elif self.lines and rng.random() < r.needle_part:
                 pairs = r.value_at(r.needles, step)
-                planted = plant(rng, tokens[n], self.lines, pairs, self.config.text.chunk_size, keep=1)
-                answer = planted.answer[1:]
+                planted = plant(rng, tokens[n], self.lines, pairs, self.config.text.chunk_size, keep_first=1)
+                answer = planted.answer_mask[1:]
                 tokens[n], targets[n] = planted.tokens, planted.tokens[1:]
                 answers[n, answer] = targets[n, answer]
-                targets[n, answer | planted.hidden[1:]] = IGNORE_INDEX
+                targets[n, answer | planted.noise_mask[1:]] = IGNORE_INDEX
         return Batch(tokens[:, :-1], targets, None, answers if self.lines or exercised else None)
 
-    def comparison_rows(self, rng, length):
+    def comparison_row(self, rng, length):
         """Lines of two words, and are they the same?  (length + 1,) ids, and where a verdict comes next, (length,)."""
-        ids, follows = [self.begin], []
+        ids, follows = [self.bos_id], []
         while len(ids) <= length:
             given, answer = (self.tokenizer.encode(part) for part in word_comparison(rng))
             follows += [False] * len(given) + [True] * len(answer)
@@ -87,8 +87,8 @@ class BatchSource:
     def dialog_batch(self, rng, n, most, stage=0):
         """n conversations about pictures of at most so many things: a Batch whose targets are the replies."""
         size = self.config.vision.tile_size
-        spoken = [dialog(rng, turns=TURNS, size=size, most=most, stage=stage) for _ in range(n)]
-        chats = [encode_chat(messages, self.tokenizer, self.config, reply=False) for messages in spoken]
+        spoken = [random_dialog(rng, turns=MAX_TURNS, size=size, max_objects=most, stage=stage) for _ in range(n)]
+        chats = [encode_chat(messages, self.tokenizer, self.config, add_generation_prompt=False) for messages in spoken]
         longest = max(len(chat.tokens) for chat in chats)
         if longest > self.recipe.dialog_length:
             raise ValueError(f"a conversation of {longest} tokens is longer than dialog_length "
@@ -121,12 +121,12 @@ class BatchSource:
 
     def validation_batch(self):
         """Rows of held-out text, the same every time: a Batch without needles, or None where no text is read."""
-        if self.held_out is None:
+        if self.held_out_tokens is None:
             return None
         length = max(length for _, length in self.recipe.row_length)
-        starts = np.linspace(0, len(self.held_out) - length - 1, 16).astype(np.int64)
-        tokens = self.held_out[starts[:, None] + np.arange(length + 1)].astype(np.int64)
-        tokens[:, 0] = self.begin
+        starts = np.linspace(0, len(self.held_out_tokens) - length - 1, 16).astype(np.int64)
+        tokens = self.held_out_tokens[starts[:, None] + np.arange(length + 1)].astype(np.int64)
+        tokens[:, 0] = self.bos_id
         return Batch(tokens[:, :-1], tokens[:, 1:])
 
 
@@ -163,7 +163,7 @@ def train_tokenizer(config, corpus, recipe):
     texts = [text for _, text in corpus.train] if corpus else []
     if recipe.dialogs:                  # as often as they will be read, beside the text
         rng = np.random.default_rng([recipe.seed, 0])
-        said = [dialog(rng, size=8) for _ in range(2000)]
+        said = [random_dialog(rng, size=8) for _ in range(2000)]
         texts += [dialog_lines(messages) for messages in said] * 20
         texts += [message["content"] for messages in said for message in messages[1::2]] * 40   # a word, a token
     return train(texts, config.text.vocab_size)

@@ -14,10 +14,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from tinyscout.checkpoint import load_config, load_weights, save_checkpoint
-from tinyscout.checkpoint.safetensors_io import atomic_directory
+from tinyscout.checkpoint.atomic import atomic_directory
 from tinyscout.inputs.tokenizer import Tokenizer
 from tinyscout.nn.weights import build, named_arrays
-from tinyscout.train.recipe import as_json, from_json
+from tinyscout.train.recipe import recipe_to_dict, recipe_from_dict
 
 KEEP_LAST = 2                # checkpoints: should the disk fail while one is written, the other is whole
 STEP = re.compile(r"step-(\d{6,})")
@@ -85,10 +85,10 @@ def open_run(directory, recipe):
     file = directory / "recipe.json"
     if file.is_file():
         try:
-            there = from_json(json.loads(file.read_text(encoding="utf-8")))
+            there = recipe_from_dict(json.loads(file.read_text(encoding="utf-8")))
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from None
-        ours, theirs = as_json(recipe), as_json(there)
+        ours, theirs = recipe_to_dict(recipe), recipe_to_dict(there)
         if changed := [name for name in ours if ours[name] != theirs[name]]:
             name = changed[0]
             raise ValueError(f"{directory} was begun with {name} {theirs[name]}, not {ours[name]}: "
@@ -97,4 +97,4 @@ def open_run(directory, recipe):
     if directory.exists() and any(directory.iterdir()):
         raise ValueError(f"{directory} is not empty and holds no training: choose another --out")
     with atomic_directory(directory) as scratch:
-        (scratch / "recipe.json").write_text(json.dumps(as_json(recipe), indent=2) + "\n", encoding="utf-8")
+        (scratch / "recipe.json").write_text(json.dumps(recipe_to_dict(recipe), indent=2) + "\n", encoding="utf-8")

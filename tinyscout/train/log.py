@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 # of log.csv
 COLUMNS = ("step", "seconds", "tokens", "rate", "norm", "text", "text_right", "needles", "needles_right", "pictures",
            "pictures_right", "spots", "spots_right", "soft", "held_out", "least_load", "most_load")
-EVERY = 10.0            # seconds between two lines where nobody watches a terminal
+PRINT_EVERY = 10.0            # seconds between two lines where nobody watches a terminal
 
 
 class CsvLog:
@@ -83,16 +83,16 @@ class ProgressLine:
     def show(self, row, tokens):
         """row dict by COLUMNS; tokens int: how many were read since the training began or went on."""
         step, passed = row["step"], monotonic() - self.begun
-        words = summary(row, tokens / passed if passed else 0.0)
+        words = format_summary(row, tokens / passed if passed else 0.0)
         if self.bar:
             self.bar.update(self.task, completed=step, description=words)
-        elif step == self.steps or monotonic() - self.said > EVERY:
+        elif step == self.steps or monotonic() - self.said > PRINT_EVERY:
             self.said = monotonic()
             left = passed / max(1, step - self.done) * (self.steps - step)
             print(f"step {step}/{self.steps}  {words}  {passed:.0f} s, {left:.0f} s left", file=sys.stderr, flush=True)
 
 
-def summary(row, speed):
+def format_summary(row, speed):
     """The figures of a step in a few words."""
     words = []
     if row.get("text") is not None:

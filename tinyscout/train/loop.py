@@ -51,7 +51,7 @@ class TrainState:
             else:
                 self.opt_state[path] = (*self.opt_state.get(path, ()), move(a))     # m before v
 
-    def tree(self):
+    def weight_tree(self):
         """The weights as the model computes with them."""
         arrays = merge_lora(self.weights, self.lora) if self.lora else self.weights
         return unflatten(self.config, arrays)
@@ -66,7 +66,7 @@ class TrainState:
                 self.weights, gradients, self.opt_state, self.recipe, step, self.ops)
         return norm
 
-    def state(self):
+    def state_dict(self):
         """What has to be kept beside the tree to go on: {name: array}.  With adapters, the weights beneath too."""
         back = self.ops.asnumpy
         kept = {f"{'mv'[n]}:{path}": back(a) for path, means in self.opt_state.items() for n, a in enumerate(means)}
@@ -74,7 +74,7 @@ class TrainState:
         return kept
 
 
-def train(directory, recipe, config, corpus=None, ops=reference, source=None, teacher=None, save_every=SAVE_EVERY):
+def train(directory, recipe, config, corpus=None, ops=reference, base_model=None, teacher=None, save_every=SAVE_EVERY):
     """Train from the beginning, from a checkpoint, or on from where this run was interrupted.
 
     directory of the run, recipe Recipe, config ScoutConfig, corpus Corpus or None, source Model to fine-tune or None,
@@ -84,7 +84,7 @@ def train(directory, recipe, config, corpus=None, ops=reference, source=None, te
     directory = Path(directory)
     open_run(directory, recipe)
     check_teacher(teacher, config)
-    student, school, done = restore_or_init(directory, recipe, config, corpus, source, ops)
+    student, school, done = restore_or_init(directory, recipe, config, corpus, base_model, ops)
     log, exam, read = CsvLog(directory, done), school.validation_batch(), 0
     earlier, since = log.seconds, monotonic()
     taught = teacher and (tree_map(ops.asarray, teacher.weights), teacher.config)
@@ -93,12 +93,12 @@ def train(directory, recipe, config, corpus=None, ops=reference, source=None, te
             row, tokens = train_step(student, school, step, taught)
             read += tokens
             if exam and (step % EVAL_EVERY == 0 or step == recipe.steps):
-                [row["held_out"]] = arithmetic.evaluate_loss(exam, student.tree(), student.config, ops)
+                [row["held_out"]] = arithmetic.evaluate_loss(exam, student.weight_tree(), student.config, ops)
             row |= {"seconds": earlier + monotonic() - since, "tokens": tokens}
             log.add(row)
             watch.show(row, read)
             if step % save_every == 0 or step == recipe.steps:
-                save_step(directory, step, to_numpy(student), student.config, school.tokenizer, student.state())
+                save_step(directory, step, to_numpy(student), student.config, school.tokenizer, student.state_dict())
                 plot(log.rows, directory / "log.png")
     return saved_steps(directory)[recipe.steps]
 
@@ -112,22 +112,22 @@ def check_teacher(teacher, config):
 
 def to_numpy(student):
     """The tree of weights as NumPy arrays."""
-    arrays = {path: student.ops.asnumpy(w) for path, w in named_arrays(student.tree())}
+    arrays = {path: student.ops.asnumpy(w) for path, w in named_arrays(student.weight_tree())}
     return unflatten(student.config, arrays)
 
 
-def restore_or_init(directory, recipe, config, corpus, source, ops):
+def restore_or_init(directory, recipe, config, corpus, base_model, ops):
     """The student and the school, as the last checkpoint left them or as a training begins: both and the steps done."""
     kept = saved_steps(directory)
     if kept:
         done, path = list(kept.items())[-1]
         config, weights, tokenizer, state = load_run(path)
         if recipe.lora:
-            weights = flatten(source.weights, config)
+            weights = flatten(base_model.weights, config)
         student = TrainState(config, weights, recipe, state, ops)
         return student, BatchSource(tokenizer, config, recipe, corpus), done
-    if source is not None:
-        config, tokenizer, weights = source.config, source.tokenizer, flatten(source.weights, source.config)
+    if base_model is not None:
+        config, tokenizer, weights = base_model.config, base_model.tokenizer, flatten(base_model.weights, base_model.config)
         weights = {path: np.asarray(w, np.float32) for path, w in weights.items()}
     else:
         tokenizer = train_tokenizer(config, corpus, recipe)
@@ -140,7 +140,7 @@ def restore_or_init(directory, recipe, config, corpus, source, ops):
 
 def train_step(student, school, step, teacher=None):
     """All batches of a step, and the step itself  ->  what the log says of it, and how many tokens were read"""
-    recipe, tree, kinds, tokens, loads, soft = student.recipe, student.tree(), {}, 0, [], []
+    recipe, tree, kinds, tokens, loads, soft = student.recipe, student.weight_tree(), {}, 0, [], []
     part = (step - 1) / recipe.steps
     trust = recipe.distill_weight[0] + (recipe.distill_weight[1] - recipe.distill_weight[0]) * part if teacher is not None else 0.0
     gradients: dict = {}
@@ -156,14 +156,14 @@ def train_step(student, school, step, teacher=None):
             gradients[path] = gradients[path] + g if path in gradients else g
     norm = student.apply_gradients(gradients, step)
     row = {"step": step, "rate": lr_schedule(recipe, step) * recipe.lr, "norm": norm}
-    row |= metrics(kinds, loads, soft)
+    row |= collect_metrics(kinds, loads, soft)
     if not all(math.isfinite(value) for value in row.values()):
         raise FloatingPointError(f"the loss or its gradient is no number any more at step {step}: try a lower rate; "
                                  "the last checkpoint is from before")
     return row, tokens
 
 
-def metrics(kinds, loads, soft):
+def collect_metrics(kinds, loads, soft):
     """What the lessons of a step came to."""
     row = {}
     for kind, lessons in kinds.items():

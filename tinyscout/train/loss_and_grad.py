@@ -1,92 +1,95 @@
-"""One step's arithmetic: a batch of tokens and pictures to its loss, and to the gradient of every weight."""
+"""The loss of one batch of tokens and images, and its gradient for every weight."""
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinyscout import reference
 from tinyscout.nn.text_backward import expert_loads, text_activations, text_model_backward
-from tinyscout.nn.vision import project_to_text, vision_activations
-from tinyscout.nn.vision_backward import vision_model_backward
+from tinyscout.nn.vision import project_to_text
+from tinyscout.nn.vision_backward import vision_activations, vision_model_backward
 from tinyscout.nn.weights import Scout
 
 
 class Batch(NamedTuple):
-    """Rows of tokens, what should follow each, and the pictures among them."""
+    """Rows of tokens, the target of each token, and the images among them."""
 
-    tokens: Any             # (B, T) int64
-    targets: Any            # (B, T) int64, negative where there is nothing to learn
-    tiles: Any = None       # (tiles, C, h, w) float32 in the order of their patch tokens, row by row; None without
-    aux_targets: Any = None     # (B, T) as targets, with a mean of their own, so that few count as much as many; or None
+    tokens: Any                 # (B, T) int64
+    targets: Any                # (B, T) int64, negative if the token has no target
+    tiles: Any = None           # (tiles, C, h, w) float32 in the order of their patch tokens, row by row; or None
+    aux_targets: Any = None     # (B, T) as targets; their loss has a mean of its own, so that rare ones count; or None
 
 
 class Activations(NamedTuple):
-    """What the way forward leaves for the way back."""
+    """What the forward pass saves for the backward pass."""
 
-    x: Any                  # (B*T, D) embedded tokens, before pictures took their places
-    is_image_token: Any             # (B*T,) bool: where a picture's vectors stand
-    vision_activations: list              # what each layer of the vision tower was given, and made; empty without pictures
-    image_features: Any               # (tiles * tokens_per_tile, A) what the tower tells of them
-    text_activations: list            # what each half layer of the text model was given, and made
-    target_rows: Any              # (n,) int: the rows whose targets count
-    targets: list             # the targets of these rows, (n,) int, and the answers where there are any
-    hidden: Any             # (n, D) what the output matrix is given
-    logits: Any             # (n, V)
+    x: Any                      # (B*T, D) embedded tokens, before the image features replace patch tokens
+    is_image_token: Any         # (B*T,) bool
+    vision_activations: list    # L + 1 arrays, inputs and result of the vision encoder's layers; empty without images
+    image_features: Any         # (tiles * tokens_per_tile, A) before the projector; None without images
+    text_activations: list      # 2 L + 1 arrays, inputs and result of the text model's half layers
+    target_rows: Any            # (n,) int: the rows of B*T that have a target
+    targets: list               # the targets of these rows, (n,) int, and their aux_targets if there are any
+    hidden: Any                 # (n, D) input of the output matrix
+    logits: Any                 # (n, V)
 
 
 def forward(batch, w, config, ops=reference):
-    """A batch to the scores at those tokens whose targets count.
+    """From a batch to the logits of those tokens that have a target.
 
-    batch Batch, w Scout, config ScoutConfig  ->  Passed.  Raises ValueError where pictures and patch tokens differ in
-    number, or nothing is to be learned.
+    batch Batch, w Scout, config ScoutConfig  ->  Activations.  Raises ValueError if the numbers of image features and
+    patch tokens differ, or if the batch has no target.
     """
     tokens = batch.tokens.reshape(-1)
-    places, seen, read = tokens == config.patch_id, [], None
+    is_image_token, vision, features = tokens == config.patch_id, [], None
     x = ops.embed(ops.asarray(tokens), w.text.embedding, w.text.embedding.dtype)
     fused = x
     if batch.tiles is not None and config.vision is not None:
-        seen = list(vision_activations(ops.asarray(batch.tiles.astype(x.dtype, copy=False)), w.vision, config.vision,
-                                       ops))
-        read = project_to_text(seen[-1], w.vision, config.vision, ops)
-        read = read.reshape(-1, read.shape[-1])
-        if len(read) != places.sum():
-            raise ValueError(f"{places.sum()} patch tokens in the batch, but its tiles make {len(read)}")
-        fused = ops.fuse(x, ops.asarray(places), ops.linear(read, w.w_projector))
-    states = text_activations(fused.reshape(*batch.tokens.shape, -1), w.text, config.text, ops)
-    learn, goals = select_targets(batch)
-    last = states[-1].reshape(-1, x.shape[-1])[ops.asarray(learn)]
+        tiles = ops.asarray(batch.tiles.astype(x.dtype, copy=False))
+        vision = vision_activations(tiles, w.vision, config.vision, ops)
+        features = project_to_text(vision[-1], w.vision, config.vision, ops)
+        features = features.reshape(-1, features.shape[-1])
+        if len(features) != is_image_token.sum():
+            raise ValueError(f"{is_image_token.sum()} patch tokens in the batch, but its tiles make {len(features)}")
+        fused = ops.fuse(x, ops.asarray(is_image_token), ops.linear(features, w.w_projector))
+    text = text_activations(fused.reshape(*batch.tokens.shape, -1), w.text, config.text, ops)
+    target_rows, targets = select_targets(batch)
+    last = text[-1].reshape(-1, x.shape[-1])[ops.asarray(target_rows)]
     hidden = ops.rms_norm(last, w.text.norm, config.text.norm_eps)
-    return Activations(x, places, seen, read, states, learn, goals, hidden, ops.linear(hidden, w.text.output))
+    logits = ops.linear(hidden, w.text.output)
+    return Activations(x, is_image_token, vision, features, text, target_rows, targets, hidden, logits)
 
 
 def select_targets(batch):
-    """Which rows teach anything, and what: (n,) int, list of (n,) int.  Raises ValueError where none does."""
-    goals = [g.reshape(-1) for g in (batch.targets, batch.aux_targets) if g is not None and (g >= 0).any()]
-    if not goals:
-        raise ValueError("nothing to learn: no target in the batch counts")
-    learn = np.flatnonzero(np.max(goals, axis=0) >= 0)
-    return learn, [g[learn] for g in goals]
+    """The rows that have a target, and their targets  ->  (n,) int, list of (n,) int.  Raises ValueError for none."""
+    targets = [g.reshape(-1) for g in (batch.targets, batch.aux_targets) if g is not None and (g >= 0).any()]
+    if not targets:
+        raise ValueError("nothing to learn: the batch has no target")
+    target_rows = np.flatnonzero(np.max(targets, axis=0) >= 0)
+    return target_rows, [g[target_rows] for g in targets]
 
 
-def backward(d_logits, passed, batch, w, config, aux_loss_coef=0.0, ops=reference):
-    """From the gradient of the scores to that of every weight, equation (scout-backward).
+def backward(d_logits, activations, batch, w, config, aux_loss_coef=0.0, ops=reference):
+    """From the gradient of the logits to that of every weight, equation (scout-backward).
 
-    d_logits (n, V), passed as from `forward`, balance float: what the loss counts `load_balance` of each layer with
-    ->  Scout of gradients; a tied output matrix has None, its gradient is part of the embedding's
+    d_logits (n, V), activations from `forward`, aux_loss_coef float: the factor of each layer's `load_balance` in the
+    loss  ->  Scout of gradients; a tied output matrix has None, its gradient is part of the embedding's
     """
     tokens, vision, d_projector = batch.tokens.reshape(-1), None, None
-    d_hidden, d_output, _ = ops.linear_backward(d_logits, passed.hidden, w.text.output)
-    dy = np.zeros_like(passed.x)
-    dy[ops.asarray(passed.target_rows)] = d_hidden
-    dy = dy.reshape(passed.text_activations[-1].shape)
-    dx, text = text_model_backward(dy, passed.text_activations, w.text, config.text, aux_loss_coef, ops)
-    dx = dx.reshape(passed.x.shape)
-    if passed.vision_activations:
-        places = ops.asarray(passed.is_image_token)
-        dx, d_features = ops.fuse_backward(dx, passed.x, places, dx[places])    # of the last only the shape matters
-        d_read, d_projector, _ = ops.linear_backward(d_features, passed.image_features, w.w_projector)
+    d_hidden, d_output, _ = ops.linear_backward(d_logits, activations.hidden, w.text.output)
+    dy = np.zeros_like(activations.x)
+    dy[ops.asarray(activations.target_rows)] = d_hidden
+    dy = dy.reshape(activations.text_activations[-1].shape)
+    dx, text = text_model_backward(dy, activations.text_activations, w.text, config.text, aux_loss_coef, ops)
+    dx = dx.reshape(activations.x.shape)
+    if activations.vision_activations:
+        is_image_token = ops.asarray(activations.is_image_token)
+        like_features = dx[is_image_token]              # only its shape matters
+        dx, d_features = ops.fuse_backward(dx, activations.x, is_image_token, like_features)
+        d_image_features, d_projector, _ = ops.linear_backward(d_features, activations.image_features, w.w_projector)
         tiles = ops.asarray(batch.tiles.astype(dx.dtype, copy=False))
-        d_read = d_read.reshape(len(tiles), -1, d_read.shape[-1])
-        vision = vision_model_backward(d_read, tiles, passed.vision_activations, w.vision, config.vision, ops)
+        d_image_features = d_image_features.reshape(len(tiles), -1, d_image_features.shape[-1])
+        vision = vision_model_backward(d_image_features, tiles, activations.vision_activations, w.vision,
+                                       config.vision, ops)
     d_embedding = ops.embed_backward(dx, ops.asarray(tokens), w.text.embedding)
     if config.text.tie_embeddings:
         d_embedding, d_output = d_embedding + d_output.T, None
@@ -94,40 +97,40 @@ def backward(d_logits, passed, batch, w, config, aux_loss_coef=0.0, ops=referenc
 
 
 def evaluate_loss(batch, w, config, ops=reference):
-    """How surprised the model is by a batch's targets, and by its answers where there are any, in nats a token.
+    """The cross entropy of a batch's targets, and of its aux_targets if there are any, in nats a token.
 
     Arguments as in `forward`  ->  list of float
     """
-    passed = forward(batch, w, config, ops)
-    return [ops.cross_entropy(passed.logits, ops.asarray(goal)) for goal in passed.targets]
+    activations = forward(batch, w, config, ops)
+    return [ops.cross_entropy(activations.logits, ops.asarray(t)) for t in activations.targets]
 
 
 class StepResult(NamedTuple):
-    """What one batch taught."""
+    """The losses of one batch and the gradient of their sum."""
 
-    losses: list            # nats a token: of the targets, and of the answers where there are any
-    accuracy: list             # part of each that scored highest
-    distill_loss: float | None      # nats a token against a teacher's opinion; None without a teacher
-    gradients: Scout        # of the sum of the losses
-    expert_loads: Any              # (layers with experts, E): each expert's part of the tokens
+    losses: list                    # nats a token: of the targets, and of the aux_targets if there are any
+    accuracy: list                  # part of each whose most likely token is the target
+    distill_loss: float | None      # nats a token against the teacher's distribution; None without a teacher
+    gradients: Scout
+    expert_loads: Any               # (layers with experts, E): each expert's part of the tokens
 
 
 def loss_and_grad(batch, w, config, aux_loss_coef=0.0, teacher=None, distill_weight=0.0, ops=reference):
-    """The loss of a batch and its gradient: (1 - trust) of the tokens that came, and trust of the teacher's opinion.
+    """The loss of a batch and its gradient: (1 - distill_weight) of the targets' and distill_weight of the teacher's.
 
-    batch Batch, w Scout, config ScoutConfig, balance float as in `backward`, teacher None or (weights, config) of a
-    model with the same tokens, trust float from 0 to 1  ->  Lesson.  Equation (distillation).
+    batch Batch, w Scout, config ScoutConfig, aux_loss_coef float as in `backward`, teacher None or (weights, config)
+    of a model with the same tokens, distill_weight float from 0 to 1  ->  StepResult.  Equation (distillation).
     """
-    passed = forward(batch, w, config, ops)
-    goals, soft = [ops.asarray(goal) for goal in passed.targets], None
-    d_logits = sum(ops.cross_entropy_backward(1.0 - distill_weight, passed.logits, goal) for goal in goals)
+    activations = forward(batch, w, config, ops)
+    logits, targets, distill_loss = activations.logits, [ops.asarray(t) for t in activations.targets], None
+    d_logits = sum(ops.cross_entropy_backward(1.0 - distill_weight, logits, t) for t in targets)
     if teacher is not None:
-        their_weights, their_config = teacher
-        teacher_logits = forward(batch, their_weights, their_config, ops).logits
-        soft = ops.soft_cross_entropy(passed.logits, teacher_logits)
-        d_logits = d_logits + ops.soft_cross_entropy_backward(distill_weight, passed.logits, teacher_logits)
-    gradients = backward(d_logits, passed, batch, w, config, aux_loss_coef, ops)
-    best = ops.asnumpy(passed.logits.argmax(-1))
-    right = [float((best == goal).sum() / (goal >= 0).sum()) for goal in passed.targets]
-    surprise = [ops.cross_entropy(passed.logits, goal) for goal in goals]
-    return StepResult(surprise, right, soft, gradients, expert_loads(passed.text_activations, w.text, config.text, ops))
+        teacher_logits = forward(batch, *teacher, ops).logits
+        distill_loss = ops.soft_cross_entropy(logits, teacher_logits)
+        d_logits = d_logits + ops.soft_cross_entropy_backward(distill_weight, logits, teacher_logits)
+    gradients = backward(d_logits, activations, batch, w, config, aux_loss_coef, ops)
+    predicted = ops.asnumpy(logits.argmax(-1))
+    accuracy = [float((predicted == t).sum() / (t >= 0).sum()) for t in activations.targets]
+    losses = [ops.cross_entropy(logits, t) for t in targets]
+    loads = expert_loads(activations.text_activations, w.text, config.text, ops)
+    return StepResult(losses, accuracy, distill_loss, gradients, loads)

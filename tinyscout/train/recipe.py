@@ -7,7 +7,7 @@ from typing import Any
 from tinyscout.config import Layer, ScoutConfig, TextConfig, VisionConfig, layer_plan
 from tinyscout.inputs.tokenizer import SMALL_SPECIAL, special_names
 
-SPECIAL = len(special_names(SMALL_SPECIAL))
+N_SPECIAL = len(special_names(SMALL_SPECIAL))
 Schedule = tuple[tuple[float, float], ...]    # (until this part of the steps, this much), ...
 
 
@@ -70,12 +70,12 @@ class Recipe:
         return next((value for until, value in ladder if part < until), ladder[-1][1])
 
 
-def as_json(recipe):
-    """A recipe as plain values, and back by `from_json`."""
+def recipe_to_dict(recipe):
+    """A recipe as plain values, and back by `recipe_from_dict`."""
     return asdict(recipe)
 
 
-def from_json(values):
+def recipe_from_dict(values):
     """Raises ValueError for what is no recipe."""
     known = {f.name for f in fields(Recipe)}
     if not isinstance(values, dict) or values.keys() - known:
@@ -85,35 +85,35 @@ def from_json(values):
     return Recipe(**tupled)
 
 
-def with_ids(config, vocab_size):
+def with_special_ids(config, vocab_size):
     """A config for a tokenizer of that size: its special tokens are the last ones, as `tokenizer.train` puts them.
 
     config ScoutConfig, vocab_size int  ->  ScoutConfig
     """
-    ids = {name: vocab_size - SPECIAL + n for n, name in enumerate(special_names(SMALL_SPECIAL))}
+    ids = {name: vocab_size - N_SPECIAL + n for n, name in enumerate(special_names(SMALL_SPECIAL))}
     return replace(
         config, text=replace(config.text, vocab_size=vocab_size), patch_id=ids["<|patch|>"],
         image_start_id=ids["<|image_start|>"], image_end_id=ids["<|image_end|>"], bos_id=ids["<|begin_of_text|>"],
         stop_ids=(ids["<|end_of_text|>"], ids["<|eom|>"], ids["<|eot|>"]), pad_id=ids["<|finetune_right_pad|>"])
 
 
-def laboratory_recipe():
+def laboratory_config():
     """The long-context laboratory's model: bytes, three local layers and a global one, 0.2 million parameters."""
-    return with_ids(ScoutConfig(TextConfig(
+    return with_special_ids(ScoutConfig(TextConfig(
         dim=64, n_heads=2, n_kv_heads=1, head_dim=32, n_experts=1, hidden_dim=168, dense_dim=168,
         layers=layer_plan(4, moe_every=5), rope_theta=10_000.0, rope_scaling=None, chunk_size=64,
         attn_temperature_floor=512.0),
                                 None),
-                    256 + SPECIAL)
+                    256 + N_SPECIAL)
 
 
-def variant(layers=None, **changes):
+def laboratory_variant(layers=None, **changes):
     """The laboratory's model with another plan: what is taken from iRoPE must be missed."""
-    config = laboratory_recipe()
+    config = laboratory_config()
     return replace(config, text=replace(config.text, layers=layers or config.text.layers, **changes))
 
 
-def scout_mini():
+def scout_mini_config():
     """The model in this package: 16 experts and a shared one in each of four layers, and an eye for 64 x 64 pixels."""
     text = TextConfig(
         dim=128, n_heads=4, n_kv_heads=2, head_dim=32, n_experts=16, hidden_dim=128, dense_dim=256,
@@ -121,7 +121,7 @@ def scout_mini():
         rope_theta=10_000.0, rope_scaling=None, chunk_size=256, attn_temperature_floor=512.0)
     eye = VisionConfig(dim=96, n_heads=3, n_layers=3, hidden_dim=384, adapter_dim=128, tile_size=64, patch_size=8,
                        max_tiles=1)
-    return with_ids(ScoutConfig(text, eye), 1024)
+    return with_special_ids(ScoutConfig(text, eye), 1024)
 
 
 LABORATORY = Recipe(
@@ -134,11 +134,11 @@ SCOUT_MINI = Recipe(
     stages=((3900 / 11000, 0), (6500 / 11000, 1), (9000 / 11000, 2), (1.0, 3)))
 LOCAL, GLOBAL, NOPE = Layer(True, True, False), Layer(True, False, False), Layer(False, False, False)
 PRESETS: dict[str, tuple[Callable[[], ScoutConfig], Recipe]] = {
-    "laboratory": (laboratory_recipe, LABORATORY),
-    "laboratory-rope": (partial(variant, (GLOBAL,) * 4), LABORATORY),
-    "laboratory-nope-unchunked": (partial(variant, (GLOBAL,) * 3 + (NOPE,)), LABORATORY),
-    "laboratory-rope-global": (partial(variant, (LOCAL,) * 3 + (GLOBAL,)), LABORATORY),
-    "laboratory-qk-nope": (partial(variant, qk_norm_nope=True), LABORATORY),
-    "scout-mini": (scout_mini, SCOUT_MINI),
-    "finetune": (scout_mini, Recipe(steps=200, row_length=((1.0, 256),), optimizer="adamw", lr=3e-4, warmup=20)),
+    "laboratory": (laboratory_config, LABORATORY),
+    "laboratory-rope": (partial(laboratory_variant, (GLOBAL,) * 4), LABORATORY),
+    "laboratory-nope-unchunked": (partial(laboratory_variant, (GLOBAL,) * 3 + (NOPE,)), LABORATORY),
+    "laboratory-rope-global": (partial(laboratory_variant, (LOCAL,) * 3 + (GLOBAL,)), LABORATORY),
+    "laboratory-qk-nope": (partial(laboratory_variant, qk_norm_nope=True), LABORATORY),
+    "scout-mini": (scout_mini_config, SCOUT_MINI),
+    "finetune": (scout_mini_config, Recipe(steps=200, row_length=((1.0, 256),), optimizer="adamw", lr=3e-4, warmup=20)),
 }

@@ -14,7 +14,7 @@ from tinyscout.kernels.c.decode import TokenDecoder, can_decode
 from tinyscout.kernels.c.library import ffi, lib
 from tinyscout.kernels.c.versions import versions as versions
 from tinyscout.kernels.guards import (
-    FLOATS,
+    FLOAT_DTYPES,
     are_float32,
     are_ids_below,
     has_shape,
@@ -22,6 +22,7 @@ from tinyscout.kernels.guards import (
     is_readable_weight,
     row_sizes,
 )
+from tinyscout.nn.text import in_order
 from tinyscout.reference import *  # noqa: F403  what is not below is the reference itself
 
 rms_norm_backward = backward.rms_norm_backward                # the gradients have a file of their own
@@ -117,7 +118,7 @@ def gelu(x):
 
 
 def embed(tokens, embedding, dtype="float32"):
-    fits = has_shape(embedding, None, None) and embedding.dtype.name in FLOATS and np.dtype(dtype) == np.float32
+    fits = has_shape(embedding, None, None) and embedding.dtype.name in FLOAT_DTYPES and np.dtype(dtype) == np.float32
     fits = fits and embedding.strides[1] == embedding.itemsize and embedding.shape[1] > 0
     if not (fits and are_ids_below(tokens, len(embedding)) and tokens.min() >= 0):
         return reference.embed(tokens, embedding, dtype)
@@ -290,7 +291,7 @@ def muon_step(w, g, m, lr, momentum=0.95, decay=0.1):
     return outs
 
 
-def decode(x, w, config, cache):
+def decode(x, w, config, cache, iterate=in_order):
     """A token through all layers and the last norm at once, or None where C cannot: see tinyscout.nn.text.text_model.
 
     x (1, 1, D), w Text, config TextConfig, cache Cache  ->  (1, 1, D)
@@ -302,4 +303,4 @@ def decode(x, w, config, cache):
         if not can_decode(x, w, config, cache):
             return None
         decoder = cache.backend_state = TokenDecoder(w, config)
-    return rms_norm(decoder(x, cache), w.norm, config.norm_eps)
+    return rms_norm(decoder(x, cache, iterate), w.norm, config.norm_eps)

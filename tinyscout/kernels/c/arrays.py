@@ -5,7 +5,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from tinyscout.kernels.c.library import ffi, lib
-from tinyscout.kernels.guards import FLOATS
+from tinyscout.kernels.guards import FLOAT_DTYPES
 from tinyscout.reference import Quantized, QuantizedRows
 
 KINDS = {"float32": lib.F32, "bfloat16": lib.BF16, "float16": lib.F16, "int8": lib.INT8, "uint8": lib.INT4}
@@ -36,7 +36,7 @@ def matrix_view(w):
         made = ffi.new("matrix *", {"values": data_ptr(values), "kind": KINDS[values.dtype.name], "group": w.group,
                                     "scales": data_ptr(scales), "scale_kind": KINDS[scales.dtype.name]})
     else:
-        [kept] = [w] if w.dtype.name in FLOATS and w.dtype.isnative and w.flags.aligned else as_float32(w)
+        [kept] = [w] if w.dtype.name in FLOAT_DTYPES and w.dtype.isnative and w.flags.aligned else as_float32(w)
         steps = [1 if n == 1 else step // kept.itemsize for n, step in zip(kept.shape, kept.strides, strict=True)]
         made = ffi.new("matrix *", {"values": data_ptr(kept), "kind": KINDS[kept.dtype.name], "expert": steps[0],
                                     "in": steps[-2], "out": steps[-1]})         # a step along one number may be any

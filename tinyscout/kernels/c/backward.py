@@ -9,7 +9,7 @@ from tinyscout import reference
 from tinyscout.kernels.c.arrays import as_float32, float_ptr, matrix_view
 from tinyscout.kernels.c.library import ffi, lib
 from tinyscout.kernels.guards import (
-    FLOATS,
+    FLOAT_DTYPES,
     are_float32,
     are_ids_below,
     has_shape,
@@ -115,7 +115,7 @@ def linear_backward(dy, x, w, bias=None):
 
 
 def embed_backward(dy, tokens, embedding):
-    fits = are_float32(dy) and has_shape(embedding, None, dy.shape[-1]) and embedding.dtype.name in FLOATS
+    fits = are_float32(dy) and has_shape(embedding, None, dy.shape[-1]) and embedding.dtype.name in FLOAT_DTYPES
     if not (fits and are_ids_below(tokens, len(embedding)) and tokens.min() >= 0 and dy.shape[:-1] == tokens.shape):
         return reference.embed_backward(dy, tokens, embedding)
     [dy] = as_float32(dy)

@@ -6,12 +6,10 @@ import numpy as np
 from tinyscout.kernels.c.arrays import as_float32, float_ptr, kv_view, matrix_view
 from tinyscout.kernels.c.library import ffi, lib
 from tinyscout.kernels.guards import is_readable_weight
-from tinyscout.nn.prefetch import prefetch_blocks
 from tinyscout.nn.weights import MoE, named_arrays
-from tinyscout.progress import track_steps
 from tinyscout.reference import Quantized, attention_temperature, rope_angles
 
-SLOW = 0.5          # seconds for a token: layer by layer then, with a bar and with reading ahead
+SLOW_TOKEN_SECONDS = 0.5          # seconds for a token: layer by layer then, with a bar and with reading ahead
 
 
 class TokenDecoder:
@@ -68,7 +66,7 @@ class TokenDecoder:
                 self.layers[n].first = layer.start
                 self.buffers[n] = layer.keys, layer.values, layer.start
 
-    def __call__(self, x, cache):
+    def __call__(self, x, cache, iterate):
         """The vector of a token x (1, 1, D)  ->  (1, 1, D), before the last norm"""
         c, here = self.config, np.array([cache.length])
         self.reserve(cache)
@@ -80,11 +78,11 @@ class TokenDecoder:
         where = cache.length, float_ptr(cos), float_ptr(sin), attn_temperature
         begun = perf_counter()
         if self.slow:
-            for n, _ in enumerate(track_steps(prefetch_blocks(self.w.blocks), "layers", len(self.w.blocks))):
+            for n, _ in enumerate(iterate(self.w.blocks, "layers")):
                 lib.decode(*decode_args, n, n + 1, *where)
         else:
             lib.decode(*decode_args, 0, len(self.w.blocks), *where)
-        self.slow = perf_counter() - begun > SLOW
+        self.slow = perf_counter() - begun > SLOW_TOKEN_SECONDS
         return x
 
 
@@ -95,10 +93,10 @@ def can_decode(x, w, config, cache):
     if any(layer.kv_dtype == "float32" and layer.keys is not None and layer.keys.dtype != np.float32
            for layer in cache.layers):
         return False
-    return all(_in_place(a) for _, a in named_arrays(w.blocks))
+    return all(_is_readable_in_place(a) for _, a in named_arrays(w.blocks))
 
 
-def _in_place(w):
+def _is_readable_in_place(w):
     if isinstance(w, Quantized):
         return is_readable_weight(w, *(None for _ in w.shape)) and all(a.flags.c_contiguous and a.flags.aligned
                                                                        for a in w)

@@ -10,7 +10,7 @@ from tinyscout.kernels.c.library import lib
 from tinyscout.kernels.guards import are_float32, has_shape, is_positive_int, is_readable_weight, row_sizes
 
 
-def linear_by(kernel):
+def make_linear(kernel):
     """`linear` as one of the C functions linear_1, linear_2 and linear_3 computes it, equation (linear)."""
     def linear(x, w, bias=None):
         fits = are_float32(x) and isinstance(w, np.ndarray) and is_readable_weight(w, x.shape[-1], None)
@@ -40,5 +40,5 @@ def grouped_query_attention_1(q, k, v, causal=True, chunk=None, first=0):
 
 def versions():
     """Every numbered kernel  ->  {operation: {name: a function of the operation's own signature}}"""
-    return {"linear": {f"linear_{n}": linear_by(getattr(lib, f"linear_{n}")) for n in (1, 2, 3)},
+    return {"linear": {f"linear_{n}": make_linear(getattr(lib, f"linear_{n}")) for n in (1, 2, 3)},
             "grouped_query_attention": {"grouped_query_attention_1": grouped_query_attention_1}}

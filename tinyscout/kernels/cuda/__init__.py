@@ -13,7 +13,7 @@ from tinyscout.kernels.cuda import backward, matrix
 from tinyscout.kernels.device import as_float32, as_typed, empty, like_input, xp
 from tinyscout.kernels.device import device_note as device_note
 from tinyscout.kernels.guards import are_float32, are_ids_below, has_shape, is_positive_int, row_sizes
-from tinyscout.kernels.launch import BLOCK, Launch, element_launch, kernel, row_launch
+from tinyscout.kernels.launch import BLOCK_SIZE, Launch, element_launch, kernel, row_launch
 from tinyscout.reference import *  # noqa: F403  what is not below is the reference itself
 
 asarray, asnumpy = device.asarray, device.asnumpy    # type: ignore[assignment]  # what stands above is NumPy's
@@ -34,7 +34,7 @@ experts_backward = backward.experts_backward
 cross_entropy_backward = backward.cross_entropy_backward
 
 MAX_THREADS_PER_BLOCK = 1024          # threads of a block
-nvrtc.wheel()                               # without the compiler this says, in one line, what to install
+nvrtc.find_wheel()                               # without the compiler this says, in one line, what to install
 
 
 def rms_norm(x, weight=None, eps=1e-5):
@@ -111,7 +111,7 @@ def embed(tokens, embedding, dtype="float32"):
 
 def router_launch(N, E):
     """One block for each of N tokens, with as many times E threads as fit, and a float for each of them and E more."""
-    threads = E * max(1, BLOCK // E)
+    threads = E * max(1, BLOCK_SIZE // E)
     return Launch((N,), (threads,), 4 * (threads + E))
 
 

@@ -11,37 +11,37 @@ from tinyscout.kernels.cuda.matrix import (
     MAX_HEAD_DIM,
     TILE,
     experts_launch,
-    gqa_shapes_ok,
+    are_gqa_shapes_valid,
     kernel_format,
     sort_by_expert,
 )
 from tinyscout.kernels.device import as_float32, as_typed, empty, like_input
 from tinyscout.kernels.guards import are_float32, are_ids_below, has_shape, is_array, is_readable_weight, row_sizes
-from tinyscout.kernels.launch import BLOCK, WARP, Launch, ceil_div, element_launch, kernel, row_launch
+from tinyscout.kernels.launch import BLOCK_SIZE, WARP_SIZE, Launch, ceil_div, element_launch, kernel, row_launch
 
 STREAMED_ROWS = 32                    # queries, and keys, that pass by a block of attention_backward.cu at a time
 
 
-def same_shape_float32(dy, *arrays):
+def are_float32_of_one_shape(dy, *arrays):
     """Are they all float32, not empty, and of the same shape?"""
     return are_float32(dy, *arrays) and all(a.shape == dy.shape for a in arrays)
 
 
-def stripe_launch(D):
+def column_sums_launch(D):
     """A block for each 32 of D columns, and eight warps that share out the rows."""
-    return Launch((ceil_div(D, WARP),), (BLOCK,))
+    return Launch((ceil_div(D, WARP_SIZE),), (BLOCK_SIZE,))
 
 
 def norm_param_grads(dy, x, middle, scale, bias):
     """What comes down to a norm's weight and bias, given its rows' middles and scales  ->  (D,), (D,) or None"""
     (N, D), out_weight = row_sizes(x), empty(x.shape[-1])
     out_bias = empty(D) if bias else None
-    kernel("norm.cu", "norm_backward_channels")(stripe_launch(D), out_weight, out_bias, dy, x, middle, scale, N, D)
+    kernel("norm.cu", "norm_backward_channels")(column_sums_launch(D), out_weight, out_bias, dy, x, middle, scale, N, D)
     return out_weight, out_bias
 
 
 def rms_norm_backward(dy, x, weight=None, eps=1e-5):
-    if not (same_shape_float32(dy, x) and (weight is None or has_shape(weight, x.shape[-1]))):
+    if not (are_float32_of_one_shape(dy, x) and (weight is None or has_shape(weight, x.shape[-1]))):
         return reference.rms_norm_backward(dy, x, weight, eps)
     (N, D), out_x, out_scale = row_sizes(x), empty(*x.shape), empty(x.size // x.shape[-1])
     dy_, x_, weight = as_float32(dy, x, weight)
@@ -50,7 +50,7 @@ def rms_norm_backward(dy, x, weight=None, eps=1e-5):
 
 
 def layer_norm_backward(dy, x, weight, bias, eps=1e-5):
-    if not (same_shape_float32(dy, x) and has_shape(weight, x.shape[-1]) and has_shape(bias, x.shape[-1])):
+    if not (are_float32_of_one_shape(dy, x) and has_shape(weight, x.shape[-1]) and has_shape(bias, x.shape[-1])):
         return reference.layer_norm_backward(dy, x, weight, bias, eps)
     (N, D), out_x, (dy_, x_, weight) = row_sizes(x), empty(*x.shape), as_float32(dy, x, weight)
     middle, scale = empty(N), empty(N)
@@ -59,7 +59,7 @@ def layer_norm_backward(dy, x, weight, bias, eps=1e-5):
 
 
 def softmax_backward(dy, x):
-    if not same_shape_float32(dy, x):
+    if not are_float32_of_one_shape(dy, x):
         return reference.softmax_backward(dy, x)
     out, (N, S) = empty(*x.shape), row_sizes(x)
     kernel("softmax.cu", "softmax_backward")(row_launch(N, S), out, *as_float32(dy, x), N, S)
@@ -67,7 +67,7 @@ def softmax_backward(dy, x):
 
 
 def sigmoid_backward(dy, x):
-    if not same_shape_float32(dy, x):
+    if not are_float32_of_one_shape(dy, x):
         return reference.sigmoid_backward(dy, x)
     out = empty(*x.shape)
     kernel("activation.cu", "sigmoid_backward")(element_launch(x.size), out, *as_float32(dy, x), *row_sizes(x))
@@ -75,7 +75,7 @@ def sigmoid_backward(dy, x):
 
 
 def swiglu_backward(dy, gate, up):
-    if not same_shape_float32(dy, gate, up):
+    if not are_float32_of_one_shape(dy, gate, up):
         return reference.swiglu_backward(dy, gate, up)
     outs = empty(*gate.shape), empty(*gate.shape)
     kernel("activation.cu", "swiglu_backward")(element_launch(gate.size), *outs, *as_float32(dy, gate, up),
@@ -84,7 +84,7 @@ def swiglu_backward(dy, gate, up):
 
 
 def gelu_backward(dy, x):
-    if not same_shape_float32(dy, x):
+    if not are_float32_of_one_shape(dy, x):
         return reference.gelu_backward(dy, x)
     out = empty(*x.shape)
     kernel("activation.cu", "gelu_backward")(element_launch(x.size), out, *as_float32(dy, x), *row_sizes(x))
@@ -96,7 +96,7 @@ def embed_backward(dy, tokens, embedding):
     if not (fits and tokens.min() >= 0 and dy.shape[:-1] == tokens.shape):
         return reference.embed_backward(dy, tokens, embedding)
     out, (N, D), V = empty(*embedding.shape), row_sizes(dy), len(embedding)
-    launch = Launch((ceil_div(V, 4),), (4 * WARP,))
+    launch = Launch((ceil_div(V, 4),), (4 * WARP_SIZE,))
     kernel("embed.cu", "embed_backward")(launch, out, *as_float32(dy), *as_typed(np.int64, tokens), None, N, D, V)
     return like_input(dy, out)
 
@@ -123,7 +123,7 @@ def linear_backward(dy, x, w, bias=None):
     tiles = Launch((ceil_div(O, TILE), ceil_div(I, TILE)), (256,))
     kernel("linear_backward.cu", "linear_backward_w")(tiles, out_w, dy_, x_, N, I, O)
     if bias is not None:
-        kernel("linear_backward.cu", "linear_backward_bias")(stripe_launch(O), out_bias, dy_, N, O)
+        kernel("linear_backward.cu", "linear_backward_bias")(column_sums_launch(O), out_bias, dy_, N, O)
     return like_input(x, matrix.linear(dy_, w.T), out_w, out_bias)
 
 
@@ -135,7 +135,7 @@ def attention_backward_launch(length, B, K, d):
 
 
 def grouped_query_attention_backward(dy, q, k, v, causal=True, chunk=None, first=0):
-    fits = are_float32(dy, q, k, v) and dy.shape == q.shape and gqa_shapes_ok(q, k, v, chunk, first)
+    fits = are_float32(dy, q, k, v) and dy.shape == q.shape and are_gqa_shapes_valid(q, k, v, chunk, first)
     if not (fits and q.shape[3] <= MAX_HEAD_DIM):
         return reference.grouped_query_attention_backward(dy, q, k, v, causal, chunk, first)
     (B, T, H, d), (S, K), (dy_, q_, k_, v_) = q.shape, k.shape[1:3], as_float32(dy, q, k, v)
@@ -170,7 +170,7 @@ def grouped_weight_grads(dy, dy_order, x, gate, x_order, first, C):
 
 
 def experts_backward(dy, x, expert, gate, w_gate, w_up, w_down):
-    fits = same_shape_float32(dy, x) and are_float32(gate) and x.ndim == 2 and has_shape(gate, len(x), None)
+    fits = are_float32_of_one_shape(dy, x) and are_float32(gate) and x.ndim == 2 and has_shape(gate, len(x), None)
     fits = fits and all(is_array(w) for w in (w_gate, w_up, w_down)) and w_gate.ndim == 3
     E, D, F = w_gate.shape if fits else (0, 0, 0)
     fits = fits and x.shape[1] == D and is_readable_weight(w_down, E, F, D) and all(is_readable_weight(w, E, D, F)

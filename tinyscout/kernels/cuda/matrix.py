@@ -7,7 +7,7 @@ import numpy as np
 from tinyscout import reference
 from tinyscout.kernels.device import as_float32, as_typed, empty, like_input, xp
 from tinyscout.kernels.guards import (
-    FLOATS,
+    FLOAT_DTYPES,
     are_float32,
     are_ids_below,
     has_shape,
@@ -20,10 +20,10 @@ from tinyscout.kernels.launch import Launch, ceil_div, kernel
 from tinyscout.reference import Quantized, QuantizedRows, dequantize
 from tinyscout.reference.muon import NEWTON_SCHULZ_COEFFS
 
-FEW_ROWS = 16                        # rows up to which a matrix is read once for every four of them, and nothing is kept
+MATVEC_MAX_ROWS = 16                        # rows up to which a matrix is read once for every four of them, and nothing is kept
 TILE = 64                       # rows and columns of an output that a block of tile.cuh owns
 MAX_HEAD_DIM = 128                      # channels of a head that the tiles of attention have room for
-BLOCKS = 256                    # blocks that keep a large GPU busy
+TARGET_BLOCKS = 256                    # blocks that keep a large GPU busy
 
 
 def weight_on_device(a):
@@ -53,7 +53,7 @@ def linear_launch(N, O, kind, along):
 
     kind: the end of that name.  along: the weights of neighbouring inputs lie side by side.
     """
-    if N > FEW_ROWS:
+    if N > MATVEC_MAX_ROWS:
         return "linear_2.cu", "linear_2", Launch((ceil_div(O, TILE), ceil_div(N, TILE)), (256,))
     if "int" in kind:
         name, each = ("linear_row", 1) if N == 1 else ("linear_rows", 4)
@@ -73,12 +73,12 @@ def linear(x, w, bias=None):
     return like_input(x, out)
 
 
-def orthogonalize(g, rounds=5):
+def orthogonalize(g, steps=5):
     """The reference's, of one matrix (I, O): its products are `linear`, all else is done by the arrays themselves."""
     wide, (a, b, c) = len(g) > g.shape[1], NEWTON_SCHULZ_COEFFS
     x = g.T if wide else g
     x = x / (np.sqrt((x * x).sum()) + 1e-7)
-    for _ in range(rounds):
+    for _ in range(steps):
         square = linear(x, x.T)
         x = a * x + linear(b * square + c * linear(square, square), x)
     return x.T if wide else x
@@ -106,10 +106,10 @@ def attention_2_launch(B, T, H, K, d):
     return Launch((ceil_div(T * H // K, TILE), K, B), (128,), 4 * ((64 + 32 + 32) * pitch + 64 * (32 + 4)))
 
 
-def attention_parts_launch(B, T, S, H, K):
+def attention_split_kv_launch(B, T, S, H, K):
     """A block for 8 rows of each key head and a part of its keys: as many parts as keep a GPU busy, none too small."""
     groups = K * ceil_div(T * H // K, 8)
-    return Launch((max(1, min(ceil_div(S, 64), ceil_div(BLOCKS, groups * B))), groups, B), (128,))
+    return Launch((max(1, min(ceil_div(S, 64), ceil_div(TARGET_BLOCKS, groups * B))), groups, B), (128,))
 
 
 def kv_on_device(k):
@@ -117,32 +117,32 @@ def kv_on_device(k):
     return weight_on_device(dequantize(k) if isinstance(k, QuantizedRows) else k)
 
 
-def gqa_shapes_ok(q, k, v, chunk, first):
+def are_gqa_shapes_valid(q, k, v, chunk, first):
     """Are these shapes, and this chunk and first position, those of grouped_query_attention?"""
     fits = q.ndim == len(k.shape) == 4 and k.shape == v.shape and k.shape[::3] == q.shape[::3] and k.shape[2] > 0
     fits = fits and q.shape[2] % k.shape[2] == 0 and k.shape[1] >= q.shape[1] and first >= 0
     return fits and (chunk is None or is_positive_int(chunk))
 
 
-def kv_forms_match(k, v):
+def is_readable_kv(k, v):
     """Are keys and values in one form that kernels can read?"""
     if isinstance(k, QuantizedRows) or isinstance(v, QuantizedRows):
         return type(k) is type(v)
-    return is_array(k) and is_array(v) and k.dtype == v.dtype and k.dtype.name in FLOATS
+    return is_array(k) and is_array(v) and k.dtype == v.dtype and k.dtype.name in FLOAT_DTYPES
 
 
 def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
-    fits = are_float32(q) and gqa_shapes_ok(q, k, v, chunk, first) and kv_forms_match(k, v)
+    fits = are_float32(q) and are_gqa_shapes_valid(q, k, v, chunk, first) and is_readable_kv(k, v)
     if not (fits and q.shape[3] <= MAX_HEAD_DIM):
         return reference.grouped_query_attention(q, k, v, causal, chunk, first)
     [q_], keys, values, out = as_float32(q), kv_on_device(k), kv_on_device(v), empty(*q.shape)
     (B, T, H, d), (S, K) = q.shape, k.shape[1:3]
     kind = "_bf16" if keys.dtype == np.uint16 else ""
     given = q_, keys, values, bool(causal), chunk or 0, first, B, T, S, H, K, d
-    if T * H // K > FEW_ROWS:
+    if T * H // K > MATVEC_MAX_ROWS:
         kernel("attention_2.cu", "grouped_query_attention_2" + kind)(attention_2_launch(B, T, H, K, d), out, *given)
         return like_input(q, out)
-    launch = attention_parts_launch(B, T, S, H, K)
+    launch = attention_split_kv_launch(B, T, S, H, K)
     parts = empty(B * T * H, launch.grid[0], d + 2)
     kernel("attention.cu", "attention_parts" + kind)(launch, parts, *given)
     kernel("attention.cu", "attention_join")(Launch((B * T * H,), (128,)), out, parts, launch.grid[0], d)
@@ -200,7 +200,7 @@ def experts(x, expert, gate, w_gate, w_up, w_down):
         return reference.experts(x, expert, gate, w_gate, w_up, w_down)
     (N, C), out = gate.shape, empty(*x.shape)
     (x_, gate), [expert] = as_float32(x, gate), as_typed(np.int64, expert)
-    if N * C > FEW_ROWS:
+    if N * C > MATVEC_MAX_ROWS:
         y, place = experts_sorted(x_, expert, gate, w_gate, w_up, w_down)
     else:
         opened, up = (experts_per_row(x_, expert, gate, w, C) for w in (w_gate, w_up))

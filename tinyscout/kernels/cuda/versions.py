@@ -11,7 +11,7 @@ from tinyscout.kernels.cuda.matrix import (
     TILE,
     attention_1_launch,
     attention_2_launch,
-    gqa_shapes_ok,
+    are_gqa_shapes_valid,
     kernel_format,
     weight_on_device,
 )
@@ -19,7 +19,7 @@ from tinyscout.kernels.device import as_float32, asnumpy, empty, like_input
 from tinyscout.kernels.guards import are_float32, has_shape, is_array, is_readable_weight, row_sizes
 from tinyscout.kernels.launch import Launch, ceil_div, kernel
 
-LARGE = 128                     # rows and columns that a block of linear_3.cu owns, and rows of attention_3.cu
+LARGE_TILE = 128                     # rows and columns that a block of linear_3.cu owns, and rows of attention_3.cu
 
 
 def are_bfloat16(*arrays):
@@ -27,7 +27,7 @@ def are_bfloat16(*arrays):
     return all(is_array(a) and a.dtype.name == "bfloat16" and a.size > 0 for a in arrays)
 
 
-def from_bits(x, out):
+def as_bfloat16(x, out):
     """A result that a kernel wrote as bits, beside x and of its dtype."""
     return asnumpy(out).view(x.dtype)
 
@@ -44,7 +44,7 @@ def linear_2_launch(N, O):
 
 def linear_3_launch(N, O):
     """A block for 128 rows and 128 columns, and room for three stages of 64 inputs of both, in rows of 72."""
-    return Launch((ceil_div(O, LARGE), ceil_div(N, LARGE)), (256,), 3 * 2 * LARGE * (64 + 8) * 2)
+    return Launch((ceil_div(O, LARGE_TILE), ceil_div(N, LARGE_TILE)), (256,), 3 * 2 * LARGE_TILE * (64 + 8) * 2)
 
 
 def make_linear(name, launch):
@@ -70,16 +70,16 @@ def linear_3(x, w, bias=None):
     out, name = empty(*x.shape[:-1], O, dtype=np.uint16), "linear_3" if steps[1] == 1 else "linear_3_turned"
     bias = None if bias is None else weight_on_device(bias)
     kernel("linear_3.cu", name)(linear_3_launch(N, O), out, weight_on_device(x), values, bias, N, I, O)
-    return from_bits(x, out)
+    return as_bfloat16(x, out)
 
 
 def attention_3_launch(B, T, H, K, wide):
     """A block for 128 rows of each key head: queries, and two tiles of keys and values, each row 8 longer."""
     keys = 48 if wide > 96 else 64
-    return Launch((ceil_div(T * H // K, LARGE), K, B), (128,), (LARGE + 4 * keys) * (wide + 8) * 2)
+    return Launch((ceil_div(T * H // K, LARGE_TILE), K, B), (128,), (LARGE_TILE + 4 * keys) * (wide + 8) * 2)
 
 
-def arguments(q, k, causal, chunk, first):
+def attention_arguments(q, k, causal, chunk, first):
     """What the kernels take after out, q, k and v."""
     (B, T, H, d), (S, K) = q.shape, k.shape[1:3]
     return bool(causal), chunk or 0, first, B, T, S, H, K, d
@@ -87,35 +87,35 @@ def arguments(q, k, causal, chunk, first):
 
 def grouped_query_attention_1(q, k, v, causal=True, chunk=None, first=0):
     """One thread for one query of one head, equation (gqa)."""
-    if not (are_float32(q, k, v) and gqa_shapes_ok(q, k, v, chunk, first)):
+    if not (are_float32(q, k, v) and are_gqa_shapes_valid(q, k, v, chunk, first)):
         return reference.grouped_query_attention(q, k, v, causal, chunk, first)
     out = empty(*q.shape)
     kernel("attention_1.cu", "grouped_query_attention_1")(attention_1_launch(*q.shape[:3]), out, *as_float32(q, k, v),
-                                                          *arguments(q, k, causal, chunk, first))
+                                                          *attention_arguments(q, k, causal, chunk, first))
     return like_input(q, out)
 
 
 def grouped_query_attention_2(q, k, v, causal=True, chunk=None, first=0):
     """Tiles in shared memory, equation (online-softmax)."""
-    if not (are_float32(q, k, v) and gqa_shapes_ok(q, k, v, chunk, first) and q.shape[3] <= MAX_HEAD_DIM):
+    if not (are_float32(q, k, v) and are_gqa_shapes_valid(q, k, v, chunk, first) and q.shape[3] <= MAX_HEAD_DIM):
         return reference.grouped_query_attention(q, k, v, causal, chunk, first)
     (B, T, H, d), K, out = q.shape, k.shape[2], empty(*q.shape)
     kernel("attention_2.cu", "grouped_query_attention_2")(attention_2_launch(B, T, H, K, d), out, *as_float32(q, k, v),
-                                                          *arguments(q, k, causal, chunk, first))
+                                                          *attention_arguments(q, k, causal, chunk, first))
     return like_input(q, out)
 
 
 def grouped_query_attention_3(q, k, v, causal=True, chunk=None, first=0):
     """bfloat16 on tensor cores, equation (online-softmax): heads of a multiple of 8 channels, 128 at most."""
-    fits = are_bfloat16(q, k, v) and gqa_shapes_ok(q, k, v, chunk, first)
+    fits = are_bfloat16(q, k, v) and are_gqa_shapes_valid(q, k, v, chunk, first)
     if not (fits and q.shape[3] <= MAX_HEAD_DIM and q.shape[3] % 8 == 0):
         return reference.grouped_query_attention(q, k, v, causal, chunk, first)
     (B, T, H, d), K, out = q.shape, k.shape[2], empty(*q.shape, dtype=np.uint16)
     wide = next(wide for wide in (64, 96, 128) if d <= wide)
     launch = attention_3_launch(B, T, H, K, wide)
     kernel("attention_3.cu", f"grouped_query_attention_3_{wide}")(launch, out, *map(weight_on_device, (q, k, v)),
-                                                                  *arguments(q, k, causal, chunk, first))
-    return from_bits(q, out)
+                                                                  *attention_arguments(q, k, causal, chunk, first))
+    return as_bfloat16(q, out)
 
 
 def versions():
