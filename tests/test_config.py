@@ -69,16 +69,15 @@ def configs(draw):
         dense_dim=draw(size), layers=tuple(draw(st.lists(flags, min_size=1, max_size=6))),
         norm_eps=draw(st.floats(0, 1)), qk_norm=draw(st.booleans()), rope_theta=draw(positive), chunk_size=draw(size),
         rope_scaling=draw(st.none() | scaling), attn_temperature=draw(st.booleans()),
-        attn_temperature_floor=draw(size | positive),
-        attn_temperature_scale=draw(st.floats(0, 1)), tie_embeddings=draw(st.booleans()), max_positions=draw(size))
+        attn_temperature_floor=draw(size | positive), attn_temperature_scale=draw(st.floats(0, 1)),
+        tie_embeddings=draw(st.booleans()), max_positions=draw(size))
     decoder = replace(decoder, qk_norm_nope=decoder.qk_norm and draw(st.booleans()))
-    d, shuffle, cells = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 3))
-    eye = VisionConfig(dim=8 * d, n_heads=2, n_layers=draw(size), hidden_dim=8 * d * shuffle ** 2,
-                       adapter_dim=draw(size), tile_size=7 * shuffle * cells, patch_size=7,
-                       pixel_shuffle_factor=shuffle,
-                       channels=draw(st.integers(1, 4)), rope_theta=draw(positive))
+    d, factor, tokens = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    vision = VisionConfig(dim=8 * d, n_heads=2, n_layers=draw(size), hidden_dim=8 * d * factor ** 2,
+                          adapter_dim=draw(size), tile_size=7 * factor * tokens, patch_size=7,
+                          pixel_shuffle_factor=factor, channels=draw(st.integers(1, 4)), rope_theta=draw(positive))
     id = st.integers(0, 300_000)
-    return ScoutConfig(decoder, draw(st.sampled_from([eye, None])), bos_id=draw(st.none() | id),
+    return ScoutConfig(decoder, draw(st.sampled_from([vision, None])), bos_id=draw(st.none() | id),
                        pad_id=draw(st.none() | id), stop_ids=tuple(draw(st.lists(id, max_size=3))))
 
 
@@ -106,11 +105,11 @@ def test_written_and_read_again(config):
 def test_what_transformers_is_strict_about(config):
     """transformers 5 refuses a whole number written as 8192.0, and a flag written as 4."""
     written = config_to_hf(config)
-    part = written.get("text_config", written)
+    text_config = written.get("text_config", written)
     for key in ("floor_scale", "vocab_size", "attention_chunk_size", "max_position_embeddings", "num_local_experts"):
-        assert type(part[key]) is int, key
+        assert type(text_config[key]) is int, key
     for key in ("attn_temperature_tuning", "use_qk_norm", "attention_bias", "tie_word_embeddings"):
-        assert type(part[key]) is bool, key
+        assert type(text_config[key]) is bool, key
 
 
 def test_no_rope_layers_is_named_the_wrong_way_round():
@@ -142,8 +141,8 @@ def test_moe_layers():
 
 
 def test_temperature_is_a_flag_however_it_is_written():
-    assert all(text(attn_temperature_tuning=value).temperature is True for value in (4, 1, True))
-    assert all(text(attn_temperature_tuning=value).temperature is False for value in (0, False))
+    assert all(text(attn_temperature_tuning=value).attn_temperature is True for value in (4, 1, True))
+    assert all(text(attn_temperature_tuning=value).attn_temperature is False for value in (0, False))
 
 
 def test_rope_old_and_new():
@@ -172,9 +171,8 @@ def test_ids():
     assert config_from_hf({**SMALL_TEXT, **ids}, {"eos_token_id": [3, 4], "pad_token_id": 0}).stop_ids == (3, 4)
     assert config_from_hf({**SMALL_TEXT, **ids}, {"pad_token_id": 0}).pad_id == 0
     assert config_from_hf({**SMALL_TEXT, "eos_token_id": None}, {}).stop_ids == ()
-    whole = {**SMALL, "eos_token_id": None, "text_config": {**SMALL["text_config"], "eos_token_id": 5}}
-    assert config_from_hf(whole).stop_ids == (5,
-                                              )                              # null on top does not hide what is inside
+    nested = {**SMALL, "eos_token_id": None, "text_config": {**SMALL["text_config"], "eos_token_id": 5}}
+    assert config_from_hf(nested).stop_ids == (5,)      # null at the top does not hide what is inside
 
 
 def test_missing_text_config_is_transformers_default():
@@ -229,7 +227,7 @@ def test_refused_in_vision(changes, message):
         config_from_hf({**SMALL, "vision_config": {**SMALL["vision_config"], **changes}})
 
 
-def test_square_pictures():
+def test_square_images():
     sides = {"image_size": [56, 56], "patch_size": [14, 14]}
     assert config_from_hf({**SMALL, "vision_config": {**SMALL["vision_config"], **sides}}) == config_from_hf(SMALL)
 
@@ -241,29 +239,29 @@ junk = st.recursive(
     max_leaves=4)
 
 
-def mutated(draw, value):
+def mutate(draw, value):
     """A config.json in which one to four values, at any depth, are something else or missing."""
     value = copy.deepcopy(value)
     for _ in range(draw(st.integers(1, 4))):
-        at = value
+        parent = value
         while True:
-            key = draw(st.sampled_from(sorted(at, key=str)))
-            if not (isinstance(at[key], dict) and at[key] and draw(st.integers(0, 5))):
+            key = draw(st.sampled_from(sorted(parent, key=str)))
+            if not (isinstance(parent[key], dict) and parent[key] and draw(st.integers(0, 5))):
                 break
-            at = at[key]
+            parent = parent[key]
         if draw(st.integers(0, 3)):
-            at[key] = draw(junk)
-        elif len(at) > 1:
-            del at[key]
+            parent[key] = draw(junk)
+        elif len(parent) > 1:
+            del parent[key]
     return value
 
 
 @settings(max_examples=500, deadline=None, derandomize=True, database=None)
 @given(st.data())
 def test_damaged_config_is_read_or_refused_in_one_line(data):
-    damaged = mutated(data.draw, data.draw(st.sampled_from([SMALL, SMALL_TEXT])))
-    generation = data.draw(st.sampled_from([None, SMALL_TEXT])) and mutated(data.draw,
-                                                                            generation_config_to_hf(tiny_config()))
+    damaged = mutate(data.draw, data.draw(st.sampled_from([SMALL, SMALL_TEXT])))
+    has_generation_config = data.draw(st.sampled_from([False, True]))
+    generation = mutate(data.draw, generation_config_to_hf(tiny_config())) if has_generation_config else None
     try:
         config = config_from_hf(damaged, generation)
     except ValueError as error:
@@ -276,8 +274,7 @@ def test_damaged_config_is_read_or_refused_in_one_line(data):
 
 @pytest.mark.parametrize("changes", [
     {"dim": 0}, {"dim": 8.0}, {"dim": "8"}, {"dim": True}, {"chunk_size": 0}, {"rope_theta": float("nan")},
-    {"layers": ()},
-    {"n_heads": 3}, {"head_dim": 3}, {"top_k": 5}, {"tie_embeddings": None},
+    {"layers": ()}, {"n_heads": 3}, {"head_dim": 3}, {"top_k": 5}, {"tie_embeddings": None},
     {"qk_norm": False, "qk_norm_nope": True}, {"rope_scaling": RopeScaling(factor=0.0)}])
 def test_config_refuses(changes):
     with pytest.raises(ValueError, match=r"\w"):

@@ -57,18 +57,18 @@ def test_equations_named_in_the_code_exist():
 
 def test_readme_says_what_was_measured():
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    marks = {mark["task"]: mark for mark in json.loads((DOCS / "scout-mini/exam.json").read_text())["questions"]}
+    scores = {score["task"]: score for score in json.loads((DOCS / "scout-mini/exam.json").read_text())["questions"]}
 
     def part(*tasks):
-        right, asked = (sum(marks[task][key] for task in tasks) for key in ("right", "asked"))
-        return f"{right / asked:.0%}"
+        correct, asked = (sum(scores[task][key] for task in tasks) for key in ("correct", "asked"))
+        return f"{correct / asked:.0%}"
 
     def found(preset, job, context):
         reports = [json.loads(file.read_text()) for file in (DOCS / "laboratory").glob(f"{preset}*.{job}.json")
                    if re.fullmatch(rf"{preset}(-seed-\d)?", file.name.split(".")[0])]
         rows = [row for report in reports for row in report["rows"] if row["context"] == context]
         assert len(rows) == 3
-        return tuple(sum(row[key] for row in rows) for key in ("right", "asked"))
+        return tuple(sum(row[key] for row in rows) for key in ("correct", "asked"))
 
     seconds = (DOCS / "laboratory/log.csv").read_text().splitlines()[-1].split(",")[1]
     for claim in (
@@ -79,8 +79,8 @@ def test_readme_says_what_was_measured():
                 *found("laboratory", "hundred", 51_200)),
             "{} of {} in 10,485,760".format(*found("laboratory", "far", 10 << 20))):
         assert claim in text, claim
-    right, asked = found("laboratory", "million", 1 << 20)
-    assert right == asked
+    correct, asked = found("laboratory", "million", 1 << 20)
+    assert correct == asked
     assert f"all {asked} in 1,048,576" in text
     assert all(found("laboratory-rope", "needles", context)[0] == 0 for context in (2048, 4096, 8192, 20_480))
 

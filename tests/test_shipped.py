@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 
 import tinyscout
-from tinyscout.cli.needle import greedy_correct
 from tinyscout.data.dialogs import ask, to_message
 from tinyscout.data.needles import encode_lines, make_haystack
 from tinyscout.eval.exam import bits_per_byte, evaluate_questions
+from tinyscout.eval.needle import greedy_correct
 from tinyscout.inputs.chat import BEGIN, encode_chat
 from tinyscout.model import BUNDLED_MODEL
 
@@ -38,8 +38,8 @@ def test_it_is_a_scout_in_small(model):
 def test_it_completes_code(model):
     code = "<|begin_of_text|>import numpy as np\n\n\nclass Point:\n    def __init__(self"
     prompt = model.tokenizer.encode(code, special=True)
-    said = model.tokenizer.decode(list(model.generate(prompt, max_new_tokens=3, temperature=0)))
-    assert said.startswith(",")
+    completion = model.tokenizer.decode(list(model.generate(prompt, max_new_tokens=3, temperature=0)))
+    assert completion.startswith(",")
 
 
 def test_unread_code_costs_less_than_xz_asks(model):
@@ -49,17 +49,19 @@ def test_unread_code_costs_less_than_xz_asks(model):
 
 
 def test_it_answers_about_pictures(model):
-    for mark in evaluate_questions(model, n_questions=40, seed=1):
-        assert mark.correct >= KNOWN[mark.task], mark
+    for score in evaluate_questions(model, n_questions=40, seed=1):
+        assert score.correct >= KNOWN[score.task], score
 
 
 def test_it_finds_facts_far_beyond_its_training(model):
     """Sixteen in texts of 8,192 tokens, where rows of 512 were the longest that it saw."""
-    lines, unread = encode_lines(model.tokenizer), np.tile(model.tokenizer.encode("total = 0\nfor x in row:\n"), 900)
-    found = [greedy_correct(make_haystack(np.random.default_rng(seed), unread, 8191, lines, 8, 8,
-                                     model.config.text.chunk_size),
-                            model.tokenizer.special[BEGIN], model) for seed in (0, 1)]
-    assert np.sum(found) >= 14
+    lines, filler = encode_lines(model.tokenizer), np.tile(model.tokenizer.encode("total = 0\nfor x in row:\n"), 900)
+    correct = 0
+    for seed in (0, 1):
+        haystack = make_haystack(np.random.default_rng(seed), filler, 8191, lines, n_facts=8, n_queries=8,
+                                 chunk_size=model.config.text.chunk_size)
+        correct += greedy_correct(haystack, model.tokenizer.special[BEGIN], model).sum()
+    assert correct >= 14
 
 
 def test_a_reply_is_short_and_ends(model):

@@ -1,4 +1,4 @@
-"""Draw what measure.py found: facts against the length of the text, and code against the position in it.
+"""Plot what measure.py wrote: facts found against the length of the text, and the loss against the position in it.
 
     python docs/laboratory/draw.py          writes laboratory.png beside this file, for docs/long_context.md
 """
@@ -9,10 +9,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from tinyscout.cli.needle import wilson
+from tinyscout.eval.needle import wilson_interval
 
-HERE = Path(__file__).resolve().parent
-WAYS = {        # a preset and what was measured of it: its name, colour and line
+DIRECTORY = Path(__file__).resolve().parent
+CURVES = {      # a preset and its jobs of measure.py, needle and nll: label, colour and line style
     ("laboratory", "needles hundred million far", "nll"): ("iRoPE", "#b06a00", "-"),
     ("laboratory", "flat million-flat far-flat", "nll-flat"): ("without temperature", "#b06a00", ":"),
     ("laboratory-rope", "needles", "nll"): ("RoPE everywhere", "#7a2e8e", "-"),
@@ -22,47 +22,47 @@ WAYS = {        # a preset and what was measured of it: its name, colour and lin
 }
 
 
-def rows(preset, whats):
+def read_rows(preset, jobs):
     """All rows of a preset's reports, of every seed."""
-    files = [file for what in whats.split() for name in (preset, f"{preset}-seed-*")
-             for file in sorted(HERE.glob(f"{name}.{what}.json"))]
+    files = [file for job in jobs.split() for name in (preset, f"{preset}-seed-*")
+             for file in sorted(DIRECTORY.glob(f"{name}.{job}.json"))]
     return [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))["rows"]]
 
 
-def found(axis, preset, whats, name, colour, style):
-    """Shares of all seeds' questions at each length, with their intervals."""
+def plot_accuracy(axis, preset, jobs, label, colour, style):
+    """Shares of all seeds' queries that were answered correctly at each length, with their intervals."""
     counts = defaultdict(lambda: [0, 0])
-    for row in rows(preset, whats):
-        counts[row["context"]][0] += row["right"]
+    for row in read_rows(preset, jobs):
+        counts[row["context"]][0] += row["correct"]
         counts[row["context"]][1] += row["asked"]
     lengths = sorted(counts)
     shares = np.array([counts[length][0] / counts[length][1] for length in lengths])
-    ends = np.array([wilson(*counts[length]) for length in lengths]).reshape(-1, 2).T
+    ends = np.array([wilson_interval(*counts[length]) for length in lengths]).reshape(-1, 2).T
     axis.errorbar(lengths, shares, np.maximum(np.abs(ends - shares), 0), color=colour, linestyle=style, marker="o",
-                  markersize=3, capsize=2, linewidth=1.2, label=name)
+                  markersize=3, capsize=2, linewidth=1.2, label=label)
 
 
-def worse(axis, preset, what, name, colour, style):
+def plot_loss(axis, preset, job, label, colour, style):
     """Nats a byte beyond those of a fresh window, the mean of all seeds."""
-    parts = defaultdict(list)
-    for row in rows(preset, what):
-        parts[row["from"], row["to"]].append(row["difference"])
-    middles = [(low + high) / 2 for low, high in sorted(parts)]
-    axis.plot(middles, [np.mean(parts[ends]) for ends in sorted(parts)], style, color=colour, marker="o", markersize=3,
-              linewidth=1.2, label=name)
+    differences = defaultdict(list)
+    for row in read_rows(preset, job):
+        differences[row["from"], row["to"]].append(row["difference"])
+    middles = [(low + high) / 2 for low, high in sorted(differences)]
+    axis.plot(middles, [np.mean(differences[ends]) for ends in sorted(differences)], style, color=colour, marker="o",
+              markersize=3, linewidth=1.2, label=label)
 
 
 def draw():
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    for (preset, needles, nll), line in WAYS.items():
-        found(left, preset, needles, *line)
-        worse(right, preset, nll, *line)
+    for (preset, needle_jobs, nll_job), look in CURVES.items():
+        plot_accuracy(left, preset, needle_jobs, *look)
+        plot_loss(right, preset, nll_job, *look)
     left.set(xscale="log", ylim=(-0.03, 1.03), xlabel="tokens of text", ylabel="facts found")
     right.set(xscale="log", xlabel="position in the text", ylabel="nats a byte worse than a fresh window")
     left.axvline(512, color="0.7", linewidth=0.8)
     right.axvline(512, color="0.7", linewidth=0.8)
     right.legend(fontsize=7, loc="upper left")
-    figure.savefig(HERE / "laboratory.png", dpi=110)
+    figure.savefig(DIRECTORY / "laboratory.png", dpi=110)
 
 
 if __name__ == "__main__":

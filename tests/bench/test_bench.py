@@ -1,4 +1,4 @@
-"""The benchmark: what it writes is complete, and its contenders compute the same."""
+"""The benchmark: what it writes is complete, and its engines compute the same."""
 import importlib.util
 import json
 
@@ -20,7 +20,7 @@ LIMITS = {"read bytes per second": 1e9, "operations per second": 1e9}
 
 def test_a_quick_run_writes_figures_and_a_plot(tmp_path, capsys):
     pytest.importorskip("matplotlib")
-    words = ["bench", "--quick", "--peers", "none", "--groups", "float32", "--backends", *BACKENDS,
+    words = ["bench", "--quick", "--compare", "none", "--groups", "float32", "--backends", *BACKENDS,
              "--out", str(tmp_path / "run.json"), "--plot", str(tmp_path / "run.png")]
     assert main(words) == 0
     said = capsys.readouterr().out
@@ -48,11 +48,11 @@ def test_every_group_runs(group):
         assert len(models.summary(report, LIMITS)) == 2
 
 
-def test_the_peers_may_be_missing(monkeypatch):
+def test_external_engines_may_be_missing(monkeypatch):
     def missing(name):
         raise ImportError(f"No module named {name!r}")
 
-    monkeypatch.setattr(engines, "peer_modules", missing)
+    monkeypatch.setattr(engines, "import_engine", missing)
     report = models.measure("small", (8,), (8,), 1, ("float32",), ("numpy",))
     assert report["notes"] == [f"{name} is not here to compare with: No module named {name!r}"
                                for name in ("transformers", "llama.cpp")]
@@ -62,18 +62,18 @@ def test_the_peers_may_be_missing(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("peer", ["transformers", "llama.cpp"])
-def test_the_peers_compute_the_same(peer, tmp_path):
+@pytest.mark.parametrize("external", ["transformers", "llama.cpp"])
+def test_external_engines_compute_the_same(external, tmp_path):
     """llama.cpp keeps keys and values as float16 here, so it is further off than in test_gguf.py."""
-    report = models.measure("small", (40,), (40,), 1, ("float32",), ("numpy",), (peer,), gguf_dir=tmp_path)
+    report = models.measure("small", (40,), (40,), 1, ("float32",), ("numpy",), (external,), gguf_dir=tmp_path)
     if report["notes"]:
         pytest.skip(report["notes"][0])
-    assert [row["name"] for row in report["agreement"]] == [peer] * 2
-    allowed = 1e-4 if peer == "transformers" else 2.0 ** -8
+    assert [row["name"] for row in report["agreement"]] == [external] * 2
+    allowed = 1e-4 if external == "transformers" else 2.0 ** -8
     assert all(row["largest difference"] < allowed * row["largest score"] for row in report["agreement"])
     assert not list(tmp_path.iterdir())         # its file is gone
     rows = models.summary(report, LIMITS)
-    assert all((row["name"] == peer) != (peer in row.get("times", {})) for row in rows)
+    assert all((row["name"] == external) != (external in row.get("times", {})) for row in rows)
 
 
 def test_bytes_per_token_are_what_a_token_reads():
@@ -84,9 +84,9 @@ def test_bytes_per_token_are_what_a_token_reads():
     expected = len(c.layers) * layer + c.dim + c.dim * c.vocab_size + c.dim
     assert bytes_per_token(abstract_weights(SIZES["mid"]), SIZES["mid"]) == 4 * expected
     small = SIZES["small"]
-    whole, half = (bytes_per_token(convert_weights(init_weights(small), form), small)
-                   for form in ("float32", "bfloat16"))
-    assert whole == 2 * half
+    float32, bfloat16 = (bytes_per_token(convert_weights(init_weights(small), dtype), small)
+                         for dtype in ("float32", "bfloat16"))
+    assert float32 == 2 * bfloat16
     assert bytes_per_position(SIZES["mid"], "bfloat16") == 2 * 2 * 8 * 4 * 64
 
 
@@ -94,11 +94,11 @@ def test_figures_are_worked_out_from_the_samples():
     report = {"groups": {"float32": {"weight bytes per token": 100, "cache bytes per position": 2}}, "samples": [
         {"name": name, "group": "float32", "what": "decode", "at": 50, "tokens": 8, "seconds": seconds}
         for name, seconds in {"c": [1.0, 2.0, 4.0], "llama.cpp": [4.0, 8.0, 2.0]}.items()]}
-    ours, theirs = models.summary(report, {"read bytes per second": 1600.0})
-    assert (ours["median"], ours["slowest"], ours["fastest"]) == (4.0, 2.0, 8.0)
-    assert ours["times"] == {"llama.cpp": 2.0}
-    assert ours["of bandwidth"] == 4.0 * (100 + 2 * 50) / 1600.0
-    assert "times" not in theirs
+    backend, external = models.summary(report, {"read bytes per second": 1600.0})
+    assert (backend["median"], backend["slowest"], backend["fastest"]) == (4.0, 2.0, 8.0)
+    assert backend["times"] == {"llama.cpp": 2.0}
+    assert backend["of bandwidth"] == 4.0 * (100 + 2 * 50) / 1600.0
+    assert "times" not in external
 
 
 def test_what_operations_cost():
@@ -135,11 +135,11 @@ def test_numbered_versions_are_measured_too(monkeypatch):
     monkeypatch.setattr(operations, "get_backend", lambda name: Ops)
     x = np.ones((2, 2), np.float32)
     case = operations.Case("linear float32", "", "linear", (x, x), 1, 1)
-    assert list(operations.contenders(case, ["c"])) == ["c", "c linear_1"]
+    assert list(operations.implementations(case, ["c"])) == ["c", "c linear_1"]
 
 
 def test_tokenizer_is_measured_on_every_text(capsys):
-    report = json.loads(json.dumps(tokenizer.measure(0.1, repeats=2, with_peer=False)))
+    report = json.loads(json.dumps(tokenizer.measure(0.1, repeats=2, compare=False)))
     rows = {(row["what"], row["at"]): row for row in report["summary"]}
     assert set(rows) == {("train", "code and languages"),
                          *((what, text) for what in ("encode", "decode", "decode_bytes") for text in tokenizer.TEXTS)}
@@ -162,27 +162,27 @@ def test_of_two_measurements_the_better_counts():
 
 
 def test_decoding_goes_on_where_the_past_ends():
-    """What a contender reads in pieces is what it reads at once."""
+    """Tokens that are fed in pieces give the same logits as fed at once."""
     tokens = np.arange(20)
-    ours = engines.Ours(random_model(SIZES["small"]))
-    ours.begin("decode")
-    ours.read(tokens[:13])
-    pieces = [ours.read(tokens[n:n + 1]) for n in range(13, 20)][-1]
-    ours.begin("prefill")
-    np.testing.assert_allclose(ours.read(tokens), pieces, atol=1e-5)
-    assert ours.model.ops is get_backend("numpy")
+    engine = engines.TinyscoutEngine(random_model(SIZES["small"]))
+    engine.reset("decode")
+    engine.feed(tokens[:13])
+    logits = [engine.feed(tokens[n:n + 1]) for n in range(13, 20)][-1]
+    engine.reset("prefill")
+    np.testing.assert_allclose(engine.feed(tokens), logits, atol=1e-5)
+    assert engine.model.ops is get_backend("numpy")
 
 
 @pytest.mark.parametrize(("words", "parts"), [
     ("", ["models", "operations"]), ("--operations", ["operations"]),
     ("--tokenizer --models", ["models", "tokenizer"])])
 def test_parts_that_are_asked_for(words, parts):
-    from tinyscout.cli import parser
-    assert bench.selected_parts(parser().parse_args(["bench", *words.split()])) == parts
+    from tinyscout.cli import make_parser
+    assert bench.selected_parts(make_parser().parse_args(["bench", *words.split()])) == parts
 
 
 @pytest.mark.parametrize("words", ["--operations --plot x.png", "--gguf-dir nowhere", "--groups float64",
-                                   "--prefill 9000 --models --peers none"])
+                                   "--prompt-tokens 9000 --models --compare none"])
 def test_bad_words_are_refused_in_one_line(words, capsys):
     assert main(["bench", *words.split()]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1

@@ -1,17 +1,17 @@
-"""The benchmark of the CUDA kernels, as far as it needs no GPU: what is counted, how results are judged, what is said.
+"""The benchmark of the CUDA kernels without a GPU: what is counted, how results are checked, what is printed.
 
-test_cuda_driver.py walks through the rest, over a stand-in for CuPy.
+test_cuda_driver.py tests the rest with a stand-in for CuPy.
 """
-
 import numpy as np
 import pytest
 from rich.console import Console
 
 from tinyscout import reference
 from tinyscout.bench import cuda
+from tinyscout.bench.cuda_accuracy import error_over_bound, expected_rows
 from tinyscout.bench.operations import TINY
-from tinyscout.bench.sizes import BYTES
-from tinyscout.cli import bench, main, parser
+from tinyscout.bench.sizes import WEIGHT_DTYPES
+from tinyscout.cli import bench, main, make_parser
 from tinyscout.kernels import device
 from tinyscout.reference import to_dense
 
@@ -58,22 +58,22 @@ def scout():
         return {(task.case.name, task.case.at): (task.case.nbytes, task.case.flops) for task in cuda.tasks()}
 
 
-@pytest.mark.parametrize("forms", [tuple(BYTES), ("float32",), ("bfloat16",), ("int4", "int8")])
-def test_the_bar_knows_how_many_there_are(forms):
-    assert cuda.how_many(forms) == len(list(cuda.tasks(TINY, forms)))
+@pytest.mark.parametrize("dtypes", [WEIGHT_DTYPES, ("float32",), ("bfloat16",), ("int4", "int8")])
+def test_the_bar_knows_how_many_there_are(dtypes):
+    assert cuda.count_tasks(dtypes) == len(list(cuda.tasks(TINY, dtypes)))
 
 
-def test_every_version_is_measured_and_its_peer_beside_it():
-    who = {name for task in TASKS for name in task.implementations}
-    assert who == {"cuda", *cuda.PEERS, *(f"{name}_{n}" for name in ("linear", "grouped_query_attention")
-                                          for n in (1, 2, 3))}
+def test_every_version_is_measured_beside_the_external_one():
+    names = {name for task in TASKS for name in task.implementations}
+    assert names == {"cuda", *cuda.EXTERNAL, *(f"{name}_{n}" for name in ("linear", "grouped_query_attention")
+                                               for n in (1, 2, 3))}
     for task in TASKS:
         assert ("linear_3" in task.implementations
                 or "linear_1" in task.implementations) <= ("cuBLAS" in task.implementations)
         assert ("grouped_query_attention_3" in task.implementations) == ("torch flash" in task.implementations)
 
 
-def plainly(task):
+def reference_result(task):
     """The reference's result in float32, rounded to what a kernel gives back."""
     inputs = [a if getattr(a, "dtype", np.dtype("f")).kind == "i" else to_dense(a, np.float32)
               for a in task.case.inputs]
@@ -82,41 +82,41 @@ def plainly(task):
 
 @pytest.mark.parametrize("task", TASKS, ids=[f"{task.case.name}-{task.case.at}".replace(" ", "_") for task in TASKS])
 def test_a_right_result_passes_and_a_wrong_one_does_not(task):
-    result, known = plainly(task), cuda.expected_rows(task)
-    assert cuda.error_over_bound(result, known) <= 1
+    result, expected = reference_result(task), expected_rows(task.case)
+    assert error_over_bound(result, expected) <= 1
     size = np.abs(result.astype(np.float32)).max()
     for wrong in (0.05 * size, np.nan, np.inf):
         spoilt = result.copy()
         spoilt[(-1,) * spoilt.ndim] += result.dtype.type(wrong)         # the last number of the last token
-        assert cuda.error_over_bound(spoilt, known) > 1
+        assert error_over_bound(spoilt, expected) > 1
 
 
 def test_a_plain_sum_is_right_and_one_that_forgets_is_not():
     """cuBLAS may add up in any order; but not leave the last product out."""
     rng = np.random.default_rng(0)
     x, w = np.abs(rng.standard_normal((3, 5120), np.float32)), np.abs(rng.standard_normal((5120, 32), np.float32))
-    known = cuda.expected_rows(cuda.product("linear float32", x, w, "cuBLAS"))
-    plain = sum(x[:, [i]] * w[i] for i in range(5120))
-    assert cuda.error_over_bound(plain, known) <= 1
-    assert cuda.error_over_bound(x[:, :-1] @ w[:-1], known) > 1
+    expected = expected_rows(cuda.linear_task("linear float32", x, w, "cuBLAS").case)
+    plain_sum = sum(x[:, [i]] * w[i] for i in range(5120))
+    assert error_over_bound(plain_sum, expected) <= 1
+    assert error_over_bound(x[:, :-1] @ w[:-1], expected) > 1
 
 
-class Clock:
-    """Tells what it was told to."""
+class FakeTimer:
+    """Returns the times that it was given, and records what was timed."""
 
     def __init__(self, **seconds):
-        self.told, self.asked = seconds, []
+        self.seconds, self.timed = seconds, []
 
-    def seconds(self, calls, loops):
-        self.asked.append((calls[0], loops))
-        return self.told[calls[0]]
+    def time_calls(self, calls, loops):
+        self.timed.append((calls[0], loops))
+        return self.seconds[calls[0]]
 
 
-def test_contenders_take_turns_and_the_slow_are_not_repeated():
-    clock = Clock(fast=1e-3, tiny=1e-7, slow=60.0)
-    found = cuda.timed(clock, {name: [name] for name in clock.told}, 3)
-    assert found == {"fast": [1e-3] * 3, "tiny": [1e-7] * 3, "slow": [60.0] * 3}
-    assert clock.asked[6:] == [("fast", 20), ("tiny", 200)] * 3
+def test_implementations_take_turns_and_the_slow_are_not_repeated():
+    timer = FakeTimer(fast=1e-3, tiny=1e-7, slow=60.0)
+    samples = cuda.time_in_turn(timer, {name: [name] for name in timer.seconds}, 3)
+    assert samples == {"fast": [1e-3] * 3, "tiny": [1e-7] * 3, "slow": [60.0] * 3}
+    assert timer.timed[6:] == [("fast", 20), ("tiny", 200)] * 3
 
 
 REPORT = {
@@ -128,25 +128,25 @@ REPORT = {
 
 
 def test_figures_are_worked_out_from_the_samples(tmp_path, capsys):
-    one, peer, row = summary = cuda.summary(REPORT)
-    assert (one["median"], one["fastest"], one["slowest"]) == (2e-3, 1e-3, 4e-3)
-    assert (one["bytes per second"], one["of bandwidth"]) == (5e11, 0.25)
-    assert (one["operations per second"], one["of peak"]) == (5e12, 0.1)
-    assert (peer["operations per second"], peer["of peak"]) == (4e14, 0.5)
-    assert row["operations per second"] == 0
+    version_1, cublas, cuda_row = summary = cuda.summary(REPORT)
+    assert (version_1["median"], version_1["fastest"], version_1["slowest"]) == (2e-3, 1e-3, 4e-3)
+    assert (version_1["bytes per second"], version_1["of bandwidth"]) == (5e11, 0.25)
+    assert (version_1["operations per second"], version_1["of peak"]) == (5e12, 0.1)
+    assert (cublas["operations per second"], cublas["of peak"]) == (4e14, 0.5)
+    assert cuda_row["operations per second"] == 0
     cuda.show(REPORT | {"summary": summary}, Console(width=160))
     said = capsys.readouterr().out
     assert "A card, driver 1.2, CUDA 13000, CuPy 14.0" in said
     assert "2000 (1000 to 4000) 500.0 25% 5.00 10%" in " ".join(said.split())
     pytest.importorskip("matplotlib")
-    from tinyscout.bench.plot import plot_card
-    plot_card(REPORT | {"summary": summary}, tmp_path / "card.png")
-    assert (tmp_path / "card.png").stat().st_size > 5000
+    from tinyscout.bench.plot import plot_gpu
+    plot_gpu(REPORT | {"summary": summary}, tmp_path / "gpu.png")
+    assert (tmp_path / "gpu.png").stat().st_size > 5000
 
 
-def test_room_is_asked_for_beforehand():
-    """What is copied twice, the weights of sixteen experts in bfloat16, and room for copies."""
-    assert cuda.needed(cuda.SCOUT, tuple(BYTES)) == 2 * 2 ** 30 + 3 * 16 * 5120 * 8192 * 2 + 2 * 2 ** 28
+def test_memory_is_checked_beforehand():
+    """Two buffers, the weights of sixteen experts in bfloat16, and copies of the inputs."""
+    assert cuda.required_memory(cuda.SCOUT, WEIGHT_DTYPES) == 2 * 2 ** 30 + 3 * 16 * 5120 * 8192 * 2 + 2 * 2 ** 28
 
 
 @pytest.mark.parametrize(("words", "parts"), [
@@ -154,7 +154,7 @@ def test_room_is_asked_for_beforehand():
     ("--backends c cuda --operations", ["operations", "cuda"]), ("--backends c cuda", ["models", "operations", "cuda"]),
     ("--backend cuda --models --operations", ["models", "cuda"]), ("--backend cuda --tokenizer", ["tokenizer"])])
 def test_parts_with_cuda(words, parts):
-    assert bench.selected_parts(parser().parse_args(["bench", *words.split()])) == parts
+    assert bench.selected_parts(make_parser().parse_args(["bench", *words.split()])) == parts
 
 
 def test_without_a_gpu_it_says_so_in_one_line(monkeypatch, capsys):
@@ -166,4 +166,4 @@ def test_without_a_gpu_it_says_so_in_one_line(monkeypatch, capsys):
     assert said.err == ("tinyscout: no GPU here: TINYSCOUT_CUDA says simulator; `tinyscout profile` counts what a "
                         "kernel does without one\n")
     monkeypatch.delenv("TINYSCOUT_CUDA")
-    assert "CuPy" in bench.no_gpu()
+    assert "CuPy" in bench.missing_gpu_reason()

@@ -26,13 +26,13 @@ from tinyscout.nn.weights import abstract_weights, init_weights, named_arrays, t
 
 CONFIG = tiny_config(layers=layer_plan(4, moe_every=2))
 DTYPES = [np.dtype(np.float32), np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)]
-CONFIGS = {"mini": CONFIG, "text": tiny_config(vision=False), "tied": tiny_config(tie_embeddings=True),
+CONFIGS = {"multimodal": CONFIG, "text": tiny_config(vision=False), "tied": tiny_config(tie_embeddings=True),
            "tied text": tiny_config(vision=False, tie_embeddings=True)}
 
 
-def same(ours, theirs):
+def are_identical(weights, other):
     """Are two trees equal bit for bit?"""
-    pairs = list(zip(named_arrays(ours), named_arrays(theirs), strict=True))
+    pairs = list(zip(named_arrays(weights), named_arrays(other), strict=True))
     return all(p == q and a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
                for (p, a), (q, b) in pairs)
 
@@ -58,9 +58,9 @@ def saved(tmp_path):
 def test_round_trip(tmp_path, config, dtype, shard_bytes):
     weights = init_weights(config, 1, dtype)
     save_checkpoint(tmp_path, weights, config, shard_bytes=shard_bytes)
-    own = {} if config.vision else {"patch_id": 200_092, "image_start_id": 200_080, "image_end_id": 200_081}
-    assert load_config(tmp_path) == replace(config, **own)              # a file of text alone does not tell of images
-    assert same(read(tmp_path), weights)
+    defaults = {} if config.vision else {"patch_id": 200_092, "image_start_id": 200_080, "image_end_id": 200_081}
+    assert load_config(tmp_path) == replace(config, **defaults)         # a file of text alone does not tell of images
+    assert are_identical(read(tmp_path), weights)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert ("model.safetensors" in names) == (shard_bytes == 10 ** 9)
     assert ("model.safetensors.index.json" in names) == (shard_bytes < 10 ** 9)
@@ -75,7 +75,7 @@ def test_who_may_read(saved):
 
 def test_shards(saved):
     weights, tensors = init_weights(CONFIG), mmap_tensors(saved)
-    whole = sum(array.nbytes for array in tensors.values())
+    total_bytes = sum(array.nbytes for array in tensors.values())
     save_checkpoint(saved, weights, CONFIG, "bfloat16", shard_bytes=60_000)
     files = sorted(saved.glob("model-*.safetensors"))
     assert len(files) > 3
@@ -84,7 +84,7 @@ def test_shards(saved):
         arrays = load_file(file).values()
         assert sum(array.nbytes for array in arrays) <= 60_000 or len(arrays) == 1
     index = json.loads((saved / "model.safetensors.index.json").read_text())
-    assert index["metadata"]["total_size"] == whole / 2
+    assert index["metadata"]["total_size"] == total_bytes / 2
     assert set(index["weight_map"]) == set(tensors)
     assert not (saved / "model.safetensors").exists()
 
@@ -93,9 +93,9 @@ def test_dtypes_of_reading_and_writing(tmp_path):
     weights = init_weights(CONFIG)
     save_checkpoint(tmp_path, weights, CONFIG, "bfloat16")
     rounded = tree_map(lambda a: a.astype(ml_dtypes.bfloat16), weights)
-    assert same(read(tmp_path), rounded)
+    assert are_identical(read(tmp_path), rounded)
     for dtype in ("float32", np.float16, "bfloat16", np.float64):
-        assert same(load_weights(tmp_path, CONFIG, dtype), tree_map(lambda a: a.astype(dtype), rounded))  # noqa: B023
+        assert are_identical(load_weights(tmp_path, CONFIG, dtype), tree_map(lambda a: a.astype(dtype), rounded))  # noqa: B023
     for dtype in ("int8", "float31", object, "nonsense"):
         with pytest.raises(ValueError, match=r"cannot compute in .*: choose from float32, float16, bfloat16, float64"):
             load_weights(tmp_path, CONFIG, dtype)
@@ -105,7 +105,7 @@ def test_mixed_dtypes(tmp_path):
     weights = init_weights(CONFIG, dtype=ml_dtypes.bfloat16)
     weights = weights._replace(w_projector=np.asarray(weights.w_projector, np.float32))
     save_checkpoint(tmp_path, weights, CONFIG)
-    assert same(read(tmp_path), weights)
+    assert are_identical(read(tmp_path), weights)
     assert json.loads((tmp_path / "config.json").read_text())["dtype"] == "bfloat16"
 
 
@@ -119,19 +119,19 @@ def test_mapped_and_not_read(saved):
         assert to_file_layout(path, array).flags.c_contiguous or path.endswith(("experts.w_gate", "experts.w_up"))
 
 
-def test_their_layout(saved):
+def test_the_layout_of_hf(saved):
     tensors, weights = mmap_tensors(saved), init_weights(CONFIG)
-    block, eye = weights.text.blocks[1], weights.vision.blocks[0]
-    at = "language_model.model.layers.1."
-    np.testing.assert_array_equal(tensors[at + "self_attn.k_proj.weight"], block.attention.w_k.T)
-    np.testing.assert_array_equal(tensors[at + "feed_forward.router.weight"], block.feed_forward.w_router.T)
-    both = tensors[at + "feed_forward.experts.gate_up_proj"]
-    assert both.shape == (4, 64, 96)                                    # (E, in, gate and up), not turned
-    np.testing.assert_array_equal(both[..., :48], block.feed_forward.experts.w_gate)
-    np.testing.assert_array_equal(both[..., 48:], block.feed_forward.experts.w_up)
-    np.testing.assert_array_equal(tensors[at + "feed_forward.experts.down_proj"], block.feed_forward.experts.w_down)
+    block, vision_block = weights.text.blocks[1], weights.vision.blocks[0]
+    prefix = "language_model.model.layers.1."
+    np.testing.assert_array_equal(tensors[prefix + "self_attn.k_proj.weight"], block.attention.w_k.T)
+    np.testing.assert_array_equal(tensors[prefix + "feed_forward.router.weight"], block.feed_forward.w_router.T)
+    gate_up = tensors[prefix + "feed_forward.experts.gate_up_proj"]
+    assert gate_up.shape == (4, 64, 96)                                 # (E, in, gate and up), not transposed
+    np.testing.assert_array_equal(gate_up[..., :48], block.feed_forward.experts.w_gate)
+    np.testing.assert_array_equal(gate_up[..., 48:], block.feed_forward.experts.w_up)
+    np.testing.assert_array_equal(tensors[prefix + "feed_forward.experts.down_proj"], block.feed_forward.experts.w_down)
     np.testing.assert_array_equal(tensors["language_model.model.embed_tokens.weight"], weights.text.embedding)
-    np.testing.assert_array_equal(tensors["vision_model.model.layers.0.mlp.fc1.weight"], eye.mlp.w_1.T)
+    np.testing.assert_array_equal(tensors["vision_model.model.layers.0.mlp.fc1.weight"], vision_block.mlp.w_1.T)
     assert tensors["multi_modal_projector.linear_1.weight"].shape == (64, 48)
     assert tensors["vision_model.positional_embedding_vlm"].shape == (17, 32)
     assert hf_name("text.norm", False) == "model.norm.weight"
@@ -142,10 +142,10 @@ def test_saving_over_what_is_mapped(saved):
     before = read(saved)
     copy = tree_map(np.array, before)
     save_checkpoint(saved, before, CONFIG, shard_bytes=50_000)          # one file becomes several ...
-    assert same(before, copy)
-    assert same(read(saved), copy)
+    assert are_identical(before, copy)
+    assert are_identical(read(saved), copy)
     save_checkpoint(saved, tree_map(lambda a: a + a, read(saved)), CONFIG, "float16")       # ... and one again
-    assert same(read(saved), tree_map(lambda a: (a + a).astype(np.float16), copy))
+    assert are_identical(read(saved), tree_map(lambda a: (a + a).astype(np.float16), copy))
     assert sorted(p.name for p in saved.iterdir()) == [
         "config.json", "generation_config.json", "model.safetensors", "preprocessor_config.json"]
 
@@ -165,17 +165,16 @@ def test_symlinked_files(saved, tmp_path_factory):
     for n, path in enumerate(sorted(saved.iterdir())):
         path.rename(saved / f"blob{n}")
         (snapshots / path.name).symlink_to(saved / f"blob{n}")
-    assert same(read(snapshots), init_weights(CONFIG))
+    assert are_identical(read(snapshots), init_weights(CONFIG))
     blobs = snapshot(saved)
-    save_checkpoint(snapshots, init_weights(CONFIG, 1),
-                    CONFIG)                 # replaces the links, not what they point to
+    save_checkpoint(snapshots, init_weights(CONFIG, 1), CONFIG)         # replaces the links, not what they point to
     assert snapshot(saved) == blobs
-    assert same(read(snapshots), init_weights(CONFIG, 1))
+    assert are_identical(read(snapshots), init_weights(CONFIG, 1))
 
 
 def test_the_one_file_comes_before_the_index(saved):
     (saved / "model.safetensors.index.json").write_text('{"weight_map": {}}')
-    assert same(read(saved), init_weights(CONFIG))
+    assert are_identical(read(saved), init_weights(CONFIG))
 
 
 def test_unaligned_files(saved):
@@ -187,7 +186,7 @@ def test_unaligned_files(saved):
     (saved / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + raw[8 + n:])
     weights = read(saved)
     assert all(array.flags.aligned for _, array in named_arrays(weights))
-    assert same(weights, init_weights(CONFIG))
+    assert are_identical(weights, init_weights(CONFIG))
 
 
 def edit(directory, change):
@@ -206,9 +205,9 @@ def test_missing_files(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no model\.safetensors"):
         tinyscout.load(tmp_path)
     save_checkpoint(tmp_path, init_weights(CONFIG), CONFIG, shard_bytes=50_000)
-    lost = sorted(tmp_path.glob("model-*"))[2]
-    lost.unlink()
-    with pytest.raises(FileNotFoundError, match=lost.name):
+    missing = sorted(tmp_path.glob("model-*"))[2]
+    missing.unlink()
+    with pytest.raises(FileNotFoundError, match=missing.name):
         tinyscout.load(tmp_path)
 
 
@@ -328,9 +327,9 @@ def test_header_length_that_lies(tmp_path, length):
 
 
 def test_every_truncation(tmp_path):
-    whole = tmp_path / "whole.safetensors"
-    save_file({"a": np.arange(6, dtype=np.float32), "b": np.ones((2, 3), np.float16)}, whole)
-    raw = whole.read_bytes()
+    path = tmp_path / "good.safetensors"
+    save_file({"a": np.arange(6, dtype=np.float32), "b": np.ones((2, 3), np.float16)}, path)
+    raw = path.read_bytes()
     for n in range(len(raw)):
         (tmp_path / "cut.safetensors").write_bytes(raw[:n])
         with pytest.raises(ValueError, match="damaged or not safetensors"):
@@ -346,9 +345,9 @@ def test_flipped_bytes(tmp_path_factory, flips, in_header):
         save_checkpoint(directory, init_weights(CONFIG), CONFIG)
         shutil.copy(directory / "model.safetensors", directory / "good")
     raw = bytearray((directory / "good").read_bytes())
-    reach = 8 + int.from_bytes(raw[:8], "little") if in_header else len(raw)
-    for where, value in flips:
-        raw[where % reach] = value
+    length = 8 + int.from_bytes(raw[:8], "little") if in_header else len(raw)
+    for position, value in flips:
+        raw[position % length] = value
     (directory / "model.safetensors").unlink()
     (directory / "model.safetensors").write_bytes(raw)
     with warnings.catch_warnings():
@@ -357,8 +356,8 @@ def test_flipped_bytes(tmp_path_factory, flips, in_header):
             weights = load_weights(directory, CONFIG)
         except ValueError:
             return
-    assert {p: a.shape for p, a in named_arrays(weights)} == {p: a.shape for p,
-                                                              a in named_arrays(abstract_weights(CONFIG))}
+    expected = {path: array.shape for path, array in named_arrays(abstract_weights(CONFIG))}
+    assert {path: array.shape for path, array in named_arrays(weights)} == expected
     assert all(array.dtype in DTYPES and array.tobytes() is not None for _, array in named_arrays(weights))
 
 
@@ -373,12 +372,12 @@ def test_what_must_not_be_saved(saved):
     before, weights = snapshot(saved), init_weights(CONFIG)
     large = weights._replace(w_projector=weights.w_projector * np.float32(1e9))
     tied = tiny_config(tie_embeddings=True)
-    apart = init_weights(tied)
-    apart = apart._replace(text=apart.text._replace(output=apart.text.output + 1))
+    untied = init_weights(tied)
+    untied = untied._replace(text=untied.text._replace(output=untied.text.output + 1))
     wide = tree_map(lambda a: a.astype(np.float64), weights)
     for args, message in [((wide, CONFIG), "cannot save .* as float64"),
                           ((weights, tiny_config(dim=32)), "config calls for"),
-                          ((large, CONFIG, "float16"), "too large"), ((apart, tied), "not equal")]:
+                          ((large, CONFIG, "float16"), "too large"), ((untied, tied), "not equal")]:
         with pytest.raises(ValueError, match=message):
             save_checkpoint(saved, *args)
         assert snapshot(saved) == before
@@ -387,14 +386,14 @@ def test_what_must_not_be_saved(saved):
 FULL_DISK = """
 import resource, sys
 import tinyscout
-from tinyscout.config import mini
+from tinyscout.config import tiny_config
 from tinyscout.checkpoint import save_checkpoint
-from tinyscout.nn.weights import init
+from tinyscout.nn.weights import init_weights
 directory, limit, shard_bytes = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-weights = init(mini(), seed=7)
+weights = init_weights(tiny_config(), seed=7)
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
-    save_checkpoint(directory, weights, mini(), shard_bytes=shard_bytes)
+    save_checkpoint(directory, weights, tiny_config(), shard_bytes=shard_bytes)
 except OSError as error:
     print("OSError:", error)
 """
@@ -412,7 +411,7 @@ def test_full_disk(tmp_path, limit, shard_bytes):
         assert done.stdout.startswith("OSError:"), done
         assert len(done.stdout.splitlines()) == 1
     assert snapshot(older) == before
-    assert same(read(older), init_weights(CONFIG))
+    assert are_identical(read(older), init_weights(CONFIG))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["older"]
     assert not list(older.glob(".*"))
 
@@ -423,27 +422,27 @@ def test_a_move_that_fails_is_undone(saved, monkeypatch, error):
     before, rename, weights = snapshot(saved), os.rename, init_weights(tiny_config(), 7)
     moves = [0]
 
-    def failing(source, target, fails):
+    def fail_at(failure, source, target):       # a negative number: the move is done before it fails
         moves[0] += 1
-        if moves[0] != abs(fails):
+        if moves[0] != abs(failure):
             rename(source, target)
-        elif fails < 0:
+        elif failure < 0:
             rename(source, target)
             raise error
         else:
             raise error
 
-    for fails in range(-8, 9):
-        if fails:
+    for failure in range(-8, 9):
+        if failure:
             moves[0] = 0
             with monkeypatch.context() as patch:
-                patch.setattr(os, "rename", lambda source, target: failing(source, target, fails))  # noqa: B023
+                patch.setattr(os, "rename", lambda source, target: fail_at(failure, source, target))  # noqa: B023
                 with pytest.raises(type(error)):
                     save_checkpoint(saved, weights, tiny_config(), shard_bytes=300_000)
-            assert snapshot(saved) == before, fails
-            assert not list(saved.glob(".*")), fails
+            assert snapshot(saved) == before, failure
+            assert not list(saved.glob(".*")), failure
     save_checkpoint(saved, weights, tiny_config())
-    assert same(read(saved), weights)
+    assert are_identical(read(saved), weights)
 
 
 def test_what_cannot_be_moved_back_is_not_deleted(saved, monkeypatch):
@@ -458,21 +457,22 @@ def test_what_cannot_be_moved_back_is_not_deleted(saved, monkeypatch):
         patch.setattr(os, "rename", only_out)
         with pytest.raises(PermissionError):
             save_checkpoint(saved, init_weights(CONFIG), CONFIG)
-    kept = {Path(name).name: content for name, content in snapshot(saved).items()}
-    assert kept == before
+    remaining = {Path(name).name: content for name, content in snapshot(saved).items()}
+    assert remaining == before
 
 
 def test_extra_files(saved):
     before = snapshot(saved)
 
-    def fails(scratch):
+    def fail(scratch):
         (scratch / "tokenizer.json").write_text("half")
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        save_checkpoint(saved, init_weights(CONFIG, 1), CONFIG, extra=fails)
+        save_checkpoint(saved, init_weights(CONFIG, 1), CONFIG, write_extra=fail)
     assert snapshot(saved) == before
-    save_checkpoint(saved, init_weights(CONFIG), CONFIG, extra=lambda scratch: (scratch / "more.json").write_text("{}"))
+    save_checkpoint(saved, init_weights(CONFIG), CONFIG,
+                    write_extra=lambda scratch: (scratch / "more.json").write_text("{}"))
     assert snapshot(saved) == before | {"more.json": b"{}"}
 
 
@@ -486,7 +486,8 @@ def test_a_path_that_is_a_file(tmp_path):
 @pytest.mark.parametrize(("what", "mode"), [("model.safetensors", 0), ("config.json", 0), (".", 0o555)])
 def test_files_that_may_not_be_read_or_written(what, mode):
     """Run as another user where the tests run as root, to whom nothing is forbidden."""
-    code = ("import os, sys, tinyscout\nfrom tinyscout.config import mini\nmodel = tinyscout.random_model(mini())\n"
+    code = ("import os, sys, tinyscout\nfrom tinyscout.config import tiny_config\n"
+            "model = tinyscout.random_model(tiny_config())\n"
             "os.getuid() or os.setuid(65534)\n"
             "for act in (lambda: tinyscout.load(sys.argv[1]), lambda: tinyscout.save(model, sys.argv[1])):\n"
             "    try: act()\n    except OSError as error: print(type(error).__name__)")

@@ -1,4 +1,4 @@
-"""Few bits: the layout, Meta's int4 bit for bit, and what is lost."""
+"""Quantization: the layout, Meta's int4 bit for bit, and the error."""
 from dataclasses import replace
 
 import ml_dtypes
@@ -20,7 +20,7 @@ def normal(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def untiled(w):
+def untile(w):
     """One number at a time, from the layout's own words: integers (I, O) and scales (I/group, O)."""
     I, O = w.shape
     integers, scales = np.zeros((I, O), int), np.zeros((I // w.group, O), np.float32)
@@ -60,10 +60,10 @@ def test_int4_in_groups_of_128_is_metas(dtype):
     rows[6, :128] = (np.arange(128) % 31 - 15) / 2
     rows = rows.astype(dtype)
     w = quantize(rows.T, 4, 128)
-    integers, scales = untiled(w)
-    theirs, their_scales = meta_int4(rows)
-    np.testing.assert_array_equal(pack_int4(np.ascontiguousarray(integers.T).astype(np.int8)), theirs)
-    np.testing.assert_array_equal(scales, their_scales)
+    integers, scales = untile(w)
+    meta_values, meta_scales = meta_int4(rows)
+    np.testing.assert_array_equal(pack_int4(np.ascontiguousarray(integers.T).astype(np.int8)), meta_values)
+    np.testing.assert_array_equal(scales, meta_scales)
     assert integers.min() == -8
     assert integers[7, 4] == 7
 
@@ -73,11 +73,11 @@ def test_int4_is_what_torch_makes_of_it():
     torch = pytest.importorskip("torch")
     rows = torch.from_numpy(normal(48, 512, seed=1)).to(torch.bfloat16)
     groups = rows.reshape(-1, 128).float()
-    scales = groups.abs().amax(1, keepdim=True).clamp(min=1e-6) / 8
-    q = (groups / scales).round().clamp(-8, 7).to(torch.int8).reshape(rows.shape)
-    integers, mine = untiled(quantize(rows.float().numpy().T, 4, 128))
+    torch_scales = groups.abs().amax(1, keepdim=True).clamp(min=1e-6) / 8
+    q = (groups / torch_scales).round().clamp(-8, 7).to(torch.int8).reshape(rows.shape)
+    integers, scales = untile(quantize(rows.float().numpy().T, 4, 128))
     np.testing.assert_array_equal(integers.T, q.numpy())
-    np.testing.assert_array_equal(mine.T.reshape(-1, 1), scales.numpy())
+    np.testing.assert_array_equal(scales.T.reshape(-1, 1), torch_scales.numpy())
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -87,7 +87,7 @@ def test_dequantize_is_integer_times_scale(bits, group, scale_dtype):
     w = quantize(normal(256, 48), bits, group, scale_dtype)
     assert (w.shape, w.bits, w.group, w.scales.dtype) == ((256, 48), bits, group, scale_dtype)
     assert w.nbytes == 256 * 48 * bits // 8 + 256 // group * 48 * w.scales.itemsize
-    integers, scales = untiled(w)
+    integers, scales = untile(w)
     np.testing.assert_array_equal(dequantize(w), integers.astype(np.float32) * np.repeat(scales, group, 0))
     assert dequantize(w, np.float64).dtype == np.float64
 
@@ -95,33 +95,33 @@ def test_dequantize_is_integer_times_scale(bits, group, scale_dtype):
 @pytest.mark.parametrize("bits", [4, 8])
 def test_memory_order_and_stacks_do_not_matter(bits):
     w = normal(3, 64, 32)
-    whole = quantize(w, bits)
-    assert whole.shape == (3, 64, 32)
+    stack = quantize(w, bits)
+    assert stack.shape == (3, 64, 32)
     for other in (np.asfortranarray(w), w[:, ::-1][:, ::-1], np.stack([w, w])[1]):
-        for mine, theirs in zip(quantize(other, bits), whole, strict=True):
-            np.testing.assert_array_equal(mine, theirs)
-            assert mine.flags.c_contiguous
+        for field, expected in zip(quantize(other, bits), stack, strict=True):
+            np.testing.assert_array_equal(field, expected)
+            assert field.flags.c_contiguous
     for e in range(3):
-        alone = quantize(w[e], bits)
-        np.testing.assert_array_equal(alone.values, whole.values[e])
-        np.testing.assert_array_equal(alone.scales, whole.scales[e])
-    np.testing.assert_array_equal(dequantize(whole)[1], dequantize(quantize(w[1], bits)))
+        expert = quantize(w[e], bits)
+        np.testing.assert_array_equal(expert.values, stack.values[e])
+        np.testing.assert_array_equal(expert.scales, stack.scales[e])
+    np.testing.assert_array_equal(dequantize(stack)[1], dequantize(quantize(w[1], bits)))
 
 
 def test_a_narrow_scale_is_rounded_up():
     w = normal(1024, 256)
     exact, narrow = quantize(w, 8), quantize(w, 8, scale_dtype=BF16)
-    wide = narrow.scales.astype(np.float32)
-    assert (wide >= exact.scales).all()
-    assert (wide <= exact.scales * (1 + 2 ** -7)).all()
+    scales = narrow.scales.astype(np.float32)
+    assert (scales >= exact.scales).all()
+    assert (scales <= exact.scales * (1 + 2 ** -7)).all()
     below = (narrow.scales.view(np.uint16) - 1).view(BF16).astype(np.float32)
     assert (below < exact.scales).all(), "the next smaller bfloat16 would not have been enough"
-    assert np.abs(dequantize(narrow) - w).max() <= wide.max() / 2 * (1 + 1e-6)
+    assert np.abs(dequantize(narrow) - w).max() <= scales.max() / 2 * (1 + 1e-6)
 
 
-def test_nibbles():
-    every = np.arange(-8, 8, dtype=np.int8)
-    np.testing.assert_array_equal(unpack_int4(pack_int4(every)), every)
+def test_int4_is_packed_and_unpacked():
+    integers = np.arange(-8, 8, dtype=np.int8)
+    np.testing.assert_array_equal(unpack_int4(pack_int4(integers)), integers)
     assert pack_int4(np.array([1, -2], np.int8)) == 0xE1
 
 
@@ -150,10 +150,10 @@ def test_rows_that_do_not_fit_are_refused():
             quantize_rows(normal(2, d), bits)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_only_finite_numbers(bad):
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_only_finite_numbers(value):
     w = normal(32, 16)
-    w[3, 4] = bad
+    w[3, 4] = value
     with pytest.raises(ValueError, match="finite"):
         quantize(w)
 
@@ -163,8 +163,8 @@ def test_the_reference_takes_every_form(bits):
     x, w = normal(5, 64), normal(3, 64, 48, seed=1)
     q = quantize(w, bits)
     plain = dequantize(q)
-    one = Quantized(q.values[1], q.scales[1])
-    np.testing.assert_array_equal(reference.linear(x, one), x @ plain[1])
+    matrix = Quantized(q.values[1], q.scales[1])
+    np.testing.assert_array_equal(reference.linear(x, matrix), x @ plain[1])
     down = quantize(normal(3, 48 // 16 * 32, 64, seed=2), bits)
     up = quantize(normal(3, 64, 96, seed=3), bits)
     args = x, np.array([[0], [2], [2], [0], [2]]), np.full((5, 1), 0.5, np.float32)
@@ -174,29 +174,29 @@ def test_the_reference_takes_every_form(bits):
 
 @pytest.mark.parametrize("S", [9, 50])
 def test_attention_takes_every_form(S, monkeypatch):
-    """A long cache is made plain numbers piece by piece, and the pieces are the whole."""
+    """A long cache is dequantized block by block, which makes no difference."""
     monkeypatch.setattr(reference.attention, "KEYS_PER_BLOCK", 16)
     q, k, v = normal(2, 4, 6, 32), normal(2, S, 3, 32, seed=1), normal(2, S, 3, 32, seed=2)
     for encode in (lambda a: quantize_rows(a, 8), lambda a: quantize_rows(a, 4, BF16), lambda a: a.astype(BF16)):
         stored = encode(k), encode(v)
         plain = [reference.to_dense(a, np.float32) for a in stored]
         for chunk in (None, 8):
-            mine = reference.grouped_query_attention(q, *stored, True, chunk, 3)
-            assert mine.dtype == np.float32
-            np.testing.assert_array_equal(mine, reference.grouped_query_attention(q, *plain, True, chunk, 3))
+            attention = reference.grouped_query_attention(q, *stored, True, chunk, 3)
+            assert attention.dtype == np.float32
+            np.testing.assert_array_equal(attention, reference.grouped_query_attention(q, *plain, True, chunk, 3))
 
 
 class Overlay:
     """The reference with one name replaced."""
 
-    def __init__(self, **replaced):
-        self.__dict__.update(replaced)
+    def __init__(self, **replacements):
+        self.__dict__.update(replacements)
 
     def __getattr__(self, name):
         return getattr(reference, name)
 
 
-def rounding_linear(group):
+def make_rounding_linear(group):
     """A linear that rounds its input to 8 bits, so many inputs together, as a kernel does."""
     def linear(x, w, bias=None):
         if isinstance(w, Quantized):
@@ -207,45 +207,45 @@ def rounding_linear(group):
     return linear
 
 
-def experts_of(linear):
+def make_experts(linear):
     def experts(x, expert, gate, w_gate, w_up, w_down):
         y = np.zeros_like(x)
         for n, k in np.ndindex(expert.shape):
             gate_e, up_e, down_e = (reference.take(w, expert[n, k]) for w in (w_gate, w_up, w_down))
-            mine = x[n:n + 1] * gate[n, k]
-            y[n:n + 1] += linear(reference.swiglu(linear(mine, gate_e), linear(mine, up_e)), down_e)
+            row = x[n:n + 1] * gate[n, k]
+            y[n:n + 1] += linear(reference.swiglu(linear(row, gate_e), linear(row, up_e)), down_e)
         return y
     return experts
 
 
-def law(name):
+def find_law(name):
     return next(case for case in laws.CASES if case.name.endswith(name))
 
 
 def test_a_kernel_may_round_32_inputs_together_and_no_more():
-    good, bad = rounding_linear(32), rounding_linear(1 << 20)
-    laws.run_law(law("a product takes integers and scales"), Overlay(linear=good), 40)
-    laws.run_law(law("experts take integers and scales"), Overlay(experts=experts_of(good)), 15)
+    good, bad = make_rounding_linear(32), make_rounding_linear(1 << 20)
+    laws.run_law(find_law("a product takes integers and scales"), Overlay(linear=good), 40)
+    laws.run_law(find_law("experts take integers and scales"), Overlay(experts=make_experts(good)), 15)
     with pytest.raises(AssertionError, match="more than equation"):
-        laws.run_law(law("a product takes integers and scales"), Overlay(linear=bad), 40)
+        laws.run_law(find_law("a product takes integers and scales"), Overlay(linear=bad), 40)
 
 
 def test_laws_find_planted_faults():
-    def high_half_first(w, bits=4, group=32, scale_dtype=np.float32):
+    def pack_high_half_first(w, bits=4, group=32, scale_dtype=np.float32):
         q = quantize(w, bits, group, scale_dtype)
         return q._replace(values=q.values >> 4 | q.values << 4) if bits == 4 else q
 
-    def scale_rounded_to_nearest(w, bits=4, group=32, scale_dtype=np.float32):
+    def round_scale_to_nearest(w, bits=4, group=32, scale_dtype=np.float32):
         q = quantize(w, bits, group)
         return q._replace(scales=q.scales.astype(scale_dtype))
 
-    def truncated(w, bits=4, group=32, scale_dtype=np.float32):
+    def truncate(w, bits=4, group=32, scale_dtype=np.float32):
         q = quantize(w, bits, group, scale_dtype)
         return q._replace(values=(q.values.astype(int) - 1).clip(-127).astype(np.int8)) if bits == 8 else q
 
-    for broken in (high_half_first, scale_rounded_to_nearest, truncated):
+    for broken in (pack_high_half_first, round_scale_to_nearest, truncate):
         with pytest.raises(AssertionError):
-            laws.run_law(law("a weight is off by half a step"), Overlay(quantize=broken), 50)
+            laws.run_law(find_law("a weight is off by half a step"), Overlay(quantize=broken), 50)
 
 
 CONFIG = tiny_config(hidden_dim=64, dense_dim=96, layers=layer_plan(4, moe_every=2))
@@ -254,29 +254,28 @@ CONFIG = tiny_config(hidden_dim=64, dense_dim=96, layers=layer_plan(4, moe_every
 @pytest.mark.parametrize("bits", [4, 8])
 def test_which_weights_are_quantized(bits):
     weights = init_weights(CONFIG)
-    few = quantize_weights(weights, bits, 32)
-    kinds = {path: isinstance(w, Quantized) for path, w in named_arrays(few)}
-    assert {path.rpartition(".")[2] for path, few in kinds.items() if few} == {
+    quantized = quantize_weights(weights, bits, 32)
+    paths = {path for path, w in named_arrays(quantized) if isinstance(w, Quantized)}
+    assert {path.rpartition(".")[2] for path in paths} == {
         "w_q", "w_k", "w_v", "w_o", "w_gate", "w_up", "w_down", "output"}
-    assert not any(few for path, few in kinds.items() if path.startswith("vision") or "router" in path)
-    check_shapes(few, CONFIG)
-    for (path, before), (_, after) in zip(named_arrays(weights), named_arrays(few), strict=True):
-        if kinds[path]:
-            for mine, theirs in zip(after, quantize(before, bits, 32, BF16), strict=True):
-                np.testing.assert_array_equal(mine, theirs)
+    assert not any(path.startswith("vision") or "router" in path for path in paths)
+    check_shapes(quantized, CONFIG)
+    for (path, before), (_, after) in zip(named_arrays(weights), named_arrays(quantized), strict=True):
+        if path in paths:
+            for field, expected in zip(after, quantize(before, bits, 32, BF16), strict=True):
+                np.testing.assert_array_equal(field, expected)
         else:
             assert after is before
     with pytest.raises(ValueError, match="quantized already"):
-        quantize_weights(few)
+        quantize_weights(quantized)
 
 
 def test_what_does_not_fit_stays_and_so_does_a_tied_output():
-    config = tiny_config(hidden_dim=48,
-                         tie_embeddings=True)                                         # 48 inputs are no groups of 32
-    few = quantize_weights(init_weights(config), 8, 32)
-    assert few.text.output is not None
-    assert not isinstance(few.text.output, Quantized)
-    experts = few.text.blocks[0].feed_forward.experts
+    config = tiny_config(hidden_dim=48, tie_embeddings=True)        # 48 inputs are no groups of 32
+    text = quantize_weights(init_weights(config), 8, 32).text
+    assert text.output is not None
+    assert not isinstance(text.output, Quantized)
+    experts = text.blocks[0].feed_forward.experts
     assert [isinstance(w, Quantized) for w in experts] == [True, True, False]
     assert not isinstance(quantize_weights(init_weights(config), 8, 128).text.blocks[0].attention.w_q, Quantized)
     for bits, group in [(3, 32), (4, 64)]:
@@ -285,50 +284,50 @@ def test_what_does_not_fit_stays_and_so_does_a_tied_output():
 
 
 def test_matrices_are_cut_into_columns(monkeypatch):
-    whole = quantize_weights(init_weights(CONFIG))
+    expected = quantize_weights(init_weights(CONFIG))
     monkeypatch.setattr("tinyscout.checkpoint.quantize.CHUNK_SIZE", 1)
-    for (path, one), (_, other) in zip(named_arrays(quantize_weights(init_weights(CONFIG))), named_arrays(whole),
-                                       strict=True):
-        np.testing.assert_array_equal(*(reference.to_dense(w, np.float32) for w in (one, other)), err_msg=path)
+    chunked = quantize_weights(init_weights(CONFIG))
+    for (path, w), (_, expected_w) in zip(named_arrays(chunked), named_arrays(expected), strict=True):
+        np.testing.assert_array_equal(*(reference.to_dense(a, np.float32) for a in (w, expected_w)), err_msg=path)
 
 
-def test_losses():
+def test_quantization_error():
     weights = init_weights(CONFIG)
-    four, eight = (quantize_weights(weights, bits) for bits in (4, 8))
-    of_four, of_eight = (quantization_error(weights, few) for few in (four, eight))
+    int4, int8 = (quantize_weights(weights, bits) for bits in (4, 8))
+    int4_errors, int8_errors = (quantization_error(weights, quantized) for quantized in (int4, int8))
     for path, w in named_arrays(weights):
-        if path in of_four:
-            wrong = dequantize(dict(named_arrays(four))[path]) - w
-            expected = np.linalg.norm(wrong) / np.linalg.norm(w)
-            np.testing.assert_allclose(of_four[path].relative, expected, rtol=1e-4)
-            assert of_eight[path].relative < of_four[path].relative / 8
-    rows = errors_by_layer(of_four)
+        if path in int4_errors:
+            difference = dequantize(dict(named_arrays(int4))[path]) - w
+            expected = np.linalg.norm(difference) / np.linalg.norm(w)
+            np.testing.assert_allclose(int4_errors[path].relative, expected, rtol=1e-4)
+            assert int8_errors[path].relative < int4_errors[path].relative / 8
+    rows = errors_by_layer(int4_errors)
     assert set(rows) == {(n, part) for n in range(4) for part in
                          ("attention", "all", *(("shared", "experts") if n % 2 else ("dense",)))} | {("output", "all")}
     assert rows[1, "all"] == rows[1, "attention"] + rows[1, "shared"] + rows[1, "experts"]
 
 
-def test_difference_of_scores():
+def test_logits_error():
     torch = pytest.importorskip("torch")
-    exact, given = normal(7, 50), normal(7, 50) + normal(7, 50, seed=1) / 10
-    found = logits_error(exact, given)
-    p, q = (torch.from_numpy(a).double().log_softmax(-1) for a in (exact, given))
-    np.testing.assert_allclose(found.kl, torch.nn.functional.kl_div(q, p, log_target=True, reduction="batchmean"))
-    np.testing.assert_allclose(found.l2, np.linalg.norm(exact - given) / np.linalg.norm(exact), rtol=1e-6)
-    assert found.agreement == (exact.argmax(1) == given.argmax(1)).mean()
+    exact, approximate = normal(7, 50), normal(7, 50) + normal(7, 50, seed=1) / 10
+    error = logits_error(exact, approximate)
+    p, q = (torch.from_numpy(a).double().log_softmax(-1) for a in (exact, approximate))
+    np.testing.assert_allclose(error.kl, torch.nn.functional.kl_div(q, p, log_target=True, reduction="batchmean"))
+    np.testing.assert_allclose(error.l2, np.linalg.norm(exact - approximate) / np.linalg.norm(exact), rtol=1e-6)
+    assert error.agreement == (exact.argmax(1) == approximate.argmax(1)).mean()
     assert logits_error(exact, exact) == (0.0, 0.0, 1.0)
 
 
-def test_a_model_in_few_bits():
+def test_a_quantized_model():
     """Eight bits say nearly what floats say, four bits something like it, and the cache follows."""
     model = tinyscout.random_model(tiny_config(hidden_dim=64, vision=False, n_experts=1))
     tokens = np.random.default_rng(0).integers(0, 500, 40)
     exact = model.logits(tokens)
-    eight, four = (logits_error(exact, replace(model, weights=quantize_weights(model.weights, bits)).logits(tokens))
-                   for bits in (8, 4))
-    assert eight.l2 < 0.05
-    assert eight.l2 < four.l2 < 0.6
-    for kv, most in [("bfloat16", 0.02), ("int8", 0.03), ("int4", 0.4)]:
-        cache = model.new_cache(kv)
-        given = np.concatenate([model.logits(tokens[n:n + 8], cache=cache) for n in range(0, 40, 8)])
-        assert 0 < logits_error(exact, given).l2 < most, kv
+    int8, int4 = (logits_error(exact, replace(model, weights=quantize_weights(model.weights, bits)).logits(tokens))
+                  for bits in (8, 4))
+    assert int8.l2 < 0.05
+    assert int8.l2 < int4.l2 < 0.6
+    for kv_dtype, max_error in [("bfloat16", 0.02), ("int8", 0.03), ("int4", 0.4)]:
+        cache = model.new_cache(kv_dtype)
+        logits = np.concatenate([model.logits(tokens[n:n + 8], cache=cache) for n in range(0, 40, 8)])
+        assert 0 < logits_error(exact, logits).l2 < max_error, kv_dtype

@@ -22,14 +22,14 @@ from tinyscout.checkpoint.quantize import quantization_error, quantize_checkpoin
 from tinyscout.checkpoint.safetensors_io import mmap_tensors
 from tinyscout.cli import main
 from tinyscout.config import layer_plan, tiny_config
-from tinyscout.inputs.tokenizer import train
 from tinyscout.inference import prefetch
+from tinyscout.inputs.tokenizer import train
 from tinyscout.nn.weights import init_weights, named_arrays, tree_map
 from tinyscout.reference import Quantized
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 CONFIG = tiny_config(hidden_dim=96, dense_dim=160, layers=layer_plan(4, moe_every=2))
-FORMS = [(4, 32), (4, 128), (8, 32), (8, 128)]
+FORMATS = [(4, 32), (4, 128), (8, 32), (8, 128)]
 
 
 def leaves(weights):
@@ -37,8 +37,8 @@ def leaves(weights):
         yield from ((f"{path}.{n}", leaf) for n, leaf in enumerate(w if isinstance(w, Quantized) else (w,)))
 
 
-def same(ours, theirs):
-    pairs = list(zip(leaves(ours), leaves(theirs), strict=True))
+def are_identical(weights, other):
+    pairs = list(zip(leaves(weights), leaves(other), strict=True))
     return all(p == q and a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
                for (p, a), (q, b) in pairs)
 
@@ -52,40 +52,39 @@ def plain(tmp_path_factory):
     return directory
 
 
-@pytest.mark.parametrize(("bits", "group"), FORMS)
+@pytest.mark.parametrize(("bits", "group"), FORMATS)
 def test_in_a_stream_as_in_memory(plain, tmp_path, bits, group):
-    report = quantize_checkpoint(plain, tmp_path / "few", bits, group)
-    before, after = (tinyscout.load(directory) for directory in (plain, tmp_path / "few"))
+    report = quantize_checkpoint(plain, tmp_path / "quantized", bits, group)
+    before, after = (tinyscout.load(directory) for directory in (plain, tmp_path / "quantized"))
     in_memory = quantize_weights(before.weights, bits, group)
-    assert same(after.weights, in_memory)
+    assert are_identical(after.weights, in_memory)
     assert after.tokenizer is not None
     assert after.config == before.config
-    told = json.loads((tmp_path / "few/config.json").read_text())
-    assert told["quantization_config"] == {"quant_method": "tinyscout", "bits": bits, "group": group}
+    content = json.loads((tmp_path / "quantized/config.json").read_text())
+    assert content["quantization_config"] == {"quant_method": "tinyscout", "bits": bits, "group": group}
     assert report.errors.keys() == quantization_error(before.weights, in_memory).keys()
-    for path, loss in quantization_error(before.weights, in_memory).items():
-        np.testing.assert_allclose(report.errors[path], loss, rtol=1e-4)
+    for path, error in quantization_error(before.weights, in_memory).items():
+        np.testing.assert_allclose(report.errors[path], error, rtol=1e-4)
     assert report.bytes_after == sum(leaf.nbytes for _, leaf in leaves(after.weights))
     assert report.bytes_before == sum(leaf.nbytes for _, leaf in leaves(before.weights))
-    assert not [name for name in os.listdir(tmp_path / "few") if name.startswith(".")]
+    assert not [name for name in os.listdir(tmp_path / "quantized") if name.startswith(".")]
 
 
-@pytest.mark.parametrize("at_once", [1, 1 << 23])
-def test_saved_and_loaded_again(tmp_path, at_once):
-    few = replace(tinyscout.random_model(CONFIG), weights=quantize_weights(init_weights(CONFIG)))
-    tinyscout.save(few, tmp_path)
-    again = tinyscout.load(tmp_path)
-    assert same(again.weights, few.weights)
+def test_saved_and_loaded_again(tmp_path):
+    model = replace(tinyscout.random_model(CONFIG), weights=quantize_weights(init_weights(CONFIG)))
+    tinyscout.save(model, tmp_path)
+    loaded = tinyscout.load(tmp_path)
+    assert are_identical(loaded.weights, model.weights)
     tokens = np.arange(20)
-    np.testing.assert_array_equal(again.logits(tokens), few.logits(tokens))
-    wide = tinyscout.load(tmp_path, dtype="float32")                    # what is quantized stays so
-    assert same(wide.weights, few.weights)
+    np.testing.assert_array_equal(loaded.logits(tokens), model.logits(tokens))
+    widened = tinyscout.load(tmp_path, dtype="float32")                 # quantized weights stay quantized
+    assert are_identical(widened.weights, model.weights)
 
 
 def test_mapped_and_aligned(plain, tmp_path):
     """Nothing is copied, and every matrix begins with a cache line, as a kernel wants it."""
-    quantize_checkpoint(plain, tmp_path / "few")
-    for path, leaf in leaves(tinyscout.load(tmp_path / "few").weights):
+    quantize_checkpoint(plain, tmp_path / "quantized")
+    for path, leaf in leaves(tinyscout.load(tmp_path / "quantized").weights):
         base = leaf
         while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
             base = base.base
@@ -95,20 +94,21 @@ def test_mapped_and_aligned(plain, tmp_path):
             assert leaf.ctypes.data % 64 == 0, path
 
 
-def test_their_library_reads_our_files(plain, tmp_path):
-    quantize_checkpoint(plain, tmp_path / "few", 8, 32)
-    theirs, ours = load_file(tmp_path / "few/model.safetensors"), mmap_tensors(tmp_path / "few")
-    assert theirs.keys() == ours.keys()
-    for name in ours:
-        np.testing.assert_array_equal(ours[name], theirs[name])
-    at = "language_model.model.layers.1."
-    assert ours[at + "self_attn.q_proj.weight.values"].shape == (4, 16, 16, 4)
-    assert ours[at + "feed_forward.experts.gate_proj.values"].shape == (4, 6, 16, 16, 4)
-    assert ours[at + "feed_forward.experts.up_proj.scales"].dtype == BF16
-    assert at + "feed_forward.experts.gate_up_proj" not in ours
+def test_the_safetensors_library_reads_the_files(plain, tmp_path):
+    quantize_checkpoint(plain, tmp_path / "quantized", 8, 32)
+    expected = load_file(tmp_path / "quantized/model.safetensors")
+    tensors = mmap_tensors(tmp_path / "quantized")
+    assert expected.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(tensor, expected[name])
+    prefix = "language_model.model.layers.1."
+    assert tensors[prefix + "self_attn.q_proj.weight.values"].shape == (4, 16, 16, 4)
+    assert tensors[prefix + "feed_forward.experts.gate_proj.values"].shape == (4, 6, 16, 16, 4)
+    assert tensors[prefix + "feed_forward.experts.up_proj.scales"].dtype == BF16
+    assert prefix + "feed_forward.experts.gate_up_proj" not in tensors
 
 
-def edited(directory, change):
+def edit_tensors(directory, change):
     tensors = {name: np.array(array) for name, array in mmap_tensors(directory).items()}
     change(tensors)
     (directory / "model.safetensors").unlink()
@@ -133,34 +133,34 @@ DAMAGE = {
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_damage_is_a_clear_error(plain, tmp_path, damage, capsys):
     change, message = damage
-    quantize_checkpoint(plain, tmp_path / "few", 4, 32)
-    edited(tmp_path / "few", change)
+    quantize_checkpoint(plain, tmp_path / "quantized", 4, 32)
+    edit_tensors(tmp_path / "quantized", change)
     with pytest.raises(ValueError, match=message):
-        tinyscout.load(tmp_path / "few")
-    assert main(["generate", "a", "--model", str(tmp_path / "few")]) == 2
+        tinyscout.load(tmp_path / "quantized")
+    assert main(["generate", "a", "--model", str(tmp_path / "quantized")]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
-    assert main(["info", str(tmp_path / "few")]) == 1
+    assert main(["info", str(tmp_path / "quantized")]) == 1
 
 
 @pytest.mark.parametrize("keep", [0, 5, 1000, 0.5, 0.999])
 def test_a_truncated_file_is_a_clear_error(plain, tmp_path, keep):
-    quantize_checkpoint(plain, tmp_path / "few", 4, 32)
-    file = tmp_path / "few/model.safetensors"
+    quantize_checkpoint(plain, tmp_path / "quantized", 4, 32)
+    file = tmp_path / "quantized/model.safetensors"
     raw = file.read_bytes()
     file.write_bytes(raw[:int(keep * len(raw)) if isinstance(keep, float) else keep])
     with pytest.raises(ValueError, match=r"model\.safetensors is damaged or not safetensors"):
-        tinyscout.load(tmp_path / "few")
+        tinyscout.load(tmp_path / "quantized")
 
 
 def test_what_must_not_be_written(plain, tmp_path, capsys):
-    few = tmp_path / "few"
-    quantize_checkpoint(plain, few)
-    before = {file.name: file.read_bytes() for file in few.iterdir()}
-    for out in (few, plain):
+    quantized = tmp_path / "quantized"
+    quantize_checkpoint(plain, quantized)
+    before = {file.name: file.read_bytes() for file in quantized.iterdir()}
+    for out in (quantized, plain):
         with pytest.raises(ValueError, match="there already and not empty"):
             quantize_checkpoint(plain, out)
     with pytest.raises(ValueError, match="quantized already"):
-        quantize_checkpoint(few, tmp_path / "fewer")
+        quantize_checkpoint(quantized, tmp_path / "again")
     with pytest.raises(FileNotFoundError, match=r"config\.json"):
         quantize_checkpoint(tmp_path, tmp_path / "other")
     bad = tmp_path / "bad"
@@ -170,32 +170,33 @@ def test_what_must_not_be_written(plain, tmp_path, capsys):
         raw[-4096:] = b"\xff" * 4096                                    # NaN in bfloat16
         file.write_bytes(raw)
     with pytest.raises(ValueError, match="finite"):
-        quantize_checkpoint(bad, tmp_path / "fewer")
-    assert not (tmp_path / "fewer").exists()
-    assert {file.name: file.read_bytes() for file in few.iterdir()} == before
-    assert main(["quantize", str(plain), "--weights", "int4", "--out", str(few)]) == 2
+        quantize_checkpoint(bad, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+    assert {file.name: file.read_bytes() for file in quantized.iterdir()} == before
+    assert main(["quantize", str(plain), "--bits", "4", "--out", str(quantized)]) == 2
     assert "not empty" in capsys.readouterr().err
 
 
 def test_the_command(plain, tmp_path, capsys):
-    out = tmp_path / "few"
-    assert main(["quantize", str(plain), "--weights", "int8", "--out", str(out), "--check"]) == 0
-    said = capsys.readouterr().out
-    for text in ("attention", "experts", "dense", "output", "times smaller", "Scores of 64 tokens"):
-        assert text in said
+    out = tmp_path / "quantized"
+    assert main(["quantize", str(plain), "--bits", "8", "--out", str(out), "--check"]) == 0
+    output = capsys.readouterr().out
+    for text in ("attention", "experts", "dense", "output", "times smaller", "Logits of 64 tokens"):
+        assert text in output
     assert main(["info", str(out)]) == 0
     assert "bytes in bfloat16, int8" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kv", ["float32", "bfloat16", "int8", "int4"])
-def test_writing_with_few_bits(tmp_path, capsys, kv):
+@pytest.mark.parametrize("kv_dtype", ["float32", "bfloat16", "int8", "int4"])
+def test_generating_with_a_quantized_model(tmp_path, capsys, kv_dtype):
     tokenizer = train(["the lighthouse and the sea"], 320, progress=False)
     ids = tokenizer.special
     config = replace(tiny_config(vision=False, vocab_size=tokenizer.vocab_size, hidden_dim=64),
                      bos_id=ids["<|begin_of_text|>"], stop_ids=(ids["<|eot|>"],))
-    few = quantize_weights(init_weights(config), 8)
-    tinyscout.save(tinyscout.Model(config, few, tokenizer, reference), tmp_path)
-    assert main(["generate", "the sea", "--model", str(tmp_path), "--max-tokens", "3", "--kv", kv, "--quiet"]) == 0
+    weights = quantize_weights(init_weights(config), 8)
+    tinyscout.save(tinyscout.Model(config, weights, tokenizer, reference), tmp_path)
+    command = ["generate", "the sea", "--model", str(tmp_path), "--max-tokens", "3", "--kv-dtype", kv_dtype, "--quiet"]
+    assert main(command) == 0
     assert capsys.readouterr().out
 
 
@@ -217,7 +218,7 @@ def test_constant_memory(tmp_path):
         config = tiny_config(vision=False, dim=256, hidden_dim=512, n_experts=16, layers=layer_plan(layers),
                              vocab_size=512)
         tinyscout.save(tinyscout.random_model(config), tmp_path / f"{layers}", "bfloat16")
-        done = subprocess.run([sys.executable, "-c", MEMORY, tmp_path / f"{layers}", tmp_path / f"{layers}-few"],
+        done = subprocess.run([sys.executable, "-c", MEMORY, tmp_path / f"{layers}", tmp_path / f"{layers}-quantized"],
                               check=True, capture_output=True, text=True, cwd=Path(tinyscout.__file__).parents[1])
         peaks.append(int(done.stdout))
     largest = 16 * 256 * 512 * 4
@@ -227,28 +228,28 @@ def test_constant_memory(tmp_path):
 
 # 8-bit floats
 
-def eight(array):
+def to_fp8(array):
     """Rows (out, in) in e4m3, each with a scale: what a released FP8 checkpoint holds for a linear layer."""
     scale = np.abs(array).max(-1, keepdims=True) / np.float32(448)
     return (array / scale).astype(ml_dtypes.float8_e4m3fn), scale.astype(np.float32)
 
 
-def apart(tensors):
-    """Every expert on its own, in 8 bits."""
+def split_experts_to_fp8(tensors):
+    """A tensor for every expert, in 8-bit floats."""
     for name in [name for name in tensors if ".experts." in name]:
         stack = tensors.pop(name)
         base = name.rpartition(".")[0]
-        parts = {"gate_proj": stack[..., :stack.shape[-1] // 2], "up_proj": stack[..., stack.shape[-1] // 2:]} \
+        matrices = {"gate_proj": stack[..., :stack.shape[-1] // 2], "up_proj": stack[..., stack.shape[-1] // 2:]} \
             if name.endswith("gate_up_proj") else {"down_proj": stack}
-        for kind, part in parts.items():
-            for e in range(len(part)):
-                q, scale = eight(np.ascontiguousarray(part[e].T))
-                tensors[f"{base}.{e}.{kind}.weight"] = q
-                tensors[f"{base}.{e}.{kind}.weight_scale"] = scale.astype(BF16)
-                tensors[f"{base}.{e}.{kind}.input_scale"] = np.ones(1, np.float32)
+        for matrix, experts in matrices.items():
+            for e, expert in enumerate(experts):
+                q, scale = to_fp8(np.ascontiguousarray(expert.T))
+                tensors[f"{base}.{e}.{matrix}.weight"] = q
+                tensors[f"{base}.{e}.{matrix}.weight_scale"] = scale.astype(BF16)
+                tensors[f"{base}.{e}.{matrix}.input_scale"] = np.ones(1, np.float32)
 
 
-def together(tensors):
+def stack_experts_in_fp8(tensors):
     """The stacked tensors in 8 bits, with a scale for every column."""
     for name in [name for name in tensors if ".experts." in name]:
         scale = np.abs(tensors[name]).max(-2, keepdims=True) / np.float32(448)
@@ -256,11 +257,11 @@ def together(tensors):
         tensors[f"{name}_scale"] = scale
 
 
-@pytest.mark.parametrize("change", [apart, together])
+@pytest.mark.parametrize("change", [split_experts_to_fp8, stack_experts_in_fp8])
 def test_8_bit_floats_are_read(tmp_path, change, recwarn):
     weights = init_weights(CONFIG)
     save_checkpoint(tmp_path, weights, CONFIG)
-    edited(tmp_path, change)
+    edit_tensors(tmp_path, change)
     read = tinyscout.load(tmp_path).weights
     assert not recwarn.list
     for (path, w), (_, plain) in zip(named_arrays(read), named_arrays(weights), strict=True):
@@ -281,24 +282,25 @@ def test_every_8_bit_float(tmp_path):
     codes = np.tile(np.arange(256, dtype=np.uint8), 16).reshape(64, 64)
     codes[codes & 127 == 127] = 0
     scales = np.linspace(0.5, 2, 64, dtype=np.float32)[:, None]
-    edited(tmp_path, lambda t: t.update({"model.layers.0.self_attn.q_proj.weight": codes.view(ml_dtypes.float8_e4m3fn),
-                                         "model.layers.0.self_attn.q_proj.weight_scale": scales}))
-    theirs = (torch.from_numpy(codes).view(torch.float8_e4m3fn).float() * torch.from_numpy(scales)).bfloat16()
-    ours = tinyscout.load(tmp_path).weights.text.blocks[0].attention.w_q
-    np.testing.assert_array_equal(ours.T.astype(np.float32), theirs.float().numpy())
+    name = "model.layers.0.self_attn.q_proj.weight"
+    edit_tensors(tmp_path, lambda t: t.update({name: codes.view(ml_dtypes.float8_e4m3fn), f"{name}_scale": scales}))
+    expected = (torch.from_numpy(codes).view(torch.float8_e4m3fn).float() * torch.from_numpy(scales)).bfloat16()
+    w_q = tinyscout.load(tmp_path).weights.text.blocks[0].attention.w_q
+    np.testing.assert_array_equal(w_q.T.astype(np.float32), expected.float().numpy())
 
 
 def test_8_bit_floats_become_4_bit_integers(tmp_path):
-    save_checkpoint(tmp_path / "eight", init_weights(CONFIG), CONFIG)
-    edited(tmp_path / "eight", apart)
-    quantize_checkpoint(tmp_path / "eight", tmp_path / "four")
-    assert same(tinyscout.load(tmp_path / "four").weights,
-                quantize_weights(tinyscout.load(tmp_path / "eight").weights))
+    save_checkpoint(tmp_path / "fp8", init_weights(CONFIG), CONFIG)
+    edit_tensors(tmp_path / "fp8", split_experts_to_fp8)
+    quantize_checkpoint(tmp_path / "fp8", tmp_path / "int4")
+    assert are_identical(tinyscout.load(tmp_path / "int4").weights,
+                         quantize_weights(tinyscout.load(tmp_path / "fp8").weights))
 
 
 def test_8_bit_floats_need_scales(tmp_path):
     save_checkpoint(tmp_path, init_weights(CONFIG), CONFIG)
-    edited(tmp_path, lambda t: (together(t), [t.pop(name) for name in list(t) if name.endswith("down_proj_scale")]))
+    edit_tensors(tmp_path, lambda t: (stack_experts_in_fp8(t),
+                                      [t.pop(name) for name in list(t) if name.endswith("down_proj_scale")]))
     with pytest.raises(ValueError, match="down_proj_scale, which no file holds"):
         tinyscout.load(tmp_path)
 
@@ -318,7 +320,7 @@ prefetch.SLOW_BLOCK_SECONDS = -1.0                        # reading ahead touche
 model, chosen = tinyscout.load(sys.argv[1]), []
 libc = ctypes.CDLL(None, use_errno=True)
 
-class Watching:
+class RecordingOps:
     def __getattr__(self, name):
         return getattr(model.ops, name)
 
@@ -333,11 +335,11 @@ def forbid(array):
     assert length > 0
     assert libc.mprotect(ctypes.c_void_p(begin), ctypes.c_size_t(length), 0) == 0
 
-first = scout.forward([3, 5], (), model.weights, model.config, None, Watching())
-for block, ours in zip(model.weights.text.blocks, chosen):
-    assert 1 <= len(ours) <= 2
+first = scout.forward([3, 5], (), model.weights, model.config, None, RecordingOps())
+for block, experts in zip(model.weights.text.blocks, chosen):
+    assert 1 <= len(experts) <= 2
     for e in range(6):
-        if (e in ours) == (sys.argv[2] == "chosen"):
+        if (e in experts) == (sys.argv[2] == "chosen"):
             for w in block.feed_forward.experts:
                 forbid(w.values[e] if isinstance(w, tuple) else w[e])
 again = scout.forward([3, 5], (), model.weights, model.config)
@@ -352,16 +354,16 @@ def test_only_chosen_experts_are_read(tmp_path, bits):
     directory = tmp_path / "plain"
     tinyscout.save(tinyscout.random_model(STREAMS), directory, "bfloat16")
     if bits:
-        quantize_checkpoint(directory, tmp_path / "few", bits, 32)
-        directory = tmp_path / "few"
-    for which, code, said in [("others", 0, "True"), ("chosen", -11, "")]:
-        done = subprocess.run([sys.executable, "-c", FORBIDDEN, directory, which], capture_output=True, text=True,
+        quantize_checkpoint(directory, tmp_path / "quantized", bits, 32)
+        directory = tmp_path / "quantized"
+    for forbidden, code, output in [("others", 0, "True"), ("chosen", -11, "")]:
+        done = subprocess.run([sys.executable, "-c", FORBIDDEN, directory, forbidden], capture_output=True, text=True,
                               cwd=Path(tinyscout.__file__).parents[1])
-        assert (done.returncode, done.stdout.strip()) == (code, said), done.stderr
+        assert (done.returncode, done.stdout.strip()) == (code, output), done.stderr
 
 
-def in_memory(array):
-    """Which pages of a mapped array the system holds."""
+def resident_pages(array):
+    """Which pages of a mapped array are in memory."""
     libc = ctypes.CDLL(None, use_errno=True)
     begin = array.ctypes.data // mmap.PAGESIZE * mmap.PAGESIZE
     length = array.ctypes.data + array.nbytes - begin
@@ -379,35 +381,35 @@ def test_reading_ahead_fetches_what_every_token_needs(tmp_path):
         os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     block = tinyscout.load(tmp_path).weights.text.blocks[2]
     shared = block.feed_forward.shared.w_down
-    if in_memory(shared).all():
+    if resident_pages(shared).all():
         pytest.skip("this file system does not let go of its pages")
     prefetch.prefetch(block)
     for _ in range(100):
-        if in_memory(shared).all():
+        if resident_pages(shared).all():
             break
         time.sleep(0.02)
-    assert in_memory(shared).all()
+    assert resident_pages(shared).all()
 
 
 @pytest.mark.parametrize("bits", [None, 8])
 def test_reading_ahead_asks_for_no_expert(monkeypatch, bits):
-    asked: list = []
-    monkeypatch.setattr(prefetch, "madvise_willneed", asked.append)
+    advised: list = []
+    monkeypatch.setattr(prefetch, "madvise_willneed", advised.append)
     weights = init_weights(CONFIG)
     block = (quantize_weights(weights, bits) if bits else weights).text.blocks[1]
     prefetch.prefetch(block)
     experts = {id(leaf) for _, leaf in leaves(block.feed_forward.experts)}
-    assert {id(leaf) for leaf in asked} == {id(leaf) for _, leaf in leaves(block)} - experts
+    assert {id(leaf) for leaf in advised} == {id(leaf) for _, leaf in leaves(block)} - experts
 
 
 def test_only_slow_layers_read_ahead(monkeypatch):
-    asked: list = []
-    monkeypatch.setattr(prefetch, "prefetch", asked.append)
+    prefetched: list = []
+    monkeypatch.setattr(prefetch, "prefetch", prefetched.append)
     assert list(prefetch.prefetch_blocks("abc")) == ["a", "b", "c"]
-    assert not asked
+    assert not prefetched
     monkeypatch.setattr(prefetch, "SLOW_BLOCK_SECONDS", -1.0)
     assert list(prefetch.prefetch_blocks("abc")) == ["a", "b", "c"]
-    assert asked == ["c", "a"]
+    assert prefetched == ["c", "a"]
 
 
 def test_arrays_of_no_file_are_left_alone():

@@ -14,7 +14,7 @@ from PIL import Image
 import tinyscout
 from tinyscout import reference
 from tinyscout.cli import COMMANDS, chat, generate, main, tokenize
-from tinyscout.cli.info import format_ranges, format_si
+from tinyscout.cli._format import format_ranges, format_si
 from tinyscout.config import tiny_config
 from tinyscout.inputs.tokenizer import train
 
@@ -150,48 +150,48 @@ def test_control_characters_do_not_reach_a_terminal(monkeypatch):
 
 # chat
 
-def talked(model, *messages):
-    """A conversation of these messages, and the last reply's tokens."""
-    talk = chat.Conversation(model, GREEDY)
+def talk(model, *messages):
+    """A conversation of these messages, and the tokens of the last reply."""
+    conversation = chat.Conversation(model, GREEDY)
     for message in messages:
-        reply = list(talk.send(message))
-    return talk, reply
+        reply = list(conversation.send(message))
+    return conversation, reply
 
 
 def test_a_turn_goes_on_where_the_last_one_ended(model):
-    talk, reply = talked(model, "the sea", "a ship", "light")
-    assert talk.cache.length == len(talk.history)
-    assert reply == list(model.generate(talk.history[:-len(reply) + 1], **GREEDY))
-    assert model.tokenizer.decode(talk.history).count("<|eot|>") == 5      # three of ours, and two that end replies
+    conversation, reply = talk(model, "the sea", "a ship", "light")
+    assert conversation.cache.length == len(conversation.history)
+    assert reply == list(model.generate(conversation.history[:-len(reply) + 1], **GREEDY))
+    assert model.tokenizer.decode(conversation.history).count("<|eot|>") == 5      # three messages, and two replies
 
 
 def test_a_turn_that_fails_has_not_been(model):
     ops = Failing()
     del ops.__dict__["swiglu"]
-    talk = chat.Conversation(replace(model, ops=ops), GREEDY, "Be kind")
-    list(talk.send("the sea"))
-    talk.add_image(Image.new("RGB", (60, 60)))
+    conversation = chat.Conversation(replace(model, ops=ops), GREEDY, "Be kind")
+    list(conversation.send("the sea"))
+    conversation.add_image(Image.new("RGB", (60, 60)))
     ops.raises = MemoryError("too much")
     with pytest.raises(MemoryError):
-        list(talk.send("lost"))
+        list(conversation.send("lost"))
     ops.raises = None
-    assert len(talk.pictures) == 1
-    again = list(talk.send("a ship"))
+    assert len(conversation.attachments) == 1
+    reply = list(conversation.send("a ship"))
     smooth = chat.Conversation(model, GREEDY, "Be kind")
     list(smooth.send("the sea"))
     smooth.add_image(Image.new("RGB", (60, 60)))
-    assert again == list(smooth.send("a ship"))
-    assert talk.history == smooth.history
-    assert len(talk.pending_images) == 1
+    assert reply == list(smooth.send("a ship"))
+    assert conversation.history == smooth.history
+    assert len(conversation.history_images) == 1
 
 
 def test_a_reply_cut_short_stays(model):
-    talk = chat.Conversation(model, GREEDY)
-    reply = talk.send("the sea")
-    heard = [next(reply), next(reply)]
+    conversation = chat.Conversation(model, GREEDY)
+    reply = conversation.send("the sea")
+    tokens = [next(reply), next(reply)]
     reply.close()
-    assert (talk.history[-1], talk.last) == tuple(heard)
-    assert len(list(talk.send("go on"))) == 5
+    assert (conversation.history[-1], conversation.last_token) == tuple(tokens)
+    assert len(list(conversation.send("go on"))) == 5
 
 
 def test_chat(run, saved):
@@ -233,8 +233,8 @@ def test_tokenize(run, saved, model):
 
 def test_boxes_fit_the_screen(model):
     ids = model.tokenizer.encode("the lighthouse 🦙 and the sea\n\x1b" * 5)
-    pieces = [tokenize.visible(piece) for piece in model.tokenizer.token_bytes(ids)]
-    rows = [row.plain.split("\n") for row in tokenize.boxes(ids, pieces, 40)]
+    pieces = [tokenize.to_visible(piece) for piece in model.tokenizer.token_bytes(ids)]
+    rows = [row.plain.split("\n") for row in tokenize.layout_boxes(ids, pieces, 40)]
     assert all(len(line) <= 40 for row in rows for line in row)
     assert " ".join(row[1] for row in rows).split() == list(map(str, ids))
 
@@ -345,8 +345,8 @@ def test_without_a_model_the_small_one_speaks(run):
     "chat --model nowhere", "chat --model HERE --system", "tokenize sea --model nowhere",
     "tokenize sea --model HERE/config.json", "info nowhere", "info EMPTY", "check nowhere.py", "check EMPTY",
     "check HERE/config.json", "check BAD.py", "check SAME.py", "check SAME.py --only dance",
-    "bench --backends abacus", "bench --quick --prefill", "bench --out EMPTY/no/where.json --quick",
-    "bench --prefill 9000 --peers none", "dance", ""])
+    "bench --backends abacus", "bench --quick --prompt-tokens", "bench --out EMPTY/no/where.json --quick",
+    "bench --prompt-tokens 9000 --compare none", "dance", ""])
 def test_bad_input_is_one_line_and_code_2(run, saved, tmp_path, words):
     (tmp_path / "BAD.py").write_text("def (\n")
     (tmp_path / "SAME.py").write_text("from tinyscout.reference import *\n")

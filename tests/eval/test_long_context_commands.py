@@ -8,17 +8,17 @@ import pytest
 import tinyscout
 from tinyscout import reference
 from tinyscout.cli import main
-from tinyscout.cli.needle import greedy_correct, wilson
-from tinyscout.cli.nll import in_windows, position_bins, sample_positions, token_nll
 from tinyscout.config import ScoutConfig, TextConfig, layer_plan
 from tinyscout.data.needles import Haystack
+from tinyscout.eval.needle import greedy_correct, wilson_interval
+from tinyscout.eval.nll import logits_in_windows, position_bins, sample_positions, token_nll
 from tinyscout.inputs.tokenizer import train
 from tinyscout.model import Model
 from tinyscout.nn import scout
 from tinyscout.nn.weights import named_arrays
 from tinyscout.train.checkpoints import load_run, save_step, unflatten
 from tinyscout.train.loop import init_training_weights
-from tinyscout.train.recipe import PRESETS, N_SPECIAL, recipe_to_dict, with_special_ids
+from tinyscout.train.recipe import N_SPECIAL, PRESETS, recipe_to_dict, with_special_ids
 
 CONFIG = with_special_ids(ScoutConfig(TextConfig(
     dim=16, n_heads=2, n_kv_heads=1, head_dim=8, n_experts=1, hidden_dim=8, dense_dim=24, chunk_size=32,
@@ -61,7 +61,7 @@ def test_needle(run, tmp_path):
     report = json.loads((tmp_path / "needle.json").read_text())
     assert [row["context"] for row in report["rows"]] == [512, 1024]
     assert all(row["asked"] == sum(part[1] for part in row["depths"]) == 16 for row in report["rows"])
-    assert report["trained"] == 64
+    assert report["train_length"] == 64
     pytest.importorskip("matplotlib")
     assert (tmp_path / "needle.png").stat().st_size > 5000
 
@@ -75,46 +75,47 @@ def test_the_same_seed_asks_the_same(run, tmp_path):
 
 
 def test_needles_grow_with_the_text(run, tmp_path):
-    words = ["--contexts", "512,2k", "--haystacks", 1, "--density", 64, "--queries", 4, "--straddle", "any", "--leak"]
+    words = ["--contexts", "512,2k", "--haystacks", 1, "--density", 64, "--queries", 4, "--allow-straddle",
+             "--control"]
     assert run("needle", *words, "--out", tmp_path)[0] == 0
     report = json.loads((tmp_path / "needle.json").read_text())
     assert [row["facts"] for row in report["rows"]] == [8, 32]
-    assert report["settings"] == {"haystacks": 1, "facts": 8, "queries": 4, "density": 64, "straddle": "any",
-                                  "leak": True}
+    assert report["settings"] == {"haystacks": 1, "facts": 8, "queries": 4, "density": 64,
+                                  "allow_straddle": True, "control": True}
 
 
 def test_an_answer_counts_if_each_of_its_tokens_comes_first(model, monkeypatch):
-    """A model that foretells the text, but for the tokens around the first and the last of four answers, for the last
+    """A model that predicts the text, but for the tokens around the first and the last of four answers, for the last
     token of the second and for the first of the third.
     """
     tokens = np.random.default_rng(0).integers(0, 200, 60)
-    spans, begin = np.array([[20, 23], [30, 34], [40, 42], [50, 52]]), CONFIG.bos_id
+    spans, bos_id = np.array([[20, 23], [30, 34], [40, 42], [50, 52]]), CONFIG.bos_id
     wrong = [19, 23, 33, 40, 49, 52]            # in `tokens`, and at the positions before them behind the first
 
-    def foretold(text, rows, *rest):
-        assert text[0] == begin
-        scores = np.zeros((len(rows), 300))
-        scores[np.arange(len(rows)), text[rows + 1]] = 1
-        scores[np.isin(rows, wrong)] = 0
-        return scores
+    def predict(text, positions, *rest):
+        assert text[0] == bos_id
+        logits = np.zeros((len(positions), 300))
+        logits[np.arange(len(positions)), text[positions + 1]] = 1
+        logits[np.isin(positions, wrong)] = 0
+        return logits
 
-    monkeypatch.setattr("tinyscout.cli.needle.logits_at", foretold)
-    assert greedy_correct(Haystack(tokens, spans, np.zeros(4)), begin, model).tolist() == [True, False, False, True]
+    monkeypatch.setattr("tinyscout.eval.needle.logits_at", predict)
+    assert greedy_correct(Haystack(tokens, spans, np.zeros(4)), bos_id, model).tolist() == [True, False, False, True]
 
 
 def test_the_temperature_is_changed_as_asked(run, tmp_path):
-    told = []
+    reported = []
     for n, words in enumerate([[], ["--no-temperature"], ["--scale", "0.5", "--floor", "99"]]):
         assert run("needle", "--contexts", "256", "--haystacks", 1, *words, "--out", tmp_path / str(n))[0] == 0
-        told.append(json.loads((tmp_path / str(n) / "needle.json").read_text())["temperature"])
-    assert [list(each.values()) for each in told] == [[True, 0.1, 16.0], [False, 0.1, 16.0], [True, 0.5, 99.0]]
+        reported.append(json.loads((tmp_path / str(n) / "needle.json").read_text())["temperature"])
+    assert [list(temperature.values()) for temperature in reported] == [[True, 0.1, 16.0], [False, 0.1, 16.0], [True, 0.5, 99.0]]
 
 
 def test_wilsons_interval():
     """As tables have it, and sensible at the ends, where the plain formula says that nothing is uncertain."""
-    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-    assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
-    assert wilson(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
+    assert wilson_interval(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert wilson_interval(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert wilson_interval(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
 
 
 # nll
@@ -125,35 +126,35 @@ def test_nll(run, tmp_path):
     report = json.loads((tmp_path / "nll.json").read_text())
     assert [(row["from"], row["to"]) for row in report["rows"]] == [(0, 64), (64, 128), (128, 256), (256, 300)]
     assert abs(report["rows"][0]["difference"]) < 1e-5           # the first window is the text itself
-    assert all(row["per byte"] == pytest.approx(row["nats"]) for row in report["rows"])     # a token is a byte
+    assert all(row["nll_per_byte"] == pytest.approx(row["nll"]) for row in report["rows"])     # a token is a byte
     assert len(out.splitlines()) == 5
     pytest.importorskip("matplotlib")
     assert (tmp_path / "nll.png").stat().st_size > 5000
 
 
 def test_windows_are_read_as_if_nothing_came_before(model, monkeypatch):
-    monkeypatch.setattr("tinyscout.cli.nll.AT_ONCE", 80)
-    rows, window, begin = np.array([0, 5, 31, 32, 70, 90, 129]), 40, 7
+    monkeypatch.setattr("tinyscout.eval.nll.MAX_BATCH_TOKENS", 80)
+    positions, window, bos_id = np.array([0, 5, 31, 32, 70, 90, 129]), 40, 7
     row = np.random.default_rng(0).integers(0, 200, 130)
-    row[0] = begin
-    got = in_windows(row, rows, window, begin, model)
-    for at, scores in zip(rows, got, strict=True):
-        first = at // window * window
-        alone = scout.forward([begin, *row[first + 1:at + 1]], (), model.weights, CONFIG)[-1]
-        np.testing.assert_allclose(scores, alone, atol=1e-5)
+    row[0] = bos_id
+    result = logits_in_windows(row, positions, window, bos_id, model)
+    for position, logits in zip(positions, result, strict=True):
+        first = position // window * window
+        alone = scout.forward([bos_id, *row[first + 1:position + 1]], (), model.weights, CONFIG)[-1]
+        np.testing.assert_allclose(logits, alone, atol=1e-5)
 
 
-def test_surprise_is_the_loss(model):
-    scores, goals = np.random.default_rng(0).normal(size=(9, 20)).astype(np.float32), np.arange(9)
-    assert token_nll(model, scores, goals).mean() == pytest.approx(reference.cross_entropy(scores, goals), rel=1e-5)
+def test_the_nll_of_tokens_is_the_loss(model):
+    logits, targets = np.random.default_rng(0).normal(size=(9, 20)).astype(np.float32), np.arange(9)
+    assert token_nll(model, logits, targets).mean() == pytest.approx(reference.cross_entropy(logits, targets), rel=1e-5)
 
 
 def test_bins_double_and_are_sampled():
-    stretches = position_bins(64, 1000)
-    assert stretches == [(0, 64), (64, 128), (128, 256), (256, 512), (512, 1000)]
-    rows = sample_positions(np.random.default_rng(0), stretches, 70)
-    assert [((rows >= low) & (rows < high)).sum() for low, high in stretches] == [64, 64, 70, 70, 70]
-    assert (np.diff(rows) > 0).all()
+    bins = position_bins(64, 1000)
+    assert bins == [(0, 64), (64, 128), (128, 256), (256, 512), (512, 1000)]
+    positions = sample_positions(np.random.default_rng(0), bins, 70)
+    assert [((positions >= low) & (positions < high)).sum() for low, high in bins] == [64, 64, 70, 70, 70]
+    assert (np.diff(positions) > 0).all()
 
 
 # what is wrong is said in one line
@@ -161,7 +162,7 @@ def test_bins_double_and_are_sampled():
 @pytest.mark.parametrize("words", [
     "needle --contexts 40", "needle --contexts 10T", "needle --contexts ,", "needle --facts 1000 --contexts 20k",
     "needle --facts 4 --queries 5", "needle --scale -1", "needle --scale x", "needle --no-temperature --scale 1",
-    "needle --no-temperature --floor 9", "needle --floor 0", "needle --straddle never", "needle --text nowhere",
+    "needle --no-temperature --floor 9", "needle --floor 0", "needle --allow-straddle never", "needle --text nowhere",
     "needle --backend abacus", "nll --context 10", "nll --context 90k", "nll --window 0", "nll --texts 0",
     "nll --text nowhere", "needle --seed -1", "nll --seed -1"])
 def test_bad_input_is_one_line_and_code_2(run, words):
@@ -180,7 +181,7 @@ def test_no_recipe_no_window(saved, model, tmp_path, capsys):
     assert "--window" in capsys.readouterr().err
     assert main(["needle", *words, "--contexts", "256", "--haystacks", "1"]) == 0
     assert " x " not in capsys.readouterr().out
-    assert main(["nll", *words, "--trained", "64", "--context", "200", "--texts", "1"]) == 0
+    assert main(["nll", *words, "--train-length", "64", "--context", "200", "--texts", "1"]) == 0
 
 
 # the laboratory

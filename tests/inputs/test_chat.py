@@ -8,8 +8,8 @@ from tinyscout.inputs.image import count_tokens, split_into_tiles
 
 NAMES = ["header_start", "header_end", "image", "tile_x_separator", "tile_y_separator"]
 CONFIG = tiny_config()
-PICTURES = [np.random.default_rng(n).integers(0, 256, size, dtype=np.uint8)
-            for n, size in enumerate([(30, 40, 3), (56, 57, 3), (130, 100, 3), (56, 200, 3)])]
+IMAGES = [np.random.default_rng(n).integers(0, 256, size, dtype=np.uint8)
+          for n, size in enumerate([(30, 40, 3), (56, 57, 3), (130, 100, 3), (56, 200, 3)])]
 
 
 class Bytes:
@@ -35,20 +35,20 @@ class Bytes:
 TOKENIZER = Bytes()
 
 
-def chat(*messages, reply=True):
-    return encode_chat(list(messages), TOKENIZER, CONFIG, reply)
+def chat(*messages, add_generation_prompt=True):
+    return encode_chat(list(messages), TOKENIZER, CONFIG, add_generation_prompt)
 
 
-def text(*messages, reply=True):
-    return TOKENIZER.decode(chat(*messages, reply=reply).tokens)
+def text(*messages, add_generation_prompt=True):
+    return TOKENIZER.decode(chat(*messages, add_generation_prompt=add_generation_prompt).tokens)
 
 
 def user(*parts):
     return {"role": "user", "content": list(parts)}
 
 
-def picture(n):
-    return {"type": "image", "image": PICTURES[n]}
+def image(n):
+    return {"type": "image", "image": IMAGES[n]}
 
 
 def words(text):
@@ -101,54 +101,55 @@ def test_tools():
 
 
 def test_a_finished_conversation_is_left_closed():
-    assert text({"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}, reply=False).endswith(
+    assert text({"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"},
+                add_generation_prompt=False).endswith(
         "<|header_start|>assistant<|header_end|>\n\nHo<|eot|>")
 
 
-# ---- pictures
+# ---- images
 
-def test_the_layout_of_a_picture():
+def test_the_layout_of_an_image():
     patch = "<|patch|>" * CONFIG.vision.tokens_per_tile
     row = f"{patch}<|tile_x_separator|>{patch}<|tile_x_separator|>{patch}<|tile_y_separator|>"
-    whole = f"<|image|>{patch}<|image_end|>"
-    assert TOKENIZER.decode(image_tokens(1, 1, TOKENIZER, CONFIG)) == "<|image_start|>" + whole
-    assert TOKENIZER.decode(image_tokens(2, 3, TOKENIZER, CONFIG)) == "<|image_start|>" + row + row + whole
+    global_tile = f"<|image|>{patch}<|image_end|>"
+    assert TOKENIZER.decode(image_tokens(1, 1, TOKENIZER, CONFIG)) == "<|image_start|>" + global_tile
+    assert TOKENIZER.decode(image_tokens(2, 3, TOKENIZER, CONFIG)) == "<|image_start|>" + row + row + global_tile
 
 
-def test_several_pictures_keep_their_order_and_are_cut_one_by_one():
-    messages = [user(picture(2), words("and "), picture(0), picture(3), words("?")),
-                {"role": "assistant", "content": "Cats."}, user(picture(1), words("And here?"))]
-    alone = [split_into_tiles(PICTURES[n], CONFIG.vision) for n in (2, 0, 3, 1)]
+def test_several_images_keep_their_order_and_are_cut_one_by_one():
+    messages = [user(image(2), words("and "), image(0), image(3), words("?")),
+                {"role": "assistant", "content": "Cats."}, user(image(1), words("And here?"))]
+    alone = [split_into_tiles(IMAGES[n], CONFIG.vision) for n in (2, 0, 3, 1)]
     a, b, c, d = (TOKENIZER.decode(image_tokens(t.rows, t.cols, TOKENIZER, CONFIG)) for t in alone)
     assert len({a, b, c, d}) == 4, "four layouts, so that an exchange shows"
     assert text(*messages) == (
         f"<|begin_of_text|><|header_start|>user<|header_end|>\n\n{a}and {b}{c}?<|eot|>"
         f"<|header_start|>assistant<|header_end|>\n\nCats.<|eot|>"
         f"<|header_start|>user<|header_end|>\n\n{d}And here?<|eot|><|header_start|>assistant<|header_end|>\n\n")
-    for tiles, image in zip(alone, chat(*messages).images, strict=True):
-        np.testing.assert_array_equal(image, tiles.pixels)
+    for tiles, pixels in zip(alone, chat(*messages).images, strict=True):
+        np.testing.assert_array_equal(pixels, tiles.pixels)
 
 
 @pytest.mark.parametrize("numbers", [[0], [1], [2, 3], [3, 0, 1, 2]])
-def test_a_place_for_every_row_of_the_encoder(numbers):
-    prompt = chat(user(*map(picture, numbers), words("?")))
+def test_a_patch_token_for_every_row_of_the_encoder(numbers):
+    prompt = chat(user(*map(image, numbers), words("?")))
     assert prompt.tokens.count(CONFIG.patch_id) == sum(map(len, prompt.images)) * CONFIG.vision.tokens_per_tile
 
 
-def test_a_film_is_its_frames():
-    film = {"type": "video", "frames": [PICTURES[1], PICTURES[2]]}
-    shown, listed = chat(user(film, words("?"))), chat(user(picture(1), picture(2), words("?")))
-    assert shown.tokens == listed.tokens
-    assert len(shown.images) == 2
-    small = chat(user(film | {"max_tiles": 1}, words("?")))
-    assert [len(image) for image in small.images] == [1, 1]
+def test_a_video_is_its_frames():
+    video = {"type": "video", "frames": [IMAGES[1], IMAGES[2]]}
+    as_video, as_images = chat(user(video, words("?"))), chat(user(image(1), image(2), words("?")))
+    assert as_video.tokens == as_images.tokens
+    assert len(as_video.images) == 2
+    small = chat(user(video | {"max_tiles": 1}, words("?")))
+    assert [len(pixels) for pixels in small.images] == [1, 1]
     assert small.tokens.count(CONFIG.patch_id) == 2 * CONFIG.vision.tokens_per_tile
 
 
 def test_a_plain_completion():
     assert encode_prompt("Once", [], TOKENIZER, CONFIG) == Prompt([CONFIG.bos_id, *b"Once"], [])
-    prompt = encode_prompt("A cat:", [PICTURES[1]], TOKENIZER, CONFIG)
-    tiles = split_into_tiles(PICTURES[1], CONFIG.vision)
+    prompt = encode_prompt("A cat:", [IMAGES[1]], TOKENIZER, CONFIG)
+    tiles = split_into_tiles(IMAGES[1], CONFIG.vision)
     assert prompt.tokens == [CONFIG.bos_id, *image_tokens(tiles.rows, tiles.cols, TOKENIZER, CONFIG), *b"A cat:"]
     assert len(prompt.tokens) == 1 + count_tokens(tiles.rows, tiles.cols, CONFIG.vision) + 6
     assert len(prompt.images) == 1
@@ -157,15 +158,15 @@ def test_a_plain_completion():
 # ---- turn by turn
 
 def test_turns_add_up_to_the_conversation():
-    past = [{"role": "system", "content": "Be kind."}, user(picture(0), words("Hi"))]
-    then = [user(picture(1), words("And?"))]
-    whole = encode_chat([*past, {"role": "assistant", "content": "Ho"}, *then], TOKENIZER, CONFIG)
+    past = [{"role": "system", "content": "Be kind."}, user(image(0), words("Hi"))]
+    then = [user(image(1), words("And?"))]
+    full = encode_chat([*past, {"role": "assistant", "content": "Ho"}, *then], TOKENIZER, CONFIG)
     first = encode_chat(past, TOKENIZER, CONFIG)
     for reply in (b"Ho", [*b"Ho", TOKENIZER.special["<|eot|>"]], [*b"Ho", TOKENIZER.special["<|end_of_text|>"]]):
-        *fed, last = reply      # a generator yields its last token and does not feed it
-        second = encode_turn(then, last, TOKENIZER, CONFIG)
-        assert first.tokens + fed + second.tokens == whole.tokens
-        assert len(first.images) + len(second.images) == len(whole.images)
+        *fed, last_token = reply    # a generator yields its last token and does not feed it
+        second = encode_turn(then, last_token, TOKENIZER, CONFIG)
+        assert first.tokens + fed + second.tokens == full.tokens
+        assert len(first.images) + len(second.images) == len(full.images)
 
 
 def test_a_turn_after_a_tool_call_or_a_full_cache():
@@ -177,7 +178,7 @@ def test_a_turn_after_a_tool_call_or_a_full_cache():
 
 # ---- what cannot be encoded ends in one clear line
 
-@pytest.mark.parametrize(("messages", "says"), [
+@pytest.mark.parametrize(("messages", "error"), [
     ([], "at least one message"),
     ("Hi", "at least one message"),
     ({"role": "user", "content": "Hi"}, "at least one message"),
@@ -197,14 +198,14 @@ def test_a_turn_after_a_tool_call_or_a_full_cache():
     ([user({"type": "image"})], "a part is"),
     ([user({"type": "video", "frames": []})], "a part is"),
     ([user({"type": "video", "frames": "abc"})], "a part is"),
-    ([user(picture(0) | {"max_tiles": 0})], "max_tiles is a whole number from 1"),
-    ([user(picture(0) | {"max_tiles": "4"})], "max_tiles is a whole number from 1"),
+    ([user(image(0) | {"max_tiles": 0})], "max_tiles is a whole number from 1"),
+    ([user(image(0) | {"max_tiles": "4"})], "max_tiles is a whole number from 1"),
     ([{"role": "assistant", "content": "", "tool_calls": []}], "cannot encode 'tool_calls'"),
     ([{"role": "assistant", "content": "", "end": "stop"}], "ends with 'eot' or 'eom', not 'stop'"),
-    ([user({"type": "image", "image": b"no picture"})], "is no picture"),
+    ([user({"type": "image", "image": b"no image"})], "is not an image"),
 ])
-def test_bad_conversations(messages, says):
-    with pytest.raises(ValueError, match=says) as caught:
+def test_bad_conversations(messages, error):
+    with pytest.raises(ValueError, match=error) as caught:
         encode_chat(messages, TOKENIZER, CONFIG)
     assert "\n" not in str(caught.value)
 
@@ -216,22 +217,22 @@ def test_an_empty_prompt():
         encode_prompt(None, [], TOKENIZER, CONFIG)
 
 
-def test_a_missing_picture():
+def test_a_missing_image():
     with pytest.raises(FileNotFoundError, match="nowhere"):
         chat(user({"type": "image", "image": "nowhere.png"}))
 
 
-def test_a_model_without_eyes():
+def test_a_model_without_vision():
     config = tiny_config(vision=False)
     assert encode_prompt("Hi", [], Bytes(config), config).tokens == [config.bos_id, *b"Hi"]
     with pytest.raises(ValueError, match="reads text only"):
-        encode_prompt("Hi", [PICTURES[0]], Bytes(config), config)
+        encode_prompt("Hi", [IMAGES[0]], Bytes(config), config)
 
 
 @pytest.mark.parametrize("name", ["<|patch|>", "<|image_start|>", "<|image_end|>", "<|begin_of_text|>"])
 def test_tokenizer_and_config_must_agree(name):
     with pytest.raises(ValueError, match=r"\|> is 77 in the tokenizer and \d+ in the config"):
-        encode_prompt("Hi", [PICTURES[0]], Bytes(**{name: 77}), CONFIG)
+        encode_prompt("Hi", [IMAGES[0]], Bytes(**{name: 77}), CONFIG)
 
 
 @pytest.mark.parametrize("name", ["<|begin_of_text|>", "<|header_start|>", "<|eot|>", "<|tile_y_separator|>"])
@@ -239,9 +240,9 @@ def test_a_special_token_that_is_missing_is_named(name):
     tokenizer = Bytes()
     del tokenizer.special[name]
     with pytest.raises(ValueError, match="no special token") as caught:
-        encode_chat([user(picture(1), words("?"))], tokenizer, CONFIG)
+        encode_chat([user(image(1), words("?"))], tokenizer, CONFIG)
     assert name in str(caught.value)
 
 
-def test_special_id():
+def test_special_token_id():
     assert special_token_id("<|eot|>", TOKENIZER, CONFIG) == CONFIG.stop_ids[2]

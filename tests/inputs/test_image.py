@@ -1,4 +1,4 @@
-"""Pictures to tiles: the known sizes, the laws, and every way in which a picture can be bad."""
+"""Images to tiles: the known sizes, the laws, and every way in which an image can be bad."""
 import io
 import struct
 import zlib
@@ -25,9 +25,9 @@ from tinyscout.laws.image import CONFIG, LAWS
 SCOUT = VisionConfig()
 
 
-def encoded(picture, kind="PNG", **options):
+def encode_image(image, kind="PNG", **options):
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -87,7 +87,7 @@ def test_the_cap_holds_where_counting_tiles_would_not():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (2, 20_000)])
-def test_thin_pictures(size):
+def test_thin_images(size):
     tiles = split_into_tiles(np.full((*size, 3), 200, np.uint8), CONFIG)
     assert tiles.rows * tiles.cols <= 16
     np.testing.assert_allclose(tiles.pixels[-1].max(), 200 / 127.5 - 1, atol=1e-6)
@@ -104,25 +104,25 @@ def test_max_tiles():
     assert split_into_tiles(PHOTO, replace(CONFIG, max_tiles=2))[1:] == (2, 1)
 
 
-# ---- every form a picture comes in
+# ---- every form an image comes in
 
 def test_every_source_opens_alike(tmp_path):
     path = tmp_path / "photo.png"
     PHOTO.save(path)
     data = path.read_bytes()
     for source in (path, str(path), data, bytearray(data), memoryview(data), io.BytesIO(data), PHOTO, np.array(PHOTO)):
-        picture = open_image(source)
-        assert picture.mode == "RGB"
-        np.testing.assert_array_equal(picture, PHOTO)
+        opened = open_image(source)
+        assert opened.mode == "RGB"
+        np.testing.assert_array_equal(opened, PHOTO)
     with open(path, "rb") as file:
         np.testing.assert_array_equal(open_image(file), PHOTO)
         assert not file.closed
 
 
-def test_transparency_is_white_paper():
+def test_a_transparent_image_is_put_on_white():
     for mode, ink in (("RGBA", (0, 0, 0, 0)), ("LA", (0, 0)), ("RGBA", (255, 255, 255, 128))):
-        picture = open_image(Image.new(mode, (4, 3), ink))
-        assert np.asarray(picture).min() == 255
+        opened = open_image(Image.new(mode, (4, 3), ink))
+        assert np.asarray(opened).min() == 255
     half = open_image(np.full((3, 4, 4), (0, 0, 0, 51), np.uint8))
     assert np.asarray(half).tolist() == [[[204] * 3] * 4] * 3
     palette = Image.new("P", (2, 2), 7)
@@ -138,32 +138,32 @@ def test_grey_black_and_white_and_print_colours():
     assert np.asarray(open_image(Image.new("CMYK", (2, 2)))).min() == 255
 
 
-def test_a_file_is_turned_upright_and_a_picture_is_not():
+def test_a_file_is_turned_upright_and_a_pil_image_is_not():
     exif = Image.Exif()
     exif[0x0112] = 6        # "turn me clockwise"
-    data = encoded(PHOTO, exif=exif)
+    data = encode_image(PHOTO, exif=exif)
     np.testing.assert_array_equal(open_image(data), np.rot90(np.asarray(PHOTO), -1))
     np.testing.assert_array_equal(open_image(Image.open(io.BytesIO(data))), PHOTO)
 
 
 def test_the_input_is_not_touched():
-    kept = np.array(PHOTO)
+    before = np.array(PHOTO)
     split_into_tiles(PHOTO, CONFIG)
-    np.testing.assert_array_equal(PHOTO, kept)
+    np.testing.assert_array_equal(PHOTO, before)
 
 
 # ---- and every form in which it is bad: one clear line
 
-@pytest.mark.parametrize(("source", "says"), [
-    (b"", "is no picture"),
-    (b"these bytes are words", "is no picture"),
-    (encoded(PHOTO)[:2000], "cannot be read as a picture: .*truncated"),
-    (encoded(PHOTO, "JPEG")[:1500], "cannot be read as a picture: .*truncated"),
-    (encoded(PHOTO)[:40], "cannot be read as a picture|is no picture"),
+@pytest.mark.parametrize(("source", "message"), [
+    (b"", "is not an image"),
+    (b"these bytes are words", "is not an image"),
+    (encode_image(PHOTO)[:2000], "cannot be read as an image: .*truncated"),
+    (encode_image(PHOTO, "JPEG")[:1500], "cannot be read as an image: .*truncated"),
+    (encode_image(PHOTO)[:40], "cannot be read as an image|is not an image"),
     (png_header(100_000, 100_000), "exceeds limit"),
     (png_header(10_000, 10_000), "exceeds limit"),
     (png_header(70_000, 2), "is too large: 2 by 70,000"),
-    (png_header(8, 8), "cannot be read as a picture"),
+    (png_header(8, 8), "cannot be read as an image"),
     (np.zeros((0, 4, 3), np.uint8), "is empty: 0 by 4"),
     (Image.new("RGB", (0, 5)), "is empty: 5 by 0"),
     (np.zeros((4, 4, 3), np.float32), r"not float32 \(4, 4, 3\)"),
@@ -175,17 +175,17 @@ def test_the_input_is_not_touched():
     (Image.new("F", (2, 2)), "more than 8 bits a level"),
     (17, "not int"),
     (None, "not NoneType"),
-    (io.StringIO("text"), "cannot be read as a picture|is no picture"),
+    (io.StringIO("text"), "cannot be read as an image|is not an image"),
 ])
-def test_bad_pictures(source, says):
-    with pytest.raises(ValueError, match=says) as caught:
+def test_bad_images(source, message):
+    with pytest.raises(ValueError, match=message) as caught:
         open_image(source)
     assert "\n" not in str(caught.value)
 
 
 def test_a_damaged_file_that_somebody_else_has_opened():
     with pytest.raises(ValueError, match="truncated"):
-        open_image(Image.open(io.BytesIO(encoded(PHOTO, "JPEG")[:1500])))
+        open_image(Image.open(io.BytesIO(encode_image(PHOTO, "JPEG")[:1500])))
 
 
 def test_gigantic_even_where_pillow_is_told_not_to_mind(monkeypatch):
@@ -199,15 +199,15 @@ def test_missing_files(tmp_path):
         open_image(tmp_path / "nowhere.png")
     with pytest.raises(OSError, match=str(tmp_path)):
         open_image(tmp_path)
-    (tmp_path / "notes.txt").write_text("no picture")
-    with pytest.raises(ValueError, match=r"notes\.txt' is no picture"):
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(ValueError, match=r"notes\.txt' is not an image"):
         open_image(tmp_path / "notes.txt")
 
 
-@pytest.mark.parametrize("bad", [(0, 5), (5, 0), (5, 5, 0), (5, 5, 336, 0)])
-def test_no_canvas(bad):
+@pytest.mark.parametrize("sizes", [(0, 5), (5, 0), (5, 5, 0), (5, 5, 336, 0)])
+def test_no_canvas(sizes):
     with pytest.raises(ValueError, match="no canvas"):
-        choose_canvas(*bad)
+        choose_canvas(*sizes)
 
 
 def test_the_limits_leave_room_for_every_camera():

@@ -23,7 +23,7 @@ from tinyscout.reference import bpe as reference
 MERGERS = [pytest.param(reference, id="python")]
 if module.default_ops is not reference:
     MERGERS.append(pytest.param(module.default_ops, id="c++"))
-each_merger = pytest.mark.parametrize("merger", MERGERS)
+all_mergers = pytest.mark.parametrize("merger", MERGERS)
 CORPUS = ["the cat sat on the mat, and the rat sat on the cat. "] * 3 + ["A naïve man who sells café 你好世界 🦙 12345"]
 BYTES = {bytes([byte]): byte for byte in range(256)}
 
@@ -33,7 +33,7 @@ def trained():
     return train(CORPUS, 320, progress=False)
 
 
-@each_merger
+@all_mergers
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_law(merger, law, examples):
     @settings(max_examples=2 * examples, deadline=None, derandomize=True, database=None)
@@ -43,7 +43,7 @@ def test_law(merger, law, examples):
     holds()
 
 
-@each_merger
+@all_mergers
 def test_merging_by_hand(merger):
     pairs = {(1, 2): (0, 3), (3, 3): (1, 4), (2, 1): (2, 5)}
     assert merger.byte_pair_merge([1, 2, 1, 2, 1], pairs) == [4, 1]
@@ -52,26 +52,26 @@ def test_merging_by_hand(merger):
     assert merger.byte_pair_merge([], pairs) == []
 
 
-@each_merger
+@all_mergers
 def test_learning_by_hand(merger):
     """banana 3 times, bandana 2: a n 10, n a 8, b a 5; then b an and an a, 5 each, and the smaller ids go first."""
-    learned = list(merger.learn([b"banana", b"bandana"], [3, 2]))
+    learned = list(merger.train_bpe([b"banana", b"bandana"], [3, 2]))
     a, b, d, n = b"abdn"
     assert learned == [(a, n), (b, 256), (256, a), (257, 258), (d, 258), (257, 260)]
     assert all(type(id) is int for pair in learned for id in pair)
-    assert list(merger.learn([], [])) == []
+    assert list(merger.train_bpe([], [])) == []
 
 
-@each_merger
+@all_mergers
 @pytest.mark.parametrize("character", list(" aA\n\r\t1'!/\u0301中\u00a0\u017f"))
 def test_long_runs_are_not_quadratic(merger, character):
     """100 thousand of one character, in a vocabulary that has runs of it.  Quadratic would be hours."""
     run = (character * 8).encode()
     tokenizer = Tokenizer(BYTES | {run[:n]: 300 + n for n in range(2, len(run) + 1)}, ops=merger)
     text = character * 100_000
-    begun = time.perf_counter()
+    start = time.perf_counter()
     ids = tokenizer.encode(text)
-    assert time.perf_counter() - begun < 10
+    assert time.perf_counter() - start < 10
     assert tokenizer.decode(ids) == text
     assert len(ids) < len(text.encode())
 
@@ -87,7 +87,7 @@ def test_long_runs_are_not_quadratic(merger, character):
     ("..\u0301a", ["..\u0301", "a"]),               # a mark goes with punctuation
     ("", []),
 ])
-@each_merger
+@all_mergers
 def test_split(merger, text, pieces):
     assert make_pre_tokenizer(LLAMA4_PATTERN, merger)(text) == pieces
 
@@ -128,9 +128,9 @@ def test_vocabulary_of_training(trained):
 
 
 def test_ids_that_are_none(trained):
-    for wrong in (-1, 320, 10**12):
-        with pytest.raises(ValueError, match=f"token id {wrong} is not in the vocabulary of 320"):
-            trained.decode([65, wrong])
+    for id in (-1, 320, 10**12):
+        with pytest.raises(ValueError, match=f"token id {id} is not in the vocabulary of 320"):
+            trained.decode([65, id])
 
 
 def test_empty(trained):
@@ -138,7 +138,7 @@ def test_empty(trained):
     assert trained.decode([]) == ""
 
 
-@each_merger
+@all_mergers
 @pytest.mark.parametrize("text", ["a\ud83e", "\udc80", "ok " * 50 + "\ud83e\ud83e"])
 def test_half_a_surrogate_pair(merger, text):
     with pytest.raises(ValueError, match=r"half of a surrogate pair, U\+(D83E|DC80), which is no character"):
@@ -171,20 +171,20 @@ def test_constructor_refuses(arguments, message):
 
 # Files
 
-def same(a, b):
+def are_equal(a, b):
     return (a.tokens, a.special, a.pattern, a.ignore_merges) == (b.tokens, b.special, b.pattern, b.ignore_merges) and (
         sorted(a.merge_table[:, [0, 1, 3]].tolist()) == sorted(b.merge_table[:, [0, 1, 3]].tolist()))
 
 
-def model_file(tokens):
+def tiktoken_file(tokens):
     return b"".join(base64.b64encode(token) + b" %d\n" % rank for token, rank in tokens.items())
 
 
 def test_save_and_load(trained, tmp_path):
     trained.save(tmp_path / "alone.json")
     trained.save(tmp_path / "model")
-    assert same(Tokenizer.load(tmp_path / "alone.json"), trained)
-    assert same(Tokenizer.load(tmp_path / "model"), trained)
+    assert are_equal(Tokenizer.load(tmp_path / "alone.json"), trained)
+    assert are_equal(Tokenizer.load(tmp_path / "model"), trained)
     assert sorted(os.listdir(tmp_path / "model")) == ["tokenizer.json", "tokenizer_config.json"]
     config = json.loads((tmp_path / "model/tokenizer_config.json").read_text())
     assert config["eos_token"] == "<|eot|>"
@@ -192,10 +192,10 @@ def test_save_and_load(trained, tmp_path):
 
 def test_save_keeps_what_else_the_config_says(trained, tmp_path):
     config = tmp_path / "tokenizer_config.json"
-    config.write_text('{"chat_template": "mine", "eos_token": "old"}')
+    config.write_text('{"chat_template": "custom", "eos_token": "old"}')
     trained.save(tmp_path)
-    kept = json.loads(config.read_text())
-    assert (kept["chat_template"], kept["eos_token"]) == ("mine", "<|eot|>")
+    saved = json.loads(config.read_text())
+    assert (saved["chat_template"], saved["eos_token"]) == ("custom", "<|eot|>")
     config.write_text("{")
     before = (tmp_path / "tokenizer.json").read_bytes()
     with pytest.raises(ValueError, match="not JSON: nothing was saved"):
@@ -209,9 +209,9 @@ def test_full_disk_loses_nothing(trained, tmp_path, monkeypatch, moment):
     trained.save(path)
     before = path.read_bytes()
 
-    def full(*_, **__):
+    def fail(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
-    monkeypatch.setattr(tokenizer_files.json if moment == "dump" else os, moment, full)
+    monkeypatch.setattr(tokenizer_files.json if moment == "dump" else os, moment, fail)
     with pytest.raises(OSError, match="not saved: No space left on device") as caught:
         Tokenizer(BYTES).save(path)
     assert caught.value.filename == str(path)
@@ -223,17 +223,17 @@ def test_metas_file(trained, tmp_path):
     """ranks in any order of lines; special tokens behind; found in a directory, and in its original/."""
     shuffled = {token: 303 - id for token, id in trained.tokens.items()}
     (tmp_path / "original").mkdir()
-    (tmp_path / "original/tokenizer.model").write_bytes(model_file(shuffled))
+    (tmp_path / "original/tokenizer.model").write_bytes(tiktoken_file(shuffled))
     loaded = Tokenizer.load(tmp_path)
     assert loaded.tokens == shuffled
     assert loaded.ignore_merges
     assert loaded.vocab_size == 304 + 2048
     assert loaded.special["<|patch|>"] == 304 + 92
-    assert same(Tokenizer.load(tmp_path / "original/tokenizer.model"), loaded)
+    assert are_equal(Tokenizer.load(tmp_path / "original/tokenizer.model"), loaded)
     loaded.save(tmp_path)
-    assert same(Tokenizer.load(tmp_path), loaded)
+    assert are_equal(Tokenizer.load(tmp_path), loaded)
     trained.save(tmp_path)
-    assert same(Tokenizer.load(tmp_path), trained)      # tokenizer.json comes first
+    assert are_equal(Tokenizer.load(tmp_path), trained)      # tokenizer.json comes first
 
 
 def test_no_file(tmp_path):
@@ -250,10 +250,10 @@ def test_no_file(tmp_path):
     (b"YQ== 0\nYg== one\n", "line 2 is not a token"),
     (b"YQ== 0\nYQ== 1\n", "line 2 repeats a token"),
     (b"", "no token for 256 of the 256 bytes"),
-    (model_file(BYTES)[:-9], "no token for 1 of the 256 bytes, first 0xFF"),
-    (model_file(BYTES)[:-2] + b"\n", "same id"),                                       # cut off inside a number
+    (tiktoken_file(BYTES)[:-9], "no token for 1 of the 256 bytes, first 0xFF"),
+    (tiktoken_file(BYTES)[:-2] + b"\n", "same id"),                                       # cut off inside a number
 ])
-def test_bad_model_file(tmp_path, content, message):
+def test_bad_tiktoken_file(tmp_path, content, message):
     path = tmp_path / "tokenizer.model"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message) as caught:
@@ -262,14 +262,14 @@ def test_bad_model_file(tmp_path, content, message):
     assert "\n" not in str(caught.value)
 
 
-def edited(path, *keys, value):
-    """The good file with one thing in it changed."""
-    file = json.loads(path.read_text())
-    place = file
+def edit_json(path, *keys, value):
+    """The bytes of a good file with one value in it changed."""
+    content = json.loads(path.read_text())
+    parent = content
     for key in keys[:-1]:
-        place = place[key]
-    place[keys[-1]] = value
-    return json.dumps(file).encode()
+        parent = parent[key]
+    parent[keys[-1]] = value
+    return json.dumps(content).encode()
 
 
 @pytest.mark.parametrize(("edit", "message"), [
@@ -299,7 +299,7 @@ def edited(path, *keys, value):
 def test_bad_tokenizer_json(trained, tmp_path, edit, message):
     path = tmp_path / "tokenizer.json"
     trained.save(path)
-    path.write_bytes(edit if isinstance(edit, bytes) else edited(path, *edit[:-1], value=edit[-1]))
+    path.write_bytes(edit if isinstance(edit, bytes) else edit_json(path, *edit[:-1], value=edit[-1]))
     with pytest.raises(ValueError, match=message) as caught:
         Tokenizer.load(path)
     assert str(caught.value).startswith(str(path))
@@ -309,7 +309,7 @@ def test_bad_tokenizer_json(trained, tmp_path, edit, message):
 def test_plain_byte_level_is_gpt2(trained, tmp_path):
     path = tmp_path / "tokenizer.json"
     trained.save(path)
-    path.write_bytes(edited(path, "pre_tokenizer", value={"type": "ByteLevel", "add_prefix_space": False}))
+    path.write_bytes(edit_json(path, "pre_tokenizer", value={"type": "ByteLevel", "add_prefix_space": False}))
     assert Tokenizer.load(path).pattern == GPT2_PATTERN
 
 
@@ -321,25 +321,25 @@ def test_more_pieces_than_the_cache_holds(trained):
     assert trained.encode(text[:999]) == slow.encode(text[:999])
 
 
-@each_merger
+@all_mergers
 def test_pieces_of_every_length(trained, merger):
     """Alone, in front of more text, met again, and beside their twins with zeros behind: none is taken for another."""
     spaced = Tokenizer(trained.tokens, trained.merge_table[:, :2].tolist(), pattern=r"[a-z\0]+| +", ops=merger)
     words = [("thecatonamat" * 8)[:n] + "\0" * zeros for n in range(1, 70) for zeros in (0, 1, 2)]
     for text in [*words, *words, " ".join(words), " ".join(words[::-1])]:
-        expected = [bpe for piece in re.findall(r"[a-z\0]+| +", text) for bpe in by_hand(piece, trained)]
+        expected = [id for piece in re.findall(r"[a-z\0]+| +", text) for id in merge_by_hand(piece, trained)]
         assert spaced.encode(text) == expected
     trained.encode("a")
     for text in words:          # the pattern of Llama 4 ends a word at a zero
-        assert trained.encode(text) == [*by_hand(text.rstrip("\0"), trained), *[0] * text.count("\0")]
+        assert trained.encode(text) == [*merge_by_hand(text.rstrip("\0"), trained), *[0] * text.count("\0")]
 
 
-def by_hand(piece, tokenizer):
+def merge_by_hand(piece, tokenizer):
     pairs = {(left, right): (rank, merged) for left, right, rank, merged in tokenizer.merge_table.tolist()}
     return reference.byte_pair_merge([tokenizer.tokens[bytes([byte])] for byte in piece.encode()], pairs)
 
 
-@each_merger
+@all_mergers
 def test_decoding(merger):
     """Ids with gaps, tokens of every length, and every kind of whole number in every kind of row."""
     tokens = BYTES | {bytes(range(65, 65 + n)): 2**31 - 1 - 1000 * n for n in range(2, 60)} | {b"zz": 256, b"yy": 512}
@@ -350,9 +350,9 @@ def test_decoding(merger):
         assert tokenizer.decode_bytes(row) == expected
     assert tokenizer.decode_bytes(ids[::-1] * 50) == b"".join([*tokens][::-1]) * 50
     assert tokenizer.token_bytes(ids) == list(tokens)
-    for wrong in (-1, 257, 2**31 - 1, 2**31, 2**64, -2**64, "a", None, 0.5):
+    for id in (-1, 257, 2**31 - 1, 2**31, 2**64, -2**64, "a", None, 0.5):
         with pytest.raises(ValueError, match="is not in the vocabulary"):
-            tokenizer.decode([65, wrong, 66])
+            tokenizer.decode([65, id, 66])
 
 
 def test_many_threads(trained):
@@ -365,8 +365,8 @@ def test_many_threads(trained):
 def test_without_the_extension(trained):
     """No compiler, no extension: the same ids from Python alone."""
     program = ("import sys; sys.modules['tinyscout._bpe'] = None\n"
-               "from tinyscout.inputs.tokenizer import train, fastest\n"
-               f"print(fastest.__name__, train({CORPUS!r}, 320, progress=False).encode({CORPUS[3]!r}))")
+               "from tinyscout.inputs.tokenizer import default_ops, train\n"
+               f"print(default_ops.__name__, train({CORPUS!r}, 320, progress=False).encode({CORPUS[3]!r}))")
     command = [sys.executable, "-X", "utf8", "-c", program]
     out = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     assert out.stdout == f"tinyscout.reference.bpe {trained.encode(CORPUS[3])}\n"

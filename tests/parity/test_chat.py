@@ -13,7 +13,7 @@ from transformers.models.llama4.processing_llama4 import chat_template  # noqa: 
 from transformers.utils.chat_template_utils import render_jinja_template  # noqa: E402
 
 CONFIG = tiny_config()
-PICTURE = np.zeros((56, 56, 3), np.uint8)
+IMAGE = np.zeros((56, 56, 3), np.uint8)
 
 
 class Bytes:
@@ -28,41 +28,45 @@ class Bytes:
         return list(text.encode())
 
 
-def ours(messages, reply=True):
+def render(messages, add_generation_prompt=True):
+    """What tinyscout encodes, as text."""
     names = {n: name for name, n in Bytes.special.items()}
-    tokens = encode_chat(messages, Bytes(), CONFIG, reply).tokens
+    tokens = encode_chat(messages, Bytes(), CONFIG, add_generation_prompt).tokens
     text = b"".join(names[n].encode() if n in names else bytes([n]) for n in tokens).decode()
     return text.replace("".join(tile_layout(1, 1, CONFIG.vision)), "<|image|>")
 
 
-def rendered(messages, reply=True):
+def render_with_template(messages, add_generation_prompt=True):
+    """What transformers' template makes of the messages."""
     (text,), _ = render_jinja_template([messages], chat_template=chat_template, bos_token="<|begin_of_text|>",
-                                       add_generation_prompt=reply)
+                                       add_generation_prompt=add_generation_prompt)
     return text
 
 
-def said(role, content):
+def message(role, content):
     return {"role": role, "content": content}
 
 
-@pytest.mark.parametrize("reply", [True, False])
+@pytest.mark.parametrize("add_generation_prompt", [True, False])
 @pytest.mark.parametrize("messages", [
-    [said("user", "Hi")],
-    [said("system", "You are a helpful assistant"), said("user", "Answer who are you in the form of jeopardy?")],
-    [said("user", "  Hi \n"), said("assistant", " Ho\n\n"), said("user", "naïve café 你好")],
-    [said("user", [{"type": "image", "image": PICTURE}, {"type": "text", "text": "What is this?"}])],
-    [said("user", [{"type": "text", "text": "From "}, {"type": "image", "image": PICTURE},
-                   {"type": "text", "text": " to "}, {"type": "image", "image": PICTURE}]), said("assistant", "Yes.")],
+    [message("user", "Hi")],
+    [message("system", "You are a helpful assistant"), message("user", "Answer who are you in the form of jeopardy?")],
+    [message("user", "  Hi \n"), message("assistant", " Ho\n\n"), message("user", "naïve café 你好")],
+    [message("user", [{"type": "image", "image": IMAGE}, {"type": "text", "text": "What is this?"}])],
+    [message("user", [{"type": "text", "text": "From "}, {"type": "image", "image": IMAGE},
+                      {"type": "text", "text": " to "}, {"type": "image", "image": IMAGE}]),
+     message("assistant", "Yes.")],
 ])
-def test_the_same_text(messages, reply):
-    assert ours(messages, reply) == rendered(messages, reply)
+def test_the_same_text(messages, add_generation_prompt):
+    text = render(messages, add_generation_prompt)
+    assert text == render_with_template(messages, add_generation_prompt)
 
 
 def test_known_difference_the_template_trims_the_system_message():
-    messages = [said("system", " Be kind.\n"), said("user", "Hi")]
-    assert ours(messages).replace(" Be kind.\n", "Be kind.") == rendered(messages)
+    messages = [message("system", " Be kind.\n"), message("user", "Hi")]
+    assert render(messages).replace(" Be kind.\n", "Be kind.") == render_with_template(messages)
 
 
 def test_known_difference_the_template_ends_tools_with_eot_and_quotes_them():
-    messages = [said("user", "Rain?"), said("tool", "no")]
-    assert ours(messages).replace("no<|eom|>", '"no"<|eot|>') == rendered(messages)
+    messages = [message("user", "Rain?"), message("tool", "no")]
+    assert render(messages).replace("no<|eom|>", '"no"<|eot|>') == render_with_template(messages)

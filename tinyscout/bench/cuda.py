@@ -1,7 +1,8 @@
-"""The CUDA kernels on a graphics card, beside cuBLAS, torch's flash attention, and what the card allows.
+"""The CUDA kernels on a GPU, beside cuBLAS, torch's flash attention, and the limits of the GPU.
 
-Every contender's result is held to the reference before it is timed; who is wrong gets no figure.
+Every result is compared with the reference before it is timed; an implementation that is wrong gets no figure.
 """
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -10,36 +11,34 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from tinyscout import reference
 from tinyscout.bench import operations
+from tinyscout.bench.budget import DTYPES
+from tinyscout.bench.cuda_accuracy import error_over_bound, expected_rows
 from tinyscout.bench.machine import elementwise_best
-from tinyscout.bench.operations import TINY, Case, Sizes, matrix, nbytes, row_major, rows_of
-from tinyscout.bench.sizes import BYTES
+from tinyscout.bench.operations import TINY, Case, Sizes, random_matrix, row_cases, row_major, total_nbytes
+from tinyscout.bench.sizes import WEIGHT_DTYPES
 from tinyscout.progress import track
-from tinyscout.reference import Quantized, to_dense
-from tinyscout.reference.quantize import take
+from tinyscout.reference import Quantized
 
-SCOUT = Sizes(T=2048, Fe=8192)      # a prompt of that many tokens, a chunk, and experts in full
-CACHE = 256 << 20                   # bytes that no card's cache holds: inputs come in so many copies, which take turns
-BUFFER = 1 << 30                    # bytes that are copied to see how fast the card copies
-LEAST, MOST, PATIENCE = 0.02, 200, 5.0      # seconds of a sample, calls in it, seconds of a call that is not repeated
-PEERS = ("cuBLAS", "torch flash")
-PEERLESS = (ImportError, RuntimeError, TypeError, ValueError, AttributeError, BufferError)      # from what is not there
-EPS = float(np.finfo(np.float32).eps)
-HALF = 2.0 ** -8                    # rounding to bfloat16 moves a number by no more than this share of it
-ROWS = 8                            # of each result, which are compared
+SCOUT = Sizes(T=2048, Fe=8192)      # a longer prompt, and experts of full width
+CACHE = 256 << 20                   # bytes, more than any GPU's cache: copies of the inputs that fill it take turns
+BUFFER = 1 << 30                    # bytes that are copied to measure the bandwidth
+MIN_SECONDS, MAX_CALLS = 0.02, 200          # of a sample
+MAX_REPEATED = 5.0                          # seconds: a call that takes longer is measured once
+EXTERNAL = ("cuBLAS", "torch flash")
+EXTERNAL_ERRORS = (ImportError, RuntimeError, TypeError, ValueError, AttributeError, BufferError)   # if one is missing
 VERSIONS = {operation: [f"{operation}_{n}" for n in (1, 2, 3)] for operation in ("linear", "grouped_query_attention")}
 
 
 class Task(NamedTuple):
-    """One operation on one input, and who is to compute it: "cuda" as the model has it, its versions, and peers."""
+    """One operation on one input, and its implementations: "cuda" as in the model, numbered versions, EXTERNAL ones."""
 
     case: Case
     implementations: tuple
 
     @property
-    def form(self):
-        """What is multiplied: float32 or bfloat16."""
+    def dtype(self) -> str:
+        """Of what is multiplied: float32 or bfloat16."""
         return self.case.inputs[0].dtype.name
 
 
@@ -47,40 +46,40 @@ def as_bfloat16(*arrays):
     return tuple(a.astype(ml_dtypes.bfloat16, order="K") for a in arrays)
 
 
-def product(name, x, w, *who):
+def linear_task(name, x, w, *implementations):
     (T, D), F = x.shape, w.shape[1]
-    moved, flops = nbytes(x, w) + x.itemsize * T * F, 2.0 * T * D * F
-    return Task(Case(name, f"{T} x {D} x {F}", "linear", (x, w), moved, flops), who)
+    nbytes, flops = total_nbytes(x, w) + x.itemsize * T * F, 2.0 * T * D * F
+    return Task(Case(name, f"{T} x {D} x {F}", "linear", (x, w), nbytes, flops), implementations)
 
 
-def products(rng, s, forms):
-    """Matrices as they lie in a checkpoint; many rows of plain numbers get a row-major one, as in the C column."""
+def linear_tasks(rng, s, dtypes):
+    """Matrices as in a checkpoint, but row-major ones for many rows of floats, as in the C column."""
     one, two, three = VERSIONS["linear"]
     for T in (1, s.T):
         x = rng.standard_normal((T, s.D), dtype=np.float32)
-        for form in forms:
-            w = matrix(rng, form, s.D, s.F)
-            if form == "float32":
-                yield product("linear float32", *row_major((x, w)), one, two, "cuBLAS") if T > 1 else product(
+        for dtype in dtypes:
+            w = random_matrix(rng, dtype, s.D, s.F)
+            if dtype == "float32":
+                yield linear_task("linear float32", *row_major((x, w)), one, two, "cuBLAS") if T > 1 else linear_task(
                     "linear float32", x, w, "cuda", "cuBLAS")
                 continue
-            yield product(f"linear {form} weights", x, w, "cuda")
-            if form == "bfloat16":
-                yield product("linear bfloat16", *as_bfloat16(*(row_major((x, w)) if T > 1 else (x, w))),
-                              *[three] * (T > 1), "cuBLAS")
+            yield linear_task(f"linear {dtype} weights", x, w, "cuda")
+            if dtype == "bfloat16":
+                yield linear_task("linear bfloat16", *as_bfloat16(*(row_major((x, w)) if T > 1 else (x, w))),
+                                  *[three] * (T > 1), "cuBLAS")
 
 
-def mixture(rng, s, forms):
-    """The routed experts.  All hold the same numbers, each in a place of its own: sixteen would take long to draw."""
-    for form in [form for form in forms if form != "float32"]:
-        three = [repeat_as_experts(matrix(rng, form, 1, *shape), s.E)
-                 for shape in ((s.D, s.Fe), (s.D, s.Fe), (s.Fe, s.D))]
+def expert_tasks(rng, s, dtypes):
+    """The routed experts.  All hold copies of the same numbers: drawing sixteen would take long."""
+    for dtype in [dtype for dtype in dtypes if dtype != "float32"]:
+        weights = [repeat_as_experts(random_matrix(rng, dtype, 1, *shape), s.E)
+                   for shape in ((s.D, s.Fe), (s.D, s.Fe), (s.Fe, s.D))]
         for T in (1, s.T):
             x = rng.standard_normal((T, s.D), dtype=np.float32)
             expert, gate = rng.integers(0, s.E, (T, 1)), rng.random((T, 1), dtype=np.float32)
-            touched = nbytes(*three) * len(np.unique(expert)) // s.E
-            yield Task(Case(f"experts {form} weights", f"{T} x {s.E} x {s.D} x {s.Fe}", "experts",
-                            (x, expert, gate, *three), touched + 2 * x.nbytes, 6.0 * T * s.D * s.Fe), ("cuda",))
+            weight_nbytes = total_nbytes(*weights) * len(np.unique(expert)) // s.E
+            yield Task(Case(f"experts {dtype} weights", f"{T} x {s.E} x {s.D} x {s.Fe}", "experts",
+                            (x, expert, gate, *weights), weight_nbytes + 2 * x.nbytes, 6.0 * T * s.D * s.Fe), ("cuda",))
 
 
 def repeat_as_experts(w, E):
@@ -90,211 +89,148 @@ def repeat_as_experts(w, E):
     return np.broadcast_to(w, (E, *w.shape[1:]))
 
 
-def attention(name, q, k, v, *who):
+def attention_task(name, q, k, v, *implementations):
     (_, T, H, d), S = q.shape, k.shape[1]
-    pairs = T * (S - T) + T * (T + 1) / 2                               # what a token may see
-    return Task(Case(name, f"{T} of {S} x {H} x {d}", "grouped_query_attention", (q, k, v), nbytes(q, k, v) + q.nbytes,
-                     4 * pairs * H * d), who)
+    pairs = T * (S - T) + T * (T + 1) / 2                               # of a query and a key that it sees
+    return Task(Case(name, f"{T} of {S} x {H} x {d}", "grouped_query_attention", (q, k, v),
+                     total_nbytes(q, k, v) + q.nbytes, 4 * pairs * H * d), implementations)
 
 
-def attentions(rng, s):
-    """A prompt and a whole chunk against themselves, and one token against a chunk."""
+def attention_tasks(rng, s):
+    """A prompt and a full chunk against themselves, and one token against a chunk."""
     one, two, three = VERSIONS["grouped_query_attention"]
     for T, S in (s.T, s.T), (s.S, s.S), (1, s.S):
         q, k, v = (rng.standard_normal(shape, dtype=np.float32) for shape in
                    ((1, T, s.H, s.d), (1, S, s.K, s.d), (1, S, s.K, s.d)))
-        halves = as_bfloat16(q, k, v)
+        bf16 = as_bfloat16(q, k, v)
         if T == 1:
-            yield attention("attention float32", q, k, v, "cuda")
-            yield attention("attention bfloat16 cache", q, *halves[1:], "cuda")
-        else:                               # a thread for each query would take a chunk many seconds
-            yield attention("attention float32", q, k, v, *[one] * (T == s.T), two)
-        yield attention("attention bfloat16", *halves, three, "torch flash")
+            yield attention_task("attention float32", q, k, v, "cuda")
+            yield attention_task("attention bfloat16 cache", q, *bf16[1:], "cuda")
+        else:                               # version 1, a thread for each query, would take many seconds for a chunk
+            yield attention_task("attention float32", q, k, v, *[one] * (T == s.T), two)
+        yield attention_task("attention bfloat16", *bf16, three, "torch flash")
 
 
-def tasks(sizes=SCOUT, forms=tuple(BYTES), seed=0):
-    """Everything that is measured, made one at a time.  ->  yields Task"""
+def tasks(sizes: Sizes = SCOUT, dtypes: Sequence[str] = WEIGHT_DTYPES, seed: int = 0) -> Iterator[Task]:
+    """Everything that is measured, made one at a time."""
     rng = np.random.default_rng(seed)
-    yield from (Task(case, ("cuda",)) for case in rows_of(rng, sizes))
-    yield from products(rng, sizes, forms)
-    yield from mixture(rng, sizes, forms)
-    yield from attentions(rng, sizes)
+    yield from (Task(case, ("cuda",)) for case in row_cases(rng, sizes))
+    yield from linear_tasks(rng, sizes, dtypes)
+    yield from expert_tasks(rng, sizes, dtypes)
+    yield from attention_tasks(rng, sizes)
 
 
-def how_many(forms):
-    """Tasks: rows, attention, matrices, bfloat16 throughout, experts."""
-    return 6 + 7 + 2 * len(forms) + 2 * ("bfloat16" in forms) + 2 * sum(form != "float32" for form in forms)
+def count_tasks(dtypes):
+    """The number of tasks: rows, attention, matrices, bfloat16 throughout, experts."""
+    return 6 + 7 + 2 * len(dtypes) + 2 * ("bfloat16" in dtypes) + 2 * sum(dtype != "float32" for dtype in dtypes)
 
 
-def needed(s, forms):
-    """About how many bytes the card must have: what is copied, the largest inputs, and their copies."""
-    weights = max((3 * s.E * s.D * s.Fe * BYTES[form] for form in forms if form != "float32"), default=0)
+def required_memory(s, dtypes):
+    """About how many bytes of memory the GPU must have: for the buffers, the largest inputs, and their copies."""
+    weights = max((3 * s.E * s.D * s.Fe * DTYPES[dtype].size for dtype in dtypes if dtype != "float32"), default=0)
     return 2 * BUFFER + max(weights, 8 * s.H * s.T * s.T) + 2 * CACHE
 
 
-TOKENS = {"apply_rope": 3, "experts": 3, "swiglu": 2}       # so many inputs have a row for each token; elsewhere one
-
-
-def select_tokens(a, rows):
-    """Some tokens of an array (T, ...), or of one whose second axis they are."""
-    return a[rows] if a.ndim < 3 else a[:, rows]
-
-
-def single_token_case(case, rows):
-    """An operation for some of its tokens  ->  function, its inputs as plain numbers in float32"""
-    plain, first = getattr(reference, case.operation), TOKENS.get(case.operation, 1)
-    if case.operation == "grouped_query_attention":
-        q, k, v = (to_dense(a, np.float32) for a in case.inputs)
-        ends = k.shape[1] - q.shape[1] + 1 + rows
-
-        def each(q, k, v):
-            return np.concatenate([plain(q[:, [n]], k[:, :end], v[:, :end]) for n, end in enumerate(ends)], 1)
-        return each, (q[:, rows], k, v)
-    mine, rest = [select_tokens(a, rows) for a in case.inputs[:first]], case.inputs[first:]
-    if case.operation == "experts":         # they are all the same
-        mine[1], rest = mine[1] * 0, [take(w, np.s_[:1]) for w in rest]
-    return plain, [a if a.dtype.kind == "i" else to_dense(a, np.float32) for a in mine] + [
-        to_dense(w, np.float32) for w in rest]
-
-
-def float32_error(f, inputs, value):
-    """How far float32 may be off: as far as the reference in it, or one with inputs off by a rounding.  ->  float"""
-    rng, results = np.random.default_rng(0), [f(*inputs)]
-    for _ in range(3):
-        results.append(f(*(a if a.dtype.kind == "i" else a * (1 + EPS * rng.choice([-1.0, 1.0], a.shape))
-                           for a in inputs)))
-    if f is reference.linear:           # or as a plain sum, which is what a peer may add up
-        results.append(sum(inputs[0][:, [i]] * w for i, w in enumerate(inputs[1])))
-    return max(np.abs(result - value).max() for result in results)
-
-
-def expected_rows(task):
-    """What some rows of the result should be, and how far off each number may be, equation (tolerance).
-
-    Where bfloat16 is multiplied, equations (half-linear) and (half-attention).  ->  rows (n,) int, value and bound
-    float64
-    """
-    tokens = task.case.inputs[0].shape[0 if task.case.inputs[0].ndim < 3 else 1]
-    rows = np.unique(np.linspace(0, tokens - 1, ROWS).astype(int))
-    f, inputs = single_token_case(task.case, rows)
-    value = f(*(a if a.dtype.kind == "i" else a.astype(np.float64) for a in inputs))
-    bound = 2 * float32_error(f, inputs, value) + 4 * EPS * np.abs(value).max()
-    if task.form == "bfloat16" and task.case.operation == "linear":
-        x, w = (np.abs(a) for a in inputs)
-        bound = HALF * np.abs(value) + (len(w) + 1) * EPS * (x @ w)
-    elif task.form == "bfloat16":
-        q, k, v = inputs
-        bound = bound + HALF * ((1 + HALF) * f(q, k, np.abs(v)) + np.abs(value))
-    return rows, value, bound
-
-
-def error_over_bound(result, known):
-    """How far off a result is, at its worst, as a share of what rounding allows: 1 is still right."""
-    rows, value, bound = known
-    share = np.abs(select_tokens(result, rows).astype(np.float64) - value) / bound
-    return float(np.where(np.isfinite(share), share, np.inf).max())
-
-
-def contender(name, operation):
-    """Who computes it: a function of the inputs on the card, as `gpu.recorded` with a function of the CUDA column."""
+def implementation(name: str, operation: str) -> Callable:
+    """A function of inputs on the GPU that returns what `gpu.record_launches` returns."""
     from tinyscout.bench import gpu
     from tinyscout.kernels import cuda
     from tinyscout.kernels.cuda import versions
 
-    peers = {"cuBLAS": gpu.cublas, "torch flash": gpu.flash}
-    mine = getattr(cuda, operation) if name == "cuda" else versions.versions().get(operation, {}).get(name)
-    return peers.get(name, partial(gpu.record_launches, mine))
+    external = {"cuBLAS": gpu.cublas, "torch flash": gpu.flash}
+    if name in external:
+        return external[name]
+    function = getattr(cuda, operation) if name == "cuda" else versions.versions()[operation][name]
+    return partial(gpu.record_launches, function)
 
 
-def calls_of(task, copies, notes):
-    """Those who compute a task rightly.  copies of its inputs on the card  ->  {name: a function for each copy}
+def correct_calls(task: Task, copies: list, notes: list[str]) -> dict[str, list[Callable]]:
+    """The implementations that compute a task correctly: {name: a function for each copy of the inputs on the GPU}
 
-    Who does not, or is a peer that is not here, is left out, and notes get a line.
+    One that is wrong, or external and not installed, is left out, and notes get a line.
     """
-    found, known = {}, expected_rows(task)
+    calls, expected = {}, expected_rows(task.case)
     for name in task.implementations:
         try:
-            computed = [contender(name, task.case.operation)(copy) for copy in copies]
-        except PEERLESS as error:
-            if name not in PEERS:
+            computed = [implementation(name, task.case.operation)(copy) for copy in copies]
+        except EXTERNAL_ERRORS as error:
+            if name not in EXTERNAL:
                 raise
             notes.append(f"{name} is not here to compare with: {str(error).strip().splitlines()[0]}")
             continue
-        worst = max(error_over_bound(result, known) for result, _ in computed)
-        if worst <= 1:
-            found[name] = [again for _, again in computed]
+        error = max(error_over_bound(result, expected) for result, _ in computed)
+        if error <= 1:
+            calls[name] = [launch_again for _, launch_again in computed]
         else:
-            notes.append(f"{name} is wrong and gets no figure: {task.case.name}, {task.case.at}, is off by {worst:.3g} "
+            notes.append(f"{name} is wrong and gets no figure: {task.case.name}, {task.case.at}, is off by {error:.3g} "
                          "times what rounding allows")
-    return found
+    return calls
 
 
+def measure(sizes: Sizes = SCOUT, repeats: int = 5, dtypes: Sequence[str] = WEIGHT_DTYPES, seed: int = 0) -> dict:
+    """Measure everything on the GPU, with weights of these dtypes.
 
-def measure(sizes=SCOUT, repeats=5, forms=tuple(BYTES), seed=0):
-    """Measure everything on the card.
-
-    sizes Sizes, repeats int, forms of the weights  ->  dict that json can write.  Raises MemoryError, and RuntimeError
-    where a launch fails.
+    ->  a dict that json can write.  Raises MemoryError, and RuntimeError if a launch fails.
     """
     from tinyscout.bench import gpu
 
-    full = sizes is not TINY
-    gpu.require_memory(needed(sizes, forms) if full else 0)
-    clock = gpu.Clock(BUFFER if full else 1 << 16)
-    side = 8192 if full else 64
+    is_full_size = sizes is not TINY
+    gpu.require_memory(required_memory(sizes, dtypes) if is_full_size else 0)
+    timer = gpu.GpuTimer(BUFFER if is_full_size else 1 << 16)
+    side = 8192 if is_full_size else 64
     notes: list[str] = []
     rows: list[dict] = []
-    limits = clock.limits(side)
-    for task in track(tasks(sizes, forms, seed), "Measuring the GPU", total=how_many(forms)):
-        copies = [gpu.to_gpu(task.case.inputs) for _ in range(-(-CACHE // task.case.nbytes) if full else 1)]
-        calls = calls_of(task, copies, notes)
-        seconds = timed(clock, calls, repeats)
-        rows += [{"name": name, "operation": task.case.name, "at": task.case.at, "form": task.form,
+    limits = timer.measure_limits(side)
+    for task in track(tasks(sizes, dtypes, seed), "Measuring the GPU", total=count_tasks(dtypes)):
+        copies = [gpu.to_gpu(task.case.inputs) for _ in range(-(-CACHE // task.case.nbytes) if is_full_size else 1)]
+        calls = correct_calls(task, copies, notes)
+        seconds = time_in_turn(timer, calls, repeats)
+        rows += [{"name": name, "operation": task.case.name, "at": task.case.at, "form": task.dtype,
                   "bytes": task.case.nbytes, "flops": task.case.flops, "seconds": seconds[name]} for name in calls]
-    report = {"card": gpu.card(), "limits": elementwise_best(limits, clock.limits(side)), "repeats": repeats,
-              "notes": list(dict.fromkeys(notes)), "samples": rows}
+    report = {"card": gpu.describe_gpu(), "limits": elementwise_best(limits, timer.measure_limits(side)),
+              "repeats": repeats, "notes": list(dict.fromkeys(notes)), "samples": rows}
     return report | {"summary": summary(report)}
 
 
-def timed(clock, calls, repeats):
-    """Samples of all contenders, who take turns  ->  {name: seconds of a call, in each sample}"""
+def time_in_turn(timer, calls: dict[str, list[Callable]], repeats: int) -> dict[str, list[float]]:
+    """Samples of all implementations, which take turns  ->  {name: seconds of a call, in each sample}"""
     for functions in calls.values():
-        clock.seconds(functions[:1], 1)                                 # the first takes longer
-    once = {name: clock.seconds(functions, 1) for name, functions in calls.items()}
+        timer.time_calls(functions[:1], 1)                              # the first call takes longer
+    once = {name: timer.time_calls(functions, 1) for name, functions in calls.items()}
     samples: dict = {name: [] for name in calls}
     for _ in range(repeats):
         for name, functions in calls.items():
-            loops = max(1, min(MOST, round(LEAST / once[name])))
-            samples[name].append(once[name] if once[name] > PATIENCE else clock.seconds(functions, loops))
+            loops = max(1, min(MAX_CALLS, round(MIN_SECONDS / once[name])))
+            samples[name].append(once[name] if once[name] > MAX_REPEATED else timer.time_calls(functions, loops))
     return samples
 
 
-def summary(report):
-    """As `operations.summary`: the card's limits are what it copies, and what cuBLAS multiplies of the same numbers."""
+def summary(report: dict) -> list[dict]:
+    """As `operations.summary`, with the GPU's limits: what it copies, and cuBLAS's product of the same dtype."""
     limits = report["limits"]
     return [operations.summary({"samples": [row]}, {
         "read bytes per second": limits["bytes per second"],
         "operations per second": limits[f"{row['form']} operations per second"]})[0] for row in report["samples"]]
 
 
-def show(report, console):
-    """The card, and a line for each operation and contender."""
-    found, limits = report["card"], report["limits"]
-    console.print(f"\n{found['card']}, driver {found['driver']}, CUDA {found['CUDA']}, CuPy {found['CuPy']}")
+def show(report: dict, console) -> None:
+    """Print the GPU, and a line for each operation and implementation."""
+    gpu, limits = report["card"], report["limits"]
+    console.print(f"\n{gpu['card']}, driver {gpu['driver']}, CUDA {gpu['CUDA']}, CuPy {gpu['CuPy']}")
     console.print(f"copies {limits['bytes per second'] / 1e9:.0f} GB/s, multiplies float32 at "
                   f"{limits['float32 operations per second'] / 1e12:.1f} and bfloat16 at "
                   f"{limits['bfloat16 operations per second'] / 1e12:.1f} TFLOP/s (cuBLAS)")
-    made = Table(title="\nKernels", title_justify="left", title_style="bold", box=None, pad_edge=False,
-                 padding=(0, 2, 0, 0))
+    table = Table(title="\nKernels", title_justify="left", title_style="bold", box=None, pad_edge=False,
+                  padding=(0, 2, 0, 0))
     for column in ("", "", "", "µs", "(fastest to slowest)", "GB/s", "of copying", "TFLOP/s", "of cuBLAS"):
-        made.add_column(column, justify="right" if made.columns[2:] else "left", no_wrap=True)
+        table.add_column(column, justify="right" if table.columns[2:] else "left", no_wrap=True)
     for row in report["summary"]:
         us = [f"{1e6 * row[key]:.4g}" for key in ("median", "fastest", "slowest")]
-        counted = row["operations per second"] > 0
-        made.add_row(row["operation"], row["at"], row["name"], us[0], f"({us[1]} to {us[2]})",
-                     f"{row['bytes per second'] / 1e9:.1f}", f"{row['of bandwidth']:.0%}",
-                     f"{row['operations per second'] / 1e12:.2f}" if counted else "",
-                     f"{row['of peak']:.0%}" if counted else "")
-    console.print(made)
+        has_flops = row["operations per second"] > 0
+        table.add_row(row["operation"], row["at"], row["name"], us[0], f"({us[1]} to {us[2]})",
+                      f"{row['bytes per second'] / 1e9:.1f}", f"{row['of bandwidth']:.0%}",
+                      f"{row['operations per second'] / 1e12:.2f}" if has_flops else "",
+                      f"{row['of peak']:.0%}" if has_flops else "")
+    console.print(table)
     for note in report["notes"]:
         console.print(Text(note, "red" if " is wrong " in note else ""))

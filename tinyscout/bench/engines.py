@@ -1,7 +1,7 @@
 """The engines that are compared: tinyscout's backends, transformers and llama.cpp, behind one interface.
 
-reset(phase) begins a new text and says whether "prefill" or "decode" is measured, feed(tokens) returns the logits of the
-next token, and close() frees the memory.
+reset(phase) begins a new text, whose "prefill" or "decode" is measured; feed(tokens) returns the logits of the next
+token; close() frees the memory.
 """
 import tempfile
 from dataclasses import replace

@@ -1,12 +1,12 @@
-"""The graphics card: what it is, what it allows, and how long it takes.  All of the benchmark that needs one is here.
+"""What the benchmark needs a GPU for: its name, its limits, and the time that it takes.
 
-The card tells the time itself, through events.  Between two of them it must never wait for the host, so a measurement
-begins with some copying, behind which the launches queue.
+The GPU measures time itself, through events.  Between two of them it must never wait for the host, so a measurement
+begins with some copying, during which the launches queue up.
 """
 import contextlib
 import subprocess
+from collections.abc import Callable
 from functools import partial
-from unittest import mock
 
 import ml_dtypes
 import numpy as np
@@ -14,31 +14,32 @@ import numpy as np
 from tinyscout.kernels import device, launch
 from tinyscout.reference import Quantized
 
-HEAD = 0.005            # seconds of copying before a measurement: hundreds of launches are queued meanwhile
+QUEUE_SECONDS = 0.005   # of copying before a measurement: enough for hundreds of launches to queue up
 
 
-def card():
-    """What it is, and what drives it  ->  dict that json can write"""
+def describe_gpu() -> dict:
+    """The GPU, its driver and the versions of the libraries, as json can write them."""
     cuda, driver = device.cupy.cuda, None
-    found = cuda.runtime.getDeviceProperties(cuda.Device().id)
+    properties = cuda.runtime.getDeviceProperties(cuda.Device().id)
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        words = ["nvidia-smi", f"--id={cuda.Device().id}", "--query-gpu=driver_version", "--format=csv,noheader"]
-        driver = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
-    return {"card": found["name"].decode(), "compute capability": cuda.Device().compute_capability,
-            "multiprocessors": found["multiProcessorCount"], "memory": found["totalGlobalMem"], "driver": driver,
+        command = ["nvidia-smi", f"--id={cuda.Device().id}", "--query-gpu=driver_version", "--format=csv,noheader"]
+        driver = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+    return {"card": properties["name"].decode(), "compute capability": cuda.Device().compute_capability,
+            "multiprocessors": properties["multiProcessorCount"], "memory": properties["totalGlobalMem"],
+            "driver": driver,
             "CUDA of the driver": cuda.runtime.driverGetVersion(), "CUDA": cuda.runtime.runtimeGetVersion(),
             "CuPy": device.cupy.__version__}
 
 
-def require_memory(needed):
-    """Raises MemoryError where fewer than `needed` bytes of the card's memory are free."""
+def require_memory(nbytes: float) -> None:
+    """Raises MemoryError if fewer bytes of the GPU's memory are free."""
     free = device.cupy.cuda.runtime.memGetInfo()[0]
-    if free < needed:
-        raise MemoryError(f"this takes {needed / 1e9:.1f} GB on the GPU, and {free / 1e9:.1f} GB are free there")
+    if free < nbytes:
+        raise MemoryError(f"this takes {nbytes / 1e9:.1f} GB on the GPU, and {free / 1e9:.1f} GB are free there")
 
 
-def to_gpu(inputs):
-    """Inputs of an operation, moved to the card: arrays and quantized matrices."""
+def to_gpu(inputs: tuple) -> tuple:
+    """Copies of the inputs of an operation on the GPU: arrays and quantized matrices."""
     return tuple(Quantized(*map(device.asarray, x)) if isinstance(x, Quantized) else device.asarray(x) for x in inputs)
 
 
@@ -48,32 +49,25 @@ def record_launches(function, inputs):
     function of the CUDA column, inputs on the card  ->  the result as a NumPy array, a function that launches the same
     again and does not wait.  Raises RuntimeError where nothing was launched because the reference computed it.
     """
-    launches, waiting = [], launch.Kernel.__call__
-
-    def kept(kernel, shape, *arguments):
-        waiting(kernel, shape, *arguments)
-        checked = launch.convert_arguments(kernel.name, kernel.types, arguments)
-        launches.append(partial(launch.launch_async, kernel.function, shape, checked))
-
-    with mock.patch.object(launch.Kernel, "__call__", kept):
+    with launch.record_launches() as launches:
         result = device.asnumpy(function(*inputs))
     if not launches:
         raise RuntimeError(f"no kernel was launched for {function.__name__}: there is nothing to measure")
 
-    def again():
-        for one in launches:
-            one()
-    return result, again
+    def launch_again():
+        for launch_once in launches:
+            launch_once()
+    return result, launch_again
 
 
 def cublas(inputs):
-    """CuPy's product of two matrices.  inputs on the card  ->  as `record_launches`"""
+    """CuPy's product of two matrices.  inputs on the GPU  ->  as `record_launches`"""
     x, w = inputs
     return device.asnumpy(x @ w), lambda: x @ w
 
 
 def flash(inputs):
-    """torch's causal attention by its flash kernel and no other.  inputs bfloat16, on the card  ->  as `record_launches`"""
+    """torch's causal attention by its flash kernel and no other.  inputs in bfloat16  ->  as `record_launches`"""
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -85,20 +79,20 @@ def flash(inputs):
     return attend().transpose(1, 2).float().cpu().numpy(), attend
 
 
-class Clock:
-    """Tells how long the card takes.  nbytes of the two arrays that are copied beforehand"""
+class GpuTimer:
+    """Measures how long the GPU takes.  nbytes of the two arrays of the copying beforehand"""
 
-    def __init__(self, nbytes=1 << 30):
-        self.here, self.there = (device.xp.zeros(nbytes, np.uint8) for _ in "ab")
+    def __init__(self, nbytes: int = 1 << 30):
+        self.source, self.target = (device.xp.zeros(nbytes, np.uint8) for _ in range(2))
         self.copies = 1
-        self.copying = self.fastest(self.copy)
-        self.copies = max(1, round(HEAD / self.copying))
+        self.copy_seconds = self.fastest_call(self.copy)
+        self.copies = max(1, round(QUEUE_SECONDS / self.copy_seconds))
 
-    def copy(self):
-        self.there[...] = self.here
+    def copy(self) -> None:
+        self.target[...] = self.source
 
-    def seconds(self, calls, loops):
-        """Seconds of one call, on average over `loops` of them.  calls functions that do not wait, which take turns"""
+    def time_calls(self, calls: list[Callable], loops: int) -> float:
+        """Seconds of one call, on average over `loops` of them.  calls: functions that do not wait; they take turns"""
         cuda = device.cupy.cuda
         begin, end = cuda.Event(), cuda.Event()
         for _ in range(self.copies):
@@ -110,19 +104,19 @@ class Clock:
         end.synchronize()
         return cuda.get_elapsed_time(begin, end) / 1e3 / loops          # it is in milliseconds
 
-    def fastest(self, call):
-        return min(self.seconds([call], 5) for _ in range(5))
+    def fastest_call(self, call: Callable) -> float:
+        return min(self.time_calls([call], 5) for _ in range(5))
 
-    def limits(self, side=8192):
-        """What the card allows: bytes copied a second, read and written, and operations a second of cuBLAS  ->  dict
+    def measure_limits(self, side: int = 8192) -> dict[str, float]:
+        """The limits of the GPU: bytes a second that copying reads and writes, and operations a second of cuBLAS.
 
-        side: of the square matrices that it multiplies.  They are drawn, since zeros take less current.
+        side: of the square matrices that are multiplied.  They are random, since zeros take less power.
         """
-        drawn = device.asarray(np.random.default_rng(0).standard_normal((side, side), np.float32))
-        found = {"bytes per second": 2 * self.here.nbytes / self.copying}
+        random = device.asarray(np.random.default_rng(0).standard_normal((side, side), np.float32))
+        limits = {"bytes per second": 2 * self.source.nbytes / self.copy_seconds}
         for name, dtype in {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}.items():
-            square = drawn.astype(dtype)
+            square = random.astype(dtype)
             product = partial(square.__matmul__, square)
-            product()                                                   # the first takes longer
-            found[f"{name} operations per second"] = 2 * side ** 3 / self.fastest(product)
-        return found
+            product()                                                   # the first call takes longer
+            limits[f"{name} operations per second"] = 2 * side ** 3 / self.fastest_call(product)
+        return limits

@@ -1,170 +1,194 @@
-"""Whole models: how fast a prompt is read (prefill) and how fast tokens follow it one by one (decode).
+"""Whole models: how fast a prompt is processed (prefill) and how fast tokens follow it one by one (decode).
 
 Agreement is measured along with speed: a fast wrong answer is not a result.
 """
 import gc
 import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 from rich.table import Table
 
-from tinyscout.bench.engines import GROUPS, KV_OF_GROUP, PEERS, make_contenders, modules_and_notes
+from tinyscout.bench.engines import EXTERNAL_ENGINES, GROUPS, KV_OF_GROUP, import_engines, make_engines
 from tinyscout.bench.machine import cpu_count
-from tinyscout.bench.sizes import SIZES, bytes_per_position, bytes_per_token, describe, random_tokens
-from tinyscout.model import get_backend, random_model
+from tinyscout.bench.sizes import SIZES, bytes_per_position, bytes_per_token, describe_config, random_tokens
+from tinyscout.model import Model, get_backend, random_model
 from tinyscout.progress import track
 
-SETTLE = 0.05           # seconds before a sample: idle threads of the library that ran before still spin for a while
+SETTLE = 0.05           # seconds before a sample: idle threads of the engine that ran before still spin for a while
 STEPS = 8               # tokens decoded in one sample
 
 
-def measure(size="mid", prefill=(512, 2048), context=(512, 4096), repeats=5, groups=tuple(GROUPS),
-            backends=("numpy", "c"), peers=PEERS, threads=None, gguf_dir=None, seed=0):
+class Setup(NamedTuple):
+    """What all groups share."""
+
+    model: Model                    # random weights in float32
+    modules: dict                   # {external engine: its modules}
+    cases: list                     # (phase, tokens): of a prompt to "prefill", or of a context to "decode" after
+    repeats: int
+    threads: int
+    max_tokens: int                 # of a text
+    gguf_dir: Path | None
+    rng: np.random.Generator        # of the tokens
+
+
+def measure(size: str = "mid", prompt_tokens: Sequence[int] = (512, 2048), context: Sequence[int] = (512, 4096),
+            repeats: int = 5, groups: Sequence[str] = tuple(GROUPS), backends: Sequence[str] = ("numpy", "c"),
+            compare: Sequence[str] = EXTERNAL_ENGINES, threads: int | None = None, gguf_dir: Path | None = None,
+            seed: int = 0) -> dict:
     """Measure whole models, one group after the other so that their weights need not fit into memory together.
 
-    size of SIZES, prefill and context: numbers of tokens to read, and already read when decoding; repeats int,
-    groups of GROUPS, backends and peers: who of a group takes part, threads int for the peers (NumPy's were settled
-    when it was loaded), gguf_dir: where llama.cpp's files go for a while
-    ->  a dict that json can write: every sample in seconds, and how far the scores lie apart
-    Where a peer is not installed a note says so.  Raises ValueError or RuntimeError for a backend that is not there.
+    size of SIZES, prompt_tokens of a prefill, context: tokens in the cache when decoding begins, groups of GROUPS,
+    backends and compare: the engines that take part if they belong to a group, threads of the external engines (NumPy's
+    were set when it was loaded), gguf_dir for llama.cpp's temporary files
+    ->  a dict that json can write: every sample in seconds, and how far the logits of the engines differ
+    A note says which engine is not installed.  Raises ValueError or RuntimeError for a backend that is missing.
     """
     config, threads = SIZES[size], threads or cpu_count()
-    longest = max([*prefill, *(n + STEPS * (repeats + 1) for n in context)])
-    if longest >= config.text.chunk_size:
-        raise ValueError(f"{longest} tokens reach beyond the first chunk of {config.text.chunk_size}: choose fewer")
-    wanted = [peer for peer in PEERS if peer in peers and any(peer in GROUPS[group] for group in groups)]
-    modules, notes = modules_and_notes(wanted)  # before our kernels, whose settings for OpenMP are not meant for others
+    max_tokens = max([*prompt_tokens, *(n + STEPS * (repeats + 1) for n in context)])
+    if max_tokens >= config.text.chunk_size:
+        raise ValueError(f"{max_tokens} tokens reach beyond the first chunk of {config.text.chunk_size}: choose fewer")
+    names = [name for name in EXTERNAL_ENGINES if name in compare and any(name in GROUPS[group] for group in groups)]
+    modules, notes = import_engines(names)      # before our kernels, whose settings for OpenMP are not meant for others
     for name in backends:
         get_backend(name)
-    report = {"model": {"size": size, **describe(config)}, "repeats": repeats, "steps": STEPS, "groups": {},
-              "samples": [], "agreement": [], "notes": notes}
-    rng, jobs, model = np.random.default_rng(seed), [], random_model(config, seed=seed)
-    for group in groups:
-        names = [name for name in GROUPS[group] if name in backends or name in modules]
-        if any(name in backends for name in names):
-            jobs += group_jobs(group, names, model, modules, threads, longest, gguf_dir,
-                               {"prefill": prefill, "decode": context}, repeats, rng, report)
-    for job in track(jobs, "Measuring"):
-        job()
+    report: dict = {"model": {"size": size, **describe_config(config)}, "repeats": repeats, "steps": STEPS,
+                    "groups": {}, "samples": [], "agreement": [], "notes": notes}
+    setup = Setup(random_model(config, seed=seed), modules,
+                  [("prefill", n) for n in prompt_tokens] + [("decode", n) for n in context],
+                  repeats, threads, max_tokens, gguf_dir, np.random.default_rng(seed))
+    names_of_group = {group: [name for name in GROUPS[group] if name in backends or name in modules]
+                      for group in groups if any(name in backends for name in GROUPS[group])}
+    total = sum(map(len, names_of_group.values())) * len(setup.cases) * (repeats + 1)
+    for _ in track(run_groups(names_of_group, setup, report), "Measuring", total):
+        pass
     return report
 
 
-def group_jobs(group, names, model, modules, threads, longest, gguf_dir, sizes, repeats, rng, report):
-    """The jobs of one group: set everybody up, every measurement in rounds, and let go of the memory."""
-    contenders: dict = {}
-
-    def begin():
-        contenders.update(make_contenders(group, names, model, modules, threads, longest, gguf_dir))
-        ours = next(c for name, c in contenders.items() if name not in PEERS)
-        report["groups"][group] = {
-            "kv": KV_OF_GROUP[group], "weight bytes per token": bytes_per_token(ours.model.weights, model.config),
-            "cache bytes per position": bytes_per_position(model.config, KV_OF_GROUP[group])}
-        for contender in contenders.values():
-            contender.begin("prefill")
-            contender.read(random_tokens(model.config, rng,
-                                         8))     # the first call pays for what later calls find ready
-
-    def end():
-        for contender in contenders.values():
-            contender.close()
-        contenders.clear()
-        gc.collect()
-
-    jobs = [begin]
-    for what, lengths in sizes.items():
-        for tokens in lengths:
-            jobs += measurement_jobs(contenders, group, what, tokens, repeats, rng, model.config, report)
-    return [*jobs, end]
+def run_groups(names_of_group: dict, setup: Setup, report: dict) -> Iterator[None]:
+    """Measure group by group, and free the memory after each.  Fills the report, and yields after each sample."""
+    for group, names in names_of_group.items():
+        engines = make_engines(group, names, setup.model, setup.modules, setup.threads, setup.max_tokens,
+                               setup.gguf_dir)
+        try:
+            report["groups"][group] = describe_group(group, engines, setup.model.config)
+            warm_up(engines, setup.model.config)
+            for phase, tokens in setup.cases:
+                yield from run_case(engines, group, phase, tokens, setup, report)
+        finally:
+            for engine in engines.values():
+                engine.close()
+            del engine, engines
+            gc.collect()
 
 
-def measurement_jobs(contenders, group, what, tokens, repeats, rng, config, report):
-    """The jobs of one measurement: everybody reads the past, then turn by turn.  The first round is not counted."""
-    size = tokens if what == "prefill" else STEPS
-    past, text = random_tokens(config, rng, tokens), random_tokens(config, rng, repeats + 1, size)
-    scores: list = [{} for _ in text]
-    samples: dict = {}
-
-    def ready():
-        for contender in contenders.values() if what == "decode" else ():
-            contender.begin(what)
-            contender.read(past)
-
-    def turn(n):
-        for name, contender in contenders.items():
-            if what == "prefill":
-                contender.begin(what)
-            time.sleep(SETTLE)
-            seconds, scores[n][name] = timed(contender, text[n], what)
-            samples.setdefault(name, []).append(seconds)
-
-    def note():
-        at = {"group": group, "what": what, "at": tokens}
-        report["samples"] += [{"name": name, **at, "tokens": size, "seconds": seconds[1:]}
-                              for name, seconds in samples.items()]
-        report["agreement"] += [{"name": name, **at, **row} for name, row in agreement(scores).items()]
-
-    return [ready, *(lambda n=n: turn(n) for n in range(len(text))), note]
+def describe_group(group, engines, config):
+    """The dtype of the cache, and the bytes that a token reads."""
+    backend = next(engine for name, engine in engines.items() if name not in EXTERNAL_ENGINES)
+    return {"kv": KV_OF_GROUP[group], "weight bytes per token": bytes_per_token(backend.model.weights, config),
+            "cache bytes per position": bytes_per_position(config, KV_OF_GROUP[group])}
 
 
-def timed(contender, tokens, what):
-    """Seconds to take the tokens in, all at once or one by one, and the scores (V,) after the last."""
-    begun = time.perf_counter()
-    for piece in [tokens] if what == "prefill" else tokens[:, None]:
-        scores = contender.read(piece)
-    return time.perf_counter() - begun, scores
+def warm_up(engines, config):
+    """Feed a few tokens: the first call pays for what later calls find ready."""
+    for engine in engines.values():
+        engine.reset("prefill")
+        engine.feed(random_tokens(config, np.random.default_rng(0), 8))
 
 
-def agreement(scores):
-    """How far everybody's scores lie from those of the first contender, over all rounds  ->  {name: numbers}
+def run_case(engines: dict, group: str, phase: str, tokens: int, setup: Setup, report: dict) -> Iterator[None]:
+    """Measure one case in rounds, in which the engines take turns.  The first round is not counted.
 
-    scores: for each round {name: (V,)}.  Integers of few bits are rounded differently here and there, so in those
-    groups the correlation says more than the largest difference.
+    A sample of "prefill" is a prompt of `tokens`; one of "decode" is STEPS tokens after a context of `tokens`, which
+    every engine is fed beforehand.
     """
-    first, *others = scores[0]
-    ours = np.stack([row[first] for row in scores])
-    found = {}
+    config, rounds = setup.model.config, setup.repeats + 1
+    sample_tokens = tokens if phase == "prefill" else STEPS
+    context, texts = (random_tokens(config, setup.rng, *shape) for shape in ((tokens,), (rounds, sample_tokens)))
+    if phase == "decode":
+        for engine in engines.values():
+            engine.reset(phase)
+            engine.feed(context)
+    logits: list[dict] = [{} for _ in texts]
+    samples: dict[str, list[float]] = {name: [] for name in engines}
+    for text, logits_of_round in zip(texts, logits, strict=True):
+        for name, engine in engines.items():
+            if phase == "prefill":
+                engine.reset(phase)
+            time.sleep(SETTLE)
+            seconds, logits_of_round[name] = time_sample(engine, text, phase)
+            samples[name].append(seconds)
+            yield
+    case = {"group": group, "what": phase, "at": tokens}
+    report["samples"] += [{"name": name, **case, "tokens": sample_tokens, "seconds": seconds[1:]}
+                          for name, seconds in samples.items()]
+    report["agreement"] += [{"name": name, **case, **row} for name, row in agreement(logits).items()]
+
+
+def time_sample(engine, tokens, phase):
+    """Seconds to feed the tokens, all at once or one by one, and the logits (V,) after the last."""
+    start = time.perf_counter()
+    for ids in [tokens] if phase == "prefill" else tokens[:, None]:
+        logits = engine.feed(ids)
+    return time.perf_counter() - start, logits
+
+
+def agreement(logits: list[dict]) -> dict:
+    """How far the logits of the other engines are from those of the first one, over all rounds  ->  {name: numbers}
+
+    logits: for each round {name: (V,)}.  Every engine rounds quantized numbers in its own way, so in those groups the
+    correlation says more than the largest difference.
+    """
+    first, *others = logits[0]
+    expected = np.stack([row[first] for row in logits])
+    rows = {}
     for name in others:
-        theirs = np.stack([row[name] for row in scores])
-        found[name] = {"beside": first, "largest score": float(np.abs(ours).max()),
-                       "largest difference": float(np.abs(theirs - ours).max()),
-                       "correlation": float(np.corrcoef(ours.ravel(), theirs.ravel())[0, 1])}
-    return found
+        actual = np.stack([row[name] for row in logits])
+        rows[name] = {"beside": first, "largest score": float(np.abs(expected).max()),
+                      "largest difference": float(np.abs(actual - expected).max()),
+                      "correlation": float(np.corrcoef(expected.ravel(), actual.ravel())[0, 1])}
+    return rows
 
 
-def summary(report, limits):
-    """Tokens a second of every measurement: median, slowest, fastest; how many times each peer's median; and how
-    much of the machine's reading speed our decoding reaches."""
+def summary(report: dict, limits: dict) -> list[dict]:
+    """Tokens a second of every case: median, slowest and fastest.
+
+    A backend's row also has "times", its median over that of each external engine, and for "decode" the share of the
+    machine's bandwidth that reading weights and cache takes.
+    """
     rows = []
     for sample in report["samples"]:
         speeds = [sample["tokens"] / seconds for seconds in sample["seconds"]]
         rows.append({**{key: sample[key] for key in ("name", "group", "what", "at")}, "median": median(speeds),
                      "slowest": min(speeds), "fastest": max(speeds)})
-        if sample["what"] == "decode" and sample["name"] not in PEERS:
-            form = report["groups"][sample["group"]]
-            read = form["weight bytes per token"] + form["cache bytes per position"] * sample["at"]
-            rows[-1]["of bandwidth"] = rows[-1]["median"] * read / limits["read bytes per second"]
-    theirs = {(row["name"], *where(row)): row["median"] for row in rows if row["name"] in PEERS}
+        if sample["what"] == "decode" and sample["name"] not in EXTERNAL_ENGINES:
+            group = report["groups"][sample["group"]]
+            nbytes = group["weight bytes per token"] + group["cache bytes per position"] * sample["at"]
+            rows[-1]["of bandwidth"] = rows[-1]["median"] * nbytes / limits["read bytes per second"]
+    medians = {(row["name"], *case_of(row)): row["median"] for row in rows}
     for row in rows:
-        if row["name"] not in PEERS:
-            row["times"] = {peer: row["median"] / theirs[peer, *where(row)] for peer in PEERS
-                            if (peer, *where(row)) in theirs}
+        if row["name"] not in EXTERNAL_ENGINES:
+            row["times"] = {name: row["median"] / medians[name, *case_of(row)] for name in EXTERNAL_ENGINES
+                            if (name, *case_of(row)) in medians}
     return rows
 
 
-def where(row):
+def case_of(row):
     return row["group"], row["what"], row["at"]
 
 
-def show(report, console):
-    """The report as one reads it: a table for each group."""
-    size = report["model"]
-    console.print(f"\nmodel {size['size']}: {size['parameters'] / 1e9:.3g} billion parameters, "
-                  f"{size['active'] / 1e9:.3g} active; tokens a second: median (slowest to fastest)")
+def show(report: dict, console) -> None:
+    """Print the report: a table for each group."""
+    model = report["model"]
+    console.print(f"\nmodel {model['size']}: {model['parameters'] / 1e9:.3g} billion parameters, "
+                  f"{model['active'] / 1e9:.3g} active; tokens a second: median (slowest to fastest)")
     for group in report["groups"]:
-        console.print(speeds(group, [row for row in report["summary"] if row["group"] == group]))
+        console.print(speed_table(group, [row for row in report["summary"] if row["group"] == group]))
     for row in report["agreement"]:
-        console.print(f"{row['group']} {row['what']} {row['at']}: {row['name']}'s scores are within "
+        console.print(f"{row['group']} {row['what']} {row['at']}: {row['name']}'s logits are within "
                       f"{row['largest difference']:.1e} of {row['beside']}'s, the largest of which is "
                       f"{row['largest score']:.2g}; correlation {row['correlation']:.6f}")
     for row in report["summary"]:
@@ -175,22 +199,23 @@ def show(report, console):
         console.print(note)
 
 
-def speeds(group, rows):
-    """A row for each contender, a column for each measurement."""
-    found = {(row["name"], row["what"], row["at"]): row for row in rows}
-    columns = list(dict.fromkeys((what, at) for _, what, at in found))
-    made = Table(title=f"\n{group}", title_justify="left", title_style="bold", box=None, pad_edge=False,
-                 padding=(0, 3, 0, 0))
-    made.add_column("")
-    for what, at in columns:
-        made.add_column(f"{what} {at}", justify="right", no_wrap=True)
-    for name in dict.fromkeys(name for name, *_ in found):
-        made.add_row(name, *(cell(found[name, *column]) for column in columns))
-    return made
+def speed_table(group, rows):
+    """A row for each engine, a column for each case."""
+    row_of = {(row["name"], row["what"], row["at"]): row for row in rows}
+    columns = list(dict.fromkeys((phase, tokens) for _, phase, tokens in row_of))
+    table = Table(title=f"\n{group}", title_justify="left", title_style="bold", box=None, pad_edge=False,
+                  padding=(0, 3, 0, 0))
+    table.add_column("")
+    for phase, tokens in columns:
+        table.add_column(f"{phase} {tokens}", justify="right", no_wrap=True)
+    for name in dict.fromkeys(name for name, *_ in row_of):
+        table.add_row(name, *(format_cell(row_of[name, *column]) for column in columns))
+    return table
 
 
-def cell(row):
-    times = "".join(f" [bold]{ratio:.2g}x {peer[0]}[/]" for peer, ratio in row.get("times", {}).items())
+def format_cell(row):
+    """The median, the range, and how many times the speed of each external engine it is."""
+    times = "".join(f" [bold]{ratio:.2g}x {name[0]}[/]" for name, ratio in row.get("times", {}).items())
     middle, low, high = (f"{row[key]:,.0f}" if row[key] >= 100 else f"{row[key]:.3g}"
                          for key in ("median", "slowest", "fastest"))
     return f"{middle} [dim]({low} to {high})[/]{times}"

@@ -1,5 +1,6 @@
-"""Single operations at sizes like Scout's: how near each comes to what the machine allows."""
+"""Single operations at sizes like Scout's: how near each comes to the limits of the machine."""
 import time
+from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -7,17 +8,18 @@ import ml_dtypes
 import numpy as np
 from rich.table import Table
 
-from tinyscout.bench.sizes import BYTES, GROUP
+from tinyscout.bench.budget import DTYPES
+from tinyscout.bench.sizes import WEIGHT_DTYPES
 from tinyscout.model import get_backend
 from tinyscout.progress import track
 from tinyscout.reference.quantize import Quantized
 
-SETTLE, LEAST = 0.02, 0.02          # seconds before a sample, and that a sample lasts at least
-PATIENCE = 5.0                      # seconds: what takes longer, as a plain loop may, is measured once
+SETTLE, MIN_SECONDS = 0.02, 0.02    # before a sample, and of a sample
+MAX_REPEATED = 5.0                  # seconds: a call that takes longer, as a plain loop may, is measured once
 
 
 class Sizes(NamedTuple):
-    """Letters as in config.py; one matrix of Scout's is D x F."""
+    """Letters as in config.py; a matrix is D x F."""
 
     D: int = 5120
     F: int = 8192
@@ -37,31 +39,32 @@ class Case(NamedTuple):
     """One operation on one input."""
 
     name: str
-    at: str                 # its sizes, as one reads them
+    at: str                 # its sizes, to be printed
     operation: str
     inputs: tuple
-    nbytes: int             # of what must be read and written once
-    flops: float            # additions and multiplications; 0 where the operation is not about them
+    nbytes: int             # read and written at least
+    flops: float            # additions and multiplications; 0 if memory decides
 
 
-def matrix(rng, form, *shape):
-    """Random weights (..., I, O) in a form, laid out as a checkpoint's: (..., O, I) for plain matrices."""
-    *E, inputs, outputs = shape
-    if form in ("int8", "int4"):
-        tiles, bits = (*E, outputs // 16), int(form[3:])
-        values = rng.integers(-127, 128, (*tiles, inputs * bits // 32, 16, 4)).astype(np.int8)
-        scales = rng.random((*tiles, inputs // GROUP, 16)).astype(ml_dtypes.bfloat16)
+def random_matrix(rng, dtype, *shape):
+    """Random weights (..., I, O) of WEIGHT_DTYPES.  A float matrix (I, O) is stored as (O, I), as in a checkpoint."""
+    *E, I, O = shape
+    if dtype in ("int8", "int4"):
+        tiles, bits = (*E, O // 16), int(dtype[3:])
+        values = rng.integers(-127, 128, (*tiles, I * bits // 32, 16, 4)).astype(np.int8)
+        scales = rng.random((*tiles, I // DTYPES[dtype].group, 16)).astype(ml_dtypes.bfloat16)
         return Quantized(values if bits == 8 else values.view(np.uint8), scales)
-    plain = rng.standard_normal(shape if E else (outputs, inputs), dtype=np.float32)
-    return (plain if E else plain.T).astype(ml_dtypes.bfloat16 if form == "bfloat16" else np.float32, copy=False)
+    w = rng.standard_normal(shape if E else (O, I), dtype=np.float32)
+    return (w if E else w.T).astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else np.float32, copy=False)
 
 
-def nbytes(*inputs):
+def total_nbytes(*inputs):
+    """Bytes of arrays and quantized matrices together."""
     return sum(array.nbytes for x in inputs for array in (x if isinstance(x, Quantized) else (x,)))
 
 
-def rows_of(rng, s):
-    """The operations that work row by row: their time is the memory's."""
+def row_cases(rng, s):
+    """The operations that work row by row: memory decides how fast they are."""
     def normal(*shape):
         return rng.standard_normal(shape, dtype=np.float32)
 
@@ -71,111 +74,109 @@ def rows_of(rng, s):
     for name, inputs in {"rms_norm": (x, weight), "layer_norm": (x, weight, weight), "apply_rope": (heads, cos, sin),
                          "swiglu": (hidden, normal(s.T, s.F)), "gelu": (hidden,), "softmax": (scores,)}.items():
         shape = " x ".join(str(n) for n in inputs[0].shape if n > 1)
-        yield Case(name, shape, name, inputs, nbytes(*inputs) + inputs[0].nbytes, 0)
+        yield Case(name, shape, name, inputs, total_nbytes(*inputs) + inputs[0].nbytes, 0)
 
 
-def products(rng, s, forms):
-    """Matrices: one row of input is a question of memory, many rows one of arithmetic."""
-    for form in forms:
-        w = matrix(rng, form, s.D, s.F)
+def linear_cases(rng, s, dtypes):
+    """Matrices: memory decides for one row of input, arithmetic for many rows."""
+    for dtype in dtypes:
+        w = random_matrix(rng, dtype, s.D, s.F)
         for T in (1, s.T):
             x = rng.standard_normal((T, s.D), dtype=np.float32)
-            yield Case(f"linear {form}", f"{T} x {s.D} x {s.F}", "linear", (x, w), nbytes(x, w) + 4 * T * s.F,
+            yield Case(f"linear {dtype}", f"{T} x {s.D} x {s.F}", "linear", (x, w), total_nbytes(x, w) + 4 * T * s.F,
                        2.0 * T * s.D * s.F)
 
 
-def mixture(rng, s, forms):
+def expert_cases(rng, s, dtypes):
     """The routed experts, for one token and for many."""
-    for form in forms:
-        three = [matrix(rng, form, s.E, *shape) for shape in ((s.D, s.Fe), (s.D, s.Fe), (s.Fe, s.D))]
+    for dtype in dtypes:
+        weights = [random_matrix(rng, dtype, s.E, *shape) for shape in ((s.D, s.Fe), (s.D, s.Fe), (s.Fe, s.D))]
         for T in (1, s.T):
             x = rng.standard_normal((T, s.D), dtype=np.float32)
             expert, gate = rng.integers(0, s.E, (T, 1)), rng.random((T, 1), dtype=np.float32)
-            touched = nbytes(*three) * len(np.unique(expert)) // s.E
-            yield Case(f"experts {form}", f"{T} x {s.E} x {s.D} x {s.Fe}", "experts", (x, expert, gate, *three),
-                       touched + 2 * x.nbytes, 6.0 * T * s.D * s.Fe)
+            weight_nbytes = total_nbytes(*weights) * len(np.unique(expert)) // s.E
+            yield Case(f"experts {dtype}", f"{T} x {s.E} x {s.D} x {s.Fe}", "experts", (x, expert, gate, *weights),
+                       weight_nbytes + 2 * x.nbytes, 6.0 * T * s.D * s.Fe)
 
 
-def attentions(rng, s):
+def attention_cases(rng, s):
     """A prompt against itself, and one token against a full chunk."""
     for name, T, S in ("prefill", s.T, s.T), ("decode", 1, s.S):
         q = rng.standard_normal((1, T, s.H, s.d), dtype=np.float32)
         k, v = (rng.standard_normal((1, S, s.K, s.d), dtype=np.float32) for _ in range(2))
-        pairs = T * (S - T) + T * (T + 1) / 2               # what a token may see
+        pairs = T * (S - T) + T * (T + 1) / 2               # of a query and a key that it sees
         yield Case(f"attention {name}", f"{T} of {S} x {s.H} x {s.d}", "grouped_query_attention", (q, k, v),
-                   nbytes(q, k, v) + q.nbytes, 4 * pairs * s.H * s.d)
+                   total_nbytes(q, k, v) + q.nbytes, 4 * pairs * s.H * s.d)
 
 
-def cases(sizes=SCOUT, forms=tuple(BYTES), seed=0):
-    """Every case, made one at a time: the inputs of one are some hundred megabytes.  ->  yields Case"""
+def cases(sizes: Sizes = SCOUT, dtypes: Sequence[str] = WEIGHT_DTYPES, seed: int = 0) -> Iterator[Case]:
+    """Every case, made one at a time: the inputs of one are hundreds of megabytes."""
     rng = np.random.default_rng(seed)
-    yield from rows_of(rng, sizes)
-    yield from products(rng, sizes, forms)
-    yield from mixture(rng, sizes, forms)
-    yield from attentions(rng, sizes)
+    yield from row_cases(rng, sizes)
+    yield from linear_cases(rng, sizes, dtypes)
+    yield from expert_cases(rng, sizes, dtypes)
+    yield from attention_cases(rng, sizes)
 
 
-def contenders(case, backends):
-    """Who computes this operation: each backend, and each numbered version that a backend keeps  ->  {name: function}
+def implementations(case: Case, backends: Sequence[str]) -> dict[str, Callable]:
+    """What computes the operation: {name: function} of each backend and of each numbered version that it keeps.
 
-    A backend that took an operation over from the reference is not measured twice, and quantized weights
-    only where somebody computes with them as they are: the reference multiplies them out first.
+    A function that two backends share is measured once.  NumPy is not measured with quantized weights, which the
+    reference converts to floats first.
     """
-    found: dict[str, Any] = {}
+    functions: dict[str, Any] = {}
     for name in backends:
         ops = get_backend(name)
         function = getattr(ops, case.operation)
-        if function in found.values() or (name == "numpy" and any(isinstance(x, Quantized) for x in case.inputs)):
+        if function in functions.values() or (name == "numpy" and any(isinstance(x, Quantized) for x in case.inputs)):
             continue
-        found[name] = function
-        plain = all(isinstance(x, np.ndarray) and x.dtype == np.float32 for x in case.inputs)
-        versions: dict = getattr(ops, "versions", dict)().get(case.operation, {}) if plain else {}
-        found |= {f"{name} {version}": function for version, function in versions.items()}
-    return found
+        functions[name] = function
+        is_float32 = all(isinstance(x, np.ndarray) and x.dtype == np.float32 for x in case.inputs)
+        versions: dict = getattr(ops, "versions", dict)().get(case.operation, {}) if is_float32 else {}
+        functions |= {f"{name} {version}": function for version, function in versions.items()}
+    return functions
 
 
-def measure(sizes=SCOUT, backends=("numpy", "c"), repeats=5, forms=tuple(BYTES), seed=0):
-    """Measure every operation.
-
-    sizes Sizes, backends names, repeats int, forms of the weights  ->  {"samples": [...]} that json can write
-    """
+def measure(sizes: Sizes = SCOUT, backends: Sequence[str] = ("numpy", "c"), repeats: int = 5,
+            dtypes: Sequence[str] = WEIGHT_DTYPES, seed: int = 0) -> dict:
+    """Measure every operation with weights of these dtypes  ->  {"samples": [...]} that json can write"""
     rows: list[dict] = []
-    for case in track(cases(sizes, forms, seed), "Measuring operations", total=8 + 4 * len(forms)):
-        functions = contenders(case, backends)
+    for case in track(cases(sizes, dtypes, seed), "Measuring operations", total=8 + 4 * len(dtypes)):
+        functions = implementations(case, backends)
         inputs = {name: case.inputs if name in backends else row_major(case.inputs) for name in functions}
-        times = {name: time_second_call(function, inputs[name]) for name, function in functions.items()}     # and warm
+        times = {name: time_warm_call(function, inputs[name]) for name, function in functions.items()}
         seconds: dict = {name: [] for name in functions}
         for _ in range(repeats):
             for name, function in functions.items():
                 time.sleep(SETTLE)
-                seconds[name].append(times[name] if times[name] > PATIENCE else
-                                     sample(function, inputs[name], max(1, round(LEAST / times[name]))))
+                seconds[name].append(times[name] if times[name] > MAX_REPEATED else
+                                     time_calls(function, inputs[name], max(1, round(MIN_SECONDS / times[name]))))
         rows += [{"name": name, "operation": case.name, "at": case.at, "bytes": case.nbytes, "flops": case.flops,
                   "seconds": seconds[name]} for name in functions]
     return {"repeats": repeats, "samples": rows}
 
 
 def row_major(inputs):
-    """What a numbered version reads: the matrix of a checkpoint is turned round for it before the clock starts."""
+    """The inputs of a numbered version: it reads a row-major matrix, so a checkpoint's is transposed beforehand."""
     return tuple(np.ascontiguousarray(x) for x in inputs)
 
 
-def time_second_call(function, inputs):
-    """Seconds of a second call, or of the first where that is slow enough."""
-    cold = sample(function, inputs, 1)
-    return cold if cold > PATIENCE else sample(function, inputs, 1)
+def time_warm_call(function, inputs):
+    """Seconds of a second call, or of the first if that takes longer than MAX_REPEATED."""
+    cold = time_calls(function, inputs, 1)
+    return cold if cold > MAX_REPEATED else time_calls(function, inputs, 1)
 
 
-def sample(function, inputs, loops):
+def time_calls(function, inputs, loops):
     """Seconds of one call, on average over `loops` of them."""
-    begun = time.perf_counter()
+    start = time.perf_counter()
     for _ in range(loops):
         function(*inputs)
-    return (time.perf_counter() - begun) / loops
+    return (time.perf_counter() - start) / loops
 
 
-def summary(report, limits):
-    """Median and spread in seconds, GB/s and GFLOP/s, and the fractions of what the machine allows."""
+def summary(report: dict, limits: dict) -> list[dict]:
+    """Median, fastest and slowest in seconds, bytes and operations a second, and the shares of the machine's limits."""
     rows = []
     for row in report["samples"]:
         middle = median(row["seconds"])
@@ -187,17 +188,17 @@ def summary(report, limits):
     return rows
 
 
-def show(report, console):
-    """A line for each operation and contender."""
-    made = Table(title="\nOperations", title_justify="left", title_style="bold", box=None, pad_edge=False,
-                 padding=(0, 2, 0, 0))
+def show(report: dict, console) -> None:
+    """Print a line for each operation and engine."""
+    table = Table(title="\nOperations", title_justify="left", title_style="bold", box=None, pad_edge=False,
+                  padding=(0, 2, 0, 0))
     for column in ("", "", "", "ms", "(fastest to slowest)", "GB/s", "of bandwidth", "GFLOP/s", "of peak"):
-        made.add_column(column, justify="right" if made.columns[2:] else "left", no_wrap=True)
+        table.add_column(column, justify="right" if table.columns[2:] else "left", no_wrap=True)
     for row in report["summary"]:
         ms = [f"{1e3 * row[key]:.3g}" for key in ("median", "fastest", "slowest")]
-        counted = row["operations per second"] > 0
-        made.add_row(row["operation"], row["at"], row["name"], ms[0], f"({ms[1]} to {ms[2]})",
-                     f"{row['bytes per second'] / 1e9:.1f}", f"{row['of bandwidth']:.0%}",
-                     f"{row['operations per second'] / 1e9:.1f}" if counted else "",
-                     f"{row['of peak']:.0%}" if counted else "")
-    console.print(made)
+        has_flops = row["operations per second"] > 0
+        table.add_row(row["operation"], row["at"], row["name"], ms[0], f"({ms[1]} to {ms[2]})",
+                      f"{row['bytes per second'] / 1e9:.1f}", f"{row['of bandwidth']:.0%}",
+                      f"{row['operations per second'] / 1e9:.1f}" if has_flops else "",
+                      f"{row['of peak']:.0%}" if has_flops else "")
+    console.print(table)

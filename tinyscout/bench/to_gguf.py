@@ -31,7 +31,7 @@ def gguf_name(path):
 
 
 def to_gguf_layout(path, array):
-    """Every matrix (out, in), also an expert's, while tinyscout's are (in, out): llama.cpp reads a matrix row by row."""
+    """Every matrix, also an expert's, as (out, in), where tinyscout has (in, out): llama.cpp reads it row by row."""
     return array.swapaxes(1, 2) if array.ndim == 3 else to_file_layout(path, array)
 
 

@@ -1,13 +1,14 @@
 """How fast the tokenizer is: encode and decode beside tiktoken, training beside tokenizers, one thread each.
 
-Everybody has the same vocabulary and the same text.  The contenders take turns, and the first turn goes round, so that
-a disturbance meets them all.  Texts are made here from the interpreter's own library and from a seed: nothing is
+All have the same vocabulary and the same text.  They take turns, and every round begins with another one, so that a
+disturbance meets them all.  Texts are made here from the interpreter's own library and from a seed: nothing is
 downloaded, and every machine with the same Python measures the same bytes.
 """
 import os
 import sysconfig
 import time
 import unicodedata
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -19,59 +20,60 @@ from rich.table import Table
 from tinyscout.inputs.tokenizer import LLAMA4_PATTERN, Tokenizer, train
 from tinyscout.progress import track
 
-OURS = "tinyscout"
-VOCABULARY = 200_000        # as many as Llama 4 has, where the text yields so many
-LEARNED_FROM = 20           # megabytes of code and of languages each that the vocabulary is learned from, at most
+TINYSCOUT = "tinyscout"
+VOCAB_SIZE = 200_000        # as large as Llama 4's, if the text yields so many tokens
+MAX_TRAIN_MEGABYTES = 20    # of code and of languages each, for the vocabulary
 SCRIPTS = [                 # ranges of letters: small ones of Latin with accents, Greek, Cyrillic, Hebrew, Arabic ...
     (0x61, 0x7B), (0xDF, 0x100), (0x3B1, 0x3CA), (0x430, 0x450), (0x5D0, 0x5EB), (0x620, 0x64B), (0x904, 0x950),
     (0x985, 0x9BA), (0xE01, 0xE31), (0x10D0, 0x10F1), (0x3041, 0x3097), (0x4E00, 0x56FF), (0xAC00, 0xB400)]
 WORDS = 20_000              # different ones in each script
 
 
-def code(size, rng):
+def make_code(size, rng):
     """The interpreter's standard library, its files in a random order, again and again  ->  str of `size` bytes"""
     paths = sorted(Path(sysconfig.get_paths()["stdlib"]).rglob("*.py"))
-    sources, have = [], 0
+    sources, nbytes = [], 0
     for path in (paths[n] for n in rng.permutation(len(paths)) if "site-packages" not in paths[n].parts):
         try:
             sources.append(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError):       # some test files are broken on purpose
             continue
-        have += len(sources[-1].encode("utf-8", "ignore"))
-        if have >= size:
+        nbytes += len(sources[-1].encode("utf-8", "ignore"))
+        if nbytes >= size:
             break
-    return truncate_utf8("".join(sources) * (size // have + 1), size)
+    return truncate_utf8("".join(sources) * (size // nbytes + 1), size)
 
 
-def languages(size, rng):
+def make_languages(size, rng):
     """Invented words in thirteen scripts, as unevenly frequent as those of a real language  ->  str"""
-    parts, have = [], 0
+    parts, nbytes = [], 0
     frequency = 1 / np.arange(1, WORDS + 1)
     lexicons = [to_strings(rng.integers(*script, (WORDS, 10)), rng.integers(1, 11, WORDS)) for script in SCRIPTS]
-    while have < size:
+    while nbytes < size:
         words = lexicons[rng.integers(len(SCRIPTS))]
         chosen = rng.choice(WORDS, 2000, p=frequency / frequency.sum())
         ends = rng.choice([" ", " ", " ", " ", ", ", ". ", "\n", " 1984 "], len(chosen))
         parts.append("".join(words[n] + end for n, end in zip(chosen, ends, strict=True)))
-        have += len(parts[-1].encode())
+        nbytes += len(parts[-1].encode())
     return truncate_utf8("".join(parts), size)
 
 
-def any_unicode(size, rng):
-    """Every assigned character as often as any other: hardly a piece comes twice  ->  str"""
+def make_any_unicode(size, rng):
+    """Every assigned character as often as any other: hardly any piece occurs twice  ->  str"""
     assigned = [n for n in range(0x110000) if unicodedata.category(chr(n)) not in ("Cn", "Cs", "Co")]
     return truncate_utf8(from_codes(rng.choice(assigned, size // 3)), size)
 
 
-def long_words(size, rng):
-    """Random small letters, 8 to 500 in a word: no piece comes twice, and each takes many merges  ->  str"""
+def make_long_words(size, rng):
+    """Random small letters, 8 to 500 in a word: no piece occurs twice, and each takes many merges  ->  str"""
     letters = rng.integers(ord("a"), ord("z") + 1, size)
     ends = np.cumsum(rng.integers(9, 502, size // 9))
     letters[ends[ends < size]] = ord(" ")
     return from_codes(letters)
 
 
-TEXTS = {"code": code, "languages": languages, "any Unicode": any_unicode, "long words": long_words}
+TEXTS: dict[str, Callable[[int, np.random.Generator], str]] = {
+    "code": make_code, "languages": make_languages, "any Unicode": make_any_unicode, "long words": make_long_words}
 
 
 def from_codes(codes):
@@ -79,7 +81,7 @@ def from_codes(codes):
 
 
 def to_strings(codes, lengths):
-    """Rows of code points (N, L) and how many of each count  ->  N words"""
+    """Rows of code points (N, L), and how many of each row to take (N,)  ->  N words"""
     return [from_codes(row[:n]) for row, n in zip(codes, lengths, strict=True)]
 
 
@@ -88,155 +90,140 @@ def truncate_utf8(text, size):
     return text.encode("utf-8", "ignore")[:size].decode("utf-8", "ignore")
 
 
-def measure(megabytes=100, repeats=3, with_peer=True):
+def measure(megabytes: float = 100, repeats: int = 3, compare: bool = True) -> dict:
     """Run the benchmark.
 
-    megabytes of each text (10**6 bytes of UTF-8), repeats int, with_peer: beside tiktoken and tokenizers
-    ->  a dict that json can write: who was there, every sample in seconds, and whether the ids were the same.
-    Without a peer a note says so.  Raises ValueError for sizes that are not positive.
+    megabytes of each text (10**6 bytes of UTF-8), compare: with tiktoken and tokenizers
+    ->  a dict that json can write: the engines, every sample in seconds, and whether the ids were the same.
+    A note says which engine is not installed.  Raises ValueError for sizes that are not positive.
     """
     if not megabytes > 0 or repeats < 1:
         raise ValueError("megabytes and repeats must be positive")
     size = int(megabytes * 1e6)
     report: dict = {"megabytes": megabytes, "repeats": repeats, "peers": {}, "samples": [], "agreement": [],
                     "notes": []}
-    peers = find_peers(report) if with_peer else {}
-    contenders: dict = {}
-    jobs = training(contenders, peers, min(size, int(LEARNED_FROM * 1e6)), report)
-    for name, make in TEXTS.items():
-        jobs += coding(contenders, name, make, size, report)
-    for job in track(jobs, "Measuring"):
-        job()
+    modules = import_engines(report) if compare else {}
+    total = repeats * (1 + ("tokenizers" in modules) + 3 * len(TEXTS) * (1 + ("tiktoken" in modules)))
+    for _ in track(run_all(modules, size, report), "Measuring", total):
+        pass
     report["summary"] = speeds(report["samples"])
     return report
 
 
-def find_peers(report):
-    """{name: module} of those that are installed, with their versions and what is missing put into the report."""
-    os.environ |= {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}     # one thread, as we have
-    peers = {}
+def import_engines(report: dict) -> dict:
+    """{external engine: module} of those that are installed.  The report gets their versions and the missing ones."""
+    os.environ |= {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}     # one thread, as tinyscout has
+    modules = {}
     for name in "tiktoken", "tokenizers":
         try:
-            peers[name] = import_module(name)
+            modules[name] = import_module(name)
             report["peers"][name] = version(name)
         except ImportError as error:
             report["notes"].append(f"{name} is not here to compare with: {error}")
-    return peers
+    return modules
 
 
-def training(contenders, peers, size, report):
-    """The jobs that learn a vocabulary, in turns, and give it to those who are to encode with it."""
-    texts: list[str] = []
-    learners = {OURS: lambda: train(texts, VOCABULARY, special=(), progress=False)}
-    if "tokenizers" in peers:
-        learners["tokenizers"] = lambda: train_theirs(peers["tokenizers"], texts)
-    seconds: dict = {name: [] for name in learners}
-
-    def begin():
-        rng = np.random.default_rng(0)
-        whole = code(size, rng) + languages(size, rng)
-        texts.extend(whole[n:n + 1_000_000] for n in range(0, len(whole), 1_000_000))
-
-    def turn(n):
-        for name, learner in in_turn(learners, n):
-            took, learned = timed(learner)
-            seconds[name].append(took)
-            if name == OURS:
-                contenders[OURS] = learned
-
-    def end():
-        tokens = contenders[OURS].tokens
-        report["vocabulary"] = len(tokens)
-        contenders[OURS] = Tokenizer(tokens)        # by ranks, as tiktoken has them and Meta's file
-        if "tiktoken" in peers:
-            contenders["tiktoken"] = peers["tiktoken"].Encoding(
-                "same", pat_str=LLAMA4_PATTERN, mergeable_ranks=tokens, special_tokens={})
-        report["samples"] += [{"name": name, "what": "train", "at": "code and languages", "bytes": count(texts),
-                               "seconds": taken} for name, taken in seconds.items()]
-        texts.clear()
-
-    return [begin, *(lambda n=n: turn(n) for n in range(report["repeats"])), end]
+def run_all(modules: dict, size: int, report: dict) -> Iterator[None]:
+    """Measure training and then every text.  Fills the report, and yields after each sample."""
+    vocabulary = yield from run_training(modules, min(size, int(MAX_TRAIN_MEGABYTES * 1e6)), report)
+    engines = {TINYSCOUT: Tokenizer(vocabulary)}            # by ranks, as in tiktoken and in Meta's file
+    if "tiktoken" in modules:
+        engines["tiktoken"] = modules["tiktoken"].Encoding(
+            "same", pat_str=LLAMA4_PATTERN, mergeable_ranks=vocabulary, special_tokens={})
+    for name, make_text in TEXTS.items():
+        yield from run_text(engines, name, make_text(size, np.random.default_rng(1)), report)
 
 
-def train_theirs(tokenizers, texts):
-    """Byte-level BPE with the same pattern and as many tokens, learned by tokenizers."""
+def run_training(modules, size, report):
+    """Measure how fast a vocabulary is trained.  Yields after each sample  ->  tinyscout's {bytes: id}"""
+    rng = np.random.default_rng(0)
+    corpus = make_code(size, rng) + make_languages(size, rng)
+    texts = [corpus[n:n + 1_000_000] for n in range(0, len(corpus), 1_000_000)]
+    trainers: dict[str, Callable] = {TINYSCOUT: lambda: train(texts, VOCAB_SIZE, special=(), progress=False)}
+    if "tokenizers" in modules:
+        trainers["tokenizers"] = lambda: train_tokenizers(modules["tokenizers"], texts)
+    samples: dict[str, list[float]] = {name: [] for name in trainers}
+    for n in range(report["repeats"]):
+        for name, trainer in rotate(trainers, n):
+            seconds, tokenizer = time_call(trainer)
+            samples[name].append(seconds)
+            if name == TINYSCOUT:
+                vocabulary = tokenizer.tokens
+            yield
+    report["vocabulary"] = len(vocabulary)
+    report["samples"] += [{"name": name, "what": "train", "at": "code and languages",
+                           "bytes": sum(len(text.encode()) for text in texts), "seconds": seconds}
+                          for name, seconds in samples.items()]
+    return vocabulary
+
+
+def train_tokenizers(tokenizers, texts):
+    """Byte-level BPE with the same pattern and as many tokens, trained by tokenizers."""
     pre = tokenizers.pre_tokenizers
-    theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
-    theirs.pre_tokenizer = pre.Sequence([pre.Split(tokenizers.Regex(LLAMA4_PATTERN), "isolated"),
-                                         pre.ByteLevel(add_prefix_space=False, use_regex=False)])
-    theirs.train_from_iterator(texts, tokenizers.trainers.BpeTrainer(
-        vocab_size=VOCABULARY, initial_alphabet=pre.ByteLevel.alphabet(), show_progress=False))
-    return theirs
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tokenizer.pre_tokenizer = pre.Sequence([pre.Split(tokenizers.Regex(LLAMA4_PATTERN), "isolated"),
+                                            pre.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer.train_from_iterator(texts, tokenizers.trainers.BpeTrainer(
+        vocab_size=VOCAB_SIZE, initial_alphabet=pre.ByteLevel.alphabet(), show_progress=False))
+    return tokenizer
 
 
-def coding(contenders, at, make, size, report):
-    """The jobs of one text: everybody encodes it and decodes the ids, turn by turn."""
-    text: list[str] = []
-    samples: dict = {}
-    same: list[bool] = []
-
-    def begin():
-        text.append(make(size, np.random.default_rng(1)))
-
-    def turn(n):
+def run_text(engines: dict, text_name: str, text: str, report: dict) -> Iterator[None]:
+    """Measure how fast a text is encoded and its ids decoded, in rounds.  Yields after each sample."""
+    samples: dict[tuple[str, str], list[float]] = {}
+    is_same = True
+    for n in range(report["repeats"]):
         ids = None
-        for name, contender in in_turn(contenders, n):
-            took, found = timed(contender.encode if name == OURS else contender.encode_ordinary, text[0])
-            samples.setdefault((name, "encode"), []).append(took)
-            same.append(ids is None or found == ids)
-            ids = found
-        for name, contender in in_turn(contenders, n):
-            for what in "decode", "decode_bytes":
-                took, back = timed(getattr(contender, what), ids)
-                samples.setdefault((name, what), []).append(took)
-                same.append(back == (text[0] if what == "decode" else text[0].encode()))
-
-    def end():
-        report["samples"] += [{"name": name, "what": what, "at": at, "bytes": count(text), "seconds": seconds}
-                              for (name, what), seconds in samples.items()]
-        report["agreement"].append({"at": at, "same ids, and the text comes back": all(same)})
-        text.clear()
-
-    return [begin, *(lambda n=n: turn(n) for n in range(report["repeats"])), end]
+        for name, engine in rotate(engines, n):
+            seconds, new_ids = time_call(engine.encode if name == TINYSCOUT else engine.encode_ordinary, text)
+            samples.setdefault((name, "encode"), []).append(seconds)
+            is_same = is_same and (ids is None or new_ids == ids)
+            ids = new_ids
+            yield
+        for name, engine in rotate(engines, n):
+            for method, expected in ("decode", text), ("decode_bytes", text.encode()):
+                seconds, decoded = time_call(getattr(engine, method), ids)
+                samples.setdefault((name, method), []).append(seconds)
+                is_same = is_same and decoded == expected
+                yield
+    report["samples"] += [{"name": name, "what": method, "at": text_name, "bytes": len(text.encode()),
+                           "seconds": seconds} for (name, method), seconds in samples.items()]
+    report["agreement"].append({"at": text_name, "same ids, and the text comes back": is_same})
 
 
-def in_turn(contenders, n):
-    """The contenders as a list of pairs, in round n: who began the last round ends this one."""
-    pairs = list(contenders.items())
+def rotate(engines: dict, n: int) -> list[tuple]:
+    """The items of round n: the one that began the last round ends this one."""
+    pairs = list(engines.items())
     return pairs[n % len(pairs):] + pairs[:n % len(pairs)]
 
 
-def timed(work, *arguments):
-    """Seconds that the work takes, and what it returns."""
-    begun = time.perf_counter()
-    result = work(*arguments)
-    return time.perf_counter() - begun, result
+def time_call(function, *arguments):
+    """Seconds of a call, and what it returns."""
+    start = time.perf_counter()
+    result = function(*arguments)
+    return time.perf_counter() - start, result
 
 
-def count(texts):
-    return sum(len(text.encode()) for text in texts)
-
-
-def speeds(samples):
-    """Megabytes of text a second: median, slowest, fastest; and how many times the peer's median."""
+def speeds(samples: list[dict]) -> list[dict]:
+    """Megabytes of text a second: median, slowest, fastest; and how many times the external engine's median."""
     rows = []
     for sample in samples:
         rates = [sample["bytes"] / 1e6 / seconds for seconds in sample["seconds"]]
         rows.append({"name": sample["name"], "what": sample["what"], "at": sample["at"], "median": median(rates),
                      "slowest": min(rates), "fastest": max(rates)})
-    theirs = {(row["what"], row["at"]): row["median"] for row in rows if row["name"] != OURS}
+    medians = {(row["what"], row["at"]): row["median"] for row in rows if row["name"] != TINYSCOUT}
     for row in rows:
-        if row["name"] == OURS and (row["what"], row["at"]) in theirs:
-            row["times peer"] = row["median"] / theirs[row["what"], row["at"]]
+        if row["name"] == TINYSCOUT and (row["what"], row["at"]) in medians:
+            row["times peer"] = row["median"] / medians[row["what"], row["at"]]
     return rows
 
 
-def show(report, console):
-    """The summary as a table on a rich console."""
+def show(report: dict, console) -> None:
+    """Print the summary as a table."""
     table = Table(title=f"{report['megabytes']} MB of each text, {report['vocabulary']:,} tokens, one thread")
-    for heading in "what", "text", "who":
+    for heading in "what", "text", "engine":
         table.add_column(heading)
-    for heading in "MB/s", "slowest", "fastest", "times peer":
+    for heading in "MB/s", "slowest", "fastest", "ratio":
         table.add_column(heading, justify="right")
     for row in report["summary"]:
         times = f"{row['times peer']:.2f}" if "times peer" in row else ""

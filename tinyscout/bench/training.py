@@ -1,48 +1,48 @@
-"""Training: one step, forwards, backwards and AdamW, on the same model and the same batch, beside PyTorch."""
+"""Training: one step, forward, backward and AdamW, on the same model and the same batch, beside PyTorch."""
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
 
 import numpy as np
 from rich.table import Table
 
-from tinyscout.bench.engines import Transformers, modules_and_notes
+from tinyscout.bench.engines import TransformersEngine, import_engines
 from tinyscout.model import get_backend
 from tinyscout.nn.weights import named_arrays
 from tinyscout.progress import track
 from tinyscout.train.loop import TrainState, init_training_weights
-from tinyscout.train.loss_and_grad import Batch
-from tinyscout.train.loss_and_grad import loss_and_grad as lesson
+from tinyscout.train.loss_and_grad import Batch, loss_and_grad
 from tinyscout.train.optimizer import optimizer_step
 from tinyscout.train.recipe import Recipe, scout_mini_config
 
-SIZES = {"scout-mini": (16, 512), "small": (2, 64)}        # rows and their length
-SETTLE = 0.05           # seconds before a sample: idle threads of who ran before still spin for a while
-RECIPE = Recipe(optimizer="adamw", lr=1e-4, warmup=0, balance=0.0)
+SIZES = {"scout-mini": (16, 512), "small": (2, 64)}        # rows of a batch, and tokens of a row
+SETTLE = 0.05           # seconds before a sample: idle threads of the engine that ran before still spin for a while
+RECIPE = Recipe(optimizer="adamw", lr=1e-4, warmup=0, router_aux_loss_coef=0.0)
 
 
-class Ours:
+class TinyscoutTrainer:
     """A backend of tinyscout."""
 
     def __init__(self, config, weights, name):
-        self.student = TrainState(config, weights, RECIPE, None, get_backend(name))
+        self.state = TrainState(config, weights, RECIPE, None, get_backend(name))
         self.steps = 0
 
     def step(self, batch):
         """One step  ->  its loss"""
-        student, self.steps = self.student, self.steps + 1
-        learned = lesson(batch, student.weight_tree(), student.config, ops=student.ops)
-        student.weights, student.opt_state, _ = optimizer_step(
-            student.weights, dict(named_arrays(learned.gradients)), student.opt_state, RECIPE, self.steps, student.ops)
-        return learned.losses[0]
+        state, self.steps = self.state, self.steps + 1
+        result = loss_and_grad(batch, state.weight_tree(), state.config, ops=state.ops)
+        state.weights, state.opt_state, _ = optimizer_step(
+            state.weights, dict(named_arrays(result.gradients)), state.opt_state, RECIPE, self.steps, state.ops)
+        return result.losses[0]
 
 
-class Torch:
+class TorchTrainer:
     """transformers' Llama 4 with PyTorch's autograd and AdamW, all in float32."""
 
     def __init__(self, config, tree, threads, torch, transformers):
-        self.torch, peer = torch, Transformers(tree, config, "float32", threads, torch, transformers)
-        self.net = peer.net.train()
+        self.torch = torch
+        self.net = TransformersEngine(tree, config, "float32", threads, torch, transformers).net.train()
         self.net.set_attn_implementation("sdpa")
         self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=RECIPE.lr, betas=RECIPE.betas,
                                            weight_decay=RECIPE.weight_decay)
@@ -60,52 +60,54 @@ class Torch:
         return loss.item()
 
 
-def measure(size="scout-mini", repeats=5, backends=("numpy", "c"), peers=("transformers",), threads=None, seed=0):
-    """Steps of training the text model of scout-mini, each contender in turn, over and over.
+def measure(size: str = "scout-mini", repeats: int = 5, backends: Sequence[str] = ("numpy", "c"),
+            compare: Sequence[str] = ("transformers",), threads: int | None = None, seed: int = 0) -> dict:
+    """Measure steps of training the text model of scout-mini; the engines take turns.
 
-    size of SIZES, repeats int, backends and peers: who takes part, threads int for PyTorch
-    ->  a dict that json can write: every sample in seconds, and the first step's losses, which must agree
+    size of SIZES, backends and compare: the engines that take part, threads of PyTorch
+    ->  a dict that json can write: every sample in seconds, and the losses of the first step, which must agree
     """
     (B, T), config = SIZES[size], replace(scout_mini_config(), vision=None)
     rng = np.random.default_rng(seed)
     tokens = rng.integers(0, config.text.vocab_size, (B, T + 1))
     batch = Batch(np.ascontiguousarray(tokens[:, :-1]), np.ascontiguousarray(tokens[:, 1:]))
-    modules, notes = modules_and_notes([name for name in peers if name == "transformers"])
+    modules, notes = import_engines([name for name in compare if name == "transformers"])
     weights = init_training_weights(config, seed)
     weights["text.output"] = (rng.standard_normal(weights["text.output"].shape) * 0.1).astype(np.float32)
-    contenders: dict = {name: Ours(config, weights, name) for name in backends}
+    trainers: dict = {name: TinyscoutTrainer(config, weights, name) for name in backends}
     if "transformers" in modules:
-        tree = TrainState(config, {path: w.copy() for path, w in weights.items()}, RECIPE).tree()  # stepped in place
-        contenders["transformers"] = Torch(config, tree, threads, *modules["transformers"])
-    losses = {name: float(contender.step(batch)) for name, contender in contenders.items()}
-    samples: dict = {name: [] for name in contenders}
-    for name in track([name for _ in range(repeats) for name in contenders], "Training"):
+        tree = TrainState(config, {path: w.copy() for path, w in weights.items()},
+                          RECIPE).weight_tree()  # PyTorch updates in place
+        trainers["transformers"] = TorchTrainer(config, tree, threads, *modules["transformers"])
+    losses = {name: float(trainer.step(batch)) for name, trainer in trainers.items()}
+    samples: dict = {name: [] for name in trainers}
+    for name in track([name for _ in range(repeats) for name in trainers], "Training"):
         time.sleep(SETTLE)
-        begun = time.perf_counter()
-        contenders[name].step(batch)
-        samples[name].append(time.perf_counter() - begun)
+        start = time.perf_counter()
+        trainers[name].step(batch)
+        samples[name].append(time.perf_counter() - start)
     return {"size": size, "rows": B, "length": T, "parameters": sum(w.size for w in weights.values()),
             "losses": losses, "samples": samples, "notes": notes}
 
 
-def summary(result, limits=None):
-    """Tokens a second of each: median, slowest and fastest, and how often NumPy's."""
+def summary(result: dict, limits: dict | None = None) -> list[dict]:
+    """Tokens a second of each engine: median, slowest and fastest, and how many times the first one's."""
     tokens = result["rows"] * result["length"]
-    rows = [{"name": name, **{word: tokens / of(times) for word, of in
+    rows = [{"name": name, **{word: tokens / reduce(times) for word, reduce in
                               (("median", median), ("slowest", max), ("fastest", min))}}
             for name, times in result["samples"].items()]
     first = rows[0]["median"]
     return [{**row, "of the first": row["median"] / first} for row in rows]
 
 
-def show(result, console):
-    what = f"{result['parameters']:,} parameters, {result['rows']} rows of {result['length']} tokens a step"
-    made = Table(title=f"Training, {what}", title_justify="left")
+def show(result: dict, console) -> None:
+    sizes = f"{result['parameters']:,} parameters, {result['rows']} rows of {result['length']} tokens a step"
+    table = Table(title=f"Training, {sizes}", title_justify="left")
     for heading in ("", "tokens/s", "slowest", "fastest", f"of {result['summary'][0]['name']}", "first loss"):
-        made.add_column(heading, justify="right" if heading else "left")
+        table.add_column(heading, justify="right" if heading else "left")
     for row in result["summary"]:
-        made.add_row(row["name"], *(f"{row[key]:,.0f}" for key in ("median", "slowest", "fastest")),
-                     f"{row['of the first']:.2f}", f"{result['losses'][row['name']]:.5f}")
-    console.print(made)
+        table.add_row(row["name"], *(f"{row[key]:,.0f}" for key in ("median", "slowest", "fastest")),
+                      f"{row['of the first']:.2f}", f"{result['losses'][row['name']]:.5f}")
+    console.print(table)
     for note in result["notes"]:
         console.print(note)

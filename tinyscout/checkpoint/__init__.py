@@ -60,11 +60,11 @@ def load_config(directory: Path | str) -> ScoutConfig:
         nested = sorted(directory.glob("*/config.json"))        # as in the directory of a training run
         raise FileNotFoundError(f"{directory} holds no config.json" + (
             f", but {nested[-1].parent} does" if nested else ": is it a Llama 4 checkpoint directory?"))
-    contents = (read_json(directory / "config.json"),
-                *(read_json(directory / name) if (directory / name).is_file() else None
-                  for name in ("generation_config.json", "preprocessor_config.json")))
+    config = read_json(directory / "config.json")
+    generation, preprocessor = (read_json(directory / name) if (directory / name).is_file() else None
+                                for name in ("generation_config.json", "preprocessor_config.json"))
     try:
-        return config_from_hf(*contents)
+        return config_from_hf(config, generation, preprocessor)
     except ValueError as error:
         raise ValueError(f"{directory}: {error}") from None
 
@@ -157,7 +157,8 @@ def load_weights(directory: Path | str, config: ScoutConfig, dtype: DTypeLike | 
     ->  weights.Scout.  8-bit floats become bfloat16 in memory; quantized weights stay quantized, whatever the dtype.
     Raises OSError or ValueError; warns of tensors that no part of the model wants.
     """
-    dtype = parse_dtype(dtype, "compute in", *FLOAT_DTYPES.values(), np.dtype(np.float64))
+    if dtype is not None:
+        dtype = parse_dtype(dtype, "compute in", *FLOAT_DTYPES.values(), np.dtype(np.float64))
     reader = CheckpointReader(directory)
     arrays = {path: reader.get_weight(path, shape) for path, shape in weight_shapes(config).items()}
     reader.warn_of_unused()
@@ -165,7 +166,7 @@ def load_weights(directory: Path | str, config: ScoutConfig, dtype: DTypeLike | 
                       "Reading 8-bit floats"):
         arrays[path] = materialize(arrays[path])
     if dtype is not None:
-        items = track(list(arrays.items()), f"Converting to {dtype.name}")
+        items = track(list(arrays.items()), f"Converting to {np.dtype(dtype).name}")
         arrays = {path: a if isinstance(a, Quantized) else a.astype(dtype, copy=False) for path, a in items}
     return build(config, lambda path, shape: arrays[path])
 
@@ -190,12 +191,12 @@ def save_checkpoint(directory: Path | str, weights: Scout, config: ScoutConfig, 
 
 def stored_tensor(name: str, arrays: list[np.ndarray], dtype: DTypeLike | None = None) -> TensorGroup:
     """A tensor to be written, of one array or of two halves to concatenate.  Raises ValueError for its dtype."""
-    if name.endswith((".values", ".scales")):
-        dtype = arrays[0].dtype
-    else:
-        dtype = parse_dtype(arrays[0].dtype if dtype is None else dtype, f"save {name} as", *FLOAT_DTYPES.values())
+    stored_dtype = arrays[0].dtype
+    if not name.endswith((".values", ".scales")):
+        stored_dtype = parse_dtype(stored_dtype if dtype is None else dtype, f"save {name} as", *FLOAT_DTYPES.values())
     shape = (*arrays[0].shape[:-1], sum(a.shape[-1] for a in arrays)) if len(arrays) > 1 else arrays[0].shape
-    return TensorGroup({name: TensorSpec(dtype, shape)}, lambda: [(name, _concatenate(name, arrays, dtype))])
+    return TensorGroup({name: TensorSpec(stored_dtype, shape)},
+                       lambda: [(name, _concatenate(name, arrays, stored_dtype))])
 
 
 def _concatenate(name, arrays, dtype):
@@ -226,4 +227,4 @@ def write_configs(scratch: Path, config: ScoutConfig, dtype: str, quantization: 
     write_json(scratch / "config.json", content)
     write_json(scratch / "generation_config.json", generation_config_to_hf(config))
     if config.vision is not None:
-        write_json(scratch / "preprocessor_config.json", preprocessor_config_to_hf(config))
+        write_json(scratch / "preprocessor_config.json", preprocessor_config_to_hf(config.vision))

@@ -201,10 +201,10 @@ def generation_config_to_hf(config: ScoutConfig) -> dict[str, Any]:
     return {**_token_ids_to_hf(config), "do_sample": True, "temperature": 0.6, "top_p": 0.9}
 
 
-def preprocessor_config_to_hf(config: ScoutConfig) -> dict[str, Any]:
+def preprocessor_config_to_hf(config: VisionConfig) -> dict[str, Any]:
     """The preprocessor_config.json beside it: how transformers splits an image into tiles."""
-    side = {"height": config.vision.tile_size, "width": config.vision.tile_size}
-    return {"image_processor_type": "Llama4ImageProcessor", "size": side, "max_patches": config.vision.max_tiles,
+    side = {"height": config.tile_size, "width": config.tile_size}
+    return {"image_processor_type": "Llama4ImageProcessor", "size": side, "max_patches": config.max_tiles,
             "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_rescale": True, "rescale_factor": 1 / 255,
             "do_normalize": True, "do_resize": True, "do_convert_rgb": True, "resample": 2}
 

@@ -14,10 +14,8 @@ SCALE_DTYPES = {32: BFLOAT16, 128: np.dtype(np.float32)}        # {inputs that s
 BYTES_PER_NUMBER = {"float32": 4, "float16": 2, "bfloat16": 2, "fp8": 1, "int8": 1, "int4": 0.5}    # scales not counted
 
 
-def parse_dtype(dtype: DTypeLike | None, verb: str, *allowed: np.dtype) -> np.dtype | None:
-    """A dtype or its name as a dtype, None as None.  Raises ValueError for one that is not allowed."""
-    if dtype is None:
-        return None
+def parse_dtype(dtype: DTypeLike, verb: str, *allowed: np.dtype) -> np.dtype:
+    """A dtype or its name as a dtype.  Raises ValueError for one that is not allowed."""
     parsed: Any
     try:
         parsed = np.dtype(dtype)

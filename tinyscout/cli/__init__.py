@@ -23,7 +23,7 @@ BAD_INPUT = (ValueError, OSError, RuntimeError, MemoryError, ImportError, Floati
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser that reports an error in one line.  intermixed: options may stand among positional arguments."""
+    """An argparse parser that reports an error in one line.  intermixed: options may follow positional arguments."""
 
     intermixed = False
 
@@ -88,7 +88,7 @@ def add_model_arguments(sub):
     sub.add_argument("--dtype", choices=["float32", "bfloat16", "float16"],
                      help="convert the weights first (default: as in the files); NumPy is fastest with float32")
     sub.add_argument("--kv-dtype", default="float32", choices=KV_DTYPES,
-                     help="dtype of the cache of keys and values; int8 and int4 in the global layers only (%(default)s)")
+                     help="dtype of the KV cache; int8 and int4 in the global layers only (%(default)s)")
     sub.add_argument("--max-tokens", type=positive_int, default=256, metavar="N", help="at most N tokens (%(default)s)")
     sub.add_argument("--temperature", type=float, default=0.6, metavar="T", help="0 is greedy (%(default)s)")
     sub.add_argument("--top-p", type=float, default=0.9, metavar="P", help="(%(default)s)")
@@ -98,7 +98,7 @@ def add_model_arguments(sub):
 
 
 def load_model(args, dtype=None):
-    """The model that args.model and args.backend name, its weights in `dtype`.  Raises FileNotFoundError or ValueError."""
+    """The model of --model on --backend, its weights in `dtype`.  Raises FileNotFoundError or ValueError."""
     model = tinyscout.load(args.model, args.backend, dtype)
     if model.tokenizer is None:
         raise FileNotFoundError(f"{args.model} holds no tokenizer.json and no tokenizer.model")

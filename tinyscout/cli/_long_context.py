@@ -13,6 +13,7 @@ from tinyscout.data.corpus import load_corpus
 from tinyscout.inputs.chat import BEGIN, special_token_id
 from tinyscout.model import BACKENDS, BUNDLED_MODEL
 from tinyscout.train.batches import concat_texts
+from tinyscout.train.log import save_figure
 from tinyscout.train.recipe import recipe_from_dict
 
 
@@ -66,8 +67,8 @@ def trained_length(args):
 
 def held_out_tokens(args, model):
     """Text that was kept back from training, as tokens (n,), and the token that a text begins with."""
-    begin = special_token_id(BEGIN, model.tokenizer, model.config)
-    return concat_texts(load_corpus(args.text).held_out, model.tokenizer, begin), begin
+    bos_id = special_token_id(BEGIN, model.tokenizer, model.config)
+    return concat_texts(load_corpus(args.text).held_out, model.tokenizer, bos_id), bos_id
 
 
 def report(args, model, command, **settings):
@@ -75,7 +76,7 @@ def report(args, model, command, **settings):
     text = model.config.text
     return {"command": command, "date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": describe_machine(),
             "commit": git_commit(), "model": Path(args.model).expanduser().resolve().name, "backend": args.backend,
-            "trained": trained_length(args), "seed": args.seed, "settings": settings,
+            "train_length": trained_length(args), "seed": args.seed, "settings": settings,
             "plan": [layer._asdict() for layer in text.layers],
             "temperature": {"temperature": text.attn_temperature, "scale": text.attn_temperature_scale,
                             "floor": text.attn_temperature_floor},
@@ -83,16 +84,8 @@ def report(args, model, command, **settings):
 
 
 def write(report, plot, directory):
-    """The report as JSON, and as a picture where matplotlib is: plot(figure, report) draws it.  Raises OSError."""
+    """The report as JSON, and as an image if there is matplotlib: plot(figure, report) draws it.  Raises OSError."""
     directory.mkdir(parents=True, exist_ok=True)
     name = report["command"]
     (directory / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
-        return
-    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(9, 3.2), layout="constrained")
-        plot(figure, report)
-        figure.savefig(directory / f"{name}.png", dpi=110)
+    save_figure(directory / f"{name}.png", lambda figure: plot(figure, report))

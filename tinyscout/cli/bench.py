@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import tinyscout
+from tinyscout.bench.engines import EXTERNAL_ENGINES
+from tinyscout.bench.sizes import WEIGHT_DTYPES
 from tinyscout.cli import make_console, positive_int, print_error
 from tinyscout.model import BACKENDS
 
@@ -16,67 +18,66 @@ EXAMPLE = """\
 examples:
   tinyscout bench                                     many minutes, 16 GB of memory and 4 GB of disk
   tinyscout bench --models --groups int8 int4         whole models, quantized
-  tinyscout bench --operations                        each operation beside the machine's limits
+  tinyscout bench --operations                        each operation beside the limits of the machine
   tinyscout bench --training                          steps of training, beside PyTorch
   tinyscout bench --backend cuda --plot run.png       each CUDA kernel on this machine's GPU
-  tinyscout bench --quick --peers none                seconds
+  tinyscout bench --quick --compare none                seconds
   tinyscout bench --out run.json --plot run.png"""
 
-QUICK = {"model_size": "small", "prefill": [32], "context": [32], "repeats": 2, "megabytes": 0.1}
-GROUPS = ("float32", "bfloat16", "int8", "int4")
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+QUICK = {"model_size": "small", "prompt_tokens": [32], "context": [32], "repeats": 2, "megabytes": 0.1}
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def add_arguments(sub):
-    parts = sub.add_argument_group("what to measure (default: models and operations)")
-    parts.add_argument("--models", action="store_true", help="whole models: reading a prompt and writing tokens")
-    parts.add_argument("--operations", action="store_true",
+    group = sub.add_argument_group("what to measure (default: models and operations)")
+    group.add_argument("--models", action="store_true", help="whole models: prefill and decode")
+    group.add_argument("--operations", action="store_true",
                        help="single operations at Scout's sizes; with --backends cuda on a GPU")
-    parts.add_argument("--training", action="store_true", help="steps of training scout-mini's text model")
-    parts.add_argument("--tokenizer", action="store_true", help="cutting text into tokens")
-    sub.add_argument("--groups", nargs="+", default=list(GROUPS), choices=GROUPS,
-                     help="forms of the weights; each is compared among its own")
+    group.add_argument("--training", action="store_true", help="steps of training scout-mini's text model")
+    group.add_argument("--tokenizer", action="store_true", help="encoding and decoding text")
+    sub.add_argument("--groups", nargs="+", default=list(WEIGHT_DTYPES), choices=WEIGHT_DTYPES,
+                     help="dtypes of the weights; engines are compared within a group")
     sub.add_argument("--model-size", choices=["mid", "small"], default="mid", help="0.9 or 0.007 billion parameters")
-    sub.add_argument("--prefill", type=positive_int, nargs="+", default=[512, 2048], metavar="N", help="tokens to read")
+    sub.add_argument("--prompt-tokens", type=positive_int, nargs="+", default=[512, 2048], metavar="N",
+                     help="tokens of a prompt whose prefill is measured")
     sub.add_argument("--context", type=positive_int, nargs="+", default=[512, 4096], metavar="N",
-                     help="tokens already read when decoding begins")
+                     help="tokens in the cache when decoding begins")
     sub.add_argument("--repeats", type=positive_int, default=5, metavar="N", help="samples of each (%(default)s)")
     sub.add_argument("--backends", "--backend", nargs="+", default=["numpy", "c"], choices=list(BACKENDS),
-                     help="of ours (numpy c); cuda alone measures each of its kernels on this machine's GPU")
-    sub.add_argument("--peers", nargs="+", default=["transformers", "llama.cpp"],
-                     choices=["transformers", "llama.cpp", "none"], help="whom to compare with")
-    sub.add_argument("--threads", type=positive_int, metavar="N", help="for all of them; default: one per processor")
+                     help="of tinyscout (numpy c); cuda alone measures each of its kernels on this machine's GPU")
+    sub.add_argument("--compare", nargs="+", default=list(EXTERNAL_ENGINES), choices=[*EXTERNAL_ENGINES, "none"],
+                     help="other engines to measure (%(default)s)")
+    sub.add_argument("--threads", type=positive_int, metavar="N", help="of every engine; default: one per processor")
     sub.add_argument("--megabytes", type=float, default=4, metavar="N", help="of text for the tokenizer (%(default)s)")
     sub.add_argument("--gguf-dir", type=Path, metavar="DIR",
-                     help="where llama.cpp's files stand while they are used; default: the usual temporary directory")
+                     help="for llama.cpp's temporary files; default: the usual temporary directory")
     sub.add_argument("--out", type=Path, metavar="FILE.json", help="write everything that was measured")
     sub.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the models' figures, or the GPU's")
     sub.add_argument("--quick", action="store_true", help="a tiny model and few samples, to see that it works")
 
 
 def run(args):
-    if args.threads and any(os.environ.get(name) != str(args.threads) for name in THREADS):
+    if args.threads and any(os.environ.get(name) != str(args.threads) for name in THREAD_VARIABLES):
         return rerun_in_subprocess(args)
     check_arguments(args)
-    if "cuda" in selected_parts(args) and no_gpu():
-        print_error(f"no GPU here: {no_gpu()}; `tinyscout profile` counts what a kernel does without one")
+    if "cuda" in selected_parts(args) and (reason := missing_gpu_reason()):
+        print_error(f"no GPU here: {reason}; `tinyscout profile` counts what a kernel does without one")
         return 1
     from tinyscout.bench.machine import cpu_count, describe_machine, elementwise_best, git_commit, measure_roofline
 
     args.threads = args.threads or cpu_count()
-    chosen = {**vars(args), **(QUICK if args.quick else {})}
+    options = {**vars(args), **(QUICK if args.quick else {})}
     report = {"tinyscout": tinyscout.__version__, "date": datetime.datetime.now().isoformat(timespec="seconds"),
               "commit": git_commit(), "machine": describe_machine(), "threads": args.threads}
-    host = selected_parts(args) != ["cuda"]
-    if host:
+    uses_cpu = selected_parts(args) != ["cuda"]
+    if uses_cpu:
         report["limits"] = measure_roofline(args.threads)
-    found = {name: part(chosen) for name, part in PARTS.items() if name in selected_parts(args)}
+    results = {name: measure(options) for name, measure in PARTS.items() if name in selected_parts(args)}
     console = make_console()
-    if host:
-        report["limits"] = elementwise_best(report["limits"],
-                                            measure_roofline(args.threads))   # a quiet moment may come only now
+    if uses_cpu:                                            # again: the machine may be undisturbed only now
+        report["limits"] = elementwise_best(report["limits"], measure_roofline(args.threads))
         show_machine(report, console)
-    for name, result in found.items():
+    for name, result in results.items():
         part = importlib.import_module(f"tinyscout.bench.{name}")
         if "summary" not in result and hasattr(part, "summary"):
             result["summary"] = part.summary(result, report["limits"])
@@ -85,28 +86,28 @@ def run(args):
     if args.out:
         args.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if args.plot:
-        from tinyscout.bench.plot import plot, plot_card
+        from tinyscout.bench.plot import plot_gpu, plot_models
         if "models" in report:
-            plot(report["models"], args.plot)
+            plot_models(report["models"], args.plot)
         else:
-            plot_card(report["cuda"], args.plot)
+            plot_gpu(report["cuda"], args.plot)
     return 0
 
 
 def selected_parts(args):
     """The parts that were asked for; single operations of CUDA are a part of their own."""
     parts = [name for name in ("models", "operations", "training", "tokenizer") if getattr(args, name)]
-    others = [name for name in args.backends if name != "cuda"]
+    cpu_backends = [name for name in args.backends if name != "cuda"]
     if not parts:
-        parts = ["models", "operations"] if others else ["operations"]
+        parts = ["models", "operations"] if cpu_backends else ["operations"]
     if "operations" in parts and "cuda" in args.backends:
         parts.append("cuda")
-    return [name for name in PARTS if name in parts and (others or name != "operations")]
+    return [name for name in PARTS if name in parts and (cpu_backends or name != "operations")]
 
 
-def no_gpu():
-    """Why none can be used, or None."""
-    from tinyscout.kernels import device  # which takes its time to look for one
+def missing_gpu_reason():
+    """Why no GPU can be used, or None if one can."""
+    from tinyscout.kernels import device  # which takes time to look for one
     if device.cupy is not None:
         return None
     if os.environ.get("TINYSCOUT_CUDA") == "simulator":
@@ -117,7 +118,7 @@ def no_gpu():
 
 
 def check_arguments(args):
-    """What cannot come to a good end is said before the minutes, not after."""
+    """Report before the measurement, not minutes later, what would make it fail."""
     for file in filter(None, (args.out, args.plot)):
         if not file.parent.is_dir():
             raise FileNotFoundError(f"{file.parent} is not a directory")
@@ -129,53 +130,48 @@ def check_arguments(args):
         raise RuntimeError("--plot needs matplotlib: pip install matplotlib")
 
 
-def models(chosen):
+def measure_models(options):
     from tinyscout.bench.models import measure
-    return measure(chosen["model_size"], chosen["prefill"], chosen["context"], chosen["repeats"], chosen["groups"],
-                   chosen["backends"], chosen["peers"], chosen["threads"], chosen["gguf_dir"])
+    names = ("prompt_tokens", "context", "repeats", "groups", "backends", "compare", "threads", "gguf_dir")
+    return measure(options["model_size"], **{name: options[name] for name in names})
 
 
-def operations(chosen):
+def measure_operations(options):
     from tinyscout.bench.operations import SCOUT, TINY, measure
-    backends = [name for name in chosen["backends"] if name != "cuda"]
-    return measure(TINY if chosen["quick"] else SCOUT, backends, chosen["repeats"], chosen["groups"])
+    backends = [name for name in options["backends"] if name != "cuda"]
+    return measure(TINY if options["quick"] else SCOUT, backends, options["repeats"], options["groups"])
 
 
-def cuda(chosen):
+def measure_cuda(options):
     from tinyscout.bench.cuda import SCOUT, TINY, measure
-    return measure(TINY if chosen["quick"] else SCOUT, chosen["repeats"], chosen["groups"])
+    return measure(TINY if options["quick"] else SCOUT, options["repeats"], options["groups"])
 
 
-def training(chosen):
+def measure_training(options):
     from tinyscout.bench.training import measure
-    backends = [name for name in chosen["backends"] if name != "cuda"]
-    return measure("small" if chosen["quick"] else "scout-mini", chosen["repeats"], backends, chosen["peers"],
-                   chosen["threads"])
+    backends = [name for name in options["backends"] if name != "cuda"]
+    return measure("small" if options["quick"] else "scout-mini", options["repeats"], backends, options["compare"],
+                   options["threads"])
 
 
-def tokenizer(chosen):
+def measure_tokenizer(options):
     from tinyscout.bench.tokenizer import measure
-    return measure(chosen["megabytes"], chosen["repeats"], chosen["peers"] != ["none"])
+    return measure(options["megabytes"], options["repeats"], options["compare"] != ["none"])
 
 
-PARTS = {"models": models, "operations": operations, "cuda": cuda, "training": training,
-         "tokenizer": tokenizer}
+PARTS = {"models": measure_models, "operations": measure_operations, "cuda": measure_cuda,
+         "training": measure_training, "tokenizer": measure_tokenizer}
 
 
 def rerun_in_subprocess(args):
-    """The same command in a new process: NumPy's BLAS asks for its number of threads once, when it is loaded."""
-    words: list[str] = []
-    for name, value in vars(args).items():
-        if name != "run" and value not in (None, False):
-            words += [f"--{name.replace('_', '-')}", *map(str, [] if value is True else value if isinstance(value, list)
-                                                          else [value])]
-    environment = {**os.environ, **dict.fromkeys(THREADS, str(args.threads))}
-    return subprocess.call([sys.executable, "-m", "tinyscout", "bench", *words], env=environment)
+    """Run the same command in a new process: NumPy's BLAS reads the number of threads once, when it is loaded."""
+    environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(args.threads))}
+    return subprocess.call([sys.executable, "-m", "tinyscout", *args.argv], env=environment)
 
 
 def show_machine(report, console):
-    m, limit = report["machine"], report["limits"]
-    tried = ", ".join(f"{name} {value / 1e9:.1f}" for name, value in limit["reading, tried as"].items())
-    console.print(f"{m['cpu']}, threads: {report['threads']}, NumPy {m['numpy']} with {m['blas']}")
-    console.print(f"reads {limit['read bytes per second'] / 1e9:.1f} GB/s ({tried}), "
-                  f"multiplies float32 matrices at {limit['operations per second'] / 1e9:.0f} GFLOP/s")
+    machine, limits = report["machine"], report["limits"]
+    tried = ", ".join(f"{name} {value / 1e9:.1f}" for name, value in limits["reading, tried as"].items())
+    console.print(f"{machine['cpu']}, threads: {report['threads']}, NumPy {machine['numpy']} with {machine['blas']}")
+    console.print(f"reads {limits['read bytes per second'] / 1e9:.1f} GB/s ({tried}), "
+                  f"multiplies float32 matrices at {limits['operations per second'] / 1e9:.0f} GFLOP/s")

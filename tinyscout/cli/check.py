@@ -77,4 +77,6 @@ def load_module(path):
 def truncate_message(message):
     """A law's message, indented; of an input as large as a model only the beginning."""
     lines = [f"    {line[:MAX_WIDTH]}{'…' * (len(line) > MAX_WIDTH)}" for line in message.splitlines() if line.strip()]
-    return "\n".join(lines[:MAX_LINES] + [f"    … and {len(lines) - MAX_LINES:,} lines more"] * (len(lines) > MAX_LINES))
+    if len(lines) > MAX_LINES:
+        lines[MAX_LINES:] = [f"    … and {len(lines) - MAX_LINES:,} lines more"]
+    return "\n".join(lines)

@@ -7,8 +7,7 @@ from tinyscout.bench.machine import describe_machine, git_commit
 from tinyscout.cli import load_model, make_console, positive_int
 from tinyscout.cli._format import make_table
 from tinyscout.data.corpus import load_corpus
-from tinyscout.eval.exam import bits_per_byte, evaluate_questions
-from tinyscout.eval.ngram_baseline import NgramModel, compressor_bits_per_byte
+from tinyscout.eval.exam import evaluate_questions, evaluate_text
 from tinyscout.model import BACKENDS
 
 EXAMPLE = """\
@@ -29,31 +28,19 @@ def add_arguments(sub):
 
 def run(args):
     model, console = load_model(args, "float32"), make_console()
-    report = {"date": f"{date.today()}", "commit": git_commit(), "machine": describe_machine()}
-    report["text"] = text(model, load_corpus(args.text), args.text_windows)
-    console.print(rows("Bits a byte of held-out text", report["text"]))
+    report: dict = {"date": f"{date.today()}", "commit": git_commit(), "machine": describe_machine()}
+    report["text"] = evaluate_text(model, load_corpus(args.text), args.text_windows)
+    table = make_table("Bits per byte of held-out text", "", "bits")
+    for name, bits in report["text"].items():
+        table.add_row(name, f"{bits:.3f}")
+    console.print(table)
     if model.config.vision is not None:
-        marks = evaluate_questions(model, args.questions, args.seed)
-        report["questions"] = [mark._asdict() for mark in marks]
-        made = make_table("Answers about unseen pictures", "task", "right", "of", "", "chance")
-        for mark in marks:
-            made.add_row(mark.task, str(mark.correct), str(mark.asked), f"{mark.correct / mark.asked:.1%}",
-                         f"{mark.chance:.1%}")
-        console.print(made)
+        scores = evaluate_questions(model, args.questions, args.seed)
+        report["questions"] = [score._asdict() for score in scores]
+        table = make_table("Answers about held-out images", "task", "correct", "of", "", "chance")
+        for score in scores:
+            table.add_row(score.task, str(score.correct), str(score.asked), f"{score.correct / score.asked:.1%}",
+                          f"{score.chance:.1%}")
+        console.print(table)
     if args.json:
         Path(args.json).expanduser().write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-
-
-def text(model, corpus, windows):
-    """{who: bits a byte}: the model, and what counting and compressing come to."""
-    unread = "".join(text for _, text in corpus.held_out).encode()
-    counted = NgramModel("".join(text for _, text in corpus.train).encode())
-    return {"the model": bits_per_byte(model, corpus.held_out, most=windows),
-            "counts of 5 bytes": counted.bits_per_byte(unread), **compressor_bits_per_byte(unread)}
-
-
-def rows(title, figures):
-    made = make_table(title, "", "bits")
-    for who, bits in figures.items():
-        made.add_row(who, f"{bits:.3f}")
-    return made

@@ -3,7 +3,7 @@ import sys
 import time
 from itertools import chain, islice
 
-from tinyscout.cli import load_model, add_model_arguments, print_error, read_text_arg, sampling_options, write_stdout
+from tinyscout.cli import add_model_arguments, load_model, print_error, read_text_arg, sampling_options, write_stdout
 from tinyscout.inputs.chat import Prompt, encode_chat, encode_prompt
 
 EXAMPLE = """\

@@ -115,7 +115,7 @@ def list_files(directory, config, reader):
             reader.get_weight(path, shape)
         except ValueError as error:
             wrong.append(str(error).removeprefix(f"{directory}: "))
-    known, extra, wrong = reader.used & set(reader.tensors), reader.unused_names, list(dict.fromkeys(wrong))
+    known, extra, wrong = reader.used_names & set(reader.tensors), reader.unused_names, list(dict.fromkeys(wrong))
     verdict = (f"\n{len(known):,} tensors that the config calls for: "
                f"{f'{len(wrong):,} are not as they should be' if wrong else 'all there'}.")
     lines = [verdict, *wrong[:5], *([f"and {len(wrong) - 5:,} more"] if len(wrong) > 5 else [])]

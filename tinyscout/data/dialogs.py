@@ -118,7 +118,7 @@ def _follow_up(rng, scenes, stage):
     return qa._replace(topic=(n, qa.topic), text=f"In the {ORDINALS[n]} picture, {qa.text[0].lower()}{qa.text[1:]}")
 
 
-# ---- composing: scenes and a question, drawn together.  Each composer is (rng, task, held_out, max_objects) -> scenes, QA
+# ---- composers: (rng, task, held_out, max_objects) -> scenes and a QA, drawn together
 
 def _compose(rng, task, held_out, max_objects):
     """(scenes, QA) of a task, with at most so many objects, or two if a task needs them.

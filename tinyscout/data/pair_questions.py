@@ -20,7 +20,8 @@ def ask_same(rng, attribute, scenes):
     else:
         one, other = (getattr(scene.objects[0], attribute) for scene in scenes)
         agree, prefix, chance = one == other, state_both(one, other), 1 / 2 / len(ATTRIBUTE_VALUES[attribute])
-        wordings = (f"Do both objects have the same {attribute}?", f"Is the object of the same {attribute} in both pictures?",
+        wordings = (f"Do both objects have the same {attribute}?",
+                    f"Is the object of the same {attribute} in both pictures?",
                     f"Are the two objects of the same {attribute}?")
     return QA(attribute, choose(rng, wordings), prefix + ("yes" if agree else "no"), chance)
 

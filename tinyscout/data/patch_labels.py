@@ -1,7 +1,7 @@
 """What covers each patch of an image: labels for the cells of a square grid, for a model that learns to see.
 
-An answer about a whole image says little about any part of it.  To be asked at every patch what it shows is the shortest
-way from a shape to its name; once the names are known, answers are soon found.
+An answer about a whole image says little about any part of it.  To be asked at every patch what it shows is the
+shortest way from a shape to its name; once the names are known, answers are soon found.
 """
 from tinyscout.data.scenes import GRID_POSITIONS, bar_boxes, bounding_circle, choose, text_font
 

@@ -1,31 +1,45 @@
-"""What a small model has learned: bits for a byte of unread text, and answers about pictures that it never saw."""
+"""What a small model has learned: bits per byte of held-out text, and answers about images that it never saw."""
 from typing import NamedTuple
 
 import numpy as np
 
 from tinyscout.data.dialogs import TASKS, ask, to_message
+from tinyscout.eval.ngram_baseline import NgramModel, compressor_bits_per_byte
 from tinyscout.inputs.chat import BEGIN, encode_chat
 from tinyscout.progress import track
 from tinyscout.train import loss_and_grad
+from tinyscout.train.batches import IGNORE_INDEX
 
-BATCH_SIZE = 32               # of text or of questions that are computed together
+BATCH_SIZE = 32         # rows of text or questions that are computed together
 
 
 class TaskScore(NamedTuple):
-    """How a task went."""
+    """How many questions of a task were answered correctly."""
 
     task: str
     correct: int
     asked: int
-    chance: float           # part that a guess would get right
+    chance: float           # share that a guess would get right
+
+
+def evaluate_text(model, corpus, max_windows=None):
+    """Bits per byte of a corpus's held-out text: of the model, of counted bytes, of compressors  ->  {name: float}
+
+    model Model, corpus Corpus, max_windows as for `bits_per_byte`
+    """
+    held_out = "".join(text for _, text in corpus.held_out).encode()
+    ngram = NgramModel("".join(text for _, text in corpus.train).encode())
+    return {"the model": bits_per_byte(model, corpus.held_out, max_windows=max_windows),
+            "counts of 5 bytes": ngram.bits_per_byte(held_out), **compressor_bits_per_byte(held_out)}
 
 
 def bits_per_byte(model, texts, length=512, max_windows=None):
-    """How many bits the model needs for a byte of text that it reads in windows, each begun anew.
+    """How many bits the model needs for a byte of text, which it reads in windows that know nothing of each other.
 
-    model Model, texts list of (name, str), length of a window in tokens, most windows or None for all  ->  float
+    model Model, texts list of (name, str), length of a window in tokens, max_windows evenly spaced or None for all
+    ->  float
     """
-    tokenizer, total, spelled = model.tokenizer, 0.0, 0
+    tokenizer, nats, n_bytes = model.tokenizer, 0.0, 0
     windows = [ids[n:n + length - 1] for _, text in texts if (ids := tokenizer.encode(text))
                for n in range(0, len(ids), length - 1)]
     if max_windows is not None and max_windows < len(windows):
@@ -34,48 +48,48 @@ def bits_per_byte(model, texts, length=512, max_windows=None):
     for group in track(groups, "Reading"):
         batch = to_batch([[tokenizer.special[BEGIN], *ids] for ids in group], [1] * len(group), model)
         [loss] = loss_and_grad.evaluate_loss(batch, model.weights, model.config, model.ops)
-        total += loss * (batch.targets >= 0).sum()
-        spelled += sum(len(tokenizer.decode_bytes(ids)) for ids in group)
-    return float(total / np.log(2) / spelled)
+        nats += loss * (batch.targets >= 0).sum()
+        n_bytes += sum(len(tokenizer.decode_bytes(ids)) for ids in group)
+    return float(nats / np.log(2) / n_bytes)
 
 
 def evaluate_questions(model, n_questions=200, seed=0, tasks=TASKS):
-    """Each task's questions about scenes that training never shows, answered greedily  ->  list of Mark
+    """Each task's questions about scenes that training never shows, answered greedily  ->  list of TaskScore
 
-    An answer is right where every token of it, and the end of the turn, is the likeliest: what a greedy reply gives.
+    An answer is correct if every token of it, and the end of the turn, has the highest logit: a greedy reply is that.
     """
-    marks = []
+    scores = []
     for task in track(tasks, "Asking"):
         rng = np.random.default_rng([seed, TASKS.index(task)])
-        asked = [ask(rng, task, held_out=True, size=model.config.vision.tile_size) for _ in range(n_questions)]
-        right = sum(count_correct(model, asked[n:n + BATCH_SIZE]) for n in range(0, n_questions, BATCH_SIZE))
-        marks.append(TaskScore(task, right, n_questions, float(np.mean([question.chance for question in asked]))))
-    return marks
+        questions = [ask(rng, task, held_out=True, size=model.config.vision.tile_size) for _ in range(n_questions)]
+        correct = sum(count_correct(model, questions[n:n + BATCH_SIZE]) for n in range(0, n_questions, BATCH_SIZE))
+        chance = float(np.mean([question.chance for question in questions]))
+        scores.append(TaskScore(task, correct, n_questions, chance))
+    return scores
 
 
-def count_correct(model, asked):
-    """How many of some questions the model answers right."""
-    rows, heads, tiles = [], [], []
-    for question in asked:
-        user = to_message(question)
-        opened = encode_chat([user], model.tokenizer, model.config)
-        whole = encode_chat([user, {"role": "assistant", "content": question.answer}], model.tokenizer, model.config,
-                            add_generation_prompt=False)
-        rows.append(whole.tokens)
-        heads.append(len(opened.tokens))
-        tiles += opened.images
-    batch = to_batch(rows, heads, model)._replace(tiles=np.concatenate(tiles))
-    passed = loss_and_grad.forward(batch, model.weights, model.config, model.ops)
-    wrong = model.ops.asnumpy(passed.logits).argmax(-1) != passed.targets[0]
-    return len(asked) - len(np.unique(passed.target_rows[wrong] // batch.tokens.shape[1]))
+def count_correct(model, questions):
+    """How many questions, list of Question, the model answers correctly."""
+    rows, prompt_lengths, tiles = [], [], []
+    for question in questions:
+        user, assistant = to_message(question), {"role": "assistant", "content": question.answer}
+        prompt = encode_chat([user], model.tokenizer, model.config)
+        dialog = encode_chat([user, assistant], model.tokenizer, model.config, add_generation_prompt=False)
+        rows.append(dialog.tokens)
+        prompt_lengths.append(len(prompt.tokens))
+        tiles += prompt.images
+    batch = to_batch(rows, prompt_lengths, model)._replace(tiles=np.concatenate(tiles))
+    activations = loss_and_grad.forward(batch, model.weights, model.config, model.ops)
+    is_wrong = model.ops.asnumpy(activations.logits).argmax(-1) != activations.targets[0]
+    return len(questions) - len(np.unique(activations.target_rows[is_wrong] // batch.tokens.shape[1]))
 
 
-def to_batch(rows, heads, model):
-    """Rows of ids, of which the first `heads` are given and the others are to be said: a Batch."""
-    longest = max(map(len, rows))
-    tokens = np.full((len(rows), longest), model.config.pad_id or 0, np.int64)
-    targets = np.full((len(rows), longest), -1)
-    for n, (ids, head) in enumerate(zip(rows, heads, strict=True)):
+def to_batch(rows, prompt_lengths, model):
+    """Rows of ids, each a prompt and the tokens to predict after it: a Batch."""
+    length = max(map(len, rows))
+    tokens = np.full((len(rows), length), model.config.pad_id or 0, np.int64)
+    targets = np.full((len(rows), length), IGNORE_INDEX)
+    for n, (ids, prompt_length) in enumerate(zip(rows, prompt_lengths, strict=True)):
         tokens[n, :len(ids)] = ids
-        targets[n, head - 1:len(ids) - 1] = ids[head:]
+        targets[n, prompt_length - 1:len(ids) - 1] = ids[prompt_length:]
     return loss_and_grad.Batch(tokens, targets)

@@ -47,13 +47,13 @@ def open_image(source: ImageSource) -> Image.Image:
         with open(source, "rb") as file:
             return _decode(file, repr(os.fspath(source)))
     if isinstance(source, bytes | bytearray | memoryview):
-        return _decode(io.BytesIO(source), "the image")
+        return _decode(io.BytesIO(source), "the data")
     if isinstance(source, np.ndarray):
         return _flatten_alpha(_from_array(source), "the array")
     if isinstance(source, Image.Image):
         return _flatten_alpha(source, "the image")
     if hasattr(source, "read"):
-        return _decode(source, repr(getattr(source, "name", "the image")))
+        return _decode(source, repr(getattr(source, "name", "the file")))
     raise ValueError(f"an image is a path, bytes, a file, a PIL image or a uint8 array, not {type(source).__name__}")
 
 

@@ -1,11 +1,14 @@
-"""Where the CUDA column keeps its arrays: on the GPU that CuPy sees, or in NumPy for the simulator."""
+"""Where the CUDA column keeps its arrays: on the GPU that CuPy sees, or in NumPy for the simulator.
+
+"The device" is either of the two.
+"""
 import os
 
 import numpy as np
 
 
 def find_cupy():
-    """CuPy where it is installed and sees a GPU, else None.  TINYSCOUT_CUDA=simulator: do not look for one."""
+    """CuPy if it is installed and sees a GPU, else None.  TINYSCOUT_CUDA=simulator: do not look for one."""
     if os.environ.get("TINYSCOUT_CUDA") == "simulator":
         return None
     try:
@@ -19,22 +22,22 @@ def find_cupy():
 
 
 cupy = find_cupy()
-xp = np if cupy is None else cupy                   # what makes arrays there
+xp = np if cupy is None else cupy                   # the module that makes arrays on the device
 device_note = "no GPU here: the simulator runs the kernels, which is for tiny models" if cupy is None else None
 
 
 def asarray(a):
-    """An array, moved there."""
+    """An array, moved to the device."""
     return xp.asarray(a)
 
 
 def asnumpy(a):
-    """An array, moved back."""
+    """An array, moved back from the device."""
     return np.asarray(a) if cupy is None else cupy.asnumpy(a)
 
 
 def as_typed(dtype, *arrays):
-    """Each as a kernel reads it: there, row-major and of that type, copied only where it is not; None stays None."""
+    """Each array as a kernel reads it: row-major and of that dtype, copied only if it is not; None stays None."""
     return [None if a is None else xp.ascontiguousarray(a.astype(dtype, copy=False)) for a in arrays]
 
 
@@ -43,11 +46,11 @@ def as_float32(*arrays):
 
 
 def empty(*shape, dtype=np.float32):
-    """Room for a result there."""
+    """An uninitialized array on the device, for a result."""
     return xp.empty(shape, dtype)
 
 
 def like_input(x, *results):
-    """Results where x is: who hands over NumPy arrays gets NumPy arrays back.  One alone comes as it is."""
-    here = tuple(asnumpy(a) if isinstance(x, np.ndarray) and a is not None else a for a in results)
-    return here[0] if len(here) == 1 else here
+    """Results of x's kind: who hands over NumPy arrays gets NumPy arrays back.  A single one comes without tuple."""
+    results = tuple(asnumpy(a) if isinstance(x, np.ndarray) and a is not None else a for a in results)
+    return results[0] if len(results) == 1 else results

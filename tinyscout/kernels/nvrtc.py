@@ -1,6 +1,6 @@
 """Compile a CUDA kernel without a GPU: NVIDIA's own compiler, the wheel nvidia-cuda-nvrtc, through ctypes.
 
-What was compiled is kept on disk under a name made of all it depends on, so that a kernel is compiled once.
+The results are cached on disk under a hash of everything that they depend on, so that a kernel is compiled once.
 """
 import ctypes
 import hashlib
@@ -19,56 +19,57 @@ SOURCE_DIR = next((up / "csrc/cuda" for up in Path(__file__).resolve().parents i
 
 
 class CompileError(RuntimeError):
-    """A kernel does not compile, or there is no compiler: one line, with file and line where it is the kernel."""
+    """A kernel does not compile, or there is no compiler: one line, with the kernel's file and line."""
 
 
-def ptx(path):
+def ptx(path: Path | str) -> str:
     """The kernels of a .cu file as PTX text for the virtual architecture of sm_80.
 
-    Raises OSError where the file cannot be read, CompileError where it does not compile.
+    Raises OSError if the file cannot be read, CompileError if it does not compile.
     """
     return compile_cached(path, PTX_ARCH)[0].decode()
 
 
-def cubin(path, arch):
+def cubin(path: Path | str, arch: str) -> bytes:
     """The kernels of a .cu file as machine code for one architecture: sm_80, sm_90, sm_90a ...  ->  bytes
 
-    Raises OSError where the file cannot be read, CompileError where it does not compile.
+    Raises OSError if the file cannot be read, CompileError if it does not compile.
     """
     return compile_cached(path, arch)[0]
 
 
-def resource_usage(path, arch):
-    """What the kernels of a .cu file need of each thread  ->  {name: (registers, bytes spilled to memory)}
+def resource_usage(path: Path | str, arch: str) -> dict[str, tuple[int, int]]:
+    """What each kernel of a .cu file needs per thread  ->  {name: (registers, bytes spilled to memory)}
 
-    Raises as cubin.
+    Raises as `cubin`.
     """
-    text = compile_cached(path, arch)[1]
-    found = re.finditer(r"entry function '(\w+)'.*?(\d+) bytes spill stores.*?Used (\d+) registers", text, re.S)
-    return {kernel[1]: (int(kernel[3]), int(kernel[2])) for kernel in found}
+    log = compile_cached(path, arch)[1]
+    entries = re.finditer(r"entry function '(\w+)'.*?(\d+) bytes spill stores.*?Used (\d+) registers", log, re.S)
+    return {entry[1]: (int(entry[3]), int(entry[2])) for entry in entries}
 
 
-def compile_cached(path, arch):
-    """The code for an architecture, from the cache or else from the compiler  ->  code bytes, log of the assembler"""
+def compile_cached(path: Path | str, arch: str) -> tuple[bytes, str]:
+    """The code for an architecture, from the cache or else from the compiler  ->  code, log of the assembler"""
     path = Path(path).resolve()
-    found = find_wheel()
-    parts = [found.version, arch, *COMPILER_OPTIONS, str(path), *(part for file in read_sources(path) for part in file)]
+    wheel = find_wheel()
+    parts = [wheel.version, arch, *COMPILER_OPTIONS, str(path), *(part for file in read_sources(path) for part in file)]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
-    place = cache_dir() / f"{path.stem}-{arch}-{digest[:32]}"
-    if (kept := read_cached(place)) is None:
-        write_cached(place, *(kept := Compiler(found).compile(path, arch)))
-    return kept
+    cache_path = cache_dir() / f"{path.stem}-{arch}-{digest[:32]}"
+    if (result := read_cached(cache_path)) is None:
+        write_cached(cache_path, *(result := Compiler(wheel).compile(path, arch)))
+    return result
 
 
 def read_sources(path):
-    """Every file that goes into a kernel: itself and the headers beside it, or in csrc/cuda  ->  [(name, text)]"""
-    found, wanted = {}, [path]
-    for file in wanted:
-        if file not in found:
-            found[file] = file.read_text(encoding="utf-8", errors="replace")
-            wanted += [header for name in re.findall(r'^\s*#\s*include\s+"([^"]+)"', found[file], re.M)
-                       for header in [(place / name).resolve() for place in include_dirs(file)] if header.is_file()]
-    return [(str(file), text) for file, text in found.items()]
+    """Every file that goes into a kernel: itself, and the headers in its folder or in csrc/cuda  ->  [(name, text)]"""
+    texts, pending = {}, [path]
+    for file in pending:                                    # which grows while it is read
+        if file not in texts:
+            texts[file] = file.read_text(encoding="utf-8", errors="replace")
+            pending += [header for name in re.findall(r'^\s*#\s*include\s+"([^"]+)"', texts[file], re.M)
+                        for header in [(folder / name).resolve() for folder in include_dirs(file)]
+                        if header.is_file()]
+    return [(str(file), text) for file, text in texts.items()]
 
 
 def include_dirs(path):
@@ -77,7 +78,7 @@ def include_dirs(path):
 
 @cache
 def find_wheel():
-    """The installed compiler.  Raises CompileError where there is none."""
+    """The installed compiler's wheel.  Raises CompileError if there is none."""
     try:
         return metadata.distribution(WHEEL)
     except metadata.PackageNotFoundError:
@@ -86,20 +87,20 @@ def find_wheel():
 
 
 class Compiler:
-    """The library NVRTC, which answers 0 where all is well."""
+    """The library NVRTC, whose functions return 0 for success."""
 
-    def __init__(self, found):
-        self.version, self.library = found.version, load_library(found)
+    def __init__(self, wheel):
+        self.version, self.library = wheel.version, load_library(wheel)
 
     def compile(self, path, arch):
         """path of a .cu file, arch compute_80 for PTX or sm_80 for machine code  ->  code bytes, log text"""
-        call, program = self.library, ctypes.c_void_p()
-        options = [f"-arch={arch}", *COMPILER_OPTIONS, *(f"-I{place}" for place in include_dirs(path)),
+        library, program = self.library, ctypes.c_void_p()
+        options = [f"-arch={arch}", *COMPILER_OPTIONS, *(f"-I{folder}" for folder in include_dirs(path)),
                    f"--use-bundled-headers={headers_dir(self.version)}"]
-        words = (ctypes.c_char_p * len(options))(*(os.fsencode(option) for option in options))
-        call.nvrtcCreateProgram(ctypes.byref(program), path.read_bytes(), os.fsencode(path), 0, None, None)
+        option_array = (ctypes.c_char_p * len(options))(*(os.fsencode(option) for option in options))
+        library.nvrtcCreateProgram(ctypes.byref(program), path.read_bytes(), os.fsencode(path), 0, None, None)
         try:
-            failed = call.nvrtcCompileProgram(program, len(options), words)
+            failed = library.nvrtcCompileProgram(program, len(options), option_array)
             log = self.get_output("ProgramLog", program).decode(errors="replace").replace("\0", "")
             if failed:
                 raise CompileError(first_error(log, path))
@@ -107,10 +108,10 @@ class Compiler:
                 return self.get_output("CUBIN", program), log
             return self.get_output("PTX", program).rstrip(b"\0"), log
         finally:
-            call.nvrtcDestroyProgram(ctypes.byref(program))
+            library.nvrtcDestroyProgram(ctypes.byref(program))
 
     def get_output(self, what, program):
-        """The PTX, CUBIN or ProgramLog of a program, as bytes; of a text a zero is the last."""
+        """The PTX, CUBIN or ProgramLog of a program, as bytes; a text ends with a zero."""
         size = ctypes.c_size_t()
         getattr(self.library, f"nvrtcGet{what}Size")(program, ctypes.byref(size))
         buffer = ctypes.create_string_buffer(size.value)
@@ -119,9 +120,9 @@ class Compiler:
 
 
 @cache
-def load_library(found):
-    """The libraries of the wheel, the one that the other looks for first.  Raises CompileError."""
-    files = [str(found.locate_file(file)) for file in found.files or () if re.search(r"\.so[.\d]*$|\.dll$", file.name)]
+def load_library(wheel):
+    """NVRTC, after the library of built-ins that it looks for.  Raises CompileError."""
+    files = [str(wheel.locate_file(file)) for file in wheel.files or () if re.search(r"\.so[.\d]*$|\.dll$", file.name)]
     try:
         return [ctypes.CDLL(file) for file in sorted(files, key=lambda file: "builtins" not in file)][-1]
     except (OSError, IndexError) as error:
@@ -132,27 +133,27 @@ def first_error(log, path):
     """The first error of a compiler's log as one line, "norm.cu:17: what is wrong", and how many more there are."""
     errors = re.findall(r"^(.+)\((\d+)\): (?:catastrophic )?error: (.+)$", log, re.M)
     if errors:
-        more = f" (and {len(errors) - 1} more)" if errors[1:] else ""
-        return f"{errors[0][0]}:{errors[0][1]}: {errors[0][2]}{more}"
-    last = [line for line in log.splitlines() if "error" in line] or log.split("\n", 1)
-    return f"{path}: {' '.join(last[0].split())}"
+        count = f" (and {len(errors) - 1} more)" if errors[1:] else ""
+        return f"{errors[0][0]}:{errors[0][1]}: {errors[0][2]}{count}"
+    lines = [line for line in log.splitlines() if "error" in line] or log.split("\n", 1)
+    return f"{path}: {' '.join(lines[0].split())}"
 
 
-def cache_dir():
-    """Where compiled kernels are kept: in the user's own cache."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    home = Path(given) if os.path.isabs(given) else Path(os.path.expanduser("~"), ".cache")
+def cache_dir() -> Path:
+    """The folder of compiled kernels, in the user's own cache."""
+    xdg = os.environ.get("XDG_CACHE_HOME", "")
+    home = Path(xdg) if os.path.isabs(xdg) else Path(os.path.expanduser("~"), ".cache")
     return (home if home.is_absolute() else Path(tempfile.gettempdir())) / "tinyscout"
 
 
 @cache
 def headers_dir(version):
-    """Where the compiler puts CUDA's own headers: into the cache, or where that cannot be, into a passing directory."""
+    """Where the compiler puts CUDA's own headers: into the cache, or a temporary folder if that cannot be written."""
     try:
-        place = cache_dir() / f"headers-{version}"
-        place.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=place):
-            return place
+        folder = cache_dir() / f"headers-{version}"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
     except OSError:
         temp_dirs.append(tempfile.TemporaryDirectory())
         return temp_dirs[-1].name
@@ -161,26 +162,26 @@ def headers_dir(version):
 temp_dirs: list[tempfile.TemporaryDirectory] = []         # removed when Python ends
 
 
-def read_cached(place):
-    """What is kept under a name, or None where there is nothing, or nothing that is whole  ->  code bytes, log text"""
+def read_cached(path: Path) -> tuple[bytes, str] | None:
+    """The code and log in a file of the cache, or None if there is no such file, or a damaged one."""
     try:
-        head, code = place.read_bytes().split(b"\n", 1)
-        kept = json.loads(head)
-        return (code, kept["log"]) if kept["sha256"] == hashlib.sha256(code).hexdigest() else None
+        head, code = path.read_bytes().split(b"\n", 1)
+        fields = json.loads(head)
+        return (code, fields["log"]) if fields["sha256"] == hashlib.sha256(code).hexdigest() else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def write_cached(place, code, log):
-    """Keep it, whole or not at all; where nothing can be written, nothing is kept."""
+def write_cached(path: Path, code: bytes, log: str) -> None:
+    """Write a file of the cache, all of it or nothing; a cache that cannot be written is left as it is."""
     head = json.dumps({"sha256": hashlib.sha256(code).hexdigest(), "log": log})
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        file, name = tempfile.mkstemp(dir=place.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file, name = tempfile.mkstemp(dir=path.parent)
         try:
             with open(file, "wb") as out:
                 out.write(head.encode() + b"\n" + code)
-            os.replace(name, place)
+            os.replace(name, path)
         except OSError:
             os.unlink(name)
             raise

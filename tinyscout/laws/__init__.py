@@ -2,8 +2,9 @@
 
 One file per component.  Its INPUTS maps each operation to the strategy of its arguments, for the laws that
 hold for all operations (universal.py); its LAWS maps each law of its own, `law(ops, *drawn)`, to what it is drawn from.
-The tokenizer's and the pictures' laws (bpe.py, image.py) are alike, but about other things than a backend.
+The laws of the tokenizer and of images (bpe.py, image.py) are similar, but not about a backend.
 """
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -34,47 +35,48 @@ from tinyscout.laws import (
 
 COMPONENTS = (norm, rope, attention, activation, linear, moe, quantize, patches, fusion, sampling, loss, adamw, muon,
               text, vision)
-MOVES = {"asarray", "asnumpy"}          # into and out of a backend's own arrays: nothing to compute
+MOVES = {"asarray", "asnumpy"}          # to and from a backend's own arrays: nothing to compute
 
 
 class Case(NamedTuple):
     """One law about some operations."""
 
     name: str
-    operations: frozenset       # those that it speaks of; empty for a law of the whole model
-    law: Any                    # law(ops, *drawn)
+    operations: frozenset[str]  # those that it is about; empty for a law of the whole model
+    law: Callable               # law(ops, *drawn)
     inputs: Any                 # strategy of tuples
 
 
 def _cases():
     for component in COMPONENTS:
-        short = component.__name__.rsplit(".", 1)[-1]
+        component_name = component.__name__.rsplit(".", 1)[-1]
         for name, inputs in component.INPUTS.items():
-            yield from _universal(name, inputs)
+            yield from _universal_cases(name, inputs)
             if name in reference.DIFFERENTIABLE:
-                drawn = gradient.backward_inputs(name, inputs)
-                yield from _universal(f"{name}_backward", drawn, gradient.backward_is_the_derivative)
+                backward_inputs = gradient.backward_inputs(name, inputs)
+                yield from _universal_cases(f"{name}_backward", backward_inputs, gradient.backward_is_the_derivative)
         for law, inputs in component.LAWS.items():
-            yield Case(f"{short}: {law.__name__.replace('_', ' ')}", frozenset(component.INPUTS), law, inputs)
+            yield Case(f"{component_name}: {law.__name__.replace('_', ' ')}", frozenset(component.INPUTS), law, inputs)
 
 
-def _universal(name, inputs, *more):
-    for law in (universal.same_signature, universal.same_as_reference, *more):
-        drawn = st.just(()) if law is universal.same_signature else inputs
-        yield Case(f"{name}: {law.__name__.replace('_', ' ')}", frozenset({name}), partial(_call, law, name), drawn)
+def _universal_cases(name, inputs, *laws):
+    for law in (universal.same_signature, universal.same_as_reference, *laws):
+        law_inputs = st.just(()) if law is universal.same_signature else inputs
+        yield Case(f"{name}: {law.__name__.replace('_', ' ')}", frozenset({name}), partial(_call_law, law, name),
+                   law_inputs)
 
 
-def _call(law, name, ops, *drawn):
+def _call_law(law, name, ops, *drawn):
     law(ops, name, *drawn)
 
 
 CASES = tuple(_cases())
 
 
-def run_law(case, ops, examples=100, seed=None):
+def run_law(case: Case, ops: Any, examples: int = 100, seed: int | None = None) -> None:
     """Look for an input that breaks a law, up to `examples` times.
 
-    case Case, ops module.  Raises what the law raised on the smallest such input, which its notes show.
+    Raises what the law raised on the smallest such input, which the error's notes show.
     """
     @settings(max_examples=examples, deadline=None, database=None, derandomize=seed is None,
               suppress_health_check=list(HealthCheck))
@@ -83,22 +85,22 @@ def run_law(case, ops, examples=100, seed=None):
         case.law(ops, *drawn)
 
     if seed is not None:
-        from hypothesis import seed as seeded
-        law_holds = seeded(seed)(law_holds)
-    with np.printoptions(threshold=32, edgeitems=2, precision=4):       # what broke it should fit on a screen
+        from hypothesis import seed as set_seed
+        law_holds = set_seed(seed)(law_holds)
+    with np.printoptions(threshold=32, edgeitems=2, precision=4):       # the input should fit on a screen
         law_holds()
 
 
-def replaced_names(ops):
-    """The names that are no longer the reference's own."""
+def replaced_names(ops: Any) -> list[str]:
+    """The names of a backend that are not the reference's own."""
     return [name for name in reference.__all__
             if name not in MOVES and getattr(ops, name, None) is not getattr(reference, name)]
 
 
-def check(ops, names=None, examples=100):
+def check(ops: Any, names: Iterable[str] | None = None, examples: int = 100) -> Iterator[tuple[str, str | None]]:
     """Hold a backend to the laws of the operations it replaces.
 
-    ops module, names list of operations or None for all that are not the reference's own, examples int per law
+    ops module, names of operations or None for all that are not the reference's own, examples for each law
     ->  yields (law's name, None or what broke it) one by one
     """
     names = set(replaced_names(ops) if names is None else names)

@@ -37,8 +37,8 @@ def gelu_of_x_and_minus_x_differ_by_x(ops, x):
 
 
 def swiglu_is_linear_in_up(ops, gate, up):
-    """Twice the input on the open branch is twice the output; on the gate it is not."""
-    tiny = float(np.finfo(np.float32).tiny)            # below it a float32 loses digits
+    """Doubling `up` doubles the output; doubling `gate` does not."""
+    tiny = float(np.finfo(np.float32).tiny)                         # below it a float32 loses digits
     np.testing.assert_allclose(ops.swiglu(gate, 2 * up), 2 * ops.swiglu(gate, up), rtol=2 * EPS, atol=tiny)
 
 

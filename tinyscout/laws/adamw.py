@@ -27,22 +27,25 @@ def a_step_is_its_definition(ops, w, g, m, v, step, lr, beta1, beta2, eps, decay
         w = w * (1 - lr * decay)
         m, v = m + (1 - beta1) * (g - m), v + (1 - beta2) * (g * g - v)
         return w - lr / (1 - beta1 ** step) * m / (np.sqrt(v) / np.sqrt(1 - beta2 ** step) + eps)
+
+    def new_weights(*args):
+        return reference.adamw_step(*args)[0]
+
     args = w, g, m, v, step, lr, beta1, beta2, eps, decay
-    assert_close(ops.adamw_step(*args)[0], compute_by_definition(lambda *args: reference.adamw_step(*args)[0],
-                                                                 by_definition, *args))
+    assert_close(ops.adamw_step(*args)[0], compute_by_definition(new_weights, by_definition, *args))
 
 
 def the_first_step_is_as_long_as_the_rate(ops, w, g, m, v, step, lr, beta1, beta2, eps, decay):
     """From zeros, corrected, the means are the gradient and its square: their quotient is its sign."""
-    nothing, g = np.zeros_like(w), np.where(np.abs(g) < 1e-6, np.float32(1), g)
-    moved, _, _ = ops.adamw_step(nothing, g, nothing, nothing, 1, lr, beta1, beta2, 0.0, decay)
-    np.testing.assert_allclose(moved, -lr * np.sign(g), rtol=16 * EPS)
+    zeros, g = np.zeros_like(w), np.where(np.abs(g) < 1e-6, np.float32(1), g)
+    stepped, _, _ = ops.adamw_step(zeros, g, zeros, zeros, 1, lr, beta1, beta2, 0.0, decay)
+    np.testing.assert_allclose(stepped, -lr * np.sign(g), rtol=16 * EPS)
 
 
 def decay_is_apart_from_the_gradient(ops, w, g, m, v, step, lr, beta1, beta2, eps, decay):
     """Without a gradient, now and before, weights shrink by their share; the means never see the decay."""
-    nothing = np.zeros_like(w)
-    shrunk, *means = ops.adamw_step(w, nothing, nothing, nothing, step, lr, beta1, beta2, 1e-8, 0.5)
+    zeros = np.zeros_like(w)
+    shrunk, *means = ops.adamw_step(w, zeros, zeros, zeros, step, lr, beta1, beta2, 1e-8, 0.5)
     np.testing.assert_allclose(shrunk, (1 - 0.5 * lr) * w, rtol=2 * EPS)
     assert not any(mean.any() for mean in means)
     with_decay, without = (ops.adamw_step(w, g, m, v, step, lr, beta1, beta2, eps, d)[1:] for d in (0.5, 0.0))
@@ -51,9 +54,9 @@ def decay_is_apart_from_the_gradient(ops, w, g, m, v, step, lr, beta1, beta2, ep
 
 def the_size_of_the_gradients_does_not_matter(ops, w, g, m, v, step, lr, beta1, beta2, eps, decay):
     """With eps 0, all gradients four times as large make the same step."""
-    moved, _, _ = ops.adamw_step(w, g, m, v, step, lr, beta1, beta2, 0.0, decay)
-    again, _, _ = ops.adamw_step(w, 4 * g, 4 * m, 16 * v, step, lr, beta1, beta2, 0.0, decay)
-    np.testing.assert_allclose(again, moved, rtol=2 * EPS, atol=4 * EPS * lr)
+    stepped, _, _ = ops.adamw_step(w, g, m, v, step, lr, beta1, beta2, 0.0, decay)
+    scaled, _, _ = ops.adamw_step(w, 4 * g, 4 * m, 16 * v, step, lr, beta1, beta2, 0.0, decay)
+    np.testing.assert_allclose(scaled, stepped, rtol=2 * EPS, atol=4 * EPS * lr)
 
 
 INPUTS = {"adamw_step": adamw_step_inputs()}

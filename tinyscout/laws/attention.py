@@ -15,12 +15,12 @@ starts = st.sampled_from([0, 5, 8192])
 
 @st.composite
 def attention_inputs(draw, causal=None, chunk=chunks):
-    """Queries behind a past of other tokens, at positions that need not start at zero."""
+    """Queries after `past` other tokens, at positions that need not start at zero."""
     rng, T, past = draw(rngs()), draw(counts), draw(st.sampled_from([0, 1, 31, 64]))
     B, K, G = draw(st.integers(1, 2)), draw(st.integers(1, 3)), draw(st.integers(1, 5))
     d = draw(st.sampled_from([2, 8, 33]))
-    q = random_normal(rng, B, T, K * G, d,
-                      size=draw(st.sampled_from([1.0, 1.0, 1e3])))       # scores of 1e3 must not overflow
+    size = draw(st.sampled_from([1.0, 1.0, 1e3]))                       # scores of 1e3 must not overflow
+    q = random_normal(rng, B, T, K * G, d, size=size)
     k, v = random_normal(rng, B, past + T, K, d), random_normal(rng, B, past + T, K, d)
     return q, k, v, draw(st.booleans()) if causal is None else causal, draw(chunk), draw(starts)
 
@@ -31,18 +31,18 @@ def mask_inputs(draw):
     return first + np.arange(draw(st.integers(0, S - 1)), S), first + np.arange(S), chunk
 
 
-def visible(q, k, causal, chunk, first):
+def visibility(q, k, causal, chunk, first):
     """Which key each query may see, by the definition and one at a time  ->  (T, S) bool"""
     T, S = q.shape[1], k.shape[1]
-    def sees(t, s):
-        here, there = first + S - T + t, first + s
-        return not causal or (there <= here and (chunk is None or there // chunk == here // chunk))
-    return np.array([[sees(t, s) for s in range(S)] for t in range(T)])
+    def is_visible(t, s):
+        query, key = first + S - T + t, first + s
+        return not causal or (key <= query and (chunk is None or key // chunk == query // chunk))
+    return np.array([[is_visible(t, s) for s in range(S)] for t in range(T)])
 
 
 def a_query_reads_what_it_may_see_and_nothing_else(ops, q, k, v, causal, chunk, first):
     """Causal, inside its chunk, its group's own head: one query, one head and one sum at a time."""
-    mask = visible(q, k, causal, chunk, first)
+    mask = visibility(q, k, causal, chunk, first)
     G = q.shape[2] // k.shape[2]
 
     def by_definition(q, k, v, *_):
@@ -55,13 +55,13 @@ def a_query_reads_what_it_may_see_and_nothing_else(ops, q, k, v, causal, chunk, 
         return y
 
     args = q, k, v, causal, chunk, first
-    assert_close(ops.grouped_query_attention(*args), compute_by_definition(reference.grouped_query_attention,
-                                                                           by_definition, *args))
+    truth = compute_by_definition(reference.grouped_query_attention, by_definition, *args)
+    assert_close(ops.grouped_query_attention(*args), truth)
 
 
 def what_it_may_not_see_does_not_matter(ops, q, k, v, causal, chunk, first):
     """Keys and values that the last query cannot see may be anything: the same bits come out."""
-    hidden = ~visible(q, k, causal, chunk, first)[-1]
+    hidden = ~visibility(q, k, causal, chunk, first)[-1]
     other_k, other_v = k.copy(), v.copy()
     other_k[:, hidden], other_v[:, hidden] = 7e4, -3e4
     before, after = (ops.grouped_query_attention(q, *kv, causal, chunk, first) for kv in [(k, v), (other_k, other_v)])
@@ -81,10 +81,10 @@ def any_pieces_are_the_whole(ops, q, k, v, causal, chunk, first):
     """Queries in two pieces, the first without the keys that come later: prefill, decoding and all between agree."""
     T, past = q.shape[1], k.shape[1] - q.shape[1]
     edges = sorted({0, T // 2, T})
-    parts = [ops.grouped_query_attention(q[:, a:b], k[:, :past + b], v[:, :past + b], True, chunk, first)
-             for a, b in pairwise(edges)]
-    assert_close(np.concatenate(parts, axis=1), compute_expected(reference.grouped_query_attention, q, k, v, True,
-                                                                 chunk, first))
+    results = [ops.grouped_query_attention(q[:, a:b], k[:, :past + b], v[:, :past + b], True, chunk, first)
+               for a, b in pairwise(edges)]
+    truth = compute_expected(reference.grouped_query_attention, q, k, v, True, chunk, first)
+    assert_close(np.concatenate(results, axis=1), truth)
 
 
 def the_order_of_the_past_does_not_matter(ops, q, k, v, causal, chunk, first):

@@ -1,7 +1,7 @@
 """What must hold for the tokenizer, whoever merges.
 
 LAWS maps every law to the strategy that draws its arguments: `law(ops, *drawn)` must not raise, where ops is a
-module with byte_pair_merge, learn, Encoder and Decoder: tinyscout.reference.bpe, or the C++ extension tinyscout._bpe.
+module with byte_pair_merge, train_bpe, Encoder and Decoder: tinyscout.reference.bpe, or tinyscout._bpe in C++.
 """
 from collections import Counter
 from itertools import chain, count, islice, pairwise
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tinyscout.inputs.tokenizer import LLAMA4_PATTERN, Tokenizer, make_pre_tokenizer, train
 
 SPECIAL = ["<|begin_of_text|>", "<|eot|>", "<|eot|><|eom|>"]     # the last one begins like the one before
-BASE_VOCAB_SIZE = 256 + len(SPECIAL)                                        # ids that a vocabulary without merges has
+BASE_VOCAB_SIZE = 256 + len(SPECIAL)                                        # ids of a vocabulary without merges
 
 
 def merge_by_definition(ids, pairs):
@@ -35,16 +35,16 @@ def merge_by_bytes(piece, tokens):
 
 
 def train_by_definition(pieces, counts):
-    """Count all pairs, take the most frequent, count again: equation (bpe-learn) as it reads."""
+    """Count all pairs, take the most frequent one, count again: equation (bpe-learn) as it reads."""
     pieces = [list(piece) for piece in pieces]
     for merged in count(256):
-        times: Counter[tuple[int, int]] = Counter()
+        pair_counts: Counter[tuple[int, int]] = Counter()
         for piece, weight in zip(pieces, counts, strict=True):
             for pair in pairwise(piece):
-                times[pair] += weight
-        if not times:
+                pair_counts[pair] += weight
+        if not pair_counts:
             return
-        best = min(times, key=lambda pair: (-times[pair], pair))
+        best = min(pair_counts, key=lambda pair: (-pair_counts[pair], pair))
         pieces = [merge_by_definition(piece, {best: (0, merged)}) for piece in pieces]
         yield best
 
@@ -56,8 +56,8 @@ def merging_is_its_definition(ops, ids, pairs):
 
 def ranks_are_their_definition(ops, words, text):
     """Where ids are ranks, any two neighbours that spell a token merge; and a piece that is a token is not touched."""
-    spelled = [bytes([byte]) for byte in range(256)] + sorted(set(words))
-    tokens = {token: id for id, token in enumerate(dict.fromkeys(spelled))}
+    vocab = [bytes([byte]) for byte in range(256)] + sorted(set(words))
+    tokens = {token: id for id, token in enumerate(dict.fromkeys(vocab))}
     pieces = [piece.encode() for piece in regex.findall(LLAMA4_PATTERN, text)]
     expected = [[tokens[piece]] if piece in tokens else merge_by_bytes(piece, tokens) for piece in pieces]
     assert Tokenizer(tokens, ops=ops).encode(text) == list(chain.from_iterable(expected))
@@ -67,10 +67,10 @@ def learning_is_its_definition(ops, pieces, n):
     """The same merges in the same order as from counting anew each time, and no two of them spell the same."""
     counts = Counter(pieces)
     arguments = list(counts), list(counts.values())
-    learned = list(islice(ops.learn(*arguments), n))
-    assert learned == list(islice(train_by_definition(*arguments), n))
+    merges = list(islice(ops.train_bpe(*arguments), n))
+    assert merges == list(islice(train_by_definition(*arguments), n))
     spelling = [bytes([byte]) for byte in range(256)]
-    for left, right in learned:
+    for left, right in merges:
         spelling.append(spelling[left] + spelling[right])
     assert len(set(spelling)) == len(spelling)
 
@@ -105,20 +105,20 @@ def splitting_is_the_pattern(ops, text):
 
 
 def text_is_never_control(ops, corpus, n, text):
-    """A name that somebody typed stays text; asked for, it is one token and every longest name is found."""
+    """The name of a special token in a text stays text; with `special` it is one token, and the longest name is found."""
     tokenizer = train(corpus, BASE_VOCAB_SIZE + n, SPECIAL, progress=False, ops=ops)
-    control = set(tokenizer.special.values())
-    assert not control & set(tokenizer.encode(text))
-    found = [id for id in tokenizer.encode(text, special=True) if id in control]
+    control_ids = set(tokenizer.special.values())
+    assert not control_ids & set(tokenizer.encode(text))
+    found = [id for id in tokenizer.encode(text, special=True) if id in control_ids]
     names = regex.findall("|".join(map(regex.escape, sorted(SPECIAL, key=len, reverse=True))), text)
     assert found == [tokenizer.special[name] for name in names]
 
 
 def merges_never_lengthen(ops, corpus, n, text):
-    """One merge more, and no text has more tokens than before; without merges a token is a byte."""
-    fewer, more = (train(corpus, BASE_VOCAB_SIZE + k, SPECIAL, progress=False, ops=ops).encode(text)
+    """With one merge more no text has more tokens than before; without merges a token is a byte."""
+    before, after = (train(corpus, BASE_VOCAB_SIZE + k, SPECIAL, progress=False, ops=ops).encode(text)
                    for k in (n, n + 1))
-    assert len(more) <= len(fewer) <= len(text.encode())
+    assert len(after) <= len(before) <= len(text.encode())
 
 
 def streaming_is_decoding(ops, corpus, n, picks):
@@ -130,7 +130,7 @@ def streaming_is_decoding(ops, corpus, n, picks):
     assert "".join([*parts, stream.flush()]) == tokenizer.decode(ids)
 
 
-# Text: all of Unicode; few characters at a time, that meet in every order; names.
+# Text: all of Unicode; small sets of characters, which meet in every order; names of special tokens.
 characters = st.characters(exclude_categories=["Cs"])
 character_sets = st.lists(st.sampled_from("aAbǅʰ中é\u0301\u017fsStTreEvlLd''  \n\r\t/.!1٣½\u00a0\u2028🦙"), min_size=1,
                           max_size=6)

@@ -1,4 +1,4 @@
-"""What the strategies draw from: shapes on and beside the edges where kernels break, and a seed for the values."""
+"""What the strategies draw from: sizes at the edges of warps, blocks and tiles, where kernels break, and seeds."""
 import numpy as np
 from hypothesis import strategies as st
 
@@ -6,7 +6,7 @@ small_sizes = st.integers(1, 4)
 lengths = st.sampled_from([1, 2, 31, 32, 33, 255, 256, 257])    # a warp, a block, and one more or less
 counts = st.sampled_from([1, 2, 3, 31, 33, 65])                 # the same for axes that multiply
 seeds = st.integers(0, 2 ** 32 - 1)
-magnitudes = st.sampled_from([1.0, 1.0, 1e-3, 30.0])                 # of the values: mostly as a model has them
+magnitudes = st.sampled_from([1.0, 1.0, 1e-3, 30.0])            # of the values: mostly as a model has them
 
 
 @st.composite
@@ -18,8 +18,3 @@ def rngs(draw):
 def random_normal(rng, *shape, size=1.0):
     """float32 normal values of that size."""
     return (rng.standard_normal(shape) * size).astype(np.float32)
-
-
-def nothing(*values):
-    """A strategy for a law that needs no drawing, or always the same."""
-    return st.just(values)

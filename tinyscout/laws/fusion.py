@@ -1,4 +1,4 @@
-"""What must hold when a picture's vectors take their places among the text's."""
+"""What must hold when an image's features replace the embeddings of its patch tokens."""
 import numpy as np
 from hypothesis import strategies as st
 
@@ -15,10 +15,10 @@ def fuse_inputs(draw):
 def every_vector_lands_in_order(ops, x, places, features):
     """Patch token n gets feature n, and all others keep their embedding."""
     y = ops.fuse(x, places, features)
-    coming = iter(features)
-    for t, place in enumerate(places):
-        np.testing.assert_array_equal(y[t], next(coming) if place else x[t])
-    assert next(coming, None) is None
+    remaining = iter(features)
+    for t, is_patch in enumerate(places):
+        np.testing.assert_array_equal(y[t], next(remaining) if is_patch else x[t])
+    assert next(remaining, None) is None
 
 
 INPUTS = {"fuse": fuse_inputs()}

@@ -16,55 +16,55 @@ def is_real(value):
 
 
 def backward_inputs(name, inputs):
-    """From the inputs of f those of f_backward: before them what comes down to f's result, and without f's dtype.
+    """The inputs of f_backward from those of f: without f's dtype, and with the gradient of f's result before them.
 
     name of f, inputs strategy of its arguments  ->  strategy of (dy, *arguments)
     """
-    takes = len(inspect.signature(getattr(reference, f"{name}_backward")).parameters) - 1
+    arity = len(inspect.signature(getattr(reference, f"{name}_backward")).parameters) - 1
 
     @st.composite
-    def drawn(draw):
-        args, rng = draw(inputs)[:takes], draw(rngs())
+    def arguments(draw):
+        args, rng = draw(inputs)[:arity], draw(rngs())
         [y] = [y for y in as_tuple(getattr(reference, name)(*args)) if isinstance(y, float) or is_real(y)]
         dy = float(rng.normal()) if isinstance(y, float) else random_normal(rng, *y.shape)
         return dy, *args
 
-    return drawn()
+    return arguments()
 
 
 def with_gradients(args, gradients):
-    """Each argument with its gradient: they go to the arrays of real numbers, in order; others have None."""
-    rest = iter(gradients)
-    return [(arg, next(rest, None) if is_real(arg) or arg is None else None) for arg in args]
+    """Each argument with its gradient: arrays of real numbers have one, in order; others have None."""
+    remaining = iter(gradients)
+    return [(arg, next(remaining, None) if is_real(arg) or arg is None else None) for arg in args]
 
 
 def backward_is_the_derivative(ops, name, dy, *args):
     """A small step in a random direction changes f as the gradient says: central differences in float64.
 
-    Two lengths of step say how far a difference can be trusted: from one to its double the error of leaving out higher
-    powers grows fourfold, and what is left is the rounding of f.
+    Steps h and 2h show how exact a difference is: the error of its missing higher powers is four times as large at 2h,
+    and the rest is the rounding of f.
     """
     f, (dy, *args) = getattr(reference, name.removesuffix("_backward")), as_float64((dy, *args))
     if "dtype" in inspect.signature(f).parameters:
         f = partial(f, dtype="float64")
-    move = to_backend(ops)
-    pairs = with_gradients(args, as_tuple(getattr(ops, name)(*map(move, (dy, *args)))))
+    pairs = with_gradients(args, as_tuple(getattr(ops, name)(*(to_backend(a, ops) for a in (dy, *args)))))
     rng = np.random.default_rng(0)
-    along = [None if g is None else rng.normal(size=a.shape) * np.abs(a).max(initial=0) for a, g in pairs]
-    claimed = sum(np.sum(ops.asnumpy(g) * d) for (_, g), d in zip(pairs, along, strict=True) if g is not None)
+    direction = [None if g is None else rng.normal(size=a.shape) * np.abs(a).max(initial=0) for a, g in pairs]
+    slope = sum(np.sum(ops.asnumpy(g) * d) for (_, g), d in zip(pairs, direction, strict=True) if g is not None)
 
     def loss(step):
-        moved = [a if d is None else a + step * d for a, d in zip(args, along, strict=True)]
-        [y] = [y for y in as_tuple(f(*moved)) if isinstance(y, float) or is_real(y)]
-        return np.sum(dy * y), np.sum(np.abs(dy) * (1 + np.abs(y)))     # the second is what rounding is measured by
+        stepped = [a if d is None else a + step * d for a, d in zip(args, direction, strict=True)]
+        [y] = [y for y in as_tuple(f(*stepped)) if isinstance(y, float) or is_real(y)]
+        return np.sum(dy * y), np.sum(np.abs(dy) * (1 + np.abs(y)))     # the second is the scale of rounding errors
 
     h = 1e-5
     (above, size), (below, _), (far_above, _), (far_below, _) = map(loss, (h, -h, 2 * h, -2 * h))
-    near, far = (above - below) / (2 * h), (far_above - far_below) / (4 * h)
-    slack = abs(near - far) + 64 * np.finfo(np.float64).eps * size / h
-    assert abs(claimed - near) <= slack, f"f changes by {near:.9g}, its gradient says {claimed:.9g} (± {slack:.1g})"
+    difference, coarse = (above - below) / (2 * h), (far_above - far_below) / (4 * h)
+    slack = abs(difference - coarse) + 64 * np.finfo(np.float64).eps * size / h
+    assert abs(slope - difference) <= slack, (f"f changes by {difference:.9g}, its gradient says {slope:.9g} "
+                                              f"(± {slack:.1g})")
 
 
-def to_backend(ops):
-    """Move an argument to where the backend computes, if it is an array."""
-    return lambda value: ops.asarray(value) if isinstance(value, np.ndarray) else value
+def to_backend(value, ops):
+    """An argument, moved to the backend's device if it is an array."""
+    return ops.asarray(value) if isinstance(value, np.ndarray) else value

@@ -1,4 +1,4 @@
-"""What must hold when a picture is cut into tiles.
+"""What must hold when an image is split into tiles.
 
 LAWS maps every law to the strategy that draws its arguments: `law(*drawn)` must not raise.
 """
@@ -29,7 +29,7 @@ CONFIG = VisionConfig(dim=32, n_heads=2, n_layers=2, hidden_dim=128, adapter_dim
 
 
 def random_image(height, width, seed):
-    """A picture in which no two places look alike.  Levels from 1: black is padding alone."""
+    """An image of noise, in which no two squares are equal.  Levels from 1: only padding is black."""
     return np.random.default_rng(seed).integers(1, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -47,34 +47,34 @@ def resize_by_definition(levels, height, width):
     return np.tensordot(triangle_weights(levels.shape[0], height), narrow, axes=1)
 
 
-def canvas_is_the_best(height, width, tile, most):
+def canvas_is_the_best(height, width, tile, max_tiles):
     """In exact arithmetic no canvas fits better, but for the last bit of float32; none that is smaller fits as well."""
     def fit(rows, cols):
         return min(Fraction(rows * tile, height), Fraction(cols * tile, width))
 
-    rows, cols = choose_canvas(height, width, tile, most)
+    rows, cols = choose_canvas(height, width, tile, max_tiles)
     assert min(rows, cols) >= 1
-    assert rows * cols <= most
-    fits = {(r, c): fit(r, c) for r in range(1, most + 1) for c in range(1, most // r + 1)}
-    holding = [f for f in fits.values() if f >= 1]
-    best = min(holding) if holding else max(fits.values())
+    assert rows * cols <= max_tiles
+    fits = {(r, c): fit(r, c) for r in range(1, max_tiles + 1) for c in range(1, max_tiles // r + 1)}
+    large_enough = [f for f in fits.values() if f >= 1]
+    best = min(large_enough) if large_enough else max(fits.values())
     assert abs(fits[rows, cols] / best - 1) < Fraction(1, 2**22)
     assert not any(f == fits[rows, cols] for (r, c), f in fits.items() if r * c < rows * cols)
 
 
-def canvas_turns_with_the_picture(height, width, tile, most):
-    assert choose_canvas(width, height, tile, most) == choose_canvas(height, width, tile, most)[::-1]
+def canvas_turns_with_the_picture(height, width, tile, max_tiles):
+    assert choose_canvas(width, height, tile, max_tiles) == choose_canvas(height, width, tile, max_tiles)[::-1]
 
 
-def picture_fits_and_keeps_its_shape(height, width, tile, most):
+def picture_fits_and_keeps_its_shape(height, width, tile, max_tiles):
     """It stays on the canvas, grows only to a tile, loses at most a pixel of its proportions, stays if it fits."""
-    rows, cols = choose_canvas(height, width, tile, most)
+    rows, cols = choose_canvas(height, width, tile, max_tiles)
     h, w = resize_target(height, width, rows, cols, tile)
-    room_y, room_x = min(rows * tile, max(height, tile)), min(cols * tile, max(width, tile))
-    assert 1 <= h <= room_y
-    assert 1 <= w <= room_x
-    lost_y, lost_x = Fraction(w * height, width) - h, Fraction(h * width, height) - w
-    assert (w == room_x and (0 <= lost_y <= 1 or h == 1)) or (h == room_y and (0 <= lost_x <= 1 or w == 1))
+    max_h, max_w = min(rows * tile, max(height, tile)), min(cols * tile, max(width, tile))
+    assert 1 <= h <= max_h
+    assert 1 <= w <= max_w
+    off_h, off_w = Fraction(w * height, width) - h, Fraction(h * width, height) - w
+    assert (w == max_w and (0 <= off_h <= 1 or h == 1)) or (h == max_h and (0 <= off_w <= 1 or w == 1))
     if tile <= height <= rows * tile and tile <= width <= cols * tile:
         assert (h, w) == (height, width)
 
@@ -95,7 +95,7 @@ def tiles_lie_row_by_row(height, width, seed):
 
 
 def cut_then_join_is_the_picture(height, width, seed):
-    """A picture that needs no resizing comes back level by level."""
+    """An image that needs no resizing comes back level by level."""
     levels = random_image(height, width, seed)
     tiles = split_into_tiles(levels, CONFIG)
     assert tiles.pixels.dtype == np.float32
@@ -107,15 +107,15 @@ def resizing_is_a_triangle_filter(height, width, seed):
     levels = random_image(height, width, seed)
     tiles = split_into_tiles(levels, CONFIG)
     h, w = resize_target(height, width, tiles.rows, tiles.cols, TILE)
-    assert np.abs(assemble_tiles(tiles)[:h, :w] - resize_by_definition(levels, h,
-                                                                       w)).max() <= 1.01     # and its weights have 22 bits
+    difference = assemble_tiles(tiles)[:h, :w] - resize_by_definition(levels, h, w)
+    assert np.abs(difference).max() <= 1.01                             # Pillow's weights have 22 bits
     if tiles.rows * tiles.cols > 1:
-        whole = denormalize(tiles.pixels[-1]).transpose(1, 2, 0)
-        assert np.abs(whole - resize_by_definition(levels, TILE, TILE)).max() <= 1.01
+        global_tile = denormalize(tiles.pixels[-1]).transpose(1, 2, 0)
+        assert np.abs(global_tile - resize_by_definition(levels, TILE, TILE)).max() <= 1.01
 
 
 def there_is_one_global_tile(height, width, seed):
-    """Of several tiles the last is the whole picture in one square: it holds no padding."""
+    """Of several tiles the last is the complete image in one square: it holds no padding."""
     tiles = split_into_tiles(random_image(height, width, seed), CONFIG)
     n = tiles.rows * tiles.cols
     assert len(tiles.pixels) == n + (n > 1)
@@ -143,14 +143,14 @@ def every_level_comes_back(levels):
 
 def arrays_and_pictures_are_cut_alike(height, width, seed):
     levels = random_image(height, width, seed)
-    kept = levels.copy()
+    original = levels.copy()
     a, b = split_into_tiles(levels, CONFIG), split_into_tiles(Image.fromarray(levels), CONFIG)
     np.testing.assert_array_equal(a.pixels, b.pixels)
-    np.testing.assert_array_equal(levels, kept)
+    np.testing.assert_array_equal(levels, original)
 
 
 def sizes_near_edges(tile):
-    """Sizes that lie at the edges of a tile and of several, and anything between."""
+    """Sizes at the edges of one tile and of several, and anything between."""
     edges = [n * tile + d for n in (1, 2, 3, 4, 16) for d in (-1, 0, 1) if n * tile + d > 0]
     return st.sampled_from(edges) | st.integers(1, 20 * tile) | st.integers(1, 3)
 

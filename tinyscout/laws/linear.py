@@ -14,8 +14,8 @@ def linear_inputs(draw):
     rng, I, O = draw(rngs()), draw(lengths), draw(lengths)
     lead = draw(st.sampled_from([(1,), (3,), (5,), (33,), (2, 3), (1, 1)]))
     w = random_normal(rng, O, I, size=I ** -0.5).T if draw(st.booleans()) else random_normal(rng, I, O, size=I ** -0.5)
-    return random_normal(rng, *lead, I, size=draw(magnitudes)), w, random_normal(rng,
-                                                                                 O) if draw(st.booleans()) else None
+    x = random_normal(rng, *lead, I, size=draw(magnitudes))
+    return x, w, random_normal(rng, O) if draw(st.booleans()) else None
 
 
 @st.composite
@@ -36,8 +36,8 @@ def a_product_is_its_definition(ops, x, w, bias):
     """Row by row and column by column, equation (linear)."""
     def by_definition(x, w, bias):
         return (x[..., :, None] * w).sum(-2) + (0 if bias is None else bias)
-    some = x.reshape(-1, x.shape[-1])[:2]
-    assert_close(ops.linear(some, w, bias), compute_by_definition(reference.linear, by_definition, some, w, bias))
+    args = x.reshape(-1, x.shape[-1])[:2], w, bias
+    assert_close(ops.linear(*args), compute_by_definition(reference.linear, by_definition, *args))
 
 
 def a_long_sum_does_not_drift(ops, x, w):
@@ -56,14 +56,14 @@ def memory_order_does_not_matter(ops, x, w, bias):
 
 
 def half_precision_weights_are_widened(ops, x, w, bias):
-    """A bfloat16 weight gives the bits that its float32 value gives: a checkpoint is computed as stored."""
-    half = w.astype(ml_dtypes.bfloat16)
-    np.testing.assert_array_equal(ops.linear(x, half, bias), ops.linear(x, half.astype(np.float32), bias))
+    """A bfloat16 weight gives the same bits as its float32 value: a checkpoint is computed as stored."""
+    stored = w.astype(ml_dtypes.bfloat16)
+    np.testing.assert_array_equal(ops.linear(x, stored, bias), ops.linear(x, stored.astype(np.float32), bias))
 
 
 def embedding_is_a_product_with_one_hot_rows(ops, tokens, embedding):
-    hot = np.eye(len(embedding), dtype=np.float32)[tokens]
-    np.testing.assert_array_equal(ops.embed(tokens, embedding), hot @ embedding)
+    one_hot = np.eye(len(embedding), dtype=np.float32)[tokens]
+    np.testing.assert_array_equal(ops.embed(tokens, embedding), one_hot @ embedding)
 
 
 INPUTS = {"linear": linear_inputs(), "embed": embed_inputs()}

@@ -25,10 +25,10 @@ def soft_cross_entropy_inputs(draw):
 
 
 def a_teacher_who_is_certain_teaches_tokens(ops, logits, targets):
-    """Scores that leave no doubt are targets."""
-    certain = np.where(np.arange(logits.shape[1]) == np.maximum(targets, 0)[:, None], np.float32(0), np.float32(-1e9))
+    """A teacher's logits that leave no doubt are targets."""
+    one_hot = np.where(np.arange(logits.shape[1]) == np.maximum(targets, 0)[:, None], np.float32(0), np.float32(-1e9))
     args = logits, np.maximum(targets, 0)
-    assert_close(ops.soft_cross_entropy(logits, certain), compute_expected(reference.cross_entropy, *args))
+    assert_close(ops.soft_cross_entropy(logits, one_hot), compute_expected(reference.cross_entropy, *args))
 
 
 def the_loss_is_the_mean_surprise(ops, logits, targets):
@@ -42,10 +42,10 @@ def the_loss_is_the_mean_surprise(ops, logits, targets):
 
 
 def a_shift_of_a_row_does_not_matter_to_the_loss(ops, logits, targets):
-    """Whole numbers, so that adding one does not round."""
-    whole = np.round(logits)
-    assert_close(ops.cross_entropy(whole + np.float32(64), targets),
-                 compute_expected(reference.cross_entropy, whole, targets))
+    """The logits are integers, so that adding one does not round."""
+    rounded = np.round(logits)
+    assert_close(ops.cross_entropy(rounded + np.float32(64), targets),
+                 compute_expected(reference.cross_entropy, rounded, targets))
 
 
 def knowing_nothing_costs_the_log_of_the_vocabulary(ops, logits, targets):

@@ -9,17 +9,17 @@ from tinyscout.laws.universal import assert_close, compute_by_definition, comput
 
 @st.composite
 def router_inputs(draw):
-    """Scores that are far enough apart that rounding cannot change a choice: they are whole numbers plus a little."""
+    """Scores that are so far apart that rounding cannot change a choice: integers plus a little."""
     rng, N, E = draw(rngs()), draw(counts), draw(st.integers(1, 17))
     scores = rng.permuted(np.tile(np.arange(E), (N, 1)), axis=1) + rng.uniform(-0.2, 0.2, (N, E))
-    turn = np.linalg.qr(rng.standard_normal((E, E)))[0]                 # so that every channel takes part
-    x, w = (scores - E / 2) @ turn.T, turn
+    rotation = np.linalg.qr(rng.standard_normal((E, E)))[0]             # so that every channel takes part
+    x, w = (scores - E / 2) @ rotation.T, rotation
     return x.astype(np.float32), w.astype(np.float32), draw(st.integers(1, E))
 
 
 @st.composite
 def experts_inputs(draw):
-    """Experts that nobody chose, one expert for all, and everything between."""
+    """Experts that no token chose, one expert for all, and everything between."""
     rng, N, E = draw(rngs()), draw(counts), draw(st.integers(1, 5))
     D, F = draw(st.sampled_from([1, 3, 33])), draw(st.sampled_from([1, 2, 31]))
     k = draw(st.integers(1, E))
@@ -27,8 +27,7 @@ def experts_inputs(draw):
     expert = np.tile(order[:1], (N, 1)) if draw(st.booleans()) else order
     gate = rng.uniform(0.01, 1, (N, k)).astype(np.float32)
     return (random_normal(rng, N, D), expert, gate, random_normal(rng, E, D, F, size=D ** -0.5),
-            random_normal(rng, E, D, F, size=D ** -0.5),
-            random_normal(rng, E, F, D, size=F ** -0.5))
+            random_normal(rng, E, D, F, size=D ** -0.5), random_normal(rng, E, F, D, size=F ** -0.5))
 
 
 def the_best_are_chosen(ops, x, w_router, top_k):
@@ -40,11 +39,11 @@ def the_best_are_chosen(ops, x, w_router, top_k):
 
 
 def gates_do_not_compete(ops, x, w_router, top_k):
-    """A gate is the sigmoid of its own score: how many others are chosen beside it makes no difference."""
+    """A gate is the sigmoid of its own score, however many other experts are chosen."""
     expert, gate = ops.router(x, w_router, top_k)
-    first, alone = ops.router(x, w_router, 1)
-    np.testing.assert_array_equal(expert[:, :1], first)
-    np.testing.assert_array_equal(gate[:, :1], alone)
+    top_expert, top_gate = ops.router(x, w_router, 1)
+    np.testing.assert_array_equal(expert[:, :1], top_expert)
+    np.testing.assert_array_equal(gate[:, :1], top_gate)
 
 
 def renaming_experts_renames_the_choice(ops, x, w_router, top_k):
@@ -61,12 +60,12 @@ def of_equals_the_lower_expert_wins(ops, x, w_router, top_k):
 
 
 def an_even_spread_costs_one_and_one_for_all_costs_most(ops, x, w_router, top_k):
-    """Equal scores are beliefs of 1 / E, whoever is chosen; a belief of one in one expert costs E."""
+    """Equal scores are probabilities of 1 / E, whichever is chosen; a probability of one for one expert costs E."""
     E = w_router.shape[1]
     np.testing.assert_allclose(ops.load_balance(x, np.zeros_like(w_router), top_k), 1, rtol=1e-6)
-    sure = np.zeros_like(w_router)
-    sure[:, 0] = 1e4
-    np.testing.assert_allclose(ops.load_balance(np.ones_like(x), sure, 1), E, rtol=1e-6)
+    one_sided = np.zeros_like(w_router)
+    one_sided[:, 0] = 1e4
+    np.testing.assert_allclose(ops.load_balance(np.ones_like(x), one_sided, 1), E, rtol=1e-6)
 
 
 def dispatch_is_the_dense_loop(ops, x, expert, gate, w_gate, w_up, w_down):
@@ -76,15 +75,15 @@ def dispatch_is_the_dense_loop(ops, x, expert, gate, w_gate, w_up, w_down):
         np.put_along_axis(gates, expert, gate, axis=1)
         y = np.zeros_like(x)
         for e in range(len(w_gate)):
-            mine = x * gates[:, e:e + 1]
-            y += reference.swiglu(mine @ w_gate[e], mine @ w_up[e]) @ w_down[e]
+            gated = x * gates[:, e:e + 1]
+            y += reference.swiglu(gated @ w_gate[e], gated @ w_up[e]) @ w_down[e]
         return y
     args = x, expert, gate, w_gate, w_up, w_down
     assert_close(ops.experts(*args), compute_by_definition(reference.experts, dense, *args))
 
 
 def experts_that_nobody_chose_are_not_touched(ops, x, expert, gate, w_gate, w_up, w_down):
-    """Their weights may be anything, even NaN: a checkpoint larger than memory is read only where it is needed."""
+    """Their weights may be anything, even NaN: of a checkpoint larger than memory only what is needed is read."""
     idle = np.setdiff1d(np.arange(len(w_gate)), expert)
     weights = [w.copy() for w in (w_gate, w_up, w_down)]
     before = ops.experts(x, expert, gate, *weights)

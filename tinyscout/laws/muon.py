@@ -21,20 +21,21 @@ def muon_step_inputs(draw):
 
 def a_step_is_long_in_every_direction(ops, w, g, m, lr, momentum, decay):
     """Whatever the gradient's singular values: those of the step lie between 0.3 and 1.3, but for some near zero."""
-    moved, _ = ops.muon_step(np.zeros_like(w), g, np.zeros_like(g), lr, momentum, decay)
-    sizes = np.linalg.svd(moved.astype(np.float64), compute_uv=False) / (lr * max(1, w.shape[-1] / w.shape[-2]) ** 0.5)
-    known = np.linalg.svd(g.astype(np.float64), compute_uv=False)
-    loud = known > 0.02 * np.sqrt((known ** 2).sum(-1, keepdims=True))
-    assert (sizes < 1.3).all()
-    assert (sizes[loud] > 0.3).all()
+    stepped, _ = ops.muon_step(np.zeros_like(w), g, np.zeros_like(g), lr, momentum, decay)
+    length = lr * max(1, w.shape[-1] / w.shape[-2]) ** 0.5
+    step_values = np.linalg.svd(stepped.astype(np.float64), compute_uv=False) / length
+    g_values = np.linalg.svd(g.astype(np.float64), compute_uv=False)
+    is_large = g_values > 0.02 * np.sqrt((g_values ** 2).sum(-1, keepdims=True))
+    assert (step_values < 1.3).all()
+    assert (step_values[is_large] > 0.3).all()
 
 
 def experts_do_not_see_each_other(ops, w, g, m, lr, momentum, decay):
     """A stack of matrices is stepped one by one."""
     truth = compute_expected(lambda w, g, m: np.stack(reference.muon_step(w, g, m, lr, momentum, decay)), w, g, m)
-    pairs = zip(*(a.reshape(-1, *w.shape[-2:]) for a in (w, g, m)), strict=True)
-    alone = [ops.muon_step(*three, lr, momentum, decay) for three in pairs]
-    assert_close(np.stack([np.stack(parts).reshape(w.shape) for parts in zip(*alone, strict=True)]), truth)
+    matrices = zip(*(a.reshape(-1, *w.shape[-2:]) for a in (w, g, m)), strict=True)
+    results = [ops.muon_step(*w_g_m, lr, momentum, decay) for w_g_m in matrices]           # (w, m) of each matrix
+    assert_close(np.stack([np.stack(stack).reshape(w.shape) for stack in zip(*results, strict=True)]), truth)
 
 
 INPUTS = {"muon_step": muon_step_inputs()}

@@ -31,9 +31,9 @@ def a_rows_size_does_not_matter(ops, x, weight, eps):
 
 def rows_do_not_see_each_other(ops, x, weight, eps):
     """One row alone has the result that it has among others: QK norm is per head because a head is a row."""
-    together = ops.rms_norm(x, weight, eps)
+    y = ops.rms_norm(x, weight, eps)
     for n, row in enumerate(x):
-        np.testing.assert_array_equal(ops.rms_norm(row[None], weight, eps)[0], together[n])
+        np.testing.assert_array_equal(ops.rms_norm(row[None], weight, eps)[0], y[n])
 
 
 def no_weight_is_a_weight_of_one(ops, x, weight, eps):
@@ -42,9 +42,9 @@ def no_weight_is_a_weight_of_one(ops, x, weight, eps):
 
 def a_shift_does_not_matter_to_layer_norm(ops, x, weight, bias, eps):
     """Adding a number to a whole row is undone, up to the rounding of the larger numbers."""
-    moved = ops.layer_norm(x + np.float32(3), weight, bias, eps)
+    shifted = ops.layer_norm(x + np.float32(3), weight, bias, eps)
     slack = 16 * EPS * (np.abs(x).max() + 3) / np.sqrt(x.var(-1).min() + eps) * np.abs(weight).max()
-    np.testing.assert_allclose(moved, ops.layer_norm(x, weight, bias, eps), atol=slack, rtol=16 * EPS)
+    np.testing.assert_allclose(shifted, ops.layer_norm(x, weight, bias, eps), atol=slack, rtol=16 * EPS)
 
 
 INPUTS = {"rms_norm": rms_norm_inputs(), "layer_norm": layer_norm_inputs()}

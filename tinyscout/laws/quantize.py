@@ -1,4 +1,4 @@
-"""What must hold for few bits: how far rounding may go, and how far a product of rounded numbers."""
+"""What must hold for quantization: how far off rounding may be, and how far a product of rounded numbers."""
 import math
 
 import ml_dtypes
@@ -11,9 +11,9 @@ from tinyscout.laws.universal import EPS, compute_expected
 from tinyscout.reference import Quantized, dequantize, quantize, quantize_rows
 
 MAX_INTEGER = {4: 8, 8: 127}
-ACTIVATION_GROUP = 32        # inputs of a product that a kernel may round together, to 8 bits
-HALF_STEP = 0.5 + 256 * EPS  # of a step: division in float32 may put a number that lies between two on either side
-SILU_MAX_SLOPE = 1.1          # the slope of silu is nowhere above 1.0998
+ACTIVATION_GROUP = 32           # inputs of a product that a kernel may round together, to 8 bits
+HALF_STEP = 0.5 + 256 * EPS     # division in float32 may round a number in the middle of two to either side
+SILU_MAX_SLOPE = 1.1            # the slope of silu is nowhere above 1.0998
 
 bits = st.sampled_from([4, 8])
 scale_dtypes = st.sampled_from([np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16)])
@@ -64,18 +64,19 @@ def product_inputs(draw):
 @st.composite
 def expert_inputs(draw):
     rng, N, E = draw(rngs()), draw(counts), draw(st.integers(1, 4))
-    group, form = draw(st.sampled_from([32, 128])), draw(st.tuples(bits, st.just(None), scale_dtypes))
+    group = draw(st.sampled_from([32, 128]))
+    n_bits, _, scale_dtype = draw(st.tuples(bits, st.just(None), scale_dtypes))
     D, F, k = group * draw(st.integers(1, 2)), group * draw(st.integers(1, 3)), draw(st.integers(1, E))
     expert = rng.permuted(np.tile(np.arange(E), (N, 1)), axis=1)[:, :k]
     gate = rng.uniform(0.01, 1, (N, k)).astype(np.float32)
-    weights = [quantize(random_normal(rng, E, I, O, size=I ** -0.5), form[0], group, form[2])
+    weights = [quantize(random_normal(rng, E, I, O, size=I ** -0.5), n_bits, group, scale_dtype)
                for I, O in [(D, F), (D, F), (F, D)]]
     return random_normal(rng, N, D), expert, gate, *weights
 
 
 @st.composite
 def kv_inputs(draw):
-    """Queries, and keys and values in few bits."""
+    """Queries, and keys and values that are yet to be quantized."""
     rng, T, past = draw(rngs()), draw(st.sampled_from([1, 3, 33])), draw(st.sampled_from([0, 1, 64]))
     K, G, d = draw(st.integers(1, 3)), draw(st.integers(1, 5)), draw(st.sampled_from([2, 8, 32, 64]))
     k, v = random_normal(rng, 1, past + T, K, d), random_normal(rng, 1, past + T, K, d)
@@ -84,17 +85,17 @@ def kv_inputs(draw):
 
 
 def assert_within(given, truth, slack):
-    """given is no further from the truth than float32 and what was allowed for rounding, element by element."""
+    """given is off by no more than float32 may be plus a slack for rounding, element by element."""
     value = truth.value
-    own = max(float(np.abs(y - value).max(initial=0)) for y in truth.baselines)
-    bound = slack + 2 * own + 4 * EPS * np.abs(value).max(initial=0)
-    over = np.abs(np.asarray(given, np.float64) - value) - bound
-    assert np.isfinite(over).all(), "not finite: an element that was never written, or an overflow"
-    assert (over <= 0).all(), f"off by {over.max():.3g} more than equation (activations) allows"
+    baseline = max(float(np.abs(y - value).max(initial=0)) for y in truth.baselines)
+    bound = slack + 2 * baseline + 4 * EPS * np.abs(value).max(initial=0)
+    excess = np.abs(np.asarray(given, np.float64) - value) - bound
+    assert np.isfinite(excess).all(), "not finite: an element that was never written, or an overflow"
+    assert (excess <= 0).all(), f"off by {excess.max():.3g} more than equation (activations) allows"
 
 
 def activation_bound(x, w):
-    """How far a product may be off whose input is rounded to 8 bits, each 32 of it together, equation (activations).
+    """How far off a product may be if every 32 of its inputs are rounded together to 8 bits, equation (activations).
 
     x (..., I), w Quantized (I, O)  ->  (..., O) float64: half a step of every input, times the weight it meets
     """
@@ -104,39 +105,38 @@ def activation_bound(x, w):
 
 
 def expert_bound(x, w_gate, w_up, w_down):
-    """The same through a whole expert: what gate and up are off moves the hidden numbers, and these the result.
+    """The same for an expert: the errors of gate and up move the hidden numbers, and these the result.
 
     x (N, D) float64 already scaled, the weights of one expert Quantized  ->  (N, D)
     """
     gate, up = reference.linear(x, w_gate), reference.linear(x, w_up)
     off_gate, off_up = activation_bound(x, w_gate), activation_bound(x, w_up)
-    open_, hidden = np.abs(gate * reference.sigmoid(gate)), np.abs(reference.swiglu(gate, up))
-    off = (open_ + SILU_MAX_SLOPE * off_gate) * off_up + SILU_MAX_SLOPE * off_gate * np.abs(up)
+    silu, hidden = np.abs(gate * reference.sigmoid(gate)), np.abs(reference.swiglu(gate, up))
+    off = (silu + SILU_MAX_SLOPE * off_gate) * off_up + SILU_MAX_SLOPE * off_gate * np.abs(up)
     return off @ np.abs(dequantize(w_down, np.float64)) + activation_bound(hidden + off, w_down)
 
 
 def with_unit_integers(w):
-    """The same with every integer one: its numbers are the scales, each where it applies."""
+    """The same with every integer set to one: its numbers are the scales, each where it applies."""
     return Quantized(np.full_like(w.values, 1 if w.bits == 8 else 0x11), w.scales)
 
 
-def assert_rounded(plain, integers_times_scales, steps, bits):
-    """Half a step at most; with 4 bits, whose largest is 7, a positive extreme may lose a whole one."""
-    wrong = np.abs(integers_times_scales - plain)
-    saturated = (bits == 4) & (plain > 7.5 * steps)
-    assert (wrong <= np.where(saturated, 1 + 16 * EPS, HALF_STEP) * steps).all()
+def assert_rounded(exact, dequantized, steps, bits):
+    """Off by half a step at most; with 4 bits, whose largest is 7, a positive extreme may be off by a full step."""
+    is_saturated = (bits == 4) & (exact > 7.5 * steps)
+    assert (np.abs(dequantized - exact) <= np.where(is_saturated, 1 + 16 * EPS, HALF_STEP) * steps).all()
 
 
 def a_weight_is_off_by_half_a_step(ops, w, bits, group, scale_dtype):
-    """Every number, and so every number is in its place, equation (rounding)."""
+    """Every number, which shows that each is where it belongs, equation (rounding)."""
     q = ops.quantize(w, bits, group, scale_dtype)
     assert (q.shape, q.bits, q.group, q.scales.dtype) == (w.shape, bits, group, scale_dtype)
     steps = dequantize(with_unit_integers(q), np.float64)
     assert_rounded(w.astype(np.float64), dequantize(q, np.float64), steps, bits)
     largest = np.abs(w).reshape(*w.shape[:-2], -1, group, w.shape[-1]).max(-2)
-    least = np.maximum(largest, np.float32(1e-6)) / np.float64(MAX_INTEGER[bits])
-    assert (steps[..., ::group, :] >= least * (1 - EPS)).all(), "a scale too small for the largest of its group"
-    assert (steps[..., ::group, :] <= least * (1 + (EPS if scale_dtype == np.float32 else 2 ** -7))).all()
+    min_steps = np.maximum(largest, np.float32(1e-6)) / np.float64(MAX_INTEGER[bits])
+    assert (steps[..., ::group, :] >= min_steps * (1 - EPS)).all(), "a scale too small for the largest of its group"
+    assert (steps[..., ::group, :] <= min_steps * (1 + (EPS if scale_dtype == np.float32 else 2 ** -7))).all()
 
 
 def a_key_is_off_by_half_a_step(ops, x, bits, scale_dtype):
@@ -162,7 +162,7 @@ def what_is_on_the_grid_comes_back(ops, w, bits, group, scale_dtype):
 
 
 def a_product_takes_integers_and_scales(ops, x, w, bias):
-    """The product with the numbers that they stand for; a kernel may round the input to 8 bits as well."""
+    """The product with the dequantized matrix; a kernel may round the input to 8 bits as well."""
     y = ops.linear(x, w, bias)
     assert y.dtype == np.float32
     assert_within(y, compute_expected(reference.linear, x, w, bias), activation_bound(x, w))
@@ -173,25 +173,25 @@ def experts_take_integers_and_scales(ops, x, expert, gate, w_gate, w_up, w_down)
     weights = w_gate, w_up, w_down
     slack = np.zeros(x.shape)
     for n, choice in np.ndindex(expert.shape):
-        mine = (x[n] * gate[n, choice]).astype(np.float64)
-        slack[n] += expert_bound(mine[None], *(reference.take(w, expert[n, choice]) for w in weights))[0]
+        gated = (x[n] * gate[n, choice]).astype(np.float64)
+        slack[n] += expert_bound(gated[None], *(reference.take(w, expert[n, choice]) for w in weights))[0]
     assert_within(ops.experts(x, expert, gate, *weights),
                   compute_expected(reference.experts, x, expert, gate, *weights), slack)
 
 
 def attention_takes_integers_and_scales(ops, q, k, v, chunk, first, bits, scale_dtype):
-    """Attention to the numbers that they stand for."""
+    """Attention to the dequantized keys and values."""
     stored = [quantize_rows(a, bits, scale_dtype) for a in (k, v)]
     args = q, *stored, True, chunk, first
     assert_within(ops.grouped_query_attention(*args), compute_expected(reference.grouped_query_attention, *args), 0.0)
 
 
 def few_bits_of_memory_change_little(ops, q, k, v, chunk, first, bits, scale_dtype):
-    """A score moves by what its key is off, a weight by the factor that makes of it, equation (attention-loss)."""
+    """An error of a key shifts a score, and that multiplies a weight, equation (attention-loss)."""
     keys, values = (quantize_rows(a, bits, scale_dtype) for a in (k, v))
     off_k, off_v = (np.abs(dequantize(w, np.float64) - a).max() for w, a in [(keys, k), (values, v)])
-    score = off_k * np.abs(q.astype(np.float64)).sum(-1, keepdims=True) / math.sqrt(q.shape[-1])
-    slack = np.expm1(2 * score) * np.abs(v).max() + off_v
+    off_score = off_k * np.abs(q.astype(np.float64)).sum(-1, keepdims=True) / math.sqrt(q.shape[-1])
+    slack = np.expm1(2 * off_score) * np.abs(v).max() + off_v
     truth = compute_expected(reference.grouped_query_attention, q, k, v, True, chunk, first)
     assert_within(ops.grouped_query_attention(q, keys, values, True, chunk, first), truth, slack)
 

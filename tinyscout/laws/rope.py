@@ -10,7 +10,7 @@ from tinyscout.reference import rope_angles
 thetas = st.sampled_from([10_000.0, 500_000.0])
 scalings = st.sampled_from([None, RopeScaling(), RopeScaling(8.0, 1.0, 4.0, 8192), RopeScaling(original=64)])
 head_dims = st.sampled_from([2, 4, 16, 64, 66, 128])
-positions = st.sampled_from([0, 1, 8191, 8192, 131_072, 10_485_759])    # where the T tokens start
+positions = st.sampled_from([0, 1, 8191, 8192, 131_072, 10_485_759])    # of the first of T tokens
 
 
 @st.composite
@@ -21,30 +21,30 @@ def angle_inputs(draw):
 
 @st.composite
 def rope_inputs(draw):
-    where, d, theta, scaling = draw(angle_inputs())
+    token_positions, d, theta, scaling = draw(angle_inputs())
     rng, B, H = draw(rngs()), draw(small_sizes), draw(small_sizes)
-    cos, sin = (a.astype(np.float32) for a in rope_angles(where, d, theta, scaling))
-    return random_normal(rng, B, len(where), H, d), cos, sin
+    cos, sin = (a.astype(np.float32) for a in rope_angles(token_positions, d, theta, scaling))
+    return random_normal(rng, B, len(token_positions), H, d), cos, sin
 
 
 @st.composite
 def score_inputs(draw):
     """A query, a key, their positions and a shift of both."""
     rng, d = draw(rngs()), draw(head_dims)
-    where = st.integers(0, 10_000_000)
-    return random_normal(rng, 1, 1, 1, d), random_normal(rng, 1, 1, 1,
-                                                         d), draw(where), draw(where), draw(where), draw(scalings)
+    q, k = random_normal(rng, 1, 1, 1, d), random_normal(rng, 1, 1, 1, d)
+    m, n, shift = (draw(st.integers(0, 10_000_000)) for _ in range(3))
+    return q, k, m, n, shift, draw(scalings)
 
 
 def a_rotation_keeps_length(ops, x, cos, sin):
-    """Every pair of channels keeps its length: nothing is gained or lost by standing elsewhere."""
+    """Every pair of channels keeps its length, at every position."""
     before, after = (np.hypot(a[..., 0::2], a[..., 1::2]) for a in (x, ops.asnumpy(ops.apply_rope(x, cos, sin))))
     np.testing.assert_allclose(after, before, rtol=8 * EPS)
 
 
 def turning_back_undoes_turning(ops, x, cos, sin):
-    there = ops.apply_rope(x, cos, sin)
-    np.testing.assert_allclose(ops.apply_rope(there, cos, -sin), x, atol=8 * EPS * np.abs(x).max())
+    rotated = ops.apply_rope(x, cos, sin)
+    np.testing.assert_allclose(ops.apply_rope(rotated, cos, -sin), x, atol=8 * EPS * np.abs(x).max())
 
 
 def position_zero_turns_nothing(ops, x, cos, sin):
@@ -61,13 +61,13 @@ def scores_see_only_relative_position(ops, q, k, m, n, shift, scaling):
     np.testing.assert_allclose(score(m + shift, n + shift), score(m, n), atol=16 * EPS * scale)
 
 
-def scaling_only_slows_down(ops, where, d, theta, scaling):
+def scaling_only_slows_down(ops, token_positions, d, theta, scaling):
     """Every pair turns as fast as before or up to `factor` times slower, and short wavelengths are left alone."""
     plain, scaled = ops.rope_frequencies(d, theta), ops.rope_frequencies(d, theta, scaling)
     factor, _, high, original = scaling or (1.0, 1.0, 1.0, 1)
     assert np.all((scaled <= plain) & (scaled >= plain / factor * (1 - 1e-12)))
-    fast = 2 * np.pi / plain < original / high
-    np.testing.assert_array_equal(scaled[fast], plain[fast])
+    is_fast = 2 * np.pi / plain < original / high
+    np.testing.assert_array_equal(scaled[is_fast], plain[is_fast])
 
 
 def a_patch_turns_with_its_column_then_its_row(ops, grid, d, theta):

@@ -11,24 +11,24 @@ p_values = st.sampled_from([0.0, 0.01, 0.3, 0.5, 0.9, 1.0])
 
 @st.composite
 def top_k_inputs(draw):
-    """Scores all different, whole numbers with many equal and zero of either sign, or neighbouring floats."""
-    rng, V, kind = draw(rngs()), draw(lengths), draw(st.sampled_from(["different", "whole", "neighbours"]))
+    """Logits all different, integers with many equal and zero of either sign, or neighbouring floats."""
+    rng, V, kind = draw(rngs()), draw(lengths), draw(st.sampled_from(["different", "integers", "neighbours"]))
     logits = random_normal(rng, draw(small_sizes), V, size=3)
     if kind == "neighbours":
         logits = (1 + EPS * rng.integers(0, 8, logits.shape)).astype(np.float32)
-    return np.round(logits) if kind == "whole" else logits, draw(st.integers(1, 2 * V))
+    return np.round(logits) if kind == "integers" else logits, draw(st.integers(1, 2 * V))
 
 
 @st.composite
 def top_p_inputs(draw):
     """Probabilities and p such that rounding cannot move the cut.
 
-    Their cumulative sums stay clear of p; or many are equal, all sums are exact, and p may be the sum down to a level.
+    Their cumulative sums stay away from p; or many are equal, all sums are exact, and p may be one of the sums.
     """
     rng, V, N, p = draw(rngs()), draw(lengths), draw(small_sizes), draw(p_values)
     if draw(st.booleans()):
-        whole = 1 << (2 * V).bit_length()
-        x = (rng.multinomial(whole, np.full(V, 1 / V), N) / whole).astype(np.float32)
+        total = 1 << (2 * V).bit_length()                       # a power of two
+        x = (rng.multinomial(total, np.full(V, 1 / V), N) / total).astype(np.float32)
         return x, draw(st.sampled_from([p, float(x[0, x[0] >= rng.choice(x[0])].sum())]))
     x = rng.dirichlet(np.full(V, 0.3), N).astype(np.float32)
     before = np.cumsum(-np.sort(-x.astype(np.float64), axis=-1), axis=-1)
@@ -38,51 +38,51 @@ def top_p_inputs(draw):
 
 @st.composite
 def sample_inputs(draw):
-    """Scores all different, or whole numbers with zero of either sign among the best; a p no few equals add up to."""
+    """Logits all different, or integers with zero of either sign among the largest; a p that no few equals sum to."""
     rng = draw(rngs())
     uniform = draw(st.sampled_from([0.0, rng.random()]))        # zero must not draw a token of no probability
     logits = random_normal(rng, draw(lengths), size=draw(st.sampled_from([1.0, 3.0])))
     if draw(st.booleans()):
         logits = np.round(logits - logits.max() + draw(st.sampled_from([0.4, 1.4])))
-    best = int((logits == logits.max()).sum())
-    k, p = draw(st.sampled_from([None, 1, best, best + 1])), draw(st.sampled_from([None, 0.901]))
+    ties = int((logits == logits.max()).sum())
+    k, p = draw(st.sampled_from([None, 1, ties, ties + 1])), draw(st.sampled_from([None, 0.901]))
     return logits, uniform, draw(st.sampled_from([0.0, 1e-320, 0.6, 1.0, 2.0])), k, p
 
 
 def the_best_k_stay(ops, logits, k):
     y = ops.top_k(logits, k)
-    kept = np.isfinite(y)
-    np.testing.assert_array_equal(y[kept], logits[kept])
-    assert (kept.sum(-1) >= min(k, logits.shape[-1])).all()
-    for row, stays in zip(logits, kept, strict=True):
-        assert stays.all() or row[stays].min() > row[~stays].max()
+    is_kept = np.isfinite(y)
+    np.testing.assert_array_equal(y[is_kept], logits[is_kept])
+    assert (is_kept.sum(-1) >= min(k, logits.shape[-1])).all()
+    for row, kept in zip(logits, is_kept, strict=True):
+        assert kept.all() or row[kept].min() > row[~kept].max()
 
 
 def what_stays_has_no_more_than_p_before_it(ops, probabilities, p):
     """Equation (top-p) word for word: every token's b is summed by itself, over those ahead of it."""
     y = ops.top_p(probabilities, p)
     np.testing.assert_allclose(y.sum(-1), 1, rtol=4 * EPS * y.shape[-1])
-    for row, left in zip(probabilities.astype(np.float64), y, strict=True):
-        ahead = (row > row[:, None]) | (row == row[:, None]) & np.tri(len(row), k=-1, dtype=bool)
-        stays = (ahead @ row <= p) & (row > 0)
-        np.testing.assert_array_equal(left > 0, stays)
-        np.testing.assert_allclose(left[stays] * row[stays].sum(), row[stays], rtol=32 * EPS * len(row))
+    for row, result in zip(probabilities.astype(np.float64), y, strict=True):
+        is_ahead = (row > row[:, None]) | (row == row[:, None]) & np.tri(len(row), k=-1, dtype=bool)
+        kept = (is_ahead @ row <= p) & (row > 0)
+        np.testing.assert_array_equal(result > 0, kept)
+        np.testing.assert_allclose(result[kept] * row[kept].sum(), row[kept], rtol=32 * EPS * len(row))
 
 
 def a_sweep_of_draws_has_the_right_shares(ops, logits, uniform, temperature, k, p):
     """Drawing with 0, 1/n, 2/n, ... gives every token its probability, to within one draw."""
     n = 50
-    drawn = [ops.sample(logits, (i + uniform) / n, temperature, k, p) for i in range(n)]
-    times = np.bincount(drawn, minlength=len(logits)) / n
+    tokens = [ops.sample(logits, (i + uniform) / n, temperature, k, p) for i in range(n)]
+    frequencies = np.bincount(tokens, minlength=len(logits)) / n
     if temperature == 0:
-        assert times[logits.argmax()] == 1
+        assert frequencies[logits.argmax()] == 1
         return
     with np.errstate(over="ignore"):
-        scores = (logits.astype(np.float64) - float(logits.max())) / temperature
-    probabilities = ops.softmax(scores if k is None else ops.top_k(scores, k))
+        scaled = (logits.astype(np.float64) - float(logits.max())) / temperature
+    probabilities = ops.softmax(scaled if k is None else ops.top_k(scaled, k))
     expected = probabilities if p is None else ops.top_p(probabilities, p)
-    assert np.abs(times - expected).max() <= 1.001 / n
-    assert (expected[drawn] > 0).all()
+    assert np.abs(frequencies - expected).max() <= 1.001 / n
+    assert (expected[tokens] > 0).all()
 
 
 INPUTS = {"top_k": top_k_inputs(), "top_p": top_p_inputs(), "sample": sample_inputs()}

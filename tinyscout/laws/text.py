@@ -31,11 +31,11 @@ def model_inputs(draw, layers=None):
 
 
 def router_margin(config, weights, x):
-    """The least distance between a chosen and an unchosen expert's score in any layer, by the reference."""
-    least = [np.inf]
+    """The minimal difference between a chosen and an unchosen expert's score in any layer, by the reference."""
+    margins = [np.inf]
 
-    class Watching:
-        """The reference, with an eye on its router."""
+    class RouterSpy:
+        """The reference, with a router that records its margins."""
 
         def __getattr__(self, name):
             return getattr(reference, name)
@@ -43,36 +43,36 @@ def router_margin(config, weights, x):
         def router(self, x, w_router, top_k=1):
             ranked = -np.sort(-(x @ w_router), axis=1)
             if top_k < ranked.shape[1]:
-                least.append((ranked[:, top_k - 1] - ranked[:, top_k]).min())
+                margins.append((ranked[:, top_k - 1] - ranked[:, top_k]).min())
             return reference.router(x, w_router, top_k)
 
-    text_model(x, weights, config, ops=Watching())
-    return min(least)
+    text_model(x, weights, config, ops=RouterSpy())
+    return min(margins)
 
 
 def expected_hidden(config, weights, x):
-    """The reference's hidden states for the whole prompt; skips where a router is undecided."""
+    """The reference's hidden states for the whole prompt; skips inputs for which a router is undecided."""
     assume(router_margin(config, *as_float64((weights, x))) > MARGIN)
     return compute_expected(lambda weights, x: text_model(x, weights, config), weights, x)
 
 
 def run_in_chunks(config, weights, x, cuts, ops):
-    """The model on x cut at the given places, through one cache."""
+    """The model on x, cut at the given positions, through one cache  ->  hidden states, the cache"""
     cache = Cache(config)
     edges = sorted({0, *cuts, x.shape[1]})
-    parts = []
+    outputs = []
     for a, b in pairwise(edges):
         with cache.transaction():
-            parts.append(text_model(x[:, a:b], weights, config, cache, ops))
-    return np.concatenate(parts, axis=1), cache
+            outputs.append(text_model(x[:, a:b], weights, config, cache, ops))
+    return np.concatenate(outputs, axis=1), cache
 
 
 def reading_in_pieces_is_reading_at_once(ops, config, weights, x, seed):
     """Prefill whole, in any pieces, or token by token past chunk edges: the same, within float32's own error."""
     truth = expected_hidden(config, weights, x)
     cuts = np.random.default_rng(seed).integers(0, x.shape[1], 4).tolist()
-    for pieces in (cuts[:0], cuts, range(1, x.shape[1])):
-        assert_close(run_in_chunks(config, weights, x, pieces, ops)[0], truth)
+    for chosen_cuts in (cuts[:0], cuts, range(1, x.shape[1])):
+        assert_close(run_in_chunks(config, weights, x, chosen_cuts, ops)[0], truth)
 
 
 def a_cache_holds_no_more_than_it_must(ops, config, weights, x, seed):
@@ -80,9 +80,10 @@ def a_cache_holds_no_more_than_it_must(ops, config, weights, x, seed):
     _, cache = run_in_chunks(config, weights, x, range(1, x.shape[1]), ops)
     T = x.shape[1]
     assert cache.length == T
-    for layer, kept in zip(config.layers, cache.layers, strict=True):
-        assert kept.start == (T // config.chunk_size * config.chunk_size if layer.chunked else 0)
-        assert kept.keys.shape[1] <= config.chunk_size if layer.chunked else kept.keys.shape[1] >= T
+    for layer, layer_cache in zip(config.layers, cache.layers, strict=True):
+        assert layer_cache.start == (T // config.chunk_size * config.chunk_size if layer.chunked else 0)
+        slots = layer_cache.keys.shape[1]
+        assert slots <= config.chunk_size if layer.chunked else slots >= T
 
 
 def the_future_does_not_matter(ops, config, weights, x, seed):
@@ -94,7 +95,7 @@ def the_future_does_not_matter(ops, config, weights, x, seed):
 
 
 def nothing_leaves_a_chunk_through_rope_layers(ops, config, weights, x, seed):
-    """However many local layers are stacked: what stands in earlier chunks cannot reach a token."""
+    """However many local layers are stacked: tokens of earlier chunks cannot reach a later one."""
     start = (x.shape[1] - 1) // config.chunk_size * config.chunk_size
     truth = expected_hidden(config, weights, x)
     other = np.concatenate([np.flip(x[:, :start], 1) + 1, x[:, start:]], axis=1)
@@ -112,6 +113,7 @@ def a_model_without_positions_is_blind_to_order(ops, config, weights, x, seed):
 
 
 def with_seed(layers=None):
+    """The inputs of the laws below: a model, its input, and a seed."""
     return st.tuples(model_inputs(layers), seeds).map(lambda drawn: (*drawn[0], drawn[1]))
 
 

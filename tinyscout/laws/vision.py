@@ -13,7 +13,7 @@ from tinyscout.nn.weights import init_weights, tree_map
 
 @st.composite
 def tower_inputs(draw):
-    """A small tower with lively weights, and some tiles of noise."""
+    """A small tower whose weights are far from zero, and some tiles of noise."""
     config = VisionConfig(dim=16, n_heads=draw(st.sampled_from([1, 2])), n_layers=draw(st.integers(1, 2)),
                           hidden_dim=64, adapter_dim=12, tile_size=28, patch_size=draw(st.sampled_from([7, 14])))
     rng = draw(rngs())
@@ -27,7 +27,7 @@ def expected_features(config, weights, tiles):
 
 
 def tiles_do_not_see_each_other(ops, config, weights, tiles):
-    """Any tile alone gives what it gives among others: several pictures at once are as good as one by one."""
+    """Any tile alone gives what it gives among others: several images at once are as good as one by one."""
     truth = expected_features(config, weights, tiles)
     for n in range(len(tiles)):
         assert_close(vision_model(tiles[n:n + 1], weights, config, ops), truth[n:n + 1])
@@ -43,8 +43,8 @@ def every_patch_reaches_every_token(ops, config, weights, tiles):
     """The encoder looks in all directions: a change in the last patch changes the first token."""
     other = tiles[:1].copy()
     other[..., -1, -1] += 1
-    first = [vision_model(t, weights, config, ops)[0, 0] for t in (tiles[:1], other)]
-    assert not np.array_equal(*first)
+    first_tokens = [vision_model(t, weights, config, ops)[0, 0] for t in (tiles[:1], other)]
+    assert not np.array_equal(*first_tokens)
 
 
 INPUTS: dict = {}

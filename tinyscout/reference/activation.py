@@ -58,7 +58,7 @@ def gelu_backward(dy, x):
     return dy * (np.where(x < 0, tail, 1 - tail) + x * density)
 
 
-ERFC_MAX = 9.0                                       # erfc(9) = 4e-37: nothing is left beyond
+ERFC_MAX = 9.0                                  # erfc(9) = 4e-37: nothing is left beyond
 
 
 def _fit_erfc(degree=20):
@@ -84,6 +84,6 @@ def erfc(x):
     t, t_min = 2 / (2 + x), 2 / (2 + ERFC_MAX)
     u = (2 * t - (1 + t_min)) / (1 - t_min)                 # t from t_min to 1 maps to u from -1 to 1
     b_next, b = 0.0, 0.0 * u
-    for c in ERFC_COEFFS[:0:-1]:                       # Clenshaw's recurrence, from the highest coefficient down
+    for c in ERFC_COEFFS[:0:-1]:                # Clenshaw's recurrence, from the highest coefficient down
         b_next, b = b, 2 * u * b - b_next + c
     return t * np.exp(u * b - b_next + ERFC_COEFFS[0] - x * x)

@@ -34,7 +34,7 @@ def layer_norm(x, weight, bias, eps=1e-5):
 
 
 def layer_norm_backward(dy, x, weight, bias, eps=1e-5):
-    """As `rms_norm_backward`, with the mean subtracted: no gradient along a shift or a scale of the row, equation (layer-norm-backward).
+    """The norm undoes a shift and a scale of the row: dx has no part along them, equation (layer-norm-backward).
 
     dy (..., D), the rest as in `layer_norm`  ->  dx (..., D), dweight (D,), dbias (D,)
     """

@@ -37,7 +37,7 @@ def sample(logits, uniform, temperature=1.0, k=None, p=None):
 
     logits (V,), uniform float in [0, 1), temperature float >= 0, k and p as in top_k and top_p  ->  int
 
-    Temperature 0 takes the most probable token.  The randomness comes in from outside, so a seed gives the same text anywhere.
+    Temperature 0 takes the most probable token.  The caller draws `uniform`, so a seed gives the same text anywhere.
     """
     if temperature == 0:
         return int(logits.argmax())

@@ -71,16 +71,16 @@ def fma(x, y, z):
 @register_instruction("div", words="rn full approx")
 def div(x, y):
     """The quotient; of whole numbers the part before the point, and all ones where y is 0."""
-    return x / y if x.dtype.kind == "f" else whole_quotient(x, y)
+    return x / y if x.dtype.kind == "f" else integer_quotient(x, y)
 
 
 @register_instruction("rem")
 def rem(x, y):
     """What is left of x, with its sign."""
-    return x - whole_quotient(x, y) * y
+    return x - integer_quotient(x, y) * y
 
 
-def whole_quotient(x, y):
+def integer_quotient(x, y):
     divisor = np.where(y == 0, x.dtype.type(1), y)
     down = x // divisor
     quotient = down + ((x - down * divisor != 0) & ((x < 0) != (y < 0)))        # toward zero, not down
@@ -114,7 +114,7 @@ register_instruction("neg", "T T")(np.negative)
 
 
 @register_builder("dp4a")
-def dot(line):
+def dot(instruction):
     """dp4a.s32.u32: the bytes of the first operand have a sign, those of the second do not."""
     def four(x, signed):
         parts = [x >> np.uint32(shift) & np.uint32(255) for shift in (0, 8, 16, 24)]
@@ -122,9 +122,9 @@ def dot(line):
                 for part in parts]
 
     def function(x, y, z):
-        pairs = zip(four(x, line.modifiers[0] == "s32"), four(y, line.kind == "s32"), strict=True)
+        pairs = zip(four(x, instruction.modifiers[0] == "s32"), four(y, instruction.kind == "s32"), strict=True)
         return sum((a * b for a, b in pairs), z)
-    return elementwise(line, function, "s32", "b32", "b32", "s32")
+    return elementwise(instruction, function, "s32", "b32", "b32", "s32")
 
 
 register_instruction("sqrt", "T T", "rn approx")(np.sqrt)

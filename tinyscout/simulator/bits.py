@@ -27,13 +27,14 @@ def shr(x, count):
 
 def funnel(opcode, function):
     """shf: 64 bits, the second operand above the first, shifted; the count wraps at 32 or stops there."""
-    def build(line):
-        limit = (lambda n: n & np.uint32(31)) if "wrap" in line.modifiers else (lambda n: np.minimum(n, np.uint32(32)))
+    def build(instruction):
+        limit = (lambda n: n & np.uint32(31)) if "wrap" in instruction.modifiers else (lambda n: np.minimum(n,
+                                                                                                            np.uint32(32)))
 
         def compute(low, high, count):
             both = high.astype(np.uint64) << np.uint64(32) | low
             return function(both, limit(count).astype(np.uint64))
-        return elementwise(line, compute, "b32", "b32", "b32", "u32")
+        return elementwise(instruction, compute, "b32", "b32", "b32", "u32")
     TABLE[opcode] = build
 
 
@@ -42,9 +43,9 @@ funnel("shf.r", lambda both, count: (both >> count).astype(np.uint32))
 
 
 @register_builder("lop3")
-def lop3(line):
+def lop3(instruction):
     """Any function of three bits: the last operand is its table, whose entry 4 a + 2 b + c is the result."""
-    table = line.operands[4].bits
+    table = instruction.operands[4].bits
 
     def compute(a, b, c):
         result = a & np.uint32(0)
@@ -52,7 +53,7 @@ def lop3(line):
             if table >> entry & 1:
                 result = result | (a if entry & 4 else ~a) & (b if entry & 2 else ~b) & (c if entry & 1 else ~c)
         return result
-    return elementwise(line, compute, "b32", "b32", "b32", "b32", operands=line.operands[:4])
+    return elementwise(instruction, compute, "b32", "b32", "b32", "b32", operands=instruction.operands[:4])
 
 
 @register_instruction("prmt", "b32 b32 b32 b32")

@@ -2,53 +2,53 @@
 import numpy as np
 
 from tinyscout.simulator import arithmetic, bits, compare, convert, memory, registry, warp
-from tinyscout.simulator.operands import reader
+from tinyscout.simulator.operands import make_reader
 
 PER_THREAD = (arithmetic, bits, compare, convert)       # these have entered their instructions into registry.TABLE
-STOP = -1                       # no step of this group comes next: another one's turn
+STOP = -1                                               # no step of this group comes next: another one's turn
 
 
-def decode(line, kernel):
+def decode(instruction, kernel):
     """The function of the machine that does what an instruction says.  Raises Fault for one that is not known.
 
     It gives None where the next instruction follows, the position of another one, or STOP.
     """
-    if line.name in ("bra", "brx"):
-        return (branch if line.name == "bra" else switch)(line, kernel)
-    for key in (*(f"{line.name}.{word}" for word in line.modifiers), line.name):
+    if instruction.name in ("bra", "brx"):
+        return (branch if instruction.name == "bra" else switch)(instruction, kernel)
+    for key in (*(f"{instruction.name}.{word}" for word in instruction.modifiers), instruction.name):
         for known in (TABLE, warp.TABLE, memory.TABLE, registry.TABLE):
             if key in known:
-                return apply_predicate(known[key](line), line)
-    raise registry.unknown(line)
+                return apply_predicate(known[key](instruction), instruction)
+    raise registry.unknown_instruction(instruction)
 
 
-def apply_predicate(step, line):
+def apply_predicate(step, instruction):
     """@%p: only the threads whose predicate holds."""
-    if line.predicate is None or line.name in ("ret", "exit"):
+    if instruction.predicate is None or instruction.name in ("ret", "exit"):
         return step
-    holds = reader(line.predicate, "pred")
+    holds = make_reader(instruction.predicate, "pred")
 
     def guarded_step(m):
         yes = holds(m)
         if yes.ndim == 0:
             return step(m) if yes else None
-        outer, kept, inner = m.group, m.kept, m.group.where(yes)
+        outer, kept, inner = m.group, m.kept_registers, m.group.where(yes)
         if inner.count in (0, outer.count):
             return step(m) if inner.count else None
-        m.group, m.kept = inner, m.everything
+        m.group, m.kept_registers = inner, m.all_registers
         if (to := step(m)) == STOP:
-            return m.diverge([(outer.where(~yes), line.at + 1)])
-        m.group, m.kept = outer, kept
+            return m.diverge([(outer.where(~yes), instruction.pc + 1)])
+        m.group, m.kept_registers = outer, kept
         return to
     return guarded_step
 
 
-def branch(line, kernel):
+def branch(instruction, kernel):
     """bra: to a label; where only some threads go there, the group parts."""
-    target = kernel.labels[line.operands[-1]]
-    if line.predicate is None:
+    target = kernel.labels[instruction.operands[-1]]
+    if instruction.predicate is None:
         return lambda m: target
-    holds = reader(line.predicate, "pred")
+    holds = make_reader(instruction.predicate, "pred")
 
     def step(m):
         yes = holds(m)
@@ -59,14 +59,14 @@ def branch(line, kernel):
             return None
         if going.count == m.group.count:
             return target
-        return m.diverge([(going, target), (m.group.where(~yes), line.at + 1)])
+        return m.diverge([(going, target), (m.group.where(~yes), instruction.pc + 1)])
     return step
 
 
-def switch(line, kernel):
+def switch(instruction, kernel):
     """brx.idx: to one of several labels."""
-    targets = [kernel.labels[label] for label in kernel.labels[line.operands[-1]]]
-    read = reader(line.operands[0], "u32")
+    targets = [kernel.labels[label] for label in kernel.labels[instruction.operands[-1]]]
+    read = make_reader(instruction.operands[0], "u32")
 
     def step(m):
         which = np.broadcast_to(read(m), m.all_threads_mask.shape)
@@ -75,56 +75,57 @@ def switch(line, kernel):
     return step
 
 
-def end(line):
+def end(instruction):
     """ret, exit: the threads are done."""
-    holds = reader(line.predicate, "pred") if line.predicate else lambda m: np.True_
+    holds = make_reader(instruction.predicate, "pred") if instruction.predicate else lambda m: np.True_
 
     def step(m):
         rest = m.group.where(~holds(m))
         m.finish(m.group.where(holds(m)))
-        return m.diverge([(rest, line.at + 1)] if rest.count else [])
+        return m.diverge([(rest, instruction.pc + 1)] if rest.count else [])
     return step
 
 
-def call(line):
+def call(instruction):
     def step(m):
-        m.fault(line, m.first_active_thread(), "assertion failed" if "assert" in line.modifiers[0] else
-                f"calls {line.modifiers[0]}, which the simulator does not know")
+        m.fault(instruction, m.first_active_thread(), "assertion failed" if "assert" in instruction.modifiers[0] else
+                f"calls {instruction.modifiers[0]}, which the simulator does not know")
     return step
 
 
-def trap(line):
-    return lambda m: m.fault(line, m.first_active_thread(), "trap")
+def trap(instruction):
+    return lambda m: m.fault(instruction, m.first_active_thread(), "trap")
 
 
-def nothing(line):
+def do_nothing(instruction):
     """What has no meaning here: fences, since memory is always up to date; hints to caches; sleep."""
     return lambda m: None
 
 
-def barrier(line):
+def barrier(instruction):
     """bar.sync: wait for all threads of the block, or for as many as are asked for; bar.arrive: do not wait."""
-    words = [word for word in line.modifiers if word not in ("sync", "arrive", "aligned", "cta", "red")]
-    reduces = "red" in line.modifiers
-    operands = line.operands[1:] if reduces else line.operands
-    predicate = reader(operands[-1], "pred") if reduces else lambda m: None
-    operands = [reader(operand, "u32", line.place) for operand in (operands[:-1] if reduces else operands)]
+    words = [word for word in instruction.modifiers if word not in ("sync", "arrive", "aligned", "cta", "red")]
+    reduces = "red" in instruction.modifiers
+    operands = instruction.operands[1:] if reduces else instruction.operands
+    predicate = make_reader(operands[-1], "pred") if reduces else lambda m: None
+    operands = [make_reader(operand, "u32", instruction.location)
+                for operand in (operands[:-1] if reduces else operands)]
 
     def step(m):
         if len(operands) > 1:
             name, count = (int(np.broadcast_to(read(m), m.all_threads_mask.shape)[m.first_active_thread()])
                            for read in operands)
-            return m.rendezvous(line, name, count, "arrive" in line.modifiers)
-        if not m.all_at_barrier(line):
+            return m.rendezvous(instruction, name, count, "arrive" in instruction.modifiers)
+        if not m.pass_barrier(instruction):
             return STOP
         if reduces:
             yes, living = (truth.reshape(m.blocks, -1) for truth in (m.broadcast(predicate(m)) & m.group.mask,
                                                                      m.living))
             found = {"popc": yes.sum(1, dtype=np.uint32), "or": yes.any(1), "and": (yes | ~living).all(1)}[words[0]]
-            m.write_register(line.operands[0].number, np.repeat(found, m.padded))
+            m.write_register(instruction.operands[0].number, np.repeat(found, m.padded))
         return None
     return step
 
 
 TABLE = {"ret": end, "exit": end, "call": call, "trap": trap, "brkpt": trap, "bar": barrier, "barrier": barrier,
-         **dict.fromkeys(["membar", "fence", "prefetch", "prefetchu", "nanosleep"], nothing)}
+         **dict.fromkeys(["membar", "fence", "prefetch", "prefetchu", "nanosleep"], do_nothing)}

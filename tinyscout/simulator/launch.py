@@ -6,17 +6,17 @@ import numpy as np
 from tinyscout.simulator.control import decode
 from tinyscout.simulator.liveness import Liveness
 from tinyscout.simulator.machine import Machine
-from tinyscout.simulator.memory import APART, FIRST, LOCAL, SHARED, Region
+from tinyscout.simulator.memory import ARRAY_GAP, FIRST_ADDRESS, LOCAL, SHARED, Region
 from tinyscout.simulator.operands import KINDS
 from tinyscout.simulator.ptx import MODULE, SIZES, Address, Fault, Kernel
 from tinyscout.simulator.races import ShadowMemory
 
-LIMIT = 2_000_000               # instructions, each by a group of threads
-MOST_SHARED = 227 << 10         # bytes of a block, on the largest of the cards that we compile for
-CHANGING = {"st", "atom", "red"}
+MAX_INSTRUCTIONS = 2_000_000               # instructions, each by a group of threads
+MAX_SHARED_BYTES = 227 << 10               # bytes of a block, on the largest of the cards that we compile for
+WRITING = {"st", "atom", "red"}
 
 
-def run(ptx, name, grid, block, shared, arguments, *, unwritten=(), profile=None, limit=LIMIT):
+def run(ptx, name, grid, block, shared, arguments, *, unwritten=(), profile=None, limit=MAX_INSTRUCTIONS):
     """Run a kernel of a PTX text.  Arrays among the arguments are changed in place.
 
     grid, block tuples of one to three sizes; shared bytes of shared memory that the launch adds for each block;
@@ -26,17 +26,17 @@ def run(ptx, name, grid, block, shared, arguments, *, unwritten=(), profile=None
 
     Raises Fault, which says in one line where in the source, which block and thread, and what is wrong.
     """
-    program = prepared(ptx, name)
+    program = decode_program(ptx, name)
     grid, block = ((*size, 1, 1)[:3] for size in (tuple(grid), tuple(block)))
     program.check_launch(grid, block, shared, arguments)
     machine = Machine(program, grid, block, profile)
-    lay_out(machine, arguments, shared, unwritten)
+    allocate_memory(machine, arguments, shared, unwritten)
     with np.errstate(all="ignore"):
         machine.run(limit)
 
 
 @lru_cache(maxsize=64)
-def prepared(ptx, name):
+def decode_program(ptx, name):
     return Program(ptx, name)
 
 
@@ -45,29 +45,30 @@ class Program:
 
     def __init__(self, ptx, name):
         self.kernel = Kernel(ptx, name)
-        self.flow = Liveness(self.kernel)
-        self.steps = [decode(line, self.kernel) for line in self.kernel.instructions]
-        self.ends = [line.name in ("ret", "exit") and not line.predicate for line in self.kernel.instructions] + [True]
+        self.liveness = Liveness(self.kernel)
+        self.steps = [decode(instruction, self.kernel) for instruction in self.kernel.instructions]
+        self.ends = [instruction.name in ("ret", "exit") and not instruction.predicate
+                     for instruction in self.kernel.instructions] + [True]
         self.zeros: list = [np.zeros((), KINDS[kind])[()] for kind in self.kernel.registers]
-        self.addresses = {mask.bit_length() - 1 for mask in self.flow.pointers if mask.bit_count() == 1}
+        self.addresses = {mask.bit_length() - 1 for mask in self.liveness.pointers if mask.bit_count() == 1}
         everywhere = (1 << len(self.kernel.parameters)) - 1
         self.changed = 0                                # arguments whose arrays may be written, as bits
         self.widths: dict = {}                          # {argument: bytes of its accesses}
         self.floats: dict = {}                          # {argument: kinds of floats that are read or written}
         self.shared_widths = {16}
-        for line, mask in zip(self.kernel.instructions, self.flow.pointers, strict=True):
-            width = access_width(line)
+        for instruction, mask in zip(self.kernel.instructions, self.liveness.pointers, strict=True):
+            width = access_width(instruction)
             if not width:
                 continue
-            if "shared" in line.modifiers or line.name == "ldmatrix" or not mask:
+            if "shared" in instruction.modifiers or instruction.name == "ldmatrix" or not mask:
                 self.shared_widths.add(width)
-            if line.name in CHANGING and "shared" not in line.modifiers and "local" not in line.modifiers:
+            if instruction.name in WRITING and "shared" not in instruction.modifiers and "local" not in instruction.modifiers:
                 self.changed |= mask or everywhere
             for n in range(len(self.kernel.parameters)):
                 if (mask or everywhere) >> n & 1:
                     self.widths.setdefault(n, {16}).add(width)
-                if mask == 1 << n and line.kind in ("f16", "f32", "f64"):
-                    self.floats.setdefault(n, set()).add(line.kind)
+                if mask == 1 << n and instruction.kind in ("f16", "f32", "f64"):
+                    self.floats.setdefault(n, set()).add(instruction.kind)
 
     def check_launch(self, grid, block, shared, arguments):
         """Raises Fault where the launch cannot be, or an argument is not of its parameter's type."""
@@ -75,10 +76,10 @@ class Program:
         threads, total = int(np.prod(block)), self.shared_bytes(shared)
         if min(grid + block) < 1 or min(grid[1:] + block) > 65535:
             raise Fault(f"launch of {kernel.name}: a grid of {grid} blocks of {block} threads")
-        if threads > kernel.most_threads:
-            raise Fault(f"launch of {kernel.name}: {threads} threads in a block, more than {kernel.most_threads}")
-        if total > MOST_SHARED:
-            raise Fault(f"launch of {kernel.name}: {total} bytes of shared memory, more than {MOST_SHARED}")
+        if threads > kernel.max_threads:
+            raise Fault(f"launch of {kernel.name}: {threads} threads in a block, more than {kernel.max_threads}")
+        if total > MAX_SHARED_BYTES:
+            raise Fault(f"launch of {kernel.name}: {total} bytes of shared memory, more than {MAX_SHARED_BYTES}")
         if len(arguments) != len(kernel.parameters):
             raise Fault(f"launch of {kernel.name}: {len(arguments)} arguments, but it takes {len(kernel.parameters)}")
         for n, (argument, kind) in enumerate(zip(arguments, kernel.parameters, strict=True)):
@@ -93,9 +94,9 @@ class Program:
             if not argument.flags.c_contiguous:
                 return "is not row-major: its numbers do not follow one another"
             for access in self.floats.get(n, ()):
-                size, mine = SIZES[access], argument.dtype
-                if (mine.kind == "f" and mine.itemsize != size) or (mine.kind in "iu" and mine.itemsize == size):
-                    return f"is an array of {mine}, but the kernel reads or writes {access} there"
+                size, dtype = SIZES[access], argument.dtype
+                if (dtype.kind == "f" and dtype.itemsize != size) or (dtype.kind in "iu" and dtype.itemsize == size):
+                    return f"is an array of {dtype}, but the kernel reads or writes {access} there"
             return None
         if not isinstance(argument, np.generic):
             return f"is a {type(argument).__name__}: arguments are NumPy arrays and NumPy scalars"
@@ -110,19 +111,19 @@ class Program:
         return -(-self.kernel.sizes["shared"] // 16) * 16 + shared
 
 
-def access_width(line):
+def access_width(instruction):
     """How many bytes of memory an instruction reads or writes for each thread, 0 for none."""
-    if line.name == "cp" and len(line.operands) > 1:
-        return line.operands[2].bits
-    if line.name == "ldmatrix":
+    if instruction.name == "cp" and len(instruction.operands) > 1:
+        return instruction.operands[2].bits
+    if instruction.name == "ldmatrix":
         return 16
-    if not any(isinstance(operand, Address) for operand in line.operands) or line.kind not in KINDS:
+    if not any(isinstance(operand, Address) for operand in instruction.operands) or instruction.kind not in KINDS:
         return 0
-    lists = [len(operand) for operand in line.operands if isinstance(operand, list)]
-    return KINDS[line.kind].itemsize * max(lists, default=1)
+    lists = [len(operand) for operand in instruction.operands if isinstance(operand, list)]
+    return KINDS[instruction.kind].itemsize * max(lists, default=1)
 
 
-def lay_out(m, arguments, shared, unwritten):
+def allocate_memory(m, arguments, shared, unwritten):
     """Give the machine its memory: arguments, module variables, shared and local memory."""
     kernel, clock = m.program.kernel, m.clock
     regions = [Region("nothing, an address before all arrays,", 0, np.empty(0, np.uint8))]
@@ -131,7 +132,7 @@ def lay_out(m, arguments, shared, unwritten):
             data = np.frombuffer(found.data.ljust(found.size, b"\0"), np.uint8).copy()
             shadow = ShadowMemory(name, found.size, 1, clock, True, True) if found.space == "global" else None
             regions.append(Region(name, MODULE + start, data, writable=found.space == "global", shadow=shadow))
-    regions += arrays(m, arguments, unwritten)
+    regions += allocate_arrays(m, arguments, unwritten)
     m.arguments = [argument if not isinstance(argument, np.ndarray) else np.uint64(m.arrays[n][1])
                    for n, argument in enumerate(arguments)]
     size = m.program.shared_bytes(shared)
@@ -148,9 +149,9 @@ def lay_out(m, arguments, shared, unwritten):
     m.special["smem"] = np.uint32(m.program.shared_bytes(0))
 
 
-def arrays(m, arguments, unwritten):
+def allocate_arrays(m, arguments, unwritten):
     """A region for every array; arrays in the same memory share one.  m.arrays: {argument: (region, address)}"""
-    at, regions = FIRST, []
+    at, regions = FIRST_ADDRESS, []
     seen: list = []
     order = sorted((n for n, argument in enumerate(arguments) if isinstance(argument, np.ndarray)),
                    key=lambda n: -arguments[n].nbytes)
@@ -163,12 +164,12 @@ def arrays(m, arguments, unwritten):
             region = Region(name, at, array.reshape(-1).view(np.uint8), writable=array.flags.writeable)
             regions.append(region)
             seen.append((region, first))
-            within, at = (region, 0), at + -(-array.nbytes // 256) * 256 + APART
+            within, at = (region, 0), at + -(-array.nbytes // 256) * 256 + ARRAY_GAP
         m.arrays[n] = within[0], within[0].start + within[1]
     for region in regions:
-        mine = [n for n in order if m.arrays[n][0] is region]
-        if any(m.program.changed >> n & 1 or n in unwritten for n in mine):
-            widths = set().union(*(m.program.widths.get(n, {16}) for n in mine))
+        sharing = [n for n in order if m.arrays[n][0] is region]
+        if any(m.program.changed >> n & 1 or n in unwritten for n in sharing):
+            widths = set().union(*(m.program.widths.get(n, {16}) for n in sharing))
             region.shadow = ShadowMemory(region.name, region.size, min(widths), m.clock, True,
-                                         not any(n in unwritten for n in mine))
+                                         not any(n in unwritten for n in sharing))
     return regions

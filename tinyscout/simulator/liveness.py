@@ -12,28 +12,30 @@ class Liveness:
     """
 
     def __init__(self, kernel):
-        self.kernel, self.kept = kernel, {}
-        self.parts = [(*defs_and_uses(line), line.predicate is not None) for line in kernel.instructions]
-        self.live = self.needed()
+        self.kernel, self.live_sets = kernel, {}
+        self.defs_uses = [(*defs_and_uses(instruction), instruction.predicate is not None)
+                          for instruction in kernel.instructions]
+        self.live = self.compute_live()
         self.pointers = self.pointer_provenance()
 
-    def successors(self, line):
+    def successors(self, instruction):
         """The positions that may come after an instruction."""
-        after = [] if line.name in ("ret", "exit") and not line.predicate else [line.at + 1]
-        if line.name == "bra":
-            after = [self.kernel.labels[line.operands[-1]], *([line.at + 1] if line.predicate else [])]
-        elif line.name == "brx":
-            after = [self.kernel.labels[label] for label in self.kernel.labels[line.operands[-1]]]
+        after = [] if instruction.name in ("ret", "exit") and not instruction.predicate else [instruction.pc + 1]
+        if instruction.name == "bra":
+            after = [self.kernel.labels[instruction.operands[-1]], *([instruction.pc + 1] if instruction.predicate
+                                                                     else [])]
+        elif instruction.name == "brx":
+            after = [self.kernel.labels[label] for label in self.kernel.labels[instruction.operands[-1]]]
         return after
 
-    def needed(self):
+    def compute_live(self):
         lines = self.kernel.instructions
-        after = [self.successors(line) for line in lines]
+        after = [self.successors(instruction) for instruction in lines]
         live, before = [0] * (len(lines) + 1), None
         while live != before:
             before = list(live)
             for at in range(len(lines) - 1, -1, -1):
-                results, sources, guarded = self.parts[at]
+                results, sources, guarded = self.defs_uses[at]
                 alive = 0
                 for follower in after[at]:
                     alive |= live[follower]
@@ -42,12 +44,12 @@ class Liveness:
 
     def live_in(self, positions):
         """The registers that threads at these positions will still read  ->  frozenset of indices"""
-        if positions not in self.kept:
+        if positions not in self.live_sets:
             alive = 0
             for at in positions:
                 alive |= self.live[at]
-            self.kept[positions] = frozenset(n for n in range(alive.bit_length()) if alive >> n & 1)
-        return self.kept[positions]
+            self.live_sets[positions] = frozenset(n for n in range(alive.bit_length()) if alive >> n & 1)
+        return self.live_sets[positions]
 
     def pointer_provenance(self):
         """Follow addresses from the arguments to where they are used; what is loaded from memory is no address."""
@@ -55,20 +57,20 @@ class Liveness:
         origin, before = [0] * len(kinds), None
         while origin != before:
             before = list(origin)
-            for line, (results, sources, _) in zip(self.kernel.instructions, self.parts, strict=True):
-                if line.name not in LOADS:
-                    found = self.arguments(line.operands)
+            for instruction, (results, sources, _) in zip(self.kernel.instructions, self.defs_uses, strict=True):
+                if instruction.name not in LOADS:
+                    found = self.arguments(instruction.operands)
                     for register in sources:
                         found |= origin[register]
                     for register in results:
                         origin[register] |= found if kinds[register] in ("b64", "u64", "s64") else 0
         used = []
-        for line in self.kernel.instructions:
-            places = [operand.base for operand in line.operands if isinstance(operand, Address)]
-            if line.name == "cp":
-                places = places[1:]         # from global memory; the first is in shared memory
-            mask = self.arguments(places)
-            for base in places:
+        for instruction in self.kernel.instructions:
+            bases = [operand.base for operand in instruction.operands if isinstance(operand, Address)]
+            if instruction.name == "cp":
+                bases = bases[1:]         # from global memory; the first is in shared memory
+            mask = self.arguments(bases)
+            for base in bases:
                 mask |= origin[base.number] if isinstance(base, Register) else 0
             used.append(mask)
         return used
@@ -89,13 +91,14 @@ def bits(registers):
     return mask
 
 
-def defs_and_uses(line):
+def defs_and_uses(instruction):
     """The registers that an instruction writes, and those it reads  ->  two lists of indices"""
-    operands = list(line.operands)
-    gives = line.name not in NO_RESULT or (line.name in ("bar", "barrier") and line.modifiers[:1] == ("red",))
+    operands = list(instruction.operands)
+    gives = instruction.name not in NO_RESULT or (instruction.name in ("bar", "barrier")
+                                                  and instruction.modifiers[:1] == ("red",))
     results = registers_in(operands[:1]) if gives and not isinstance(next(iter(operands), None), Address) else []
     sources = registers_in(operands[1:] if results else operands)
-    return results, sources + ([line.predicate.number] if line.predicate else [])
+    return results, sources + ([instruction.predicate.number] if instruction.predicate else [])
 
 
 def registers_in(operands):

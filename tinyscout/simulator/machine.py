@@ -17,8 +17,8 @@ END = 1 << 40                   # a position behind every instruction
 class ThreadGroup:
     """Threads that are at the same instruction.  threads: their numbers, or None for all there are."""
 
-    def __init__(self, mask, at=0):
-        self.mask, self.pc, self.waits = mask, at, ""
+    def __init__(self, mask, pc=0):
+        self.mask, self.pc, self.waits = mask, pc, ""
         self.threads: Any = np.flatnonzero(mask)
         self.count = len(self.threads)
         if self.count == len(mask):
@@ -41,7 +41,7 @@ class Machine:
     Threads are numbered block by block, and each block has whole warps: lanes beyond its last thread never live.
     """
 
-    everything = UniversalSet()
+    all_registers = UniversalSet()
 
     def __init__(self, program, grid, block, profile):
         self.program, self.grid, self.block, self.profile = program, grid, block, profile
@@ -54,9 +54,9 @@ class Machine:
         self.registers = list(program.zeros)
         self.groups = [ThreadGroup(self.living.copy())]
         self.level: int | None = 0
-        self.kept: Any = frozenset()
+        self.kept_registers: Any = frozenset()
         self.arrays: dict = {}          # {argument: (region, address)}; these four are launch.lay_out's
-        self.found: dict = {}
+        self.pointer_regions: dict = {}
         self.shared: Any = None
         self.local: Any = None
         self.clock, self.copies, self.arrivals = EpochClock(self.blocks, self.padded), AsyncCopies(self.size), {}
@@ -66,53 +66,54 @@ class Machine:
         """Until every thread has ended.  Raises Fault; limit: of instructions, each by a group of threads."""
         steps = self.program.steps
         if self.profile:
-            steps = [self.profile.counted(step, line) for step, line in
+            steps = [self.profile.count_step(step, instruction) for step, instruction in
                      zip(steps, self.program.kernel.instructions, strict=True)]
         while self.groups:
-            at = self.choose()
-            until = self.next_stop(at)
-            while at < until:
-                to = steps[at](self)
+            pc = self.choose()
+            until = self.next_stop(pc)
+            while pc < until:
+                next_pc = steps[pc](self)
                 limit -= 1
-                if to is None:
-                    at += 1
-                elif to == STOP:
+                if next_pc is None:
+                    pc += 1
+                elif next_pc == STOP:
                     break
                 else:
                     if limit < 0:
-                        self.fault(self.program.kernel.instructions[at], self.first_active_thread(),
+                        self.fault(self.program.kernel.instructions[pc], self.first_active_thread(),
                                    "runs and runs: is this loop endless?")
-                    at, until = to, self.next_stop(to)
+                    pc, until = next_pc, self.next_stop(next_pc)
             else:
-                self.diverge([(self.group, at)])
+                self.diverge([(self.group, pc)])
 
     def choose(self):
         """The group at the lowest instruction becomes the one that runs, with all others that are there  ->  where"""
         running = [group.pc for group in self.groups if not group.waits]
         if not running:
-            self.deadlock()
-        at = min(running)
-        here = [group for group in self.groups if group.pc == at and group.waits != "count"]
-        self.groups = [group for group in self.groups if group not in here]
-        self.group = here[0] if len(here) == 1 else ThreadGroup(np.logical_or.reduce([group.mask for group in here]),
-                                                                at)
+            self.report_deadlock()
+        pc = min(running)
+        arrived = [group for group in self.groups if group.pc == pc and group.waits != "count"]
+        self.groups = [group for group in self.groups if group not in arrived]
+        self.group = arrived[0] if len(arrived) == 1 else ThreadGroup(np.logical_or.reduce([group.mask
+                                                                                            for group in arrived]),
+                                                                      pc)
         self.group.waits = ""
         self.update_live_registers()
-        return at
+        return pc
 
     def update_live_registers(self):
         """What the threads of other groups still need stays as it is when a register is written."""
-        self.kept = self.program.flow.live_in(frozenset(group.pc for group in self.groups))
+        self.kept_registers = self.program.liveness.live_in(frozenset(group.pc for group in self.groups))
 
-    def next_stop(self, at):
+    def next_stop(self, pc):
         """Where the group that runs meets another, or has gone so far that it is another's turn."""
-        return min((group.pc for group in self.groups if not group.waits or group.pc >= at), default=END)
+        return min((group.pc for group in self.groups if not group.waits or group.pc >= pc), default=END)
 
     def diverge(self, groups):
         """Go on in groups, each at its position; who has only to end does so at once  ->  STOP"""
-        for group, at in groups:
-            group.pc = at
-            if self.program.ends[at]:
+        for group, pc in groups:
+            group.pc = pc
+            if self.program.ends[pc]:
                 self.finish(group)
             else:
                 self.groups.append(group)
@@ -120,7 +121,7 @@ class Machine:
 
     def write_register(self, index, value):
         """Write a register of the threads that run."""
-        if index in self.kept:
+        if index in self.kept_registers:
             old = self.registers[index]
             value = np.where(self.group.mask, value, old if old.dtype == value.dtype else old.view(value.dtype))
         self.registers[index] = value
@@ -136,46 +137,46 @@ class Machine:
         spread[threads] = values
         return spread
 
-    def region(self, line, space):
+    def region(self, instruction, space):
         """The memory that an instruction means, where that is known before its addresses are, or None."""
         if space == "shared":
             return self.shared
         if space == "local":
             return self.local
-        if line.at not in self.found:
-            mask = self.program.flow.pointers[line.at]
-            mine = [region for n, (region, _) in self.arrays.items() if mask >> n & 1]
-            self.found[line.at] = mine[0] if space == "global" and len(mine) == 1 else None
-        return self.found[line.at]
+        if instruction.pc not in self.pointer_regions:
+            mask = self.program.liveness.pointers[instruction.pc]
+            candidates = [region for n, (region, _) in self.arrays.items() if mask >> n & 1]
+            self.pointer_regions[instruction.pc] = candidates[0] if space == "global" and len(candidates) == 1 else None
+        return self.pointer_regions[instruction.pc]
 
     # Waiting
 
-    def block_on(self, line, why="lanes"):
+    def block_on(self, instruction, why="lanes"):
         """The group waits at an instruction for others  ->  STOP"""
-        self.group.pc, self.group.waits = line.at, why
+        self.group.pc, self.group.waits = instruction.pc, why
         self.groups.append(self.group)
         return STOP
 
-    def warps_converged(self, line, wanted):
+    def are_warps_converged(self, instruction, wanted):
         """Are all the lanes (warps, 32) that are wanted here, in warps of which any is here?"""
-        here = self.group.mask.reshape(-1, 32)
-        return not (wanted & ~here & here.any(1)[:, None]).any()
+        active = self.group.mask.reshape(-1, 32)
+        return not (wanted & ~active & active.any(1)[:, None]).any()
 
     def blocks_of(self, mask):
         return mask.reshape(self.blocks, -1).any(1)
 
-    def all_at_barrier(self, line):
+    def pass_barrier(self, instruction):
         """Blocks that are complete pass the barrier; are there any?  Of the others, those who are here wait."""
         if self.group.count < self.alive:
-            here, all_ = (mask.reshape(self.blocks, -1).sum(1) for mask in (self.group.mask, self.living))
-            torn = (here > 0) & (here < all_)
+            active, total = (mask.reshape(self.blocks, -1).sum(1) for mask in (self.group.mask, self.living))
+            torn = (active > 0) & (active < total)
             if torn.any():
                 for other in self.groups:
                     if other.waits == "barrier" and (meets := self.blocks_of(other.mask) & torn).any():
-                        self.diverged(other, self.group, meets, f"waits at {line.place}")
+                        self.report_divergence(other, self.group, meets, f"waits at {instruction.location}")
                 ready = self.group.where(~np.repeat(torn, self.padded))
                 self.group = self.group.where(np.repeat(torn, self.padded))
-                self.block_on(line, "barrier")
+                self.block_on(instruction, "barrier")
                 self.group = ready
                 self.update_live_registers()
         if self.group.count:
@@ -189,32 +190,32 @@ class Machine:
         """The access to memory since when the blocks of this group have not been in step, at the earliest."""
         return int(self.clock.blocks[self.blocks_of(self.group.mask)].min()) if self.level is None else self.level
 
-    def rendezvous(self, line, name, count, arrives):
+    def rendezvous(self, instruction, name, count, arrives):
         """A barrier for a number of threads: those who complete it take along who waited  ->  STOP"""
         if count % 32 or not count:
-            self.fault(line, self.first_active_thread(),
+            self.fault(instruction, self.first_active_thread(),
                        f"a barrier of {count} threads, which is no number of whole warps")
         group = self.group
         for block in np.flatnonzero(self.blocks_of(group.mask)):
-            mine = group.where(self.all_threads_mask // self.padded == block)
-            came, waiting = self.arrivals.pop((block, name), (0, []))
-            came += 32 * int(mine.mask.reshape(-1, 32).any(1).sum())
-            if came >= count:
+            block_group = group.where(self.all_threads_mask // self.padded == block)
+            arrived, waiting = self.arrivals.pop((block, name), (0, []))
+            arrived += 32 * int(block_group.mask.reshape(-1, 32).any(1).sum())
+            if arrived >= count:
                 for other in waiting:
                     other.waits, other.pc = "", other.pc + 1
                 self.clock.block_barrier([block])
                 self.level = None
             else:
-                self.arrivals[block, name] = came, waiting if arrives else [*waiting, mine]
-            self.diverge([(mine, line.at + 1 if came >= count or arrives else line.at)])
-            mine.waits = "" if came >= count or arrives else "count"
+                self.arrivals[block, name] = arrived, waiting if arrives else [*waiting, block_group]
+            self.diverge([(block_group, instruction.pc + 1 if arrived >= count or arrives else instruction.pc)])
+            block_group.waits = "" if arrived >= count or arrives else "count"
         return STOP
 
     def finish(self, group):
         """Threads end."""
         for other in self.groups:
             if other.waits == "barrier" and (meets := self.blocks_of(other.mask) & self.blocks_of(group.mask)).any():
-                self.diverged(other, group, meets, "has ended")
+                self.report_divergence(other, group, meets, "has ended")
             if other.waits == "lanes":
                 other.waits = ""
         self.living &= ~group.mask
@@ -222,12 +223,12 @@ class Machine:
 
     # Faults
 
-    def fault(self, line, thread, text):
-        raise Fault(f"{line.place}: {self.thread(thread, 'block {1} thread {0}')}: {text}")
+    def fault(self, instruction, thread, text):
+        raise Fault(f"{instruction.location}: {self.format_thread(thread, 'block {1} thread {0}')}: {text}")
 
-    def thread(self, number, form="thread {0} of block {1}"):
+    def format_thread(self, number, form="thread {0} of block {1}"):
         """A thread as CUDA names it."""
-        return form.format(axes(number % self.padded, self.block), axes(number // self.padded, self.grid))
+        return form.format(format_axes(number % self.padded, self.block), format_axes(number // self.padded, self.grid))
 
     def first_active_thread(self):
         return 0 if self.group.threads is None else self.group.threads[0]
@@ -238,21 +239,23 @@ class Machine:
     def instruction(self, group):
         return self.program.kernel.instructions[group.pc]
 
-    def diverged(self, waiting, other, blocks, does):
+    def report_divergence(self, waiting, other, blocks, does):
         """Threads of one block wait where others of it will not come."""
-        mine, theirs = (np.flatnonzero(group.mask & np.repeat(blocks, self.padded))[0] for group in (waiting, other))
-        self.fault(self.instruction(waiting), mine, "divergent barrier: waits here for all threads of its block, but "
-                   f"{self.thread(theirs)} {does}")
+        waiting_thread, other_thread = (np.flatnonzero(group.mask & np.repeat(blocks, self.padded))[0]
+                                        for group in (waiting, other))
+        self.fault(self.instruction(waiting), waiting_thread,
+                   "divergent barrier: waits here for all threads of its block, but "
+                   f"{self.format_thread(other_thread)} {does}")
 
-    def deadlock(self):
+    def report_deadlock(self):
         """Everybody waits."""
         first = [np.flatnonzero(group.mask)[0] for group in self.groups]
-        told = [f"{group.count} threads, the first {self.thread(thread)}, wait at {self.instruction(group).place}"
+        told = [f"{group.count} threads, the first {self.format_thread(thread)}, wait at {self.instruction(group).location}"
                 for group, thread in zip(self.groups, first, strict=True)]
         self.fault(self.instruction(self.groups[0]), first[0], f"deadlock: nobody can go on: {'; '.join(told)}")
 
 
-def axes(number, sizes):
+def format_axes(number, sizes):
     """A number as (x, y, z)."""
     x, y, _ = sizes
     return f"({number % x}, {number // x % y}, {number // (x * y)})"

@@ -3,15 +3,16 @@ from typing import Any
 
 import numpy as np
 
-from tinyscout.simulator.operands import KINDS, RAW, SHORT, converted, reader
+from tinyscout.simulator.operands import KINDS, RAW, SHORT, convert_bits, make_reader
 from tinyscout.simulator.ptx import SIZES, Address, Register
-from tinyscout.simulator.registry import unknown
+from tinyscout.simulator.registry import unknown_instruction
 
-FIRST, APART = 1 << 32, 1 << 12             # where arrays begin, and the least room between two
-SHARED, LOCAL = 1 << 60, 1 << 61            # the addresses of shared and local memory among all others
+FIRST_ADDRESS, ARRAY_GAP = 1 << 32, 1 << 12             # where arrays begin, and the least room between two
+SHARED, LOCAL = 1 << 60, 1 << 61                        # the addresses of shared and local memory among all others
 SPACES = ("global", "shared", "local", "const")
-PLAIN = {"volatile", "relaxed", "acquire", "release", "acq_rel", "weak", "nc", "gpu", "cta", "sys", "ca", "cg", "cs",
-         "lu", "cv", "wb", "wt", "v2", "v4", "to", *SPACES}       # words that change nothing here
+NEUTRAL_MODIFIERS = {"volatile", "relaxed", "acquire", "release", "acq_rel", "weak", "nc", "gpu", "cta", "sys", "ca",
+                     "cg", "cs",
+                     "lu", "cv", "wb", "wt", "v2", "v4", "to", *SPACES}       # words that change nothing here
 
 
 class Region:
@@ -32,12 +33,13 @@ class Region:
 class Access:
     """How one instruction gets at memory: where its address comes from, how many bytes, and what it does there."""
 
-    def __init__(self, line, operand, width, how, space=None):
-        self.instruction, self.width, self.how, self.offset = line, width, how, np.int64(operand.offset)
-        small = isinstance(operand.base, Register) and SIZES[operand.base.kind] == 4
-        self.small = "u32" if small else "s64"
-        self.address = reader(operand.base, self.small, line.place)
-        self.space = space or next((word.split("::")[0] for word in line.modifiers if word.split("::")[0] in SPACES),
+    def __init__(self, instruction, operand, width, action, space=None):
+        self.instruction, self.width, self.action, self.offset = instruction, width, action, np.int64(operand.offset)
+        kind = isinstance(operand.base, Register) and SIZES[operand.base.kind] == 4
+        self.kind = "u32" if kind else "s64"
+        self.address = make_reader(operand.base, self.kind, instruction.location)
+        self.space = space or next((word.split("::")[0] for word in instruction.modifiers
+                                    if word.split("::")[0] in SPACES),
                                    None)
 
     def resolve(self, m, group=None):
@@ -64,9 +66,9 @@ class Access:
         far = offset.view(np.uint64)
         if int(far.max()) + self.width > region.size or int(np.bitwise_or.reduce(far, axis=None)) & (self.width - 1):
             self.explain(m, region, threads, offset)
-        if not region.writable and self.how != "reads":
+        if not region.writable and self.action != "reads":
             m.fault(self.instruction, 0 if threads is None else threads[0],
-                    f"{self.how} {region.name}, which is read only")
+                    f"{self.action} {region.name}, which is read only")
         if region.base is None:
             return offset
         return offset + (region.base if threads is None else region.base[threads])
@@ -77,39 +79,39 @@ class Access:
         outside = (offset < 0) | (offset + self.width > region.size)
         first = int(np.argmax(outside if outside.any() else offset % self.width != 0))
         thread = first if threads is None else threads[min(first, len(threads) - 1)]
-        here, what = int(offset[first]), f"{self.how} {self.width} bytes"
+        byte, what = int(offset[first]), f"{self.action} {self.width} bytes"
         if not outside.any():
             m.fault(self.instruction, thread,
-                    f"{what} at byte {here} of {region.name}, which is no multiple of {self.width}")
-        where = f"{-here} bytes before the start" if here < 0 else f"{here - region.size} bytes past the end"
+                    f"{what} at byte {byte} of {region.name}, which is no multiple of {self.width}")
+        where = f"{-byte} bytes before the start" if byte < 0 else f"{byte - region.size} bytes past the end"
         m.fault(self.instruction, thread,
-                f"{what} {where if here != region.size else 'just past the end'} of {region.name}")
+                f"{what} {where if byte != region.size else 'just past the end'} of {region.name}")
 
     def record(self, m, group=None):
         """parts, entered into the race detector and the profile, positions as arrays."""
         for region, threads, position in self.resolve(m, group):
-            who = m.all_threads_mask if threads is None else threads
+            active = m.all_threads_mask if threads is None else threads
             if region.shadow or m.profile:
-                all_of_them = position if position.ndim else np.full(len(who), position)
+                positions = position if position.ndim else np.full(len(active), position)
                 if m.profile:
-                    m.profile.memory(self, region, who, all_of_them)
+                    m.profile.count_access(self, region, active, positions)
                 if region.shadow:
-                    region.shadow.check_access(m, self.instruction, self.how, all_of_them, self.width, who)
+                    region.shadow.check_access(m, self.instruction, self.action, positions, self.width, active)
             yield region, threads, position
 
 
-def check_modifiers(line):
+def check_modifiers(instruction):
     """Raises Fault for an instruction with words that mean something the simulator does not know."""
-    if {word for word in line.modifiers if "::" not in word} - PLAIN:
-        raise unknown(line)
+    if {word for word in instruction.modifiers if "::" not in word} - NEUTRAL_MODIFIERS:
+        raise unknown_instruction(instruction)
 
 
-def load(line):
+def load(instruction):
     """ld: one to four numbers from memory into registers."""
-    check_modifiers(line)
-    registers = line.operands[0] if isinstance(line.operands[0], list) else [line.operands[0]]
-    dtype = KINDS[line.kind]
-    access = Access(line, line.operands[1], dtype.itemsize * len(registers), "reads")
+    check_modifiers(instruction)
+    registers = instruction.operands[0] if isinstance(instruction.operands[0], list) else [instruction.operands[0]]
+    dtype = KINDS[instruction.kind]
+    access = Access(instruction, instruction.operands[1], dtype.itemsize * len(registers), "reads")
     raw, shift = RAW[access.width], access.width.bit_length() - 1
 
     def step(m):
@@ -122,29 +124,30 @@ def load(line):
                 columns[n] = m.spread(column, threads, columns[n])
         for register, column in zip(registers, columns, strict=True):
             if register is not None:
-                m.write_register(register.number, converted(column, KINDS[f"b{8 * SIZES[register.kind]}"])
+                m.write_register(register.number, convert_bits(column, KINDS[f"b{8 * SIZES[register.kind]}"])
                                  if SIZES[register.kind] != dtype.itemsize else column)
     return step
 
 
-def store(line):
+def store(instruction):
     """st: one to four numbers from registers into memory."""
-    check_modifiers(line)
-    operands = line.operands[1] if isinstance(line.operands[1], list) else [line.operands[1]]
-    dtype = KINDS[line.kind]
-    access = Access(line, line.operands[0], dtype.itemsize * len(operands), "writes")
-    reads = [reader(operand, line.kind, line.place) for operand in operands]
+    check_modifiers(instruction)
+    operands = instruction.operands[1] if isinstance(instruction.operands[1], list) else [instruction.operands[1]]
+    dtype = KINDS[instruction.kind]
+    access = Access(instruction, instruction.operands[0], dtype.itemsize * len(operands), "writes")
+    reads = [make_reader(operand, instruction.kind, instruction.location) for operand in operands]
     raw, shift = RAW[access.width], access.width.bit_length() - 1
 
     def step(m):
         values = [read(m) for read in reads]
         for region, threads, position in access.record(m):
-            mine = [value if threads is None or not value.ndim else value[threads] for value in values]
-            if len(mine) == 1:
-                found = mine[0].view(raw)
+            operand_values = [value if threads is None or not value.ndim else value[threads] for value in values]
+            if len(operand_values) == 1:
+                found = operand_values[0].view(raw)
             else:
-                found = np.empty((len(m.all_threads_mask) if threads is None else len(threads), len(mine)), dtype)
-                for n, value in enumerate(mine):
+                found = np.empty((len(m.all_threads_mask) if threads is None else len(threads), len(operand_values)),
+                                 dtype)
+                for n, value in enumerate(operand_values):
                     found[:, n] = value
                 found = found.view(raw)[:, 0]
             if not position.ndim and found.ndim:
@@ -159,52 +162,53 @@ CHANGES: dict[str, Any] = {
     "dec": lambda old, top: top if old == 0 or old > top else old - 1}
 
 
-def atomic(line):
+def atomic(instruction):
     """atom and red: read, change and write, one thread after another in the order of their numbers."""
-    change = next((word for word in line.modifiers if word in (*CHANGES, "cas")), None)
-    if change is None or set(line.modifiers) - PLAIN - {change, "noftz"} or line.kind in SHORT:
-        raise unknown(line)
-    result = line.operands[0] if line.name == "atom" else None
-    place, *operands = line.operands[1:] if line.name == "atom" else line.operands
-    assert isinstance(place, Address)
-    kind, dtype = line.kind, KINDS[line.kind]
-    access = Access(line, place, dtype.itemsize, "adds to")
-    reads = [reader(operand, kind, line.place) for operand in operands]
+    change = next((word for word in instruction.modifiers if word in (*CHANGES, "cas")), None)
+    if change is None or set(instruction.modifiers) - NEUTRAL_MODIFIERS - {change,
+                                                                           "noftz"} or instruction.kind in SHORT:
+        raise unknown_instruction(instruction)
+    result = instruction.operands[0] if instruction.name == "atom" else None
+    target, *operands = instruction.operands[1:] if instruction.name == "atom" else instruction.operands
+    assert isinstance(target, Address)
+    kind, dtype = instruction.kind, KINDS[instruction.kind]
+    access = Access(instruction, target, dtype.itemsize, "adds to")
+    reads = [make_reader(operand, kind, instruction.location) for operand in operands]
     shift = dtype.itemsize.bit_length() - 1
 
     def step(m):
         values, old = [np.broadcast_to(read(m), m.all_threads_mask.shape) for read in reads], None
         for region, threads, position in access.record(m):
-            who = m.all_threads_mask if threads is None else threads
-            view, places = region.view(dtype), np.broadcast_to(position >> shift, who.shape)
-            mine = [value[who] for value in values]
+            active = m.all_threads_mask if threads is None else threads
+            view, positions = region.view(dtype), np.broadcast_to(position >> shift, active.shape)
+            operand_values = [value[active] for value in values]
             if result is None and change in ("add", "min", "max", "and", "or", "xor"):
-                CHANGES[change].at(view, places, mine[0])
+                CHANGES[change].at(view, positions, operand_values[0])
             else:
-                old = m.spread(in_turn(view, places, mine, change), threads, old)
+                old = m.spread(change_in_order(view, positions, operand_values, change), threads, old)
         if result is not None:
             m.write_register(result.number, old)
     return step
 
 
-def in_turn(view, places, operands, change):
+def change_in_order(view, positions, operands, change):
     """Change one place after another  ->  what was there before each"""
-    before = np.empty(len(places), view.dtype)
-    for n, place in enumerate(places):
-        old = before[n] = view[place]
+    previous = np.empty(len(positions), view.dtype)
+    for n, position in enumerate(positions):
+        old = previous[n] = view[position]
         if change == "cas":
             expected, new = (operand[n] for operand in operands)
-            view[place] = new if old == expected else old
+            view[position] = new if old == expected else old
         else:
-            view[place] = CHANGES[change](old, operands[0][n])
-    return before
+            view[position] = CHANGES[change](old, operands[0][n])
+    return previous
 
 
-def cvta(line):
+def cvta(instruction):
     """Addresses of one space among those of all, and back."""
-    space = next(word for word in line.modifiers if word in SPACES)
-    window = np.int64({"shared": SHARED, "local": LOCAL}.get(space, 0) * (-1 if "to" in line.modifiers else 1))
-    read, register = reader(line.operands[1], "s64", line.place), line.operands[0]
+    space = next(word for word in instruction.modifiers if word in SPACES)
+    window = np.int64({"shared": SHARED, "local": LOCAL}.get(space, 0) * (-1 if "to" in instruction.modifiers else 1))
+    read, register = make_reader(instruction.operands[1], "s64", instruction.location), instruction.operands[0]
     return lambda m: m.write_register(register.number, read(m) + window)
 
 

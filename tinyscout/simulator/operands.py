@@ -18,28 +18,28 @@ SPECIAL = {f"%{name}.{axis}" for name in ("tid", "ntid", "ctaid", "nctaid") for 
     "%laneid", "%warpid", "%nwarpid", "smem", *(f"%lanemask_{how}" for how in ("eq", "le", "lt", "ge", "gt"))}
 
 
-def reader(operand, kind, place="?"):
+def make_reader(operand, kind, location="?"):
     """A function of the machine that gives an operand's numbers in a kind; of packed kinds both halves."""
     if kind in SHORT:
-        bits = reader(operand, SHORT[kind], place)
-        return lambda m: unpacked(bits(m), kind)
+        bits = make_reader(operand, SHORT[kind], location)
+        return lambda m: unpack_numbers(bits(m), kind)
     dtype = KINDS[kind]
     if isinstance(operand, Number):
-        value = number(operand, kind)
+        value = decode_constant(operand, kind)
         return lambda m: value
     if isinstance(operand, Argument):
-        return lambda m: converted(m.arguments[operand.number], dtype)
+        return lambda m: convert_bits(m.arguments[operand.number], dtype)
     if isinstance(operand, Special):
         if operand.name not in SPECIAL:
-            raise Fault(f"{place}: the simulator does not know the special register {operand.name}")
-        return lambda m: converted(m.special[operand.name], dtype)
+            raise Fault(f"{location}: the simulator does not know the special register {operand.name}")
+        return lambda m: convert_bits(m.special[operand.name], dtype)
     if not isinstance(operand, Register):
-        raise Fault(f"{place}: the simulator does not know the operand {operand}")
+        raise Fault(f"{location}: the simulator does not know the operand {operand}")
     index = operand.number
     if operand.negated:
         return lambda m: ~m.registers[index]
     if SIZES[operand.kind] != dtype.itemsize and kind != "pred":
-        return lambda m: converted(m.registers[index], dtype)
+        return lambda m: convert_bits(m.registers[index], dtype)
 
     def read(m):
         value = m.registers[index]
@@ -47,19 +47,19 @@ def reader(operand, kind, place="?"):
     return read
 
 
-def number(operand, kind):
+def decode_constant(operand, kind):
     """A constant as a number of a kind: written as bits where it is a float."""
     dtype = KINDS[kind]
     if operand.kind:
         value = np.array(operand.bits, "u4" if operand.kind == "f32" else "u8").view(KINDS[operand.kind])[()]
-        return converted(value if value.dtype == dtype else value.view(RAW[value.itemsize]), dtype)
+        return convert_bits(value if value.dtype == dtype else value.view(RAW[value.itemsize]), dtype)
     if kind == "pred":
         return np.bool_(operand.bits)
     raw = RAW[dtype.itemsize]
     return np.array(operand.bits % (1 << 8 * raw.itemsize), raw).view(dtype)[()]
 
 
-def converted(value, dtype):
+def convert_bits(value, dtype):
     """The same bits in a type of as many bytes; cut off for fewer, filled with the sign for more."""
     if value.dtype == dtype:
         return value
@@ -76,19 +76,19 @@ def converted(value, dtype):
 def make_writer(register, kind):
     """A function from a result in a kind to what its register keeps, or None where that is the same."""
     if kind in SHORT:
-        return lambda value: packed(value, kind)
+        return lambda value: pack_numbers(value, kind)
     if kind == "pred" or SIZES[register.kind] == KINDS[kind].itemsize:
         return None
-    return lambda value: converted(value, KINDS[f"b{8 * SIZES[register.kind]}"])
+    return lambda value: convert_bits(value, KINDS[f"b{8 * SIZES[register.kind]}"])
 
 
-def elementwise(line, function, result, *kinds, operands=None):
+def elementwise(instruction, function, result, *kinds, operands=None):
     """A step that computes each thread's result from its own numbers: result and kinds name the types."""
-    first, *sources = line.operands if operands is None else operands
+    first, *sources = instruction.operands if operands is None else operands
     if first is None:
         return lambda m: None
     index, finish = first.number, make_writer(first, result)
-    reads = [reader(source, kind, line.place) for source, kind in zip(sources, kinds, strict=True)]
+    reads = [make_reader(source, kind, instruction.location) for source, kind in zip(sources, kinds, strict=True)]
     compute = function if finish is None else lambda *values: finish(function(*values))
     if len(reads) == 1:
         [a] = reads
@@ -114,15 +114,15 @@ def pack_16x2(both):
     return bits if bits.size > 1 else bits.ravel()[0]
 
 
-def unpacked(bits, kind):
+def unpack_numbers(bits, kind):
     if kind.endswith("x2"):
-        return unpacked(unpack_16x2(bits), kind[:-2])
+        return unpack_numbers(unpack_16x2(bits), kind[:-2])
     return bits.view(np.float16) if kind == "f16" else from_bf16(bits)
 
 
-def packed(values, kind):
+def pack_numbers(values, kind):
     if kind.endswith("x2"):
-        return pack_16x2(packed(values, kind[:-2]))
+        return pack_16x2(pack_numbers(values, kind[:-2]))
     return values.astype(np.float16).view(np.uint16) if kind == "f16" else to_bf16(values)
 
 

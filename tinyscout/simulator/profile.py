@@ -8,7 +8,7 @@ BANKS, WORD = 32, 4             # shared memory: banks, and bytes of one
 
 
 @dataclass
-class Counts:
+class LineCounts:
     """Of one line.  Ideal is what the same bytes would take if they lay side by side."""
 
     instructions: int = 0       # by a warp
@@ -26,28 +26,28 @@ class Profile:
     def __init__(self):
         self.lines: dict = {}
 
-    def at(self, place):
-        return self.lines.setdefault(place, Counts())
+    def counts_at(self, location):
+        return self.lines.setdefault(location, LineCounts())
 
-    def counted(self, step, line):
+    def count_step(self, step, instruction):
         """The step of an instruction, counted."""
         def counting(m):
-            counts, group = self.at(line.place), m.group
+            counts, group = self.counts_at(instruction.location), m.group
             counts.instructions += int(group.mask.reshape(-1, 32).any(1).sum())
             counts.lanes += group.count
             return step(m)
         return counting
 
-    def memory(self, access, region, threads, position):
+    def count_access(self, access, region, threads, position):
         """An access by threads at positions in a region's data."""
-        counts = self.at(access.line.place)
+        counts = self.counts_at(access.instruction.location)
         warps, lanes = threads // 32, threads % 32
         counts.requests += len(np.unique(warps))
         words = position[:, None] // WORD + np.arange(max(1, access.width // WORD))
         if access.space == "shared" or region.name.startswith("shared"):
             together = 32 * WORD // max(WORD, access.width)                 # lanes that one pass can serve
             phase = warps * 32 + lanes // together
-            done, ideal = wavefronts(np.repeat(phase, words.shape[1]), words.ravel())
+            done, ideal = count_wavefronts(np.repeat(phase, words.shape[1]), words.ravel())
             counts.wavefronts += done
             counts.ideal_wavefronts += ideal
         elif not region.name.startswith("local"):
@@ -57,10 +57,10 @@ class Profile:
             counts.ideal_sectors += int((-(-np.bincount(distinct[0]) * WORD // SECTOR)).sum())
 
 
-def wavefronts(phase, words):
+def count_wavefronts(phase, words):
     """How often the banks are passed over: for each phase as often as its busiest bank has different words."""
     distinct = np.unique(np.stack([phase, words]), axis=1)
     busy, count = np.unique(distinct[0] * BANKS + distinct[1] % BANKS, return_counts=True)
-    most = np.zeros(int(distinct[0].max()) + 1, int)
-    np.maximum.at(most, busy // BANKS, count)
-    return int(most.sum()), len(np.unique(phase))
+    passes = np.zeros(int(distinct[0].max()) + 1, int)
+    np.maximum.at(passes, busy // BANKS, count)
+    return int(passes.sum()), len(np.unique(phase))

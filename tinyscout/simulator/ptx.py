@@ -39,12 +39,12 @@ class Address(NamedTuple):
 
 class Instruction(NamedTuple):
     name: str                   # ld
-    modifiers: tuple                # ("global", "v4")
+    modifiers: tuple            # ("global", "v4")
     kind: str                   # f32
     operands: tuple             # of the classes above, None for _, a list for those in braces
     predicate: Register | None
-    at: int                     # its own position
-    place: str                  # norm.cu:17
+    pc: int                     # its own position
+    location: str               # norm.cu:17
 
     def __str__(self):
         return ".".join(filter(None, (self.name, *self.modifiers, self.kind)))
@@ -60,7 +60,7 @@ class Variable(NamedTuple):
 SIZES = {f"{sign}{bits}": bits // 8 for sign in "bsuf" for bits in (8, 16, 32, 64)}
 SIZES |= {"pred": 0, "bf16": 2, "f16x2": 4, "bf16x2": 4, "b128": 16}
 MODULE = 1 << 16                # the address of a module's first variable; arrays come far above
-DEEPEST = 30                    # functions that call one another
+MAX_CALL_DEPTH = 30             # functions that call one another
 
 VARIABLE = re.compile(r"(?:\.(?:visible|extern|weak|common)\s+)*\.(global|const|shared|local)\s+(?:\.align\s+(\d+)\s+)?"
                       r"\.(\w+)\s+([\w$]+)\s*((?:\[\d*\])*)\s*(?:=\s*\{?([^;}]*)\}?)?")
@@ -86,15 +86,15 @@ class Kernel:
             raise ValueError(f"there is no kernel {name}, only {', '.join(self.functions) or 'an empty module'}")
         self.name, self.instructions, self.registers, self.labels = name, [], [], {}
         self.variables, self.offsets, self.sizes = [], {}, {"shared": 0, "local": 0, "module": 0}
-        self.passed, self.calls, self.depth, self.place = {}, 0, 0, "?"
-        symbols = {found[4]: variable(found) for found in VARIABLE.finditer(outside)}
+        self.passed, self.calls, self.depth, self.location = {}, 0, 0, "?"
+        symbols = {found[4]: parse_variable(found) for found in VARIABLE.finditer(outside)}
         found, body = self.functions[name]
         self.home = (re.search(r"\.loc\s+(\d+)", body) or ["", ""])[1]      # the file that the kernel stands in
         self.parameters = [kind for kind, _ in PARAMETER.findall(found[3] or "")]
-        most = re.search(r"\.(?:maxntid|reqntid)\s+([\d, ]+)", found[4])
-        self.most_threads = prod(int(n) for n in most[1].split(",")) if most else 1024
-        given = {name: Argument(n) for n, (_, name) in enumerate(PARAMETER.findall(found[3] or ""))}
-        self.inline_function(body, ChainMap(given, symbols))
+        bound = re.search(r"\.(?:maxntid|reqntid)\s+([\d, ]+)", found[4])
+        self.max_threads = prod(int(n) for n in bound[1].split(",")) if bound else 1024
+        arguments = {name: Argument(n) for n, (_, name) in enumerate(PARAMETER.findall(found[3] or ""))}
+        self.inline_function(body, ChainMap(arguments, symbols))
         self.emit("exit", (), "", (), None)
 
     def inline_function(self, body, names):
@@ -122,57 +122,59 @@ class Kernel:
         if found := re.match(r"\.reg\s+\.(\w+)\s+(.*)", statement, re.S):
             for name in found[2].split(","):
                 stem, _, many = name.strip().rstrip(">").partition("<")
-                for each in [f"{stem}{n}" for n in range(int(many))] if many else [stem]:
-                    names[each] = self.register(found[1])
+                for register_name in [f"{stem}{n}" for n in range(int(many))] if many else [stem]:
+                    names[register_name] = self.register(found[1])
         elif found := VARIABLE.match(statement):
-            names[found[4]] = variable(found)
+            names[found[4]] = parse_variable(found)
         elif found := re.match(r"\.loc\s+(\d+)\s+(\d+)\s+\d+(?:.*inlined_at\s+(\d+)\s+(\d+))?", statement):
-            places = [(file, line) for file, line in [found.group(1, 2), found.group(3, 4)] if file and line != "0"]
-            at_home = [place for place in places if place[0] == self.home]
-            if at_home or (places and self.place == "?"):           # a header's line says less than who called it
-                file, line = (at_home or places)[0]
-                self.place = f"{self.files.get(file, '?')}:{line}"
+            locations = [(file, line) for file, line in [found.group(1, 2), found.group(3, 4)] if file and line != "0"]
+            at_home = [location for location in locations if location[0] == self.home]
+            if at_home or (locations and self.location == "?"):           # a header's line says less than who called it
+                file, line = (at_home or locations)[0]
+                self.location = f"{self.files.get(file, '?')}:{line}"
 
     def parse_instruction(self, statement, names, call):
         """One instruction.  Passing arguments to functions becomes moves, and a call the function itself."""
         found = STATEMENT.match(statement)
         if found is None:
-            raise Fault(f"{self.place}: the simulator does not know the PTX statement {statement}")
-        negated, guard, opcode, rest = found.groups()
-        guard = names[guard]._replace(negated=bool(negated)) if guard else None
-        name, *words = opcode.split(".")
+            raise Fault(f"{self.location}: the simulator does not know the PTX statement {statement}")
+        negated, predicate, opcode, rest = found.groups()
+        predicate = names[predicate]._replace(negated=bool(negated)) if predicate else None
+        name, *modifiers = opcode.split(".")
         texts = OPERAND.findall(rest)
-        kind = words.pop() if words and words[-1] in SIZES else ""
+        kind = modifiers.pop() if modifiers and modifiers[-1] in SIZES else ""
         if name == "call":
-            return self.call(texts, names, guard)
+            return self.call(texts, names, predicate)
         if name == "ret" and self.depth:
-            return self.emit("bra", (), "", [f"{call}:end"], guard)
+            return self.emit("bra", (), "", [f"{call}:end"], predicate)
         if name in ("bra", "brx"):
             targets = [f"{call}:{texts[-1].strip()}"]
-            return self.emit(name, words, kind, [*(self.operand(text, names) for text in texts[:-1]), *targets], guard)
-        if name in ("ld", "st") and words[:1] == ["param"]:
+            return self.emit(name, modifiers, kind, [*(self.operand(text, names) for text in texts[:-1]), *targets],
+                             predicate)
+        if name in ("ld", "st") and modifiers[:1] == ["param"]:
             registers, [place] = sorted(texts, key=lambda text: text[0] == "[")[:-1], [t for t in texts if t[0] == "["]
             for n, text in enumerate(registers[0].strip("{}").split(",")):
                 pair = [self.operand(text.strip(), names), self.parameter(place, n * SIZES[kind], kind, names)]
-                self.emit("mov", (), kind, pair if name == "ld" else pair[::-1], guard)
+                self.emit("mov", (), kind, pair if name == "ld" else pair[::-1], predicate)
             return None
-        return self.emit(name, words, kind, [self.operand(text.strip(), names) for text in texts], guard)
+        return self.emit(name, modifiers, kind, [self.operand(text.strip(), names) for text in texts], predicate)
 
-    def call(self, texts, names, guard):
+    def call(self, texts, names, predicate):
         """Paste a function, its parameters bound to what the caller passes."""
         formal = next((n for n, text in enumerate(texts) if text[0] != "("), 0)
         callee = texts[formal].strip()
-        if callee not in self.functions or guard or self.depth == DEEPEST:
-            return self.emit("call", (callee,), "", (), guard)
+        if callee not in self.functions or predicate or self.depth == MAX_CALL_DEPTH:
+            return self.emit("call", (callee,), "", (), predicate)
         found, body = self.functions[callee]
-        mine = [name for _, name in PARAMETER.findall(f"{found[1] or ''},{found[3] or ''}".strip(","))]
-        theirs = [name.strip() for text in texts if text[0] == "(" for name in text[1:-1].split(",") if name.strip()]
-        bound = {name: names.get(theirs[n], (self.calls, theirs[n])) for n, name in enumerate(mine)}
-        for name in theirs:
+        formal_names = [name for _, name in PARAMETER.findall(f"{found[1] or ''},{found[3] or ''}".strip(","))]
+        passed_names = [name.strip() for text in texts if text[0] == "(" for name in text[1:-1].split(",")
+                        if name.strip()]
+        bound = {name: names.get(passed_names[n], (self.calls, passed_names[n])) for n, name in enumerate(formal_names)}
+        for name in passed_names:
             names.setdefault(name, (self.calls, name))
-        place, self.depth = self.place, self.depth + 1
+        caller, self.depth = self.location, self.depth + 1
         self.inline_function(body, ChainMap(bound, names.maps[-1]))
-        self.place, self.depth = place, self.depth - 1
+        self.location, self.depth = caller, self.depth - 1
         return None
 
     def parameter(self, text, more, kind, names):
@@ -207,9 +209,9 @@ class Kernel:
             return Number(32)
         if text[0] == "%" and text not in names:
             return Special(text)
-        return names[text] if isinstance(names[text], Register) else self.place_of(text, names[text])
+        return names[text] if isinstance(names[text], Register) else self.address_of(text, names[text])
 
-    def place_of(self, name, found):
+    def address_of(self, name, found):
         """Where a variable lies; it gets its place when it is first met."""
         if found.space == "shared" and not found.size:
             return Special("smem")
@@ -224,9 +226,10 @@ class Kernel:
         self.registers.append(kind)
         return Register(len(self.registers) - 1, kind)
 
-    def emit(self, name, words, kind, operands, guard):
-        at = len(self.instructions)
-        self.instructions.append(Instruction(name, tuple(words), kind, tuple(operands), guard, at, self.place))
+    def emit(self, name, modifiers, kind, operands, predicate):
+        pc = len(self.instructions)
+        self.instructions.append(Instruction(name, tuple(modifiers), kind, tuple(operands), predicate, pc,
+                                             self.location))
 
 
 def between_braces(text, start):
@@ -239,11 +242,11 @@ def between_braces(text, start):
     raise ValueError("the PTX text is cut off")
 
 
-def variable(found):
+def parse_variable(found):
     """A variable's declaration, with its first value where one is given."""
     space, align, kind, _, sides, values = found.groups()
     size = prod(int(side or 0) for side in re.findall(r"\[(\d*)\]", sides)) if sides else 1
-    each = SIZES[kind]
+    width = SIZES[kind]
     numbers = [int(re.sub("^0[fFdD]", "0x", value.strip()), 0) for value in (values or "").split(",") if value.strip()]
-    data = b"".join((number % (1 << 8 * each)).to_bytes(each, "little") for number in numbers)
-    return Variable(space, int(align or each), size * each, data)
+    data = b"".join((number % (1 << 8 * width)).to_bytes(width, "little") for number in numbers)
+    return Variable(space, int(align or width), size * width, data)

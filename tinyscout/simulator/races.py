@@ -6,21 +6,21 @@ Atomics do not race with atomics.
 """
 import numpy as np
 
-LAZY = 32                       # reads that are kept as they came, before they are entered
+MAX_PENDING = 32                       # reads that are kept as they came, before they are entered
 
 
 class EpochClock:
     """Counts the accesses to memory, and remembers at which of them each block and warp was last in step."""
 
     def __init__(self, blocks, padded):
-        self.padded, self.now, self.places = padded, 0, [""]
+        self.padded, self.now, self.locations = padded, 0, [""]
         self.blocks = np.zeros(blocks, np.int32)
         self.warps = np.zeros(blocks * padded // 32, np.int32)
 
-    def tick(self, place):
+    def tick(self, location):
         """The number of the next access, which is made at a place of the source."""
         self.now += 1
-        self.places.append(place)
+        self.locations.append(location)
         return self.now
 
     def block_barrier(self, blocks):
@@ -38,16 +38,16 @@ class AccessLog:
         self.low, self.high, self.when = (np.zeros(size, np.int32) for _ in range(3))
         self.clock, self.between_blocks, self.newest, self.pending = clock, between_blocks, 0, []
 
-    def unordered(self, at, me):
+    def is_unordered(self, at, threads):
         """Which of the threads `me`, each at its place, have nothing between them and who came before."""
         low, high, when, clock = self.low[at], self.high[at], self.when[at], self.clock
-        block = me // clock.padded
-        in_warp = (low >> 5 == me >> 5) & (high >> 5 == me >> 5)
+        block = threads // clock.padded
+        in_warp = (low >> 5 == threads >> 5) & (high >> 5 == threads >> 5)
         in_block = (low // clock.padded == block) & (high // clock.padded == block)
-        ordered = np.where(in_warp, clock.warps[me >> 5], np.where(in_block, clock.blocks[block], 0))
+        ordered = np.where(in_warp, clock.warps[threads >> 5], np.where(in_block, clock.blocks[block], 0))
         return when > ordered
 
-    def conflicts(self, at, me, since):
+    def conflicts(self, at, threads, since):
         """Which threads race with others here, or None; since: up to then, all that happened is ordered."""
         if self.newest <= since:
             return None
@@ -56,30 +56,30 @@ class AccessLog:
         self.pending = []
         if self.when[at].max() <= since:
             return None
-        wrong = self.unordered(at, me) & ((self.low[at] != me) | (self.high[at] != me))
+        wrong = self.is_unordered(at, threads) & ((self.low[at] != threads) | (self.high[at] != threads))
         return wrong if wrong.any() else None
 
-    def add(self, at, me, now):
+    def add(self, at, threads, now):
         """Threads `me` were here; entered when somebody asks."""
         self.newest = now
-        self.pending.append((at, me, now))
-        if len(self.pending) > LAZY:
+        self.pending.append((at, threads, now))
+        if len(self.pending) > MAX_PENDING:
             for entry in self.pending:
                 self.enter(*entry)
             self.pending = []
 
-    def enter(self, at, me, now):
-        new = at[~self.unordered(at, me)]
+    def enter(self, at, threads, now):
+        new = at[~self.is_unordered(at, threads)]
         self.low[new], self.high[new] = np.iinfo(np.int32).max, -1
-        np.minimum.at(self.low, at, me)
-        np.maximum.at(self.high, at, me)
+        np.minimum.at(self.low, at, threads)
+        np.maximum.at(self.high, at, threads)
         self.when[at] = now
 
-    def replace(self, at, me, now):
+    def replace(self, at, threads, now):
         """Threads `me` write here.  Gives those that are not alone at their place, or None."""
         self.newest = now
-        self.low[at], self.when[at] = me, now
-        lost = self.low[at] != me
+        self.low[at], self.when[at] = threads, now
+        lost = self.low[at] != threads
         return lost if lost.any() else None
 
 
@@ -93,54 +93,55 @@ class ShadowMemory:
         self.writes.high = self.writes.low              # a write has one thread
         self.written, self.filling = written, None
 
-    def check_access(self, m, line, how, position, width, me):
+    def check_access(self, m, instruction, action, position, width, threads):
         """Enter an access ("reads", "writes", "adds to") by threads `me`.  Raises Fault."""
         at = position >> self.shift
         if (many := width >> self.shift) > 1:
-            at, me = (at[:, None] + np.arange(many)).ravel(), np.repeat(me, many)
+            at, threads = (at[:, None] + np.arange(many)).ravel(), np.repeat(threads, many)
         since = 0 if self.between_blocks else m.in_step()
-        now = self.clock.tick(line.place)
-        if not self.written and how != "writes" and (missing := self.writes.when[at] == 0).any():
-            self.missing(m, line, at, me, missing)
+        now = self.clock.tick(instruction.location)
+        if not self.written and action != "writes" and (missing := self.writes.when[at] == 0).any():
+            self.check_written(m, instruction, at, threads, missing)
         if self.filling is not None and self.filling[at].any():
-            m.fault(line, me[self.filling[at]][0],
-                    f"{how} {self.name} that an asynchronous copy is still filling: there is no wait before")
-        against = [self.writes] if how == "reads" else [self.writes, self.reads]
-        against += [] if how == "adds to" else [self.atomics]
+            m.fault(instruction, threads[self.filling[at]][0],
+                    f"{action} {self.name} that an asynchronous copy is still filling: there is no wait before")
+        against = [self.writes] if action == "reads" else [self.writes, self.reads]
+        against += [] if action == "adds to" else [self.atomics]
         for record in against:
-            if (wrong := record.conflicts(at, me, since)) is not None:
-                self.race(m, line, how, record, at[wrong][0], me[wrong][0])
-        if how == "writes":
-            if (lost := self.writes.replace(at, me, now)) is not None:
+            if (wrong := record.conflicts(at, threads, since)) is not None:
+                self.report_race(m, instruction, action, record, at[wrong][0], threads[wrong][0])
+        if action == "writes":
+            if (lost := self.writes.replace(at, threads, now)) is not None:
                 other = self.writes.low[at[lost][0]]
-                m.fault(line, me[lost][0], f"race: {m.thread(other)} writes the same place of {self.name} "
+                m.fault(instruction, threads[lost][0],
+                        f"race: {m.format_thread(other)} writes the same place of {self.name} "
                         "in the same instruction")
         else:
-            (self.reads if how == "reads" else self.atomics).add(at, me, now)
+            (self.reads if action == "reads" else self.atomics).add(at, threads, now)
 
     def forget(self):
         """Every thread is in step: who reads before can race with nobody."""
         self.reads.pending = []
 
-    def missing(self, m, line, at, me, missing):
+    def check_written(self, m, instruction, at, threads, missing):
         """Some places were never written by a store; by an atomic is as good."""
         for entry in self.atomics.pending:
             self.atomics.enter(*entry)
         self.atomics.pending = []
         missing = missing & (self.atomics.when[at] == 0)
         if missing.any():
-            m.fault(line, me[missing][0], f"reads {self.name} that nobody has written")
+            m.fault(instruction, threads[missing][0], f"reads {self.name} that nobody has written")
 
-    def race(self, m, line, how, record, at, me):
-        other = record.low[at] if record.low[at] != me else record.high[at]
+    def report_race(self, m, instruction, action, record, at, thread):
+        other = record.low[at] if record.low[at] != thread else record.high[at]
         did = {id(self.reads): "read", id(self.writes): "wrote", id(self.atomics): "changed"}[id(record)]
-        where = self.clock.places[record.when[at]]
-        between = "no barrier" if m.block_of(other) == m.block_of(me) else "nothing"
-        m.fault(line, me, f"race: {how} {self.name} that {m.thread(other)} {did} at {where}, with {between} in between")
+        location = self.clock.locations[record.when[at]]
+        between = "no barrier" if m.block_of(other) == m.block_of(thread) else "nothing"
+        m.fault(instruction, thread, f"race: {action} {self.name} that {m.format_thread(other)} {did} at {location}, with {between} in between")
 
-    def fill(self, position, width, yes):
+    def mark_filling(self, position, width, is_filling):
         """An asynchronous copy begins or ends to fill these places."""
         if self.filling is None:
             self.filling = np.zeros(len(self.writes.low), bool)
         at = position >> self.shift
-        self.filling[(at[:, None] + np.arange(max(1, width >> self.shift))).ravel()] = yes
+        self.filling[(at[:, None] + np.arange(max(1, width >> self.shift))).ravel()] = is_filling

@@ -17,16 +17,17 @@ def register_instruction(opcode, signature="T T T", words=""):
     words: what may follow the opcode and changes nothing here
     """
     def enter(function):
-        def build(line):
-            rest = set(line.modifiers) - {*opcode.split("."), *words.split(), "ftz", "sat"}
-            rest -= {*DIRECTIONS} if opcode in ("add", "mul", "fma") and line.kind == "f32" else set()
+        def build(instruction):
+            rest = set(instruction.modifiers) - {*opcode.split("."), *words.split(), "ftz", "sat"}
+            rest -= {*DIRECTIONS} if opcode in ("add", "mul", "fma") and instruction.kind == "f32" else set()
             if rest:
-                raise unknown(line)
-            known = {"T": line.kind, "W": WIDE.get(line.kind)}
+                raise unknown_instruction(instruction)
+            known = {"T": instruction.kind, "W": WIDE.get(instruction.kind)}
             kinds = [known.get(kind, kind) for kind in signature.split()]
-            compute = round_directed(opcode, line, function)
-            compute = flush_denormals(compute) if "ftz" in line.modifiers and line.kind == "f32" else compute
-            return elementwise(line, saturate(compute, line) if "sat" in line.modifiers else compute, *kinds)
+            compute = round_directed(opcode, instruction, function)
+            compute = flush_denormals(compute) if "ftz" in instruction.modifiers and instruction.kind == "f32" else compute
+            return elementwise(instruction, saturate(compute, instruction) if "sat" in instruction.modifiers
+                               else compute, *kinds)
         TABLE[opcode] = build
         return function
     return enter
@@ -40,17 +41,17 @@ def register_builder(opcode):
     return enter
 
 
-def unknown(line):
-    return Fault(f"{line.place}: the simulator does not know the PTX instruction {line}")
+def unknown_instruction(instruction):
+    return Fault(f"{instruction.location}: the simulator does not know the PTX instruction {instruction}")
 
 
-def round_directed(opcode, line, function):
+def round_directed(opcode, instruction, function):
     """.rm, .rp and .rz: float32 rounded down, up, or toward zero."""
-    direction = next((DIRECTIONS[word] for word in line.modifiers if word in DIRECTIONS), None)
+    direction = next((DIRECTIONS[word] for word in instruction.modifiers if word in DIRECTIONS), None)
     if direction is None:
         return function
 
-    def rounded(x, y, z=0.0):
+    def round_number(x, y, z=0.0):
         x, y, z = (np.asarray(number, np.float64) for number in (x, y, z))
         product = x if opcode == "add" else x * y                      # exact in float64
         z = y if opcode == "add" else z
@@ -62,18 +63,18 @@ def round_directed(opcode, line, function):
         passed = np.where(toward < near, (near > total) | ((near == total) & (rest < 0)),
                           (near < total) | ((near == total) & (rest > 0)))
         return np.where(passed & np.isfinite(total), np.nextafter(near, toward), near)[()]
-    return rounded
+    return round_number
 
 
-def saturate(function, line):
+def saturate(function, instruction):
     """.sat: floats are cut to [0, 1], NaN to 0."""
-    if line.kind[0] != "f" and line.kind not in ("bf16", "bf16x2"):
-        raise unknown(line)
+    if instruction.kind[0] != "f" and instruction.kind not in ("bf16", "bf16x2"):
+        raise unknown_instruction(instruction)
 
-    def cut(*values):
+    def clamp(*values):
         result = function(*values)
         return np.where(result > 0, np.minimum(result, result.dtype.type(1)), result.dtype.type(0))[()]
-    return cut
+    return clamp
 
 
 def flush_denormals(function):

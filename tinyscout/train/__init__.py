@@ -1,4 +1,4 @@
-"""Training: recipes, lessons, steps, and what is kept of them."""
+"""Training: recipes, batches, steps, checkpoints and the log."""
 from tinyscout.train.loop import train
 from tinyscout.train.recipe import PRESETS, Recipe
 

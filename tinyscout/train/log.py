@@ -1,18 +1,19 @@
-"""What one sees of a training: a live line, a line of the log for every step, and a picture of the log."""
+"""What one sees of a training: a live line, a line of the log for every step, and a plot of the log."""
 import csv
 import io
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-# of log.csv
-COLUMNS = ("step", "seconds", "tokens", "rate", "norm", "text", "text_right", "needles", "needles_right", "pictures",
-           "pictures_right", "spots", "spots_right", "soft", "held_out", "least_load", "most_load")
-PRINT_EVERY = 10.0            # seconds between two lines where nobody watches a terminal
+COLUMNS = (             # of log.csv; a loss is in nats a token
+    "step", "seconds", "tokens", "lr", "grad_norm", "text", "text_accuracy", "needles", "needles_accuracy", "images",
+    "images_accuracy", "patch_labels", "patch_labels_accuracy", "distill_loss", "held_out", "min_load", "max_load")
+PRINT_EVERY = 10.0      # seconds between two lines if stderr is no terminal
 
 
 class CsvLog:
@@ -24,7 +25,7 @@ class CsvLog:
         self.rewrite()
 
     def read(self):
-        """The lines that are whole."""
+        """The complete lines."""
         if not self.path.is_file():
             return []
         with open(self.path, newline="", encoding="utf-8") as file:
@@ -61,10 +62,10 @@ def to_csv_line(row):
 
 
 class ProgressLine:
-    """A bar with what matters beside it on a terminal; elsewhere a line every ten seconds."""
+    """A bar with the metrics after it on a terminal; elsewhere a line every ten seconds."""
 
     def __init__(self, steps, done):
-        self.steps, self.begun, self.done, self.said = steps, monotonic(), done, 0.0
+        self.steps, self.done, self.start_time, self.print_time = steps, done, monotonic(), 0.0
         self.bar = None
         if sys.stderr.isatty():
             self.bar = Progress(TextColumn("step"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
@@ -76,37 +77,37 @@ class ProgressLine:
             self.bar.start()
         return self
 
-    def __exit__(self, *failed):
+    def __exit__(self, *error):
         if self.bar:
             self.bar.stop()
 
     def show(self, row, tokens):
         """row dict by COLUMNS; tokens int: how many were read since the training began or went on."""
-        step, passed = row["step"], monotonic() - self.begun
-        words = format_summary(row, tokens / passed if passed else 0.0)
+        step, seconds = row["step"], monotonic() - self.start_time
+        text = format_summary(row, tokens / seconds if seconds else 0.0)
         if self.bar:
-            self.bar.update(self.task, completed=step, description=words)
-        elif step == self.steps or monotonic() - self.said > PRINT_EVERY:
-            self.said = monotonic()
-            left = passed / max(1, step - self.done) * (self.steps - step)
-            print(f"step {step}/{self.steps}  {words}  {passed:.0f} s, {left:.0f} s left", file=sys.stderr, flush=True)
+            self.bar.update(self.task, completed=step, description=text)
+        elif step == self.steps or monotonic() - self.print_time > PRINT_EVERY:
+            self.print_time = monotonic()
+            left = seconds / max(1, step - self.done) * (self.steps - step)
+            print(f"step {step}/{self.steps}  {text}  {seconds:.0f} s, {left:.0f} s left", file=sys.stderr, flush=True)
 
 
-def format_summary(row, speed):
-    """The figures of a step in a few words."""
+def format_summary(row, tokens_per_second):
+    """The metrics of a step in a few words."""
     words = []
     if row.get("text") is not None:
         words.append(f"text {row['text']:.3f}")
-    for name in ("needles", "pictures", "spots"):
+    for name in ("needles", "images", "patch_labels"):
         if row.get(name) is not None:
-            words.append(f"{name} {row[name]:.3f} ({row[f'{name}_right']:.0%} right)")
-    if row.get("most_load") is not None:
-        words.append(f"experts {row['least_load']:.1%}-{row['most_load']:.1%}")
-    return "  ".join([*words, f"{speed:,.0f} tokens/s"])
+            words.append(f"{name.replace('_', ' ')} {row[name]:.3f} ({row[f'{name}_accuracy']:.0%} right)")
+    if row.get("max_load") is not None:
+        words.append(f"experts {row['min_load']:.1%}-{row['max_load']:.1%}")
+    return "  ".join([*words, f"{tokens_per_second:,.0f} tokens/s"])
 
 
-def plot(rows, file):
-    """The losses and the part that is right, over steps.  rows of a Log, file path.  False without matplotlib."""
+def save_figure(path: Path, draw: Callable) -> bool:
+    """Write what draw(figure) plots into an image file; without matplotlib nothing is written, and False returned."""
     try:
         import matplotlib
         from matplotlib.figure import Figure
@@ -114,23 +115,29 @@ def plot(rows, file):
         return False
     with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(9, 3.2), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        for axis, names, label in [(left, ("text", "held_out", "needles", "pictures", "spots"), "nats a token"),
-                                   (right, ("needles_right", "pictures_right", "spots_right"), "right")]:
-            for name in names:
-                points = [(int(row["step"]), float(row[name])) for row in rows if row[name]]
-                if points:
-                    axis.plot(*zip(*smooth(points), strict=True), label=name.replace("_", " "), linewidth=1.2)
-            axis.set_xlabel("step")
-            axis.set_ylabel(label)
-            if axis.lines:
-                axis.legend(frameon=False)
-        figure.savefig(file, dpi=110)
+        draw(figure)
+        figure.savefig(path, dpi=110)
     return True
 
 
-def smooth(points, most=400):
-    """Means of neighbours, so that at most `most` points are left."""
-    width = -(-len(points) // most)
+def plot_log(figure, rows):
+    """The losses and the accuracies over the steps.  rows of a CsvLog"""
+    left, right = figure.subplots(1, 2)
+    for axis, names, label in [
+            (left, ("text", "held_out", "needles", "images", "patch_labels"), "nats a token"),
+            (right, ("needles_accuracy", "images_accuracy", "patch_labels_accuracy"), "accuracy")]:
+        for name in names:
+            points = [(int(row["step"]), float(row[name])) for row in rows if row[name]]
+            if points:
+                axis.plot(*zip(*smooth(points), strict=True), label=name.replace("_", " "), linewidth=1.2)
+        axis.set_xlabel("step")
+        axis.set_ylabel(label)
+        if axis.lines:
+            axis.legend(frameon=False)
+
+
+def smooth(points, max_points=400):
+    """Means of neighbours, so that at most `max_points` points are left."""
+    width = -(-len(points) // max_points)
     groups = [points[n:n + width] for n in range(0, len(points), width)]
     return [(group[-1][0], sum(y for _, y in group) / len(group)) for group in groups]

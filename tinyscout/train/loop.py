@@ -1,28 +1,29 @@
-"""The training itself: read, go forwards and backwards, step; and now and then write down where one is."""
+"""The training itself: read batches, compute gradients, step; and save a checkpoint now and then."""
 import math
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import numpy as np
 
 from tinyscout import reference
-from tinyscout.nn.weights import init_weights, named_arrays, tree_map
-from tinyscout.train import loss_and_grad as arithmetic
+from tinyscout.config import ScoutConfig
+from tinyscout.data.corpus import Corpus
+from tinyscout.nn.weights import Scout, init_weights, named_arrays, tree_map
 from tinyscout.train.batches import BatchSource, train_tokenizer
 from tinyscout.train.checkpoints import flatten, load_run, open_run, save_step, saved_steps, unflatten
-from tinyscout.train.log import CsvLog, ProgressLine, plot
+from tinyscout.train.log import CsvLog, ProgressLine, plot_log, save_figure
 from tinyscout.train.lora import init_lora, lora_gradients, merge_lora
+from tinyscout.train.loss_and_grad import evaluate_loss, loss_and_grad
 from tinyscout.train.optimizer import lr_schedule, mean_gradients, optimizer_step
+from tinyscout.train.recipe import Recipe
 
 SAVE_EVERY, EVAL_EVERY = 100, 100       # steps
-METRIC_NAMES = {"text": ("text", "needles"), "pictures": ("pictures", "spots")}      # of each kind of batch
+METRIC_NAMES = {"text": ("text", "needles"), "images": ("images", "patch_labels")}      # of targets and aux_targets
 
 
-def init_training_weights(config, seed):
-    """Weights to begin with: layers that add little, tokens far apart, and scores that are all zero.
-
-    config ScoutConfig, seed int  ->  dict of arrays by path
-    """
+def init_training_weights(config: ScoutConfig, seed: int) -> dict:
+    """Weights to begin with, by path: layers that add little, tokens far apart, and logits that are all zero."""
     arrays = flatten(init_weights(config, seed), config)
     for path, w in arrays.items():
         if path.endswith(("w_o", "w_down", "mlp.w_2")):
@@ -35,29 +36,32 @@ def init_training_weights(config, seed):
 
 
 class TrainState:
-    """What changes from step to step: the weights, or the adapters on them, and the optimizer's running means."""
+    """What changes from step to step: the weights, or the adapters on them, and the optimizer's running means.
 
-    def __init__(self, config, weights, recipe, state=None, ops=reference):
+    weights dict by path, state_dict what the method `state_dict` gave, or None at the beginning
+    """
+
+    def __init__(self, config: ScoutConfig, weights: dict, recipe: Recipe, state_dict: dict | None = None,
+                 ops: Any = reference):
         self.config, self.recipe, self.ops = config, recipe, ops
-        move = ops.asarray
-        self.weights = {path: move(w) for path, w in weights.items()}
-        self.lora = {path: move(a) for path, a in init_lora(weights, recipe.lora, recipe.seed).items()} \
+        self.weights = {path: ops.asarray(w) for path, w in weights.items()}
+        self.lora = {path: ops.asarray(a) for path, a in init_lora(weights, recipe.lora, recipe.seed).items()} \
             if recipe.lora else {}
         self.opt_state: dict = {}
-        for name, a in sorted((state or {}).items()):
+        for name, a in sorted((state_dict or {}).items()):
             kind, path = name.split(":", 1)
             if kind == "adapter":
-                self.lora[path] = move(a)
+                self.lora[path] = ops.asarray(a)
             else:
-                self.opt_state[path] = (*self.opt_state.get(path, ()), move(a))     # m before v
+                self.opt_state[path] = (*self.opt_state.get(path, ()), ops.asarray(a))      # m before v
 
-    def weight_tree(self):
-        """The weights as the model computes with them."""
+    def weight_tree(self) -> Scout:
+        """The weights as the model computes with them: adapters are merged."""
         arrays = merge_lora(self.weights, self.lora) if self.lora else self.weights
         return unflatten(self.config, arrays)
 
-    def apply_gradients(self, gradients, step):
-        """One step.  gradients dict by path of the tree  ->  their length"""
+    def apply_gradients(self, gradients: dict, step: int) -> float:
+        """One step.  gradients dict by path of the tree  ->  their norm"""
         if self.lora:
             self.lora, self.opt_state, norm = optimizer_step(
                 self.lora, lora_gradients(self.lora, gradients), self.opt_state, self.recipe, step, self.ops)
@@ -66,69 +70,69 @@ class TrainState:
                 self.weights, gradients, self.opt_state, self.recipe, step, self.ops)
         return norm
 
-    def state_dict(self):
-        """What has to be kept beside the tree to go on: {name: array}.  With adapters, the weights beneath too."""
-        back = self.ops.asnumpy
-        kept = {f"{'mv'[n]}:{path}": back(a) for path, means in self.opt_state.items() for n, a in enumerate(means)}
-        kept |= {f"adapter:{path}": back(a) for path, a in self.lora.items()}
-        return kept
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """What has to be saved with the tree to go on: the running means, and the adapters."""
+        asnumpy = self.ops.asnumpy
+        means = {f"{'mv'[n]}:{path}": asnumpy(a) for path, moments in self.opt_state.items()
+                 for n, a in enumerate(moments)}
+        return means | {f"adapter:{path}": asnumpy(a) for path, a in self.lora.items()}
 
 
-def train(directory, recipe, config, corpus=None, ops=reference, base_model=None, teacher=None, save_every=SAVE_EVERY):
+def train(directory: Path | str, recipe: Recipe, config: ScoutConfig, corpus: Corpus | None = None,
+          ops: Any = reference, base_model: Any = None, teacher: Any = None, save_every: int = SAVE_EVERY) -> Path:
     """Train from the beginning, from a checkpoint, or on from where this run was interrupted.
 
-    directory of the run, recipe Recipe, config ScoutConfig, corpus Corpus or None, source Model to fine-tune or None,
-    teacher Model or None, save_every steps  ->  path of the last checkpoint
-    Raises ValueError, OSError, or FloatingPointError where the loss is no number any more.
+    directory of the run, base_model Model to fine-tune or None, teacher Model to distill from or None, save_every steps
+    ->  path of the last checkpoint
+    Raises ValueError, OSError, or FloatingPointError if the loss is no finite number any more.
     """
     directory = Path(directory)
     open_run(directory, recipe)
     check_teacher(teacher, config)
-    student, school, done = restore_or_init(directory, recipe, config, corpus, base_model, ops)
-    log, exam, read = CsvLog(directory, done), school.validation_batch(), 0
-    earlier, since = log.seconds, monotonic()
-    taught = teacher and (tree_map(ops.asarray, teacher.weights), teacher.config)
-    with ProgressLine(recipe.steps, done) as watch:
+    state, source, done = restore_or_init(directory, recipe, config, corpus, base_model, ops)
+    log, validation_batch, tokens_read = CsvLog(directory, done), source.validation_batch(), 0
+    seconds_before, start_time = log.seconds, monotonic()
+    teacher_args = None if teacher is None else (tree_map(ops.asarray, teacher.weights), teacher.config)
+    with ProgressLine(recipe.steps, done) as progress_line:
         for step in range(done + 1, recipe.steps + 1):
-            row, tokens = train_step(student, school, step, taught)
-            read += tokens
-            if exam and (step % EVAL_EVERY == 0 or step == recipe.steps):
-                [row["held_out"]] = arithmetic.evaluate_loss(exam, student.weight_tree(), student.config, ops)
-            row |= {"seconds": earlier + monotonic() - since, "tokens": tokens}
+            row, tokens = train_step(state, source, step, teacher_args)
+            tokens_read += tokens
+            if validation_batch and (step % EVAL_EVERY == 0 or step == recipe.steps):
+                [row["held_out"]] = evaluate_loss(validation_batch, state.weight_tree(), state.config, ops)
+            row |= {"seconds": seconds_before + monotonic() - start_time, "tokens": tokens}
             log.add(row)
-            watch.show(row, read)
+            progress_line.show(row, tokens_read)
             if step % save_every == 0 or step == recipe.steps:
-                save_step(directory, step, to_numpy(student), student.config, school.tokenizer, student.state_dict())
-                plot(log.rows, directory / "log.png")
+                save_step(directory, step, to_numpy(state), state.config, source.tokenizer, state.state_dict())
+                save_figure(directory / "log.png", lambda figure: plot_log(figure, log.rows))
     return saved_steps(directory)[recipe.steps]
 
 
 def check_teacher(teacher, config):
-    """Raises ValueError for a teacher who speaks of other tokens."""
+    """Raises ValueError for a teacher of another vocabulary."""
     if teacher is not None and teacher.config.text.vocab_size != config.text.vocab_size:
         raise ValueError(f"the teacher has a vocabulary of {teacher.config.text.vocab_size}, the student one of "
                          f"{config.text.vocab_size}: they must be the same")
 
 
-def to_numpy(student):
+def to_numpy(state):
     """The tree of weights as NumPy arrays."""
-    arrays = {path: student.ops.asnumpy(w) for path, w in named_arrays(student.weight_tree())}
-    return unflatten(student.config, arrays)
+    arrays = {path: state.ops.asnumpy(w) for path, w in named_arrays(state.weight_tree())}
+    return unflatten(state.config, arrays)
 
 
 def restore_or_init(directory, recipe, config, corpus, base_model, ops):
-    """The student and the school, as the last checkpoint left them or as a training begins: both and the steps done."""
-    kept = saved_steps(directory)
-    if kept:
-        done, path = list(kept.items())[-1]
-        config, weights, tokenizer, state = load_run(path)
-        if recipe.lora:
+    """TrainState, BatchSource and the steps done, as the last checkpoint has them or as a training begins."""
+    if steps := saved_steps(directory):
+        done, path = list(steps.items())[-1]
+        config, weights, tokenizer, state_dict = load_run(path)
+        if recipe.lora:                 # the checkpoint has the merged weights
             weights = flatten(base_model.weights, config)
-        student = TrainState(config, weights, recipe, state, ops)
-        return student, BatchSource(tokenizer, config, recipe, corpus), done
+        state = TrainState(config, weights, recipe, state_dict, ops)
+        return state, BatchSource(tokenizer, config, recipe, corpus), done
     if base_model is not None:
-        config, tokenizer, weights = base_model.config, base_model.tokenizer, flatten(base_model.weights, base_model.config)
-        weights = {path: np.asarray(w, np.float32) for path, w in weights.items()}
+        config, tokenizer = base_model.config, base_model.tokenizer
+        weights = {path: np.asarray(w, np.float32) for path, w in flatten(base_model.weights, config).items()}
     else:
         tokenizer = train_tokenizer(config, corpus, recipe)
         if tokenizer.vocab_size != config.text.vocab_size:
@@ -138,41 +142,47 @@ def restore_or_init(directory, recipe, config, corpus, base_model, ops):
     return TrainState(config, weights, recipe, None, ops), BatchSource(tokenizer, config, recipe, corpus), 0
 
 
-def train_step(student, school, step, teacher=None):
-    """All batches of a step, and the step itself  ->  what the log says of it, and how many tokens were read"""
-    recipe, tree, kinds, tokens, loads, soft = student.recipe, student.weight_tree(), {}, 0, [], []
-    part = (step - 1) / recipe.steps
-    trust = recipe.distill_weight[0] + (recipe.distill_weight[1] - recipe.distill_weight[0]) * part if teacher is not None else 0.0
+def train_step(state, source, step, teacher=None):
+    """The batches of a step, and the step itself  ->  a row of the log, and how many tokens were read
+
+    state TrainState, source BatchSource, teacher None or (weights, config)
+    """
+    recipe, weights, results, tokens = state.recipe, state.weight_tree(), {}, 0
     gradients: dict = {}
-    for kind, batches in school.batches(step).items():
-        lessons = [arithmetic.loss_and_grad(batch, tree, student.config, recipe.router_aux_loss_coef, teacher, trust,
-                                            student.ops)
-                   for batch in batches]
-        kinds[kind] = lessons
+    distill_weight = distill_weight_at(recipe, step) if teacher is not None else 0.0
+    for kind, batches in source.batches(step).items():
+        results[kind] = [loss_and_grad(batch, weights, state.config, recipe.router_aux_loss_coef, teacher,
+                                       distill_weight, state.ops) for batch in batches]
         tokens += sum(batch.tokens.size for batch in batches)
-        loads += [lesson.expert_loads for lesson in lessons if len(lesson.expert_loads)]
-        soft += [lesson.distill_loss for lesson in lessons if lesson.distill_loss is not None]
-        for path, g in mean_gradients([dict(named_arrays(lesson.gradients)) for lesson in lessons]).items():
+        batch_gradients = [dict(named_arrays(result.gradients)) for result in results[kind]]
+        for path, g in mean_gradients(batch_gradients).items():
             gradients[path] = gradients[path] + g if path in gradients else g
-    norm = student.apply_gradients(gradients, step)
-    row = {"step": step, "rate": lr_schedule(recipe, step) * recipe.lr, "norm": norm}
-    row |= collect_metrics(kinds, loads, soft)
+    norm = state.apply_gradients(gradients, step)
+    row = {"step": step, "lr": lr_schedule(recipe, step) * recipe.lr, "grad_norm": norm, **collect_metrics(results)}
     if not all(math.isfinite(value) for value in row.values()):
-        raise FloatingPointError(f"the loss or its gradient is no number any more at step {step}: try a lower rate; "
+        raise FloatingPointError(f"the loss or its gradient is no number any more at step {step}: try a lower --lr; "
                                  "the last checkpoint is from before")
     return row, tokens
 
 
-def collect_metrics(kinds, loads, soft):
-    """What the lessons of a step came to."""
+def distill_weight_at(recipe, step):
+    """The weight of the teacher's loss at a step from 1, equation (distillation)."""
+    first, last = recipe.distill_weight
+    return first + (last - first) * ((step - 1) / recipe.steps)
+
+
+def collect_metrics(results):
+    """The means over the batches of a step.  results {kind of batch: list of StepResult}  ->  part of a log's row"""
     row = {}
-    for kind, lessons in kinds.items():
-        for name, *pairs in zip(METRIC_NAMES[kind], *(zip(a.losses, a.accuracy, strict=True) for a in lessons),
-                                strict=False):
-            row[name], row[f"{name}_right"] = (float(np.mean(values)) for values in zip(*pairs, strict=True))
-    if loads:
-        spread = np.mean(loads, axis=0)
-        row |= {"least_load": float(spread.min()), "most_load": float(spread.max())}
-    if soft:
-        row["soft"] = float(np.mean(soft))
+    for kind, batch_results in results.items():
+        n_losses = min(len(result.losses) for result in batch_results)      # a batch may lack aux_targets
+        for n, name in enumerate(METRIC_NAMES[kind][:n_losses]):
+            row[name] = float(np.mean([result.losses[n] for result in batch_results]))
+            row[f"{name}_accuracy"] = float(np.mean([result.accuracy[n] for result in batch_results]))
+    all_results = [result for batch_results in results.values() for result in batch_results]
+    if loads := [result.expert_loads for result in all_results if len(result.expert_loads)]:
+        mean_loads = np.mean(loads, axis=0)
+        row |= {"min_load": float(mean_loads.min()), "max_load": float(mean_loads.max())}
+    if distill_losses := [result.distill_loss for result in all_results if result.distill_loss is not None]:
+        row["distill_loss"] = float(np.mean(distill_losses))
     return row

@@ -1,6 +1,6 @@
-"""From gradients to new weights: a rate that rises and falls, gradients that are not too long, and two kinds of steps.
+"""From gradients to new weights: a learning rate that rises and falls, clipped gradients, and two kinds of steps.
 
-Weights, gradients and their running means are dicts by path here, as `weights.named` names them.
+Weights, gradients and the optimizer's running means are dicts by path here, as `weights.named_arrays` names them.
 """
 import math
 
@@ -8,20 +8,20 @@ import numpy as np
 
 from tinyscout import reference
 
-ADAMW_ONLY = ("embedding", "output", "w_router", "w_patch")    # matrices that meet one-hot rows, choices or pixels
+ADAMW_ONLY = ("embedding", "output", "w_router", "w_patch")    # matrices of one-hot rows, choices or pixels
 
 
 def lr_schedule(recipe, step):
-    """The part of the full rate at a step from 1: a straight line up, then half a cosine down, equation (schedule).
+    """The part of the full learning rate at a step from 1: linear warmup, then half a cosine, equation (schedule).
 
-    Where the recipe has several rounds, each is a cosine of its own, from its own height.
+    If the recipe has several cycles, each is a cosine of its own, from its own height.
     """
     ends = [0, *(round(until * recipe.steps) for until, _ in recipe.cycles)]
     begin, end, height = next((begin, end, height) for begin, end, (_, height)
                               in zip(ends, ends[1:], recipe.cycles, strict=False) if step <= end)
-    fall = 0.5 * (1 + math.cos(math.pi * (step - begin - 1) / (end - begin)))
-    warm = min(1.0, step / recipe.warmup if recipe.warmup else 1.0)
-    return height * warm * (recipe.min_lr_ratio + (1 - recipe.min_lr_ratio) * fall)
+    cosine = 0.5 * (1 + math.cos(math.pi * (step - begin - 1) / (end - begin)))
+    warmup = min(1.0, step / recipe.warmup if recipe.warmup else 1.0)
+    return height * warmup * (recipe.min_lr_ratio + (1 - recipe.min_lr_ratio) * cosine)
 
 
 def uses_muon(path, array, recipe):
@@ -29,13 +29,13 @@ def uses_muon(path, array, recipe):
     return recipe.optimizer == "muon" and array.ndim >= 2 and not path.endswith(ADAMW_ONLY)
 
 
-def mean_gradients(several):
-    """The mean of dicts of gradients, in which what was not met is missing and counts as zero."""
+def mean_gradients(batch_gradients):
+    """The mean of a list of dicts; a gradient that is missing in one of them counts as zero."""
     total: dict = {}
-    for gradients in several:
+    for gradients in batch_gradients:
         for path, g in gradients.items():
             total[path] = total[path] + g if path in total else g
-    return {path: g / len(several) for path, g in total.items()} if len(several) > 1 else total
+    return {path: g / len(batch_gradients) for path, g in total.items()} if len(batch_gradients) > 1 else total
 
 
 def global_norm(gradients):
@@ -43,23 +43,23 @@ def global_norm(gradients):
     return math.sqrt(sum(float((g * g).sum(dtype=np.float64)) for g in gradients.values()))
 
 
-def optimizer_step(weights, gradients, means, recipe, step, ops=reference):
+def optimizer_step(weights, gradients, opt_state, recipe, step, ops=reference):
     """All weights one step on.
 
-    weights, gradients dicts of arrays, means dict of {path: (m,) or (m, v)}, step int from 1
-    ->  weights, means, the gradient's length before it was cut.  Weights without a gradient stay as they are.
+    weights, gradients dicts of arrays, opt_state dict of {path: (m,) or (m, v)}, step int from 1
+    ->  weights, opt_state, the gradient's norm before it was clipped.  Weights without a gradient stay as they are.
     """
-    norm, share = global_norm(gradients), lr_schedule(recipe, step)
-    scale = min(1.0, recipe.grad_clip / norm) if norm else 1.0
-    weights, means = dict(weights), dict(means)
+    norm, lr_scale = global_norm(gradients), lr_schedule(recipe, step)
+    clip_scale = min(1.0, recipe.grad_clip / norm) if norm else 1.0
+    weights, opt_state = dict(weights), dict(opt_state)
     for path, g in gradients.items():
-        w, g = weights[path], g * np.float32(scale)
+        w, g = weights[path], g * np.float32(clip_scale)
         if uses_muon(path, w, recipe):
-            [m] = means.get(path) or [np.zeros_like(w)]
-            w, *kept = ops.muon_step(w, g, m, share * recipe.muon_lr, decay=recipe.weight_decay)
+            [m] = opt_state.get(path) or [np.zeros_like(w)]
+            w, *moments = ops.muon_step(w, g, m, lr_scale * recipe.muon_lr, decay=recipe.weight_decay)
         else:
-            m, v = means.get(path) or [np.zeros_like(w)] * 2
+            m, v = opt_state.get(path) or [np.zeros_like(w)] * 2
             decay = recipe.weight_decay if w.ndim > 1 else 0.0
-            w, *kept = ops.adamw_step(w, g, m, v, step, share * recipe.lr, *recipe.betas, decay=decay)
-        weights[path], means[path] = w, tuple(kept)
-    return weights, means, norm
+            w, *moments = ops.adamw_step(w, g, m, v, step, lr_scale * recipe.lr, *recipe.betas, decay=decay)
+        weights[path], opt_state[path] = w, tuple(moments)
+    return weights, opt_state, norm

@@ -8,7 +8,7 @@ from tinyscout.config import Layer, ScoutConfig, TextConfig, VisionConfig, layer
 from tinyscout.inputs.tokenizer import SMALL_SPECIAL, special_names
 
 N_SPECIAL = len(special_names(SMALL_SPECIAL))
-Schedule = tuple[tuple[float, float], ...]    # (until this part of the steps, this much), ...
+Schedule = tuple[tuple[float, float], ...]      # ((until this part of the steps, this value), ...)
 
 
 @dataclass(frozen=True)
@@ -18,34 +18,33 @@ class Recipe:
     steps: int = 1000
     seed: int = 0
     # what a step reads
-    text_tokens_per_step: int = 4096                        # tokens of text, in rows of the current length; 0 for none
-    row_length: Schedule = ((1.0, 256),)         # of a row, growing with the training
-    needles: Schedule = ()                    # pairs of fact and question in a row, at most; none: no needles
-    needle_part: float = 1.0                # of the rows that have any
-    comparison_part: Schedule = ((1.0, 0.0),
-                                 )       # part of the rows, but the first, that compare words line by line instead
-    dialogs: int = 0                        # conversations about pictures
-    max_objects: Schedule = ((1.0, 5),)            # on a picture, at most
-    patch_labels: bool = True                      # do picture tokens also learn to name what stands there, and how many?
-    stages: Schedule = ((1.0, 0),)            # of learning to see: 0 names what is there, 1 to 3 count and compare
-    dialog_length: int = 128                # tokens of the longest
-    grad_accum_steps: int = 1                          # a step's rows go in so many batches, whose gradients are averaged
-    # what it does with it
-    optimizer: str = "muon"                 # for the hidden matrices; the rest is AdamW's, or all of it with "adamw"
-    lr: float = 3e-3                      # of AdamW
+    text_tokens_per_step: int = 4096                    # in rows of the current length; 0 for no text
+    row_length: Schedule = ((1.0, 256),)                # grows with the training
+    needles: Schedule = ()                              # pairs of fact and query in a row, at most; (): no needles
+    needle_part: float = 1.0                            # of the rows that have needles
+    comparison_part: Schedule = ((1.0, 0.0),)           # of the rows, but the first, that compare words line by line
+    dialogs: int = 0                                    # conversations about images
+    max_objects: Schedule = ((1.0, 5),)                 # in an image
+    patch_labels: bool = True                           # do patch tokens also learn to name what their patch shows?
+    stages: Schedule = ((1.0, 0),)                      # of learning to see: 0 names objects, 1 to 3 count and compare
+    dialog_length: int = 128                            # tokens of the longest conversation
+    grad_accum_steps: int = 1                           # batches of a step, whose gradients are averaged
+    # how it changes the weights
+    optimizer: str = "muon"                             # of the hidden matrices, the rest has AdamW; or "adamw" for all
+    lr: float = 3e-3                                    # of AdamW
     muon_lr: float = 0.02
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[float, float] = (0.9, 0.98)            # of AdamW
     weight_decay: float = 0.1
-    warmup: int = 100                       # steps
-    min_lr_ratio: float = 0.1                      # of the rate, which falls to it along half a cosine
-    cycles: Schedule = ((1.0, 1.0),)          # such cosines, each with what part of the rate it begins with
-    grad_clip: float = 1.0                       # the longest gradient; a longer one is scaled down
-    router_aux_loss_coef: float = 0.01                   # what an uneven load of the experts costs
-    # where it starts and whom it listens to
-    source: str | None = None               # the checkpoint that is fine-tuned; None: from nothing
-    lora: int = 0                           # rank of the adapters that learn instead of the matrices; 0: all weights
-    teacher: str | None = None              # a checkpoint whose opinion counts
-    distill_weight: tuple[float, float] = (0.5, 0.0)     # how much it counts, at first and at last
+    warmup: int = 100                                   # steps
+    min_lr_ratio: float = 0.1                           # of the learning rate, to which it falls in half a cosine
+    cycles: Schedule = ((1.0, 1.0),)                    # such cosines, each with the part of the lr that it begins with
+    grad_clip: float = 1.0                              # norm above which the gradient is scaled down
+    router_aux_loss_coef: float = 0.01                  # weight of the loss for an uneven load of the experts
+    # where it starts and what else it learns from
+    source: str | None = None                           # the checkpoint that is fine-tuned; None: new weights
+    lora: int = 0                                       # rank of the adapters that learn; 0: the matrices learn
+    teacher: str | None = None                          # a checkpoint to distill from
+    distill_weight: tuple[float, float] = (0.5, 0.0)    # of the teacher's loss, in the first step and after the last
 
     def __post_init__(self):
         if self.optimizer not in ("muon", "adamw"):
@@ -53,43 +52,44 @@ class Recipe:
         for name in ("steps", "grad_accum_steps", "dialog_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.text_tokens_per_step < self.grad_accum_steps * max(length for _, length in self.row_length) and self.text_tokens_per_step:
-            raise ValueError(f"{self.text_tokens_per_step} tokens of text in {self.grad_accum_steps} parts hold no row of the longest length")
+        max_length = max(length for _, length in self.row_length)
+        if 0 < self.text_tokens_per_step < self.grad_accum_steps * max_length:
+            raise ValueError(f"{self.text_tokens_per_step} tokens of text in {self.grad_accum_steps} batches hold no "
+                             f"row of {max_length} tokens")
         if self.cycles[-1][0] != 1:
-            raise ValueError(f"the last round must end at 1, with the last step, not at {self.cycles[-1][0]}")
+            raise ValueError(f"the last cycle must end at 1, with the last step, not at {self.cycles[-1][0]}")
         if self.lr <= 0 or self.muon_lr <= 0:
             raise ValueError("a learning rate must be above zero")
-        if not all(0 <= part <= 1 for part in self.distill_weight):
-            raise ValueError(f"trust in a teacher goes from 0 to 1, not to {max(self.distill_weight)}")
+        if not all(0 <= weight <= 1 for weight in self.distill_weight):
+            raise ValueError(f"the weight of a teacher goes from 0 to 1, not to {max(self.distill_weight)}")
         if not self.text_tokens_per_step and not self.dialogs:
             raise ValueError("nothing to learn: neither text nor conversations")
 
-    def value_at(self, ladder, step):
-        """Where a ladder stands at a step."""
+    def value_at(self, schedule: Schedule, step: int) -> Any:
+        """The value of a schedule at a step from 1."""
         part = (step - 1) / self.steps
-        return next((value for until, value in ladder if part < until), ladder[-1][1])
+        return next((value for until, value in schedule if part < until), schedule[-1][1])
 
 
-def recipe_to_dict(recipe):
+def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
     """A recipe as plain values, and back by `recipe_from_dict`."""
     return asdict(recipe)
 
 
-def recipe_from_dict(values):
-    """Raises ValueError for what is no recipe."""
+def recipe_from_dict(values: Any) -> Recipe:
+    """The recipe of plain values, lists for tuples.  Raises ValueError for what is no recipe."""
     known = {f.name for f in fields(Recipe)}
     if not isinstance(values, dict) or values.keys() - known:
         raise ValueError("this is no recipe, or one of another version")
-    tupled: dict[str, Any] = {name: tuple(tuple(v) if isinstance(v, list) else v for v in value)
-                              if isinstance(value, list) else value for name, value in values.items()}
-    return Recipe(**tupled)
+    return Recipe(**{name: _to_tuples(value) for name, value in values.items()})
 
 
-def with_special_ids(config, vocab_size):
-    """A config for a tokenizer of that size: its special tokens are the last ones, as `tokenizer.train` puts them.
+def _to_tuples(value):
+    return tuple(map(_to_tuples, value)) if isinstance(value, list) else value
 
-    config ScoutConfig, vocab_size int  ->  ScoutConfig
-    """
+
+def with_special_ids(config: ScoutConfig, vocab_size: int) -> ScoutConfig:
+    """A config for a tokenizer of that size: its special tokens are the last ones, as `tokenizer.train` puts them."""
     ids = {name: vocab_size - N_SPECIAL + n for n, name in enumerate(special_names(SMALL_SPECIAL))}
     return replace(
         config, text=replace(config.text, vocab_size=vocab_size), patch_id=ids["<|patch|>"],
@@ -97,31 +97,29 @@ def with_special_ids(config, vocab_size):
         stop_ids=(ids["<|end_of_text|>"], ids["<|eom|>"], ids["<|eot|>"]), pad_id=ids["<|finetune_right_pad|>"])
 
 
-def laboratory_config():
+def laboratory_config() -> ScoutConfig:
     """The long-context laboratory's model: bytes, three local layers and a global one, 0.2 million parameters."""
-    return with_special_ids(ScoutConfig(TextConfig(
+    text = TextConfig(
         dim=64, n_heads=2, n_kv_heads=1, head_dim=32, n_experts=1, hidden_dim=168, dense_dim=168,
         layers=layer_plan(4, moe_every=5), rope_theta=10_000.0, rope_scaling=None, chunk_size=64,
-        attn_temperature_floor=512.0),
-                                None),
-                    256 + N_SPECIAL)
+        attn_temperature_floor=512.0)
+    return with_special_ids(ScoutConfig(text, None), 256 + N_SPECIAL)
 
 
-def laboratory_variant(layers=None, **changes):
-    """The laboratory's model with another plan: what is taken from iRoPE must be missed."""
+def laboratory_variant(layers: tuple[Layer, ...] | None = None, **changes: Any) -> ScoutConfig:
+    """The laboratory's model with other layers, to see what each part of iRoPE is for."""
     config = laboratory_config()
     return replace(config, text=replace(config.text, layers=layers or config.text.layers, **changes))
 
 
-def scout_mini_config():
-    """The model in this package: 16 experts and a shared one in each of four layers, and an eye for 64 x 64 pixels."""
+def scout_mini_config() -> ScoutConfig:
+    """The model in this package: 16 experts and a shared one in each of four layers, and images of 64 x 64 pixels."""
     text = TextConfig(
         dim=128, n_heads=4, n_kv_heads=2, head_dim=32, n_experts=16, hidden_dim=128, dense_dim=256,
-        layers=layer_plan(4),
-        rope_theta=10_000.0, rope_scaling=None, chunk_size=256, attn_temperature_floor=512.0)
-    eye = VisionConfig(dim=96, n_heads=3, n_layers=3, hidden_dim=384, adapter_dim=128, tile_size=64, patch_size=8,
-                       max_tiles=1)
-    return with_special_ids(ScoutConfig(text, eye), 1024)
+        layers=layer_plan(4), rope_theta=10_000.0, rope_scaling=None, chunk_size=256, attn_temperature_floor=512.0)
+    vision = VisionConfig(dim=96, n_heads=3, n_layers=3, hidden_dim=384, adapter_dim=128, tile_size=64, patch_size=8,
+                          max_tiles=1)
+    return with_special_ids(ScoutConfig(text, vision), 1024)
 
 
 LABORATORY = Recipe(

@@ -1,6 +1,6 @@
 """The reference, with these names replaced by C (csrc/c, through cffi).
 
-What a kernel was not made for is left to the reference, which computes it or says what is wrong: other types than
+What a kernel was not made for is left to the reference, which computes it or says what is wrong: other dtypes than
 float32, arrays without elements, shapes that do not fit.  So C never reads beyond an array's end.
 """
 import math
@@ -8,14 +8,15 @@ import math
 import numpy as np
 
 from tinyscout import reference
-from tinyscout.kernels.c import backward
-from tinyscout.kernels.c.arrays import as_float32, float_ptr, kv_view, matrix_view
+from tinyscout.kernels.c.arrays import as_float32, float_ptr, int64_ptr, kv_view, matrix_view
 from tinyscout.kernels.c.decode import TokenDecoder, can_decode
 from tinyscout.kernels.c.library import ffi, lib
 from tinyscout.kernels.c.versions import versions as versions
 from tinyscout.kernels.guards import (
     FLOAT_DTYPES,
+    are_experts_arguments_valid,
     are_float32,
+    are_gqa_shapes_valid,
     are_ids_below,
     has_shape,
     is_positive_int,
@@ -23,28 +24,17 @@ from tinyscout.kernels.guards import (
     row_sizes,
 )
 from tinyscout.nn.text import in_order
-from tinyscout.reference import *  # noqa: F403  what is not below is the reference itself
+from tinyscout.reference import *  # noqa: F403  what is not replaced below is the reference itself
 
-rms_norm_backward = backward.rms_norm_backward                # the gradients have a file of their own
-layer_norm_backward = backward.layer_norm_backward
-softmax_backward = backward.softmax_backward
-grouped_query_attention_backward = backward.grouped_query_attention_backward
-sigmoid_backward = backward.sigmoid_backward
-swiglu_backward = backward.swiglu_backward
-gelu_backward = backward.gelu_backward
-embed_backward = backward.embed_backward
-linear_backward = backward.linear_backward
-router_backward = backward.router_backward
-load_balance_backward = backward.load_balance_backward
-experts_backward = backward.experts_backward
-cross_entropy_backward = backward.cross_entropy_backward
-soft_cross_entropy_backward = backward.soft_cross_entropy_backward
+# After the reference, whose gradients these replace.
+# isort: split
+from tinyscout.kernels.c.backward import *  # noqa: F403
 
 
 def set_threads(count):
     """How many threads the kernels use from now on.
 
-    count int  ->  int, how many it was before; 1 where the compiler had no OpenMP
+    count int  ->  int, how many it was before; 1 if the compiler had no OpenMP
     """
     return lib.set_threads(count)
 
@@ -123,9 +113,8 @@ def embed(tokens, embedding, dtype="float32"):
     if not (fits and are_ids_below(tokens, len(embedding)) and tokens.min() >= 0):
         return reference.embed(tokens, embedding, dtype)
     table = matrix_view(embedding)
-    tokens = np.require(tokens, np.int64, ["C", "A"])
     out = np.empty((*tokens.shape, embedding.shape[1]), np.float32)
-    lib.embed(float_ptr(out), ffi.from_buffer("int64_t[]", tokens), table, tokens.size, embedding.shape[1])
+    lib.embed(float_ptr(out), int64_ptr(tokens), table, tokens.size, embedding.shape[1])
     return out
 
 
@@ -140,16 +129,12 @@ def linear(x, w, bias=None):
 
 
 def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
-    fits = are_float32(q) and q.ndim == len(k.shape) == 4 and k.shape == v.shape and k.shape[::3] == q.shape[::3]
-    fits = fits and k.shape[2] > 0 and q.shape[2] % k.shape[2] == 0 and k.shape[1] >= q.shape[1] and type(k) is type(v)
-    if not (fits and (chunk is None or is_positive_int(chunk)) and first >= 0):
+    if not (are_float32(q) and are_gqa_shapes_valid(q, k, v, chunk, first) and type(k) is type(v)):
         return reference.grouped_query_attention(q, k, v, causal, chunk, first)
     [q], keys, values = as_float32(q), kv_view(k), kv_view(v)
     out = np.empty_like(q)
-    B, T, H, d = q.shape
-    lib.grouped_query_attention(float_ptr(out), float_ptr(q), keys, values, causal, chunk or 0, first, B, T,
-                                k.shape[1], H,
-                                k.shape[2], d)
+    (B, T, H, d), (S, K) = q.shape, k.shape[1:3]
+    lib.grouped_query_attention(float_ptr(out), float_ptr(q), keys, values, causal, chunk or 0, first, B, T, S, H, K, d)
     return out
 
 
@@ -175,17 +160,12 @@ def load_balance(x, w_router, top_k=1):
 
 
 def experts(x, expert, gate, w_gate, w_up, w_down):
-    fits = are_float32(x, gate) and x.ndim == 2 and has_shape(gate, len(x), None) and len(w_gate.shape) == 3
-    E, D, F = w_gate.shape if fits else (0, 0, 0)
-    fits = fits and x.shape[1] == D and is_readable_weight(w_down, E, F, D) and all(is_readable_weight(w, E, D, F)
-                                                                                    for w in (w_gate, w_up))
-    if not (fits and has_shape(expert, *gate.shape) and are_ids_below(expert, E) and expert.min() >= 0):
+    if not are_experts_arguments_valid(x, expert, gate, w_gate, w_up, w_down):
         return reference.experts(x, expert, gate, w_gate, w_up, w_down)
-    gates, ups, downs = matrix_view(w_gate), matrix_view(w_up), matrix_view(w_down)
-    [x, gate], expert = as_float32(x, gate), np.require(expert, np.int64, ["C", "A"])
+    E, D, F = w_gate.shape
+    matrices, (x, gate) = [matrix_view(w) for w in (w_gate, w_up, w_down)], as_float32(x, gate)
     out = np.empty_like(x)
-    lib.experts(float_ptr(out), float_ptr(x), ffi.from_buffer("int64_t[]", expert), float_ptr(gate), gates, ups, downs,
-                *gate.shape, D, E, F)
+    lib.experts(float_ptr(out), float_ptr(x), int64_ptr(expert), float_ptr(gate), *matrices, *gate.shape, D, E, F)
     return out
 
 
@@ -256,10 +236,9 @@ def cross_entropy(logits, targets):
     fits = are_float32(logits) and logits.ndim == 2 and has_shape(targets, len(logits))
     if not (fits and are_ids_below(targets, logits.shape[1]) and targets.max() >= 0):
         return reference.cross_entropy(logits, targets)
-    [logits], targets = as_float32(logits), np.require(targets, np.int64, ["C", "A"])
+    [logits] = as_float32(logits)
     losses = np.empty(len(logits))
-    lib.cross_entropy(ffi.from_buffer("double[]", losses), float_ptr(logits), ffi.from_buffer("int64_t[]", targets),
-                      *logits.shape)
+    lib.cross_entropy(ffi.from_buffer("double[]", losses), float_ptr(logits), int64_ptr(targets), *logits.shape)
     return float(losses.sum() / np.count_nonzero(targets >= 0))
 
 
@@ -292,7 +271,7 @@ def muon_step(w, g, m, lr, momentum=0.95, decay=0.1):
 
 
 def decode(x, w, config, cache, iterate=in_order):
-    """A token through all layers and the last norm at once, or None where C cannot: see tinyscout.nn.text.text_model.
+    """A token through all layers and the last norm at once, or None if C cannot: see tinyscout.kernels.Backend.
 
     x (1, 1, D), w Text, config TextConfig, cache Cache  ->  (1, 1, D)
     """

@@ -1,4 +1,4 @@
-"""How NumPy's arrays are handed to C: looked at first, and where they are as C wants them, in place."""
+"""How NumPy arrays are passed to C: in place if C can read them as they are, else as a copy that it can read."""
 import math
 from weakref import WeakKeyDictionary
 
@@ -16,54 +16,60 @@ def float_ptr(array):
     return ffi.NULL if array is None else ffi.from_buffer("float[]", array)
 
 
+def int64_ptr(array):
+    """A C pointer to row-major 64-bit integers, which are copied only if they are not that yet."""
+    return ffi.from_buffer("int64_t[]", np.require(array, np.int64, ["C", "A"]))
+
+
 def as_float32(*arrays):
-    """Each as row-major float32 where C may read it, copied only where it is not; None stays None."""
+    """Each as row-major float32, copied only if it is not; None stays None."""
     return [None if a is None else np.require(a, np.float32, ["C", "A"]) for a in arrays]
 
 
 def data_ptr(array):
-    """Where an array's first number lies.  The caller keeps the array alive."""
+    """The address of an array's first number.  The caller keeps the array alive."""
     return ffi.cast("void *", array.__array_interface__["data"][0])
 
 
-keep_alive: WeakKeyDictionary = WeakKeyDictionary()      # {struct: the arrays it points into}
+keep_alive: WeakKeyDictionary = WeakKeyDictionary()         # {struct: the arrays that it points into}
 
 
 def matrix_view(w):
-    """A C `matrix_view` that reads a weight (I, O) or (E, I, O) where it lies, in its own form."""
+    """A C struct that reads a weight (I, O) or (E, I, O) in place, in its own format and memory order."""
     if isinstance(w, Quantized):
-        values, scales = kept = tuple(np.require(a, requirements=["C", "A"]) for a in w)
-        made = ffi.new("matrix *", {"values": data_ptr(values), "kind": KINDS[values.dtype.name], "group": w.group,
+        values, scales = source = tuple(np.require(a, requirements=["C", "A"]) for a in w)
+        struct = ffi.new("matrix *", {"values": data_ptr(values), "kind": KINDS[values.dtype.name], "group": w.group,
                                     "scales": data_ptr(scales), "scale_kind": KINDS[scales.dtype.name]})
     else:
-        [kept] = [w] if w.dtype.name in FLOAT_DTYPES and w.dtype.isnative and w.flags.aligned else as_float32(w)
-        steps = [1 if n == 1 else step // kept.itemsize for n, step in zip(kept.shape, kept.strides, strict=True)]
-        made = ffi.new("matrix *", {"values": data_ptr(kept), "kind": KINDS[kept.dtype.name], "expert": steps[0],
-                                    "in": steps[-2], "out": steps[-1]})         # a step along one number may be any
-    keep_alive[made] = kept
-    return made
+        [source] = [w] if w.dtype.name in FLOAT_DTYPES and w.dtype.isnative and w.flags.aligned else as_float32(w)
+        strides = [1 if n == 1 else step // source.itemsize        # along an axis of one number it may be any
+                   for n, step in zip(source.shape, source.strides, strict=True)]
+        struct = ffi.new("matrix *", {"values": data_ptr(source), "kind": KINDS[source.dtype.name],
+                                      "expert": strides[0], "in": strides[-2], "out": strides[-1]})
+    keep_alive[struct] = source
+    return struct
 
 
 def kv_view(k):
-    """A C `kv_view` that reads keys or values (B, S, K, d) of a cache where they lie."""
-    plain = not isinstance(k, QuantizedRows)
-    parts = (k,) if plain else tuple(k)
-    if plain and k.dtype.name not in ("float32", "bfloat16"):
-        parts = tuple(as_float32(k))
-    if not all(_is_row_contiguous(a) for a in parts):
-        parts = tuple(np.require(a, a.dtype.newbyteorder("="), ["C", "A"]) for a in parts)
-    values = parts[0]
-    made = {"values": data_ptr(values), "kind": KINDS[values.dtype.name],
+    """A C struct that reads keys or values (B, S, K, d) of a cache in place."""
+    is_quantized = isinstance(k, QuantizedRows)
+    arrays = tuple(k) if is_quantized else (k,)
+    if not is_quantized and k.dtype.name not in ("float32", "bfloat16"):
+        arrays = tuple(as_float32(k))
+    if not all(_is_row_contiguous(a) for a in arrays):
+        arrays = tuple(np.require(a, a.dtype.newbyteorder("="), ["C", "A"]) for a in arrays)
+    values = arrays[0]
+    fields = {"values": data_ptr(values), "kind": KINDS[values.dtype.name],
             "batch": values.strides[0] // (math.prod(values.shape[2:]) * values.itemsize)}
-    if not plain:
-        made |= {"scales": data_ptr(parts[1]), "scale_kind": KINDS[parts[1].dtype.name], "group": k.group}
-    struct = ffi.new("past *", made)
-    keep_alive[struct] = parts
+    if is_quantized:
+        fields |= {"scales": data_ptr(arrays[1]), "scale_kind": KINDS[arrays[1].dtype.name], "group": k.group}
+    struct = ffi.new("past *", fields)
+    keep_alive[struct] = arrays
     return struct
 
 
 def _is_row_contiguous(a):
-    """Does each position follow the one before, and each sequence begin a whole number of positions later?"""
-    row = math.prod(a.shape[2:]) * a.itemsize
+    """Does each position follow the one before, and is each sequence a multiple of positions after the last?"""
+    row_bytes = math.prod(a.shape[2:]) * a.itemsize
     return (a.dtype.isnative and a.flags.aligned and a[:1, :1].flags.c_contiguous
-            and a.strides[1] == row and a.strides[0] % row == 0)
+            and a.strides[1] == row_bytes and a.strides[0] % row_bytes == 0)

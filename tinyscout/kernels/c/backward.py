@@ -1,33 +1,24 @@
-"""The gradients of the C column: f_backward for the f of c.py, whose part this is.
+"""The gradients of the C column: f_backward for each f of kernels/c/__init__.py, which re-exports them.
 
-What a kernel was not made for is left to the reference: other types than float32, weights in few bits, which do not
+What a kernel was not made for is left to the reference: other dtypes than float32, quantized weights, which do not
 learn, arrays without elements, shapes that do not fit.
 """
 import numpy as np
 
 from tinyscout import reference
-from tinyscout.kernels.c.arrays import as_float32, float_ptr, matrix_view
+from tinyscout.kernels.c.arrays import as_float32, float_ptr, int64_ptr, matrix_view
 from tinyscout.kernels.c.library import ffi, lib
 from tinyscout.kernels.guards import (
     FLOAT_DTYPES,
+    are_experts_arguments_valid,
     are_float32,
+    are_gqa_shapes_valid,
     are_ids_below,
     has_shape,
     is_positive_int,
-    is_readable_weight,
+    is_trainable_weight,
     row_sizes,
 )
-from tinyscout.reference import Quantized
-
-
-def int64_ptr(array):
-    """A C pointer to row-major 64-bit integers, which are copied only where they are not that yet."""
-    return ffi.from_buffer("int64_t[]", np.require(array, np.int64, ["C", "A"]))
-
-
-def is_trainable_weight(w, *shape):
-    """Is it a weight of that shape in plain numbers?"""
-    return not isinstance(w, Quantized) and is_readable_weight(w, *shape)
 
 
 def rms_norm_backward(dy, x, weight=None, eps=1e-5):
@@ -61,16 +52,13 @@ def softmax_backward(dy, x):
 
 
 def grouped_query_attention_backward(dy, q, k, v, causal=True, chunk=None, first=0):
-    fits = are_float32(dy, q, k, v) and q.ndim == k.ndim == 4 and dy.shape == q.shape and k.shape == v.shape
-    fits = fits and k.shape[::3] == q.shape[::3] and q.shape[2] % k.shape[2] == 0 and k.shape[1] >= q.shape[1]
-    if not (fits and (chunk is None or is_positive_int(chunk)) and first >= 0):
+    if not (are_float32(dy, q, k, v) and dy.shape == q.shape and are_gqa_shapes_valid(q, k, v, chunk, first)):
         return reference.grouped_query_attention_backward(dy, q, k, v, causal, chunk, first)
     inputs = as_float32(dy, q, k, v)
     outs = [np.empty(a.shape, np.float32) for a in (q, k, v)]
-    B, T, H, d = q.shape
-    lib.grouped_query_attention_backward(*map(float_ptr, outs), *map(float_ptr, inputs), causal, chunk or 0, first, B,
-                                         T,
-                                         k.shape[1], H, k.shape[2], d)
+    (B, T, H, d), (S, K) = q.shape, k.shape[1:3]
+    lib.grouped_query_attention_backward(*map(float_ptr, outs), *map(float_ptr, inputs), causal, chunk or 0, first,
+                                         B, T, S, H, K, d)
     return tuple(outs)
 
 
@@ -107,11 +95,10 @@ def linear_backward(dy, x, w, bias=None):
         return reference.linear_backward(dy, x, w, bias)
     m, (dy, x) = matrix_view(w), as_float32(dy, x)
     dx, dw = np.empty_like(x), np.empty(w.shape, np.float32)
-    d_bias = None if bias is None else np.empty(w.shape[1], np.float32)
-    lib.linear_backward(float_ptr(dx), float_ptr(dw), float_ptr(d_bias), float_ptr(dy), float_ptr(x), m, ffi.NULL,
-                        row_sizes(x)[0],
-                        *w.shape)
-    return dx, dw, d_bias
+    dbias = None if bias is None else np.empty(w.shape[1], np.float32)
+    lib.linear_backward(float_ptr(dx), float_ptr(dw), float_ptr(dbias), float_ptr(dy), float_ptr(x), m, ffi.NULL,
+                        row_sizes(x)[0], *w.shape)
+    return dx, dw, dbias
 
 
 def embed_backward(dy, tokens, embedding):
@@ -125,9 +112,8 @@ def embed_backward(dy, tokens, embedding):
 
 
 def router_backward(d_gate, x, w_router, top_k=1):
-    fits = are_float32(d_gate, x) and x.ndim == 2 and is_trainable_weight(w_router, x.shape[1],
-                                                                          None) and is_positive_int(top_k)
-    if not (fits and has_shape(d_gate, len(x), min(top_k, w_router.shape[1]))):
+    fits = are_float32(d_gate, x) and x.ndim == 2 and is_trainable_weight(w_router, x.shape[1], None)
+    if not (fits and is_positive_int(top_k) and has_shape(d_gate, len(x), min(top_k, w_router.shape[1]))):
         return reference.router_backward(d_gate, x, w_router, top_k)
     w, (d_gate, x) = matrix_view(w_router), as_float32(d_gate, x)
     outs = np.empty_like(x), np.empty(w_router.shape, np.float32)
@@ -147,17 +133,15 @@ def load_balance_backward(dy, x, w_router, top_k=1):
 
 
 def experts_backward(dy, x, expert, gate, w_gate, w_up, w_down):
-    fits = are_float32(dy, x, gate) and x.ndim == 2 and dy.shape == x.shape and has_shape(gate, len(x), None)
-    E, D, F = w_gate.shape if fits and len(w_gate.shape) == 3 else (0, 0, 0)
-    fits = fits and x.shape[1] == D and is_trainable_weight(w_down, E, F, D)
-    fits = fits and all(is_trainable_weight(w, E, D, F) for w in (w_gate, w_up))
-    if not (fits and has_shape(expert, *gate.shape) and are_ids_below(expert, E) and expert.min() >= 0):
+    fits = are_float32(dy, x) and dy.shape == x.shape
+    fits = fits and are_experts_arguments_valid(x, expert, gate, w_gate, w_up, w_down)
+    if not (fits and all(is_trainable_weight(w, *w.shape) for w in (w_gate, w_up, w_down))):
         return reference.experts_backward(dy, x, expert, gate, w_gate, w_up, w_down)
+    E, D, F = w_gate.shape
     matrices, (dy, x, gate) = [matrix_view(w) for w in (w_gate, w_up, w_down)], as_float32(dy, x, gate)
     outs = [np.empty(a.shape, np.float32) for a in (x, gate, w_gate, w_up, w_down)]
     lib.experts_backward(*map(float_ptr, outs), float_ptr(dy), float_ptr(x), int64_ptr(expert), float_ptr(gate),
-                         *matrices,
-                         *gate.shape, D, E, F)
+                         *matrices, *gate.shape, D, E, F)
     return tuple(outs)
 
 
@@ -178,3 +162,6 @@ def soft_cross_entropy_backward(dy, logits, teacher):
     out = np.empty_like(logits)
     lib.soft_cross_entropy_backward(float_ptr(out), dy, float_ptr(logits), float_ptr(teacher), *logits.shape)
     return out
+
+
+__all__ = [name for name in reference.__all__ if name in globals()]      # the gradients that are defined here

@@ -1,4 +1,8 @@
-"""One token through all layers in one call of C: what csrc/c/decode.c wants to know, kept in the cache."""
+"""One token through all layers in one call of C: what csrc/c/decode.c needs, prepared once and kept in the cache.
+
+decode.c repeats for one token what `rotate_and_norm`, `scale_queries` and `moe` of tinyscout/nn/text.py do for many: a
+change of one is a change of the other, and the laws and tests/kernels/test_decode.py compare the two.
+"""
 from time import perf_counter
 
 import numpy as np
@@ -9,23 +13,24 @@ from tinyscout.kernels.guards import is_readable_weight
 from tinyscout.nn.weights import MoE, named_arrays
 from tinyscout.reference import Quantized, attention_temperature, rope_angles
 
-SLOW_TOKEN_SECONDS = 0.5          # seconds for a token: layer by layer then, with a bar and with reading ahead
+SLOW_TOKEN_SECONDS = 0.5        # a token slower than that is followed by one layer by layer, with `iterate`
 
 
 class TokenDecoder:
-    """The C structs of one model and one cache, and the memory that a token needs on its way."""
+    """The C structs of one model and one cache, and the scratch memory of a token."""
 
     def __init__(self, w, config):
         self.w, self.config, self.threads = w, config, lib.set_threads(0)
-        self.alive = []                                 # what the structs point into
-        self.slow = True                                # the first token may have to wait for the disk
-        self.layers = ffi.new("layer[]", [self.layer(*both) for both in zip(w.blocks, config.layers, strict=True)])
+        self.keep_alive = []                            # what the structs point into
+        self.is_slow = True                             # the first token may have to wait for the disk
+        self.layers = ffi.new("layer[]", [self.layer_fields(block, layer)
+                                          for block, layer in zip(w.blocks, config.layers, strict=True)])
         self.struct = ffi.new("decoder *", {
             "layers": self.layers, "L": len(w.blocks), "D": config.dim, "H": config.n_heads, "K": config.n_kv_heads,
             "d": config.head_dim, "C": config.top_k, "qk_norm": config.qk_norm, "eps": config.norm_eps})
         self.scratch = np.empty(lib.decoder_floats(self.struct), np.float32)
         self.struct.scratch = float_ptr(self.scratch)
-        self.buffers = [(None, None, 0)] * len(w.blocks)        # each layer's cache when it was last looked at
+        self.buffers = [(None, None, 0)] * len(w.blocks)        # (keys, values, start) of each layer that C has seen
 
     def is_valid_for(self, w, config):
         """Is it made for these weights, and for as many threads as there are now?"""
@@ -33,61 +38,65 @@ class TokenDecoder:
 
     def vector_ptr(self, weight):
         [weight] = as_float32(weight)
-        self.alive.append(weight)
+        self.keep_alive.append(weight)
         return float_ptr(weight)
 
     def matrix_struct(self, w):
         struct = matrix_view(w)
-        self.alive.append(struct)
+        self.keep_alive.append(struct)
         return struct[0]
 
-    def layer(self, block, plan):
-        """A C `layer` for one block, all but the cache, which grows."""
+    def layer_fields(self, block, layer):
+        """The fields of the C struct `layer`, except for those of the cache, which grows."""
         c, ffn = self.config, block.feed_forward
-        always = ffn.shared if isinstance(ffn, MoE) else ffn
-        made = {"attention_norm": self.vector_ptr(block.attention_norm), "rope": plan.rope, "F": always.w_up.shape[1],
-                "feed_forward_norm": self.vector_ptr(block.feed_forward_norm), "chunk": c.chunk_size if plan.chunked
-                else 0,
-                **{name: self.matrix_struct(w) for name, w in block.attention._asdict().items()},
-                **{name.removeprefix("w_"): self.matrix_struct(w) for name, w in always._asdict().items()}}
+        dense = ffn.shared if isinstance(ffn, MoE) else ffn             # what every token goes through
+        fields = {"attention_norm": self.vector_ptr(block.attention_norm), "rope": layer.rope,
+                  "feed_forward_norm": self.vector_ptr(block.feed_forward_norm), "F": dense.w_up.shape[1],
+                  "chunk": c.chunk_size if layer.chunked else 0,
+                  **{name: self.matrix_struct(w) for name, w in block.attention._asdict().items()},
+                  **{name.removeprefix("w_"): self.matrix_struct(w) for name, w in dense._asdict().items()}}
         if isinstance(ffn, MoE):
-            made |= {"E": c.n_experts, "w_router": self.matrix_struct(ffn.w_router),
-                     **{name: self.matrix_struct(w) for name, w in ffn.experts._asdict().items()}}
-        return made
+            fields |= {"E": c.n_experts, "w_router": self.matrix_struct(ffn.w_router),
+                       **{name: self.matrix_struct(w) for name, w in ffn.experts._asdict().items()}}
+        return fields
 
-    def make_room(self, cache):
-        """Room for one more token in every layer, and C knows where."""
+    def reserve(self, cache):
+        """Make room for one more token in every layer of the cache, and tell C the addresses that have changed."""
         c = self.config
         for n, layer in enumerate(cache.layers):
             layer.reserve(cache.length, 1, 1, c.n_kv_heads, c.head_dim)
-            keys, values, first = self.buffers[n]
-            if not (keys is layer.keys and values is layer.values and first == layer.start):
+            keys, values, start = self.buffers[n]
+            if not (keys is layer.keys and values is layer.values and start == layer.start):
                 self.layers[n].keys, self.layers[n].values = kv_view(layer.keys)[0], kv_view(layer.values)[0]
                 self.layers[n].first = layer.start
                 self.buffers[n] = layer.keys, layer.values, layer.start
 
     def __call__(self, x, cache, iterate):
         """The vector of a token x (1, 1, D)  ->  (1, 1, D), before the last norm"""
-        c, here = self.config, np.array([cache.length])
         self.reserve(cache)
-        cos, sin = (a.astype(np.float32) for a in rope_angles(here, c.head_dim, c.rope_theta, c.rope_scaling))
-        attn_temperature = attention_temperature(here, c.attn_temperature_floor,
-                                                 c.attn_temperature_scale)[0] if c.attn_temperature else 1.0
         x = np.array(x, np.float32, order="C")
-        decode_args = float_ptr(x), self.struct
-        where = cache.length, float_ptr(cos), float_ptr(sin), attn_temperature
-        begun = perf_counter()
-        if self.slow:
+        cos, sin, temperature = self.position_tables(cache.length)
+        position = cache.length, float_ptr(cos), float_ptr(sin), temperature
+        start = perf_counter()
+        if self.is_slow:
             for n, _ in enumerate(iterate(self.w.blocks, "layers")):
-                lib.decode(*decode_args, n, n + 1, *where)
+                lib.decode(float_ptr(x), self.struct, n, n + 1, *position)
         else:
-            lib.decode(*decode_args, 0, len(self.w.blocks), *where)
-        self.slow = perf_counter() - begun > SLOW_TOKEN_SECONDS
+            lib.decode(float_ptr(x), self.struct, 0, len(self.w.blocks), *position)
+        self.is_slow = perf_counter() - start > SLOW_TOKEN_SECONDS
         return x
+
+    def position_tables(self, position):
+        """As in tinyscout/nn/text.py, for one token  ->  cos and sin (1, d/2) float32, temperature float"""
+        c, positions = self.config, np.array([position])
+        cos, sin = (a.astype(np.float32) for a in rope_angles(positions, c.head_dim, c.rope_theta, c.rope_scaling))
+        if not c.attn_temperature:
+            return cos, sin, 1.0
+        return cos, sin, attention_temperature(positions, c.attn_temperature_floor, c.attn_temperature_scale)[0]
 
 
 def can_decode(x, w, config, cache):
-    """Is it one token in float32, of a plan that C knows, and every weight in a form that it reads in place?"""
+    """Is it one token in float32, of a model that C knows, with every weight in a format that it reads in place?"""
     if cache is None or x.shape[:2] != (1, 1) or x.dtype != np.float32 or config.qk_norm_nope:
         return False
     if any(layer.kv_dtype == "float32" and layer.keys is not None and layer.keys.dtype != np.float32
@@ -97,8 +106,10 @@ def can_decode(x, w, config, cache):
 
 
 def _is_readable_in_place(w):
+    if len(w.shape) == 1:
+        return True                                     # the weights of a norm are copied
+    if not is_readable_weight(w, *(None for _ in w.shape)):
+        return False
     if isinstance(w, Quantized):
-        return is_readable_weight(w, *(None for _ in w.shape)) and all(a.flags.c_contiguous and a.flags.aligned
-                                                                       for a in w)
-    return w.ndim == 1 or (is_readable_weight(w, *(None for _ in w.shape)) and w.flags.aligned and w.dtype.isnative
-                           and w.itemsize in w.strides[-2:])
+        return all(a.flags.c_contiguous and a.flags.aligned for a in w)
+    return w.flags.aligned and w.dtype.isnative and w.itemsize in w.strides[-2:]

@@ -1,13 +1,13 @@
-"""The numbered kernels: the same operation from the loop that the formula is to the one that is used, a step in each.
+"""The numbered kernels: the same operation from the formula's plain loop to the fastest, with one idea more in each.
 
-docs/roofline.md walks up these stairs.  They take float32 in row-major order; what else comes goes to the reference.
+docs/roofline.md explains them step by step.  They take float32 in row-major order; all else goes to the reference.
 """
 import numpy as np
 
 from tinyscout import reference
 from tinyscout.kernels.c.arrays import as_float32, float_ptr
 from tinyscout.kernels.c.library import lib
-from tinyscout.kernels.guards import are_float32, has_shape, is_positive_int, is_readable_weight, row_sizes
+from tinyscout.kernels.guards import are_float32, are_gqa_shapes_valid, has_shape, is_readable_weight, row_sizes
 
 
 def make_linear(kernel):
@@ -25,16 +25,13 @@ def make_linear(kernel):
 
 def grouped_query_attention_1(q, k, v, causal=True, chunk=None, first=0):
     """One query and one head at a time, equation (gqa)."""
-    fits = are_float32(q, k, v) and q.ndim == k.ndim == 4 and k.shape == v.shape and k.shape[::3] == q.shape[::3]
-    fits = fits and q.shape[2] % k.shape[2] == 0 and k.shape[1] >= q.shape[1]
-    if not (fits and (chunk is None or is_positive_int(chunk)) and first >= 0):
+    if not (are_float32(q, k, v) and are_gqa_shapes_valid(q, k, v, chunk, first)):
         return reference.grouped_query_attention(q, k, v, causal, chunk, first)
     q, k, v = as_float32(q, k, v)
     out = np.empty_like(q)
-    B, T, H, d = q.shape
+    (B, T, H, d), (S, K) = q.shape, k.shape[1:3]
     lib.grouped_query_attention_1(float_ptr(out), float_ptr(q), float_ptr(k), float_ptr(v), causal, chunk or 0, first,
-                                  B, T,
-                                  k.shape[1], H, k.shape[2], d)
+                                  B, T, S, H, K, d)
     return out
 
 

@@ -1,7 +1,8 @@
 """The reference, with these names replaced by CUDA (csrc/cuda): on a GPU through CuPy, else in the simulator.
 
-What a kernel was not made for is left to the reference, which computes it or says what is wrong: other types than
-float32, arrays without elements, shapes that do not fit.  How a kernel is launched stands right above its operation.
+What a kernel was not made for is left to the reference, which computes it or says what is wrong: other dtypes than
+float32, arrays without elements, shapes that do not fit.  The function that makes a kernel's Launch is right above
+its operation.
 """
 import math
 
@@ -9,32 +10,23 @@ import numpy as np
 
 from tinyscout import reference
 from tinyscout.kernels import device, nvrtc
-from tinyscout.kernels.cuda import backward, matrix
 from tinyscout.kernels.device import as_float32, as_typed, empty, like_input, xp
 from tinyscout.kernels.device import device_note as device_note
 from tinyscout.kernels.guards import are_float32, are_ids_below, has_shape, is_positive_int, row_sizes
 from tinyscout.kernels.launch import BLOCK_SIZE, Launch, element_launch, kernel, row_launch
-from tinyscout.reference import *  # noqa: F403  what is not below is the reference itself
+from tinyscout.reference import *  # noqa: F403  what is not replaced below is the reference itself
 
-asarray, asnumpy = device.asarray, device.asnumpy    # type: ignore[assignment]  # what stands above is NumPy's
-linear = matrix.linear                                     # the products have a file of their own
-grouped_query_attention = matrix.grouped_query_attention
-experts = matrix.experts
-muon_step = matrix.muon_step
-rms_norm_backward = backward.rms_norm_backward             # and so have the gradients
-layer_norm_backward = backward.layer_norm_backward
-softmax_backward = backward.softmax_backward
-sigmoid_backward = backward.sigmoid_backward
-swiglu_backward = backward.swiglu_backward
-gelu_backward = backward.gelu_backward
-embed_backward = backward.embed_backward
-linear_backward = backward.linear_backward
-grouped_query_attention_backward = backward.grouped_query_attention_backward
-experts_backward = backward.experts_backward
-cross_entropy_backward = backward.cross_entropy_backward
+# After the reference, whose names these replace: the products and the gradients have files of their own.
+# isort: split
+from tinyscout.kernels.cuda import backward
+from tinyscout.kernels.cuda.backward import *  # noqa: F403
+from tinyscout.kernels.cuda.matrix import *  # noqa: F403
 
-MAX_THREADS_PER_BLOCK = 1024          # threads of a block
-nvrtc.find_wheel()                               # without the compiler this says, in one line, what to install
+asarray, asnumpy = device.asarray, device.asnumpy    # type: ignore[assignment]  # instead of the reference's
+
+MAX_THREADS_PER_BLOCK = 1024
+MAX_VOCAB = 1 << 19                         # tokens whose probabilities sampling.cu can add up in its integers
+nvrtc.find_wheel()                          # without the compiler this says, in one line, what to install
 
 
 def rms_norm(x, weight=None, eps=1e-5):
@@ -110,7 +102,7 @@ def embed(tokens, embedding, dtype="float32"):
 
 
 def router_launch(N, E):
-    """One block for each of N tokens, with as many times E threads as fit, and a float for each of them and E more."""
+    """A block for each of N tokens: a multiple of E threads, and a shared float for each of them and E more."""
     threads = E * max(1, BLOCK_SIZE // E)
     return Launch((N,), (threads,), 4 * (threads + E))
 
@@ -127,16 +119,16 @@ def router(x, w_router, top_k=1):
 
 
 def router_backward(d_gate, x, w_router, top_k=1):
-    fits = are_float32(d_gate, x, w_router) and x.ndim == 2 and has_shape(w_router, x.shape[1],
-                                                                          None) and is_positive_int(top_k)
+    fits = are_float32(d_gate, x, w_router) and x.ndim == 2 and has_shape(w_router, x.shape[1], None)
     E = w_router.shape[1] if fits else 0
-    if not (fits and E <= MAX_THREADS_PER_BLOCK and has_shape(d_gate, len(x), min(top_k, E))):
+    fits = fits and E <= MAX_THREADS_PER_BLOCK and is_positive_int(top_k)
+    if not (fits and has_shape(d_gate, len(x), min(top_k, E))):
         return reference.router_backward(d_gate, x, w_router, top_k)
-    d_gate_, x_, w_ = as_float32(d_gate, x, w_router)
+    d_gate_, x_, w_ = as_float32(d_gate, x, w_router)           # on the device
     expert, gate = router(x_, w_, top_k)
     d_scores = xp.zeros((len(x), E), np.float32)
     d_scores[xp.arange(len(x))[:, None], expert] = d_gate_ * gate * (1 - gate)
-    return like_input(x, *linear_backward(d_scores, x_, w_)[:2])
+    return like_input(x, *backward.linear_backward(d_scores, x_, w_)[:2])
 
 
 def patchify(tiles, patch):
@@ -186,17 +178,13 @@ def top_p(probabilities, p):
     return like_input(probabilities, out)
 
 
-MAX_VOCAB = 1 << 19        # tokens whose probabilities sampling.cu can add up in its integers
-
-
 def sample(logits, uniform, temperature=1.0, k=None, p=None):
     fits = are_float32(logits) and logits.ndim == 1 and 0 < temperature < math.inf and (k is None or is_positive_int(k))
     if not (fits and (p is None or p >= 0) and len(logits) <= MAX_VOCAB):
         return reference.sample(logits, uniform, temperature, k, p)
     out, V = empty(1, dtype=np.int32), len(logits)
     kernel("sampling.cu", "sample")(row_launch(1, V, MAX_THREADS_PER_BLOCK), out, *as_float32(logits), uniform,
-                                    temperature,
-                                    min(k or V, V), math.inf if p is None else p, V)
+                                    temperature, min(k or V, V), math.inf if p is None else p, V)
     return int(out[0])
 
 
@@ -214,6 +202,5 @@ def adamw_step(w, g, m, v, step, lr, beta1=0.9, beta2=0.95, eps=1e-8, decay=0.1)
         return reference.adamw_step(w, g, m, v, step, lr, beta1, beta2, eps, decay)
     outs = [empty(*w.shape) for _ in range(3)]
     kernel("adamw.cu", "adamw_step")(element_launch(w.size, 1), *outs, *as_float32(w, g, m, v), step, lr, beta1, beta2,
-                                     eps,
-                                     decay, w.size)
+                                     eps, decay, w.size)
     return like_input(w, *outs)

@@ -1,6 +1,6 @@
-"""The products of the CUDA column: matrices, attention and experts, with the functions that say how they are launched.
+"""The products of the CUDA column: matrices, attention and experts, with the functions that make their launches.
 
-What a kernel was not made for is left to the reference, as in cuda.py, whose part this is.
+kernels/cuda/__init__.py re-exports the operations.  What a kernel was not made for is left to the reference.
 """
 import numpy as np
 
@@ -8,11 +8,11 @@ from tinyscout import reference
 from tinyscout.kernels.device import as_float32, as_typed, empty, like_input, xp
 from tinyscout.kernels.guards import (
     FLOAT_DTYPES,
+    are_experts_arguments_valid,
     are_float32,
-    are_ids_below,
+    are_gqa_shapes_valid,
     has_shape,
     is_array,
-    is_positive_int,
     is_readable_weight,
     row_sizes,
 )
@@ -20,14 +20,14 @@ from tinyscout.kernels.launch import Launch, ceil_div, kernel
 from tinyscout.reference import Quantized, QuantizedRows, dequantize
 from tinyscout.reference.muon import NEWTON_SCHULZ_COEFFS
 
-MATVEC_MAX_ROWS = 16                        # rows up to which a matrix is read once for every four of them, and nothing is kept
+MATVEC_MAX_ROWS = 16            # up to that many rows a matrix is streamed once for every four, without tiles
 TILE = 64                       # rows and columns of an output that a block of tile.cuh owns
-MAX_HEAD_DIM = 128                      # channels of a head that the tiles of attention have room for
-TARGET_BLOCKS = 256                    # blocks that keep a large GPU busy
+MAX_HEAD_DIM = 128              # channels of a head that the tiles of attention have room for
+TARGET_BLOCKS = 256             # as many blocks keep a large GPU busy
 
 
 def weight_on_device(a):
-    """An array of weights there, row-major and in its own form: bfloat16 as its bits, which a pointer can point to."""
+    """A weight on the device, row-major: bfloat16 as its bits in uint16, float16 as float32, all else as it is."""
     a = xp.ascontiguousarray(xp.asarray(a))
     if a.dtype.name == "bfloat16":
         return a.view(np.uint16)
@@ -35,30 +35,30 @@ def weight_on_device(a):
 
 
 def kernel_format(w):
-    """How kernels read a matrix (I, O), or E of them, in the form it has.
+    """How kernels read a matrix (I, O), or E of them, in its own format.
 
-    ->  the end of the kernels' names, its arrays, and what comes last among a kernel's arguments
+    ->  the end of the kernels' names, its arrays, and the last arguments: strides of inputs and outputs, or the group
     """
     if isinstance(w, Quantized):
         kind = f"_int{w.bits}{'' if w.scales.dtype == np.float32 else '_bf16'}"
         return kind, [weight_on_device(w.values), weight_on_device(w.scales)], [w.group]
-    turned = not w.flags.c_contiguous and w.swapaxes(-1, -2).flags.c_contiguous     # it lies as (O, I) in memory
-    values = weight_on_device(w.swapaxes(-1, -2) if turned else w)
+    is_transposed = not w.flags.c_contiguous and w.swapaxes(-1, -2).flags.c_contiguous      # (O, I) in memory
+    values = weight_on_device(w.swapaxes(-1, -2) if is_transposed else w)
     kind = "_bf16" if w.dtype.name == "bfloat16" else ""
-    return kind, [values], [1, w.shape[-2]] if turned else [w.shape[-1], 1]         # in, across
+    return kind, [values], [1, w.shape[-2]] if is_transposed else [w.shape[-1], 1]
 
 
-def linear_launch(N, O, kind, along):
+def linear_launch(N, O, kind, inputs_contiguous):
     """For N rows and O columns: the file, the beginning of the kernel's name and its launch.
 
-    kind: the end of that name.  along: the weights of neighbouring inputs lie side by side.
+    kind: the end of that name.  inputs_contiguous: the weights of neighbouring inputs are neighbours in memory.
     """
     if N > MATVEC_MAX_ROWS:
         return "linear_2.cu", "linear_2", Launch((ceil_div(O, TILE), ceil_div(N, TILE)), (256,))
     if "int" in kind:
-        name, each = ("linear_row", 1) if N == 1 else ("linear_rows", 4)
-        return "linear_bits.cu", name, Launch((O // 16, ceil_div(N, each)), (128,))
-    return "linear.cu", "linear_rows", Launch((ceil_div(O, 8 if along else 32), ceil_div(N, 4)), (256,))
+        name, rows_per_block = ("linear_row", 1) if N == 1 else ("linear_rows", 4)
+        return "linear_bits.cu", name, Launch((O // 16, ceil_div(N, rows_per_block)), (128,))
+    return "linear.cu", "linear_rows", Launch((ceil_div(O, 8 if inputs_contiguous else 32), ceil_div(N, 4)), (256,))
 
 
 def linear(x, w, bias=None):
@@ -66,22 +66,22 @@ def linear(x, w, bias=None):
     if not (fits and (bias is None or has_shape(bias, w.shape[1]))):
         return reference.linear(x, w, bias)
     (N, I), O = row_sizes(x), w.shape[1]
-    kind, arrays, last = kernel_format(w)
-    file, name, launch = linear_launch(N, O, kind, last[0] == 1)
+    kind, arrays, strides = kernel_format(w)
+    file, name, launch = linear_launch(N, O, kind, strides[0] == 1)
     [x_, bias], out = as_float32(x, bias), empty(*x.shape[:-1], O)
-    kernel(file, name + kind)(launch, out, x_, *arrays, bias, N, I, O, *last)
+    kernel(file, name + kind)(launch, out, x_, *arrays, bias, N, I, O, *strides)
     return like_input(x, out)
 
 
 def orthogonalize(g, steps=5):
-    """The reference's, of one matrix (I, O): its products are `linear`, all else is done by the arrays themselves."""
-    wide, (a, b, c) = len(g) > g.shape[1], NEWTON_SCHULZ_COEFFS
-    x = g.T if wide else g
+    """The reference's, for one matrix (I, O): its products are `linear`, and the arrays do the rest."""
+    is_tall, (a, b, c) = len(g) > g.shape[1], NEWTON_SCHULZ_COEFFS
+    x = g.T if is_tall else g
     x = x / (np.sqrt((x * x).sum()) + 1e-7)
     for _ in range(steps):
         square = linear(x, x.T)
         x = a * x + linear(b * square + c * linear(square, square), x)
-    return x.T if wide else x
+    return x.T if is_tall else x
 
 
 def muon_step(w, g, m, lr, momentum=0.95, decay=0.1):
@@ -89,10 +89,10 @@ def muon_step(w, g, m, lr, momentum=0.95, decay=0.1):
         return reference.muon_step(w, g, m, lr, momentum, decay)
     w_, g_, m_ = as_float32(w, g, m)
     m_ = momentum * m_ + (1 - momentum) * g_
-    pace = (1 - momentum) * g_ + momentum * m_
-    pace = xp.stack([orthogonalize(one) for one in pace.reshape(-1, *w.shape[-2:])]).reshape(w.shape)
-    size = max(1.0, w.shape[-1] / w.shape[-2]) ** 0.5
-    return like_input(w, (1 - lr * decay) * w_ - (lr * size) * pace, m_)
+    update = (1 - momentum) * g_ + momentum * m_
+    update = xp.stack([orthogonalize(matrix) for matrix in update.reshape(-1, *w.shape[-2:])]).reshape(w.shape)
+    scale = max(1.0, w.shape[-1] / w.shape[-2]) ** 0.5
+    return like_input(w, (1 - lr * decay) * w_ - (lr * scale) * update, m_)
 
 
 def attention_1_launch(B, T, H):
@@ -101,13 +101,13 @@ def attention_1_launch(B, T, H):
 
 
 def attention_2_launch(B, T, H, K, d):
-    """A block for 64 rows of each key head: queries, tiles of 32 keys and values, and weights between them."""
+    """A block for 64 rows of each key head, and shared memory for them, 32 keys, 32 values and the weights."""
     pitch = ceil_div(d, 32) * 32 + 4
     return Launch((ceil_div(T * H // K, TILE), K, B), (128,), 4 * ((64 + 32 + 32) * pitch + 64 * (32 + 4)))
 
 
 def attention_split_kv_launch(B, T, S, H, K):
-    """A block for 8 rows of each key head and a part of its keys: as many parts as keep a GPU busy, none too small."""
+    """A block for 8 rows of each key head and a part of its keys: enough parts to keep a GPU busy, none too small."""
     groups = K * ceil_div(T * H // K, 8)
     return Launch((max(1, min(ceil_div(S, 64), ceil_div(TARGET_BLOCKS, groups * B))), groups, B), (128,))
 
@@ -117,15 +117,8 @@ def kv_on_device(k):
     return weight_on_device(dequantize(k) if isinstance(k, QuantizedRows) else k)
 
 
-def are_gqa_shapes_valid(q, k, v, chunk, first):
-    """Are these shapes, and this chunk and first position, those of grouped_query_attention?"""
-    fits = q.ndim == len(k.shape) == 4 and k.shape == v.shape and k.shape[::3] == q.shape[::3] and k.shape[2] > 0
-    fits = fits and q.shape[2] % k.shape[2] == 0 and k.shape[1] >= q.shape[1] and first >= 0
-    return fits and (chunk is None or is_positive_int(chunk))
-
-
 def is_readable_kv(k, v):
-    """Are keys and values in one form that kernels can read?"""
+    """Are keys and values in the same format, and one that kernels can read?"""
     if isinstance(k, QuantizedRows) or isinstance(v, QuantizedRows):
         return type(k) is type(v)
     return is_array(k) and is_array(v) and k.dtype == v.dtype and k.dtype.name in FLOAT_DTYPES
@@ -138,79 +131,79 @@ def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
     [q_], keys, values, out = as_float32(q), kv_on_device(k), kv_on_device(v), empty(*q.shape)
     (B, T, H, d), (S, K) = q.shape, k.shape[1:3]
     kind = "_bf16" if keys.dtype == np.uint16 else ""
-    given = q_, keys, values, bool(causal), chunk or 0, first, B, T, S, H, K, d
+    arguments = q_, keys, values, bool(causal), chunk or 0, first, B, T, S, H, K, d
     if T * H // K > MATVEC_MAX_ROWS:
-        kernel("attention_2.cu", "grouped_query_attention_2" + kind)(attention_2_launch(B, T, H, K, d), out, *given)
+        kernel("attention_2.cu", "grouped_query_attention_2" + kind)(attention_2_launch(B, T, H, K, d), out, *arguments)
         return like_input(q, out)
     launch = attention_split_kv_launch(B, T, S, H, K)
     parts = empty(B * T * H, launch.grid[0], d + 2)
-    kernel("attention.cu", "attention_parts" + kind)(launch, parts, *given)
+    kernel("attention.cu", "attention_parts" + kind)(launch, parts, *arguments)
     kernel("attention.cu", "attention_join")(Launch((B * T * H,), (128,)), out, parts, launch.grid[0], d)
     return like_input(q, out)
 
 
 def experts_launch(M, O, E):
-    """As many blocks as M rows of E experts can have tiles; those that are too many find nothing to do."""
+    """As many blocks as M rows of E experts can have tiles at most; the blocks that are too many return at once."""
     return Launch((ceil_div(O, TILE), M // TILE + min(E, M)), (256,))
 
 
 def experts_per_row(x, expert, gate, w, C):
-    """Few rows, each with the matrix of its own expert: row m of M reads x[m // C].  x (M / C, I)  ->  (M, O)"""
-    kind, arrays, last = kernel_format(w)
+    """Each of a few rows times the matrix of its own expert: row m of M reads x[m // C].  x (M / C, I)  ->  (M, O)"""
+    kind, arrays, strides = kernel_format(w)
     M, (_, I, O) = expert.size, w.shape
-    out, (_, _, one) = empty(M, O), linear_launch(1, O, kind, last[0] == 1)
-    launch = Launch((one.grid[0], M), one.block)
-    kernel("moe.cu", "experts_rows" + kind)(launch, out, x, expert, gate, *arrays, C, I, O, *last)
+    out, (_, _, row_launch) = empty(M, O), linear_launch(1, O, kind, strides[0] == 1)
+    launch = Launch((row_launch.grid[0], M), row_launch.block)
+    kernel("moe.cu", "experts_rows" + kind)(launch, out, x, expert, gate, *arrays, C, I, O, *strides)
     return out
 
 
 def sort_by_expert(expert, E):
-    """Rows sorted by expert: where each begins (E + 1,), which row is at a place (M,), at which place a row is (M,)."""
+    """Sort rows by expert  ->  each expert's first slot (E + 1,), the row in each slot (M,), each row's slot (M,)"""
     M = expert.size
-    first, order, place = (empty(n, dtype=np.int32) for n in (E + 1, M, M))
-    kernel("moe.cu", "experts_sort")(Launch((E,), (32,)), first, order, place, expert, M, E)
-    return first, order, place
+    first, order, slot = (empty(n, dtype=np.int32) for n in (E + 1, M, M))
+    kernel("moe.cu", "experts_sort")(Launch((E,), (32,)), first, order, slot, expert, M, E)
+    return first, order, slot
 
 
 def experts_sorted(x, expert, gate, w_gate, w_up, w_down):
-    """Many rows, sorted by expert: a launch for the first two products and one for the last.
+    """Many rows, sorted by expert: one launch for gate and up, and one for down.
 
-    x (N, D), expert and gate (N, C)  ->  the results in sorted order (M, D), and where each row stands among them (M,)
+    x (N, D), expert and gate (N, C)  ->  the results in sorted order (M, D), and the slot of each row among them (M,)
     """
-    (kind, gates, last), (_, ups, same) = kernel_format(w_gate), kernel_format(w_up)
-    if last != same:                                                    # they lie in different ways
-        (kind, gates, last), (_, ups, _) = (kernel_format(np.ascontiguousarray(w)) for w in (w_gate, w_up))
+    (kind, gates, strides), (_, ups, up_strides) = kernel_format(w_gate), kernel_format(w_up)
+    if strides != up_strides:                                           # one is transposed in memory
+        (kind, gates, strides), (_, ups, _) = (kernel_format(np.ascontiguousarray(w)) for w in (w_gate, w_up))
     (E, D, F), M = w_gate.shape, expert.size
-    first, order, place = sort_by_expert(expert, E)
+    first, order, slot = sort_by_expert(expert, E)
     hidden, y = empty(M, F), empty(M, D)
     kernel("moe.cu", "experts_open" + kind)(experts_launch(M, F, E), hidden, x, gate, first, order, *gates, *ups,
-                                            M // len(x), D, E, F, *last)
-    kind, downs, last = kernel_format(w_down)
-    kernel("moe.cu", "experts_close" + kind)(experts_launch(M, D, E), y, hidden, first, *downs, D, E, F, *last)
-    return y, place
+                                            M // len(x), D, E, F, *strides)
+    kind, downs, strides = kernel_format(w_down)
+    kernel("moe.cu", "experts_close" + kind)(experts_launch(M, D, E), y, hidden, first, *downs, D, E, F, *strides)
+    return y, slot
 
 
 def experts(x, expert, gate, w_gate, w_up, w_down):
-    fits = are_float32(x, gate) and x.ndim == 2 and has_shape(gate, len(x), None) and len(w_gate.shape) == 3
-    E, D, F = w_gate.shape if fits else (0, 0, 0)
-    fits = fits and x.shape[1] == D and is_readable_weight(w_down, E, F, D) and all(is_readable_weight(w, E, D, F)
-                                                                                    for w in (w_gate, w_up))
-    fits = fits and has_shape(expert, *gate.shape) and are_ids_below(expert, E) and expert.min() >= 0
+    fits = are_experts_arguments_valid(x, expert, gate, w_gate, w_up, w_down)
     if not (fits and weight_signature(w_gate) == weight_signature(w_up)):
         return reference.experts(x, expert, gate, w_gate, w_up, w_down)
-    (N, C), out = gate.shape, empty(*x.shape)
+    (N, C), (_, D, F), out = gate.shape, w_gate.shape, empty(*x.shape)
     (x_, gate), [expert] = as_float32(x, gate), as_typed(np.int64, expert)
     if N * C > MATVEC_MAX_ROWS:
-        y, place = experts_sorted(x_, expert, gate, w_gate, w_up, w_down)
+        y, slot = experts_sorted(x_, expert, gate, w_gate, w_up, w_down)
     else:
-        opened, up = (experts_per_row(x_, expert, gate, w, C) for w in (w_gate, w_up))
+        gate_out, up_out = (experts_per_row(x_, expert, gate, w, C) for w in (w_gate, w_up))
         hidden = empty(N * C, F)
-        kernel("activation.cu", "swiglu")(Launch((ceil_div(N * C * F, 1024),), (256,)), hidden, opened, up, N * C, F)
-        y, place = experts_per_row(hidden, expert, None, w_down, 1), None
-    kernel("moe.cu", "experts_join")(Launch((N, ceil_div(D, 128)), (128,)), out, y, place, N, C, D)
+        kernel("activation.cu", "swiglu")(Launch((ceil_div(N * C * F, 1024),), (256,)), hidden, gate_out, up_out,
+                                          N * C, F)
+        y, slot = experts_per_row(hidden, expert, None, w_down, 1), None
+    kernel("moe.cu", "experts_join")(Launch((N, ceil_div(D, 128)), (128,)), out, y, slot, N, C, D)
     return like_input(x, out)
 
 
 def weight_signature(w):
     """What two matrices must have in common to be read by one kernel."""
     return (w.bits, w.group, w.scales.dtype) if isinstance(w, Quantized) else w.dtype
+
+
+__all__ = [name for name in reference.__all__ if name in globals()]      # the operations that are defined here

@@ -1,7 +1,7 @@
 """The numbered CUDA kernels: the same operation from the formula to tensor cores, one idea at a time.
 
-docs/cuda_linear.md and docs/cuda_attention.md walk up these stairs.  The last of each takes bfloat16 and gives it back;
-the others take float32.  What else comes goes to the reference.
+docs/cuda_linear.md and docs/cuda_attention.md explain them step by step.  The last of each takes and returns bfloat16,
+the others float32.  All else goes to the reference.
 """
 import numpy as np
 
@@ -11,15 +11,21 @@ from tinyscout.kernels.cuda.matrix import (
     TILE,
     attention_1_launch,
     attention_2_launch,
-    are_gqa_shapes_valid,
     kernel_format,
     weight_on_device,
 )
 from tinyscout.kernels.device import as_float32, asnumpy, empty, like_input
-from tinyscout.kernels.guards import are_float32, has_shape, is_array, is_readable_weight, row_sizes
+from tinyscout.kernels.guards import (
+    are_float32,
+    are_gqa_shapes_valid,
+    has_shape,
+    is_array,
+    is_trainable_weight,
+    row_sizes,
+)
 from tinyscout.kernels.launch import Launch, ceil_div, kernel
 
-LARGE_TILE = 128                     # rows and columns that a block of linear_3.cu owns, and rows of attention_3.cu
+LARGE_TILE = 128                # rows and columns that a block of linear_3.cu owns, and rows of attention_3.cu
 
 
 def are_bfloat16(*arrays):
@@ -28,7 +34,7 @@ def are_bfloat16(*arrays):
 
 
 def as_bfloat16(x, out):
-    """A result that a kernel wrote as bits, beside x and of its dtype."""
+    """A result whose bits a kernel wrote as uint16, as a NumPy array of x's dtype bfloat16."""
     return asnumpy(out).view(x.dtype)
 
 
@@ -43,20 +49,20 @@ def linear_2_launch(N, O):
 
 
 def linear_3_launch(N, O):
-    """A block for 128 rows and 128 columns, and room for three stages of 64 inputs of both, in rows of 72."""
+    """A block for 128 rows and 128 columns, and shared memory for three stages of 64 inputs of both, in rows of 72."""
     return Launch((ceil_div(O, LARGE_TILE), ceil_div(N, LARGE_TILE)), (256,), 3 * 2 * LARGE_TILE * (64 + 8) * 2)
 
 
 def make_linear(name, launch):
     """`linear` as one of the float32 kernels computes it, equation (linear)."""
     def linear(x, w, bias=None):
-        fits = are_float32(x) and is_array(w) and is_readable_weight(w, x.shape[-1], None)
+        fits = are_float32(x) and is_trainable_weight(w, x.shape[-1], None)
         if not (fits and (bias is None or has_shape(bias, w.shape[1]))):
             return reference.linear(x, w, bias)
         (N, I), O = row_sizes(x), w.shape[1]
-        _, [values], steps = kernel_format(w.astype(np.float32, order="K", copy=False))
+        _, [values], strides = kernel_format(w.astype(np.float32, order="K", copy=False))
         [x_, bias], out = as_float32(x, bias), empty(*x.shape[:-1], O)
-        kernel(f"{name}.cu", name)(launch(N, O), out, x_, values, bias, N, I, O, *steps)
+        kernel(f"{name}.cu", name)(launch(N, O), out, x_, values, bias, N, I, O, *strides)
         return like_input(x, out)
     return linear
 
@@ -66,17 +72,17 @@ def linear_3(x, w, bias=None):
     fits = are_bfloat16(x, w) and has_shape(w, x.shape[-1], None) and w.shape[0] % 8 == w.shape[1] % 8 == 0
     if not (fits and (bias is None or (are_bfloat16(bias) and has_shape(bias, w.shape[1])))):
         return reference.linear(x, w, bias)
-    (N, I), O, (_, [values], steps) = row_sizes(x), w.shape[1], kernel_format(w)
-    out, name = empty(*x.shape[:-1], O, dtype=np.uint16), "linear_3" if steps[1] == 1 else "linear_3_turned"
+    (N, I), O, (_, [values], strides) = row_sizes(x), w.shape[1], kernel_format(w)
+    out, name = empty(*x.shape[:-1], O, dtype=np.uint16), "linear_3" if strides[1] == 1 else "linear_3_turned"
     bias = None if bias is None else weight_on_device(bias)
     kernel("linear_3.cu", name)(linear_3_launch(N, O), out, weight_on_device(x), values, bias, N, I, O)
     return as_bfloat16(x, out)
 
 
-def attention_3_launch(B, T, H, K, wide):
-    """A block for 128 rows of each key head: queries, and two tiles of keys and values, each row 8 longer."""
-    keys = 48 if wide > 96 else 64
-    return Launch((ceil_div(T * H // K, LARGE_TILE), K, B), (128,), (LARGE_TILE + 4 * keys) * (wide + 8) * 2)
+def attention_3_launch(B, T, H, K, padded_d):
+    """A block for 128 rows of each key head, and shared memory for them and two tiles each of keys and values."""
+    keys = 48 if padded_d > 96 else 64
+    return Launch((ceil_div(T * H // K, LARGE_TILE), K, B), (128,), (LARGE_TILE + 4 * keys) * (padded_d + 8) * 2)
 
 
 def attention_arguments(q, k, causal, chunk, first):
@@ -111,9 +117,9 @@ def grouped_query_attention_3(q, k, v, causal=True, chunk=None, first=0):
     if not (fits and q.shape[3] <= MAX_HEAD_DIM and q.shape[3] % 8 == 0):
         return reference.grouped_query_attention(q, k, v, causal, chunk, first)
     (B, T, H, d), K, out = q.shape, k.shape[2], empty(*q.shape, dtype=np.uint16)
-    wide = next(wide for wide in (64, 96, 128) if d <= wide)
-    launch = attention_3_launch(B, T, H, K, wide)
-    kernel("attention_3.cu", f"grouped_query_attention_3_{wide}")(launch, out, *map(weight_on_device, (q, k, v)),
+    padded_d = next(size for size in (64, 96, 128) if d <= size)
+    launch = attention_3_launch(B, T, H, K, padded_d)
+    kernel("attention_3.cu", f"grouped_query_attention_3_{padded_d}")(launch, out, *map(weight_on_device, (q, k, v)),
                                                                   *attention_arguments(q, k, causal, chunk, first))
     return as_bfloat16(q, out)
 
