@@ -106,7 +106,7 @@ def test_configs_in_transformers(config):
 
 
 def test_old_files_that_transformers_5_refuses():
-    """The first Scout's 4 for a flag: transformers 5 refuses to read it, tinyscout reads it, and writes what both read."""
+    """The first Scout's 4 for a flag: transformers 5 refuses it, tinyscout reads it, and writes what both read."""
     old = config_to_hf(tiny_config(vision=False)) | {"attn_temperature_tuning": 4}
     with pytest.raises(Exception, match="attn_temperature_tuning"):
         Llama4TextConfig(**old)

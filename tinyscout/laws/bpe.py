@@ -105,7 +105,7 @@ def splitting_is_the_pattern(ops, text):
 
 
 def text_is_never_control(ops, corpus, n, text):
-    """The name of a special token in a text stays text; with `special` it is one token, and the longest name is found."""
+    """The name of a special token in a text stays text; with `special` it is one token, the longest name that fits."""
     tokenizer = train(corpus, BASE_VOCAB_SIZE + n, SPECIAL, progress=False, ops=ops)
     control_ids = set(tokenizer.special.values())
     assert not control_ids & set(tokenizer.encode(text))

@@ -8,15 +8,15 @@ from tinyscout.laws.draw import lengths, random_normal, rngs
 @st.composite
 def fuse_inputs(draw):
     rng, T, D = draw(rngs()), draw(lengths), draw(st.sampled_from([1, 5]))
-    places = rng.random(T) < draw(st.sampled_from([0.0, 0.3, 1.0]))
-    return random_normal(rng, T, D), places, random_normal(rng, int(places.sum()), D)
+    mask = rng.random(T) < draw(st.sampled_from([0.0, 0.3, 1.0]))
+    return random_normal(rng, T, D), mask, random_normal(rng, int(mask.sum()), D)
 
 
-def every_vector_lands_in_order(ops, x, places, features):
+def every_vector_lands_in_order(ops, x, mask, features):
     """Patch token n gets feature n, and all others keep their embedding."""
-    y = ops.fuse(x, places, features)
+    y = ops.fuse(x, mask, features)
     remaining = iter(features)
-    for t, is_patch in enumerate(places):
+    for t, is_patch in enumerate(mask):
         np.testing.assert_array_equal(y[t], next(remaining) if is_patch else x[t])
     assert next(remaining, None) is None
 

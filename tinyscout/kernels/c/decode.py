@@ -102,10 +102,10 @@ def can_decode(x, w, config, cache):
     if any(layer.kv_dtype == "float32" and layer.keys is not None and layer.keys.dtype != np.float32
            for layer in cache.layers):
         return False
-    return all(_is_readable_in_place(a) for _, a in named_arrays(w.blocks))
+    return all(_is_readable_by_c(a) for _, a in named_arrays(w.blocks))
 
 
-def _is_readable_in_place(w):
+def _is_readable_by_c(w):
     if len(w.shape) == 1:
         return True                                     # the weights of a norm are copied
     if not is_readable_weight(w, *(None for _ in w.shape)):
