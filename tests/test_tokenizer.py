@@ -55,11 +55,11 @@ def test_merging_by_hand(merger):
 @each_merger
 def test_learning_by_hand(merger):
     """banana 3 times, bandana 2: a n 10, n a 8, b a 5; then b an and an a, 5 each, and the smaller ids go first."""
-    learned = list(merger.learn([b"banana", b"bandana"], [3, 2]))
+    learned = list(merger.train_bpe([b"banana", b"bandana"], [3, 2]))
     a, b, d, n = b"abdn"
     assert learned == [(a, n), (b, 256), (256, a), (257, 258), (d, 258), (257, 260)]
     assert all(type(id) is int for pair in learned for id in pair)
-    assert list(merger.learn([], [])) == []
+    assert list(merger.train_bpe([], [])) == []
 
 
 @each_merger

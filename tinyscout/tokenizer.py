@@ -174,7 +174,7 @@ def train(texts, vocab_size, special=None, pattern=LLAMA4_PATTERN, progress=True
     counts: Counter[str] = Counter()
     for text in track(texts, "reading", length_hint(texts)) if progress else texts:
         counts.update(cut(text))
-    found = islice(ops.learn([piece.encode() for piece in counts], list(counts.values())), room)
+    found = islice(ops.train_bpe([piece.encode() for piece in counts], list(counts.values())), room)
     merges = list(track(found, "learning merges", room) if progress else found)
     spelling = [bytes([byte]) for byte in range(256)]
     for left, right in merges:

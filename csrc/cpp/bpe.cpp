@@ -223,7 +223,7 @@ PYBIND11_MODULE(_bpe, m) {
     py::class_<Decoder>(m, "Decoder")
         .def(py::init<py::dict>(), py::arg("bytes_of"))
         .def("__call__", &Decoder::operator(), py::arg("ids"));
-    py::class_<BpeTrainer>(m, "learn")
+    py::class_<BpeTrainer>(m, "train_bpe")
         .def(py::init(&make_trainer), py::arg("pieces"), py::arg("counts"))
         .def("__iter__", [](py::object self) { return self; })
         .def("__next__", &next_merge);

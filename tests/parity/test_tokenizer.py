@@ -188,7 +188,7 @@ def test_learning_like_tokenizers(tokenizers, merger):
     theirs.train_from_iterator([" ".join(words)], tokenizers.trainers.BpeTrainer(
         vocab_size=94 + 1000, initial_alphabet=alphabet, show_progress=False))
     counts = Counter(word.encode() for word in words)
-    learned = islice(merger.learn(list(counts), list(counts.values())), 1000)
+    learned = islice(merger.train_bpe(list(counts), list(counts.values())), 1000)
     vocabulary = theirs.get_vocab()
     expected = sorted(vocabulary, key=vocabulary.get)[94:]
     spelling = [bytes([byte]) for byte in range(256)]

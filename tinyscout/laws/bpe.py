@@ -1,7 +1,7 @@
 """What must hold for the tokenizer, whoever merges.
 
 LAWS maps every law to the strategy that draws its arguments: `law(ops, *drawn)` must not raise, where ops is a
-module with byte_pair_merge, learn, Encoder and Decoder: tinyscout.reference.bpe, or the C++ extension tinyscout._bpe.
+module with byte_pair_merge, train_bpe, Encoder and Decoder: tinyscout.reference.bpe, or the extension tinyscout._bpe.
 """
 from collections import Counter
 from itertools import chain, count, islice, pairwise
@@ -67,7 +67,7 @@ def learning_is_its_definition(ops, pieces, n):
     """The same merges in the same order as from counting anew each time, and no two of them spell the same."""
     counts = Counter(pieces)
     arguments = list(counts), list(counts.values())
-    learned = list(islice(ops.learn(*arguments), n))
+    learned = list(islice(ops.train_bpe(*arguments), n))
     assert learned == list(islice(learn_by_definition(*arguments), n))
     spelling = [bytes([byte]) for byte in range(256)]
     for left, right in learned:

@@ -112,7 +112,7 @@ class Pairs:
         return None
 
 
-def learn(pieces, counts):
+def train_bpe(pieces, counts):
     """Learn merges: again and again join the adjacent pair that the text holds most often.
 
     pieces  byte strings, each different
@@ -139,11 +139,11 @@ def learn(pieces, counts):
             return
         for place in pairs.places.pop(pair):             # from left to right, as in encoding: aaa is aa, a
             if ids[place] == pair[0] and after[place] is not None and ids[after[place]] == pair[1]:
-                join(place, merged, ids, before, after, weight[place], pairs)
+                merge_at(place, merged, ids, before, after, weight[place], pairs)
         yield pair
 
 
-def join(i, merged, ids, before, after, weight, pairs):
+def merge_at(i, merged, ids, before, after, weight, pairs):
     """Make one token of the one at i and the one after it, and count what that changes on both sides."""
     j = after[i]
     left, right = before[i], after[j]
