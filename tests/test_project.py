@@ -98,3 +98,23 @@ def test_commands_in_the_guide_exist():
     named = set(re.findall(r"`tinyscout ([a-z]+)", read("docs/contributing.md")))
     assert named
     assert named <= set(COMMANDS)
+
+
+def test_every_file_says_what_it_is(monkeypatch):
+    """docs/tree.md shows it."""
+    pytest.importorskip("sphinx")
+    monkeypatch.syspath_prepend(str(ROOT / "docs/_ext"))
+    from tree import walk
+    entries = [entry for folder in ("tinyscout", "csrc") for entry in walk(ROOT / folder)]
+    assert (ROOT / "csrc/c/kernels.h") in [path for path, _, _ in entries]
+    assert not [path for path, _, says in entries if path.is_file() and not says]
+
+
+def test_every_package_can_be_installed():
+    """setuptools finds a folder only if it has an __init__.py."""
+    folders = {path.parent for path in (ROOT / "tinyscout").rglob("*.py")}
+    assert not [folder.name for folder in folders if not (folder / "__init__.py").exists()]
+
+
+def test_the_workflow_runs_the_gate():
+    assert "run: .ci/run" in read(".github/workflows/gate.yml")
