@@ -28,14 +28,15 @@ std::string_view view_utf8(py::handle text) {
 
 class Encoder {
 public:
-    Encoder(const IntArray &pairs, std::vector<int> byte_ids, const py::dict &whole, py::object split)
-        : pairs(size_t(pairs.shape(0))), byte_ids(std::move(byte_ids)), whole_tokens(whole.size() + 1),
+    Encoder(const IntArray &pairs, std::vector<int> byte_ids, const py::dict &token_table, py::object split)
+        : pairs(size_t(pairs.shape(0))), byte_ids(std::move(byte_ids)), token_table(token_table.size() + 1),
           split(std::move(split)) {
         if (pairs.ndim() != 2 || pairs.shape(1) != 4) throw std::invalid_argument("pairs must be an (n, 4) array");
-        if (this->byte_ids.size() != 256) throw std::invalid_argument("the alphabet is one id per byte: 256");
+        if (this->byte_ids.size() != 256) throw std::invalid_argument("byte_ids has one id per byte: 256");
         for (py::ssize_t i = 0; i < pairs.shape(0); i++)
             this->pairs.insert(pairs.at(i, 0), pairs.at(i, 1), pairs.at(i, 2), pairs.at(i, 3));
-        for (const auto &[piece, id] : whole) whole_tokens.insert(piece.cast<std::string_view>(), id.cast<int>());
+        for (const auto &[token, id] : token_table)
+            this->token_table.insert(token.cast<std::string_view>(), id.cast<int>());
         if (py::isinstance<Llama4Split>(this->split)) llama4_split = this->split.cast<const Llama4Split *>();
     }
 
@@ -81,7 +82,7 @@ private:
     }
 
     void encode_uncached(std::string_view piece, std::vector<int> &out, EncodeState &state) const {
-        if (const int *id = whole_tokens.find(piece)) return out.push_back(*id);
+        if (const int *id = token_table.find(piece)) return out.push_back(*id);
         state.ids.clear();
         for (unsigned char byte : piece) state.ids.push_back(byte_ids[byte]);
         byte_pair_merge(state.ids, pairs, state.scratch);
@@ -106,7 +107,7 @@ private:
 
     PairTable pairs;
     std::vector<int> byte_ids;
-    TokenTable whole_tokens;  // pieces that are one token as they are, and are not merged
+    TokenTable token_table;  // pieces that are tokens themselves and are looked up instead of merged
     PieceCache cache {CACHED_PIECES};
     std::vector<py::object> integers;
     py::object split;
@@ -217,11 +218,11 @@ PYBIND11_MODULE(_bpe, m) {
         .def(py::init([](const py::bytes &classes) { return Llama4Split(std::string(classes)); }), py::arg("classes"))
         .def("__call__", &split_text, py::arg("text"));
     py::class_<Encoder>(m, "Encoder")
-        .def(py::init<IntArray, std::vector<int>, py::dict, py::object>(), py::arg("pairs"), py::arg("alphabet"),
-             py::arg("whole"), py::arg("split"))
+        .def(py::init<IntArray, std::vector<int>, py::dict, py::object>(), py::arg("pairs"), py::arg("byte_ids"),
+             py::arg("token_table"), py::arg("split"))
         .def("__call__", &Encoder::operator(), py::arg("text"));
     py::class_<Decoder>(m, "Decoder")
-        .def(py::init<py::dict>(), py::arg("bytes_of"))
+        .def(py::init<py::dict>(), py::arg("id_to_bytes"))
         .def("__call__", &Decoder::operator(), py::arg("ids"));
     py::class_<BpeTrainer>(m, "train_bpe")
         .def(py::init(&make_trainer), py::arg("pieces"), py::arg("counts"))
