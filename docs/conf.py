@@ -18,6 +18,7 @@ copyright = "the tinyscout authors"                 # without a year the same so
 
 extensions = [
     "myst_parser",
+    "tree",         # docs/_ext
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "mathml",       # this and the three below: docs/_ext

@@ -1,98 +1,103 @@
-// Merging by rank, equation (bpe), and the table of ranks that makes it fast.
+// Merging by rank, equation (bpe), and the hash table of ranks that makes it fast.
 #pragma once
 #include <algorithm>
 #include <cstdint>
 #include <stdexcept>
 #include <vector>
 
-inline uint64_t mix(uint64_t x) {       // spreads every bit over the low ones, which choose the slot
+// Spreads every bit of x over the low bits, which choose the slot of a hash table.
+inline uint64_t mix64(uint64_t x) {
     x *= 0x9E3779B97F4A7C15u;
     return x ^ x >> 32;
 }
 
-// Slots for n entries: a power of two, at most half of them filled, so that a search ends after a step or two.
+// The number of slots for n entries: a power of two and at least 2 n, so that a search ends after a step or two.
 inline size_t slots_for(size_t n) {
     size_t slots = 16;
     while (slots < 2 * n) slots *= 2;
     return slots;
 }
 
-// (left id, right id) -> (rank, merged id).  Open addressing: a slot is taken or the next one is.
-// Most pairs that are asked for have no rank, and a large vocabulary's table lies far from the processor.  Before it
-// stands a small one of single bits, four for each slot: where the bit of a pair is 0, the pair is not in the table.
+// (left id, right id) -> (rank, merged id): a hash table with open addressing and linear probing.
+// Most of the pairs looked up have no rank, and the table of a large vocabulary does not fit into the fast caches.
+// A filter of single bits, four per slot, is asked first: if the bit of a pair is 0, the pair is not in the table.
 class PairTable {
 public:
-    struct Slot { uint64_t pair; int rank, merged; };
+    struct Slot {
+        uint64_t pair;
+        int rank, merged;
+    };
 
-    explicit PairTable(size_t n) : slots(slots_for(n), Slot{EMPTY, 0, 0}), bits(slots.size() / 16) {}
+    explicit PairTable(size_t n) : slots(slots_for(n), Slot {EMPTY, 0, 0}), filter(slots.size() / 16) {}
 
     void insert(int left, int right, int rank, int merged) {
-        const uint64_t pair = key(left, right), hash = mix(pair);
-        slots[at(pair, hash)] = {pair, rank, merged};
-        bits[word(hash)] |= bit(hash);
+        const uint64_t pair = pack_pair(left, right), hash = mix64(pair);
+        slots[slot_index(pair, hash)] = {pair, rank, merged};
+        filter[filter_word(hash)] |= filter_bit(hash);
     }
-    // nullptr where the pair has no rank
+    // Returns nullptr if the pair has no rank.
     const Slot *find(int left, int right) const {
-        const uint64_t pair = key(left, right), hash = mix(pair);
-        if (!(bits[word(hash)] & bit(hash))) return nullptr;
-        const Slot &slot = slots[at(pair, hash)];
+        const uint64_t pair = pack_pair(left, right), hash = mix64(pair);
+        if (!(filter[filter_word(hash)] & filter_bit(hash))) return nullptr;
+        const Slot &slot = slots[slot_index(pair, hash)];
         return slot.pair == EMPTY ? nullptr : &slot;
     }
 
 private:
-    static constexpr uint64_t EMPTY = ~uint64_t(0);     // ids are not negative, so no pair is this
-    static uint64_t key(int left, int right) { return uint64_t(uint32_t(left)) << 32 | uint32_t(right); }
-    size_t at(uint64_t pair, uint64_t hash) const {
+    static constexpr uint64_t EMPTY = ~uint64_t(0);  // ids are not negative, so no pair has this value
+    static uint64_t pack_pair(int left, int right) { return uint64_t(uint32_t(left)) << 32 | uint32_t(right); }
+    size_t slot_index(uint64_t pair, uint64_t hash) const {
         size_t i = hash & (slots.size() - 1);
         while (slots[i].pair != pair && slots[i].pair != EMPTY) i = (i + 1) & (slots.size() - 1);
         return i;
     }
-    size_t word(uint64_t hash) const { return hash >> 38 & (bits.size() - 1); }     // not the bits that chose the slot
-    static uint64_t bit(uint64_t hash) { return uint64_t(1) << (hash >> 32 & 63); }
+    // Both use bits of the hash that do not choose the slot.
+    size_t filter_word(uint64_t hash) const { return hash >> 38 & (filter.size() - 1); }
+    static uint64_t filter_bit(uint64_t hash) { return uint64_t(1) << (hash >> 32 & 63); }
     std::vector<Slot> slots;
-    std::vector<uint64_t> bits;
+    std::vector<uint64_t> filter;
 };
 
-// What a merge works with, kept from piece to piece so that nothing is allocated for each.  One per thread.
-struct Bench {
-    std::vector<int> before, after;     // the tokens that are left, as a linked list
-    std::vector<uint64_t> tree;         // the pairs: rank in the high half, then place
+// The working memory of a merge, reused from piece to piece so that no piece allocates.  One per thread.
+struct MergeScratch {
+    std::vector<int> before, after;  // the remaining tokens as a linked list
+    std::vector<uint64_t> tree;      // the pairs: the rank in the high half, the position in the low half
 };
 
-// The pair of lowest rank, the leftmost of equals, becomes one token, until no adjacent pair has a rank.
-// Replaces `ids` by what remains of them.  O(n log n), equation (bpe).
-// The pairs hold a tournament: node k of the tree has the better of its children 2k and 2k + 1, leaf n + i the pair at
-// i, and so node 1 the best of all.  A change climbs up only as far as it makes a difference, mostly a step or two.
-inline void byte_pair_merge(std::vector<int> &ids, const PairTable &pairs, Bench &bench) {
-    constexpr int GONE = -1;
+// Merges the adjacent pair of lowest rank, the leftmost of equals, until no adjacent pair has a rank.
+// Replaces `ids` by the ids that remain.  O(n log n), equation (bpe).
+// The pairs form a tournament tree: leaf n + i is the pair at i, node k is the better of its children 2k and 2k + 1,
+// and node 1 is the best pair of all.  An update climbs only as far as it changes a node, usually a step or two.
+inline void byte_pair_merge(std::vector<int> &ids, const PairTable &pairs, MergeScratch &scratch) {
+    constexpr int REMOVED = -1;
     constexpr uint64_t NO_PAIR = ~uint64_t(0);
     if (ids.size() > 0x7FFFFFF0) throw std::length_error("a piece of 2 GiB without a cut is too long to merge");
     const size_t n = ids.size();
     if (n < 2) return;
-    std::vector<int> &before = bench.before, &after = bench.after;      // C++17 lambdas cannot capture bindings
-    std::vector<uint64_t> &tree = bench.tree;
-    const auto entry = [&](int i) {
-        const auto *pair = after[i] == GONE ? nullptr : pairs.find(ids[i], ids[after[i]]);
+    std::vector<int> &before = scratch.before, &after = scratch.after;  // C++17 lambdas cannot capture bindings
+    std::vector<uint64_t> &tree = scratch.tree;
+    const auto rank_pair = [&](int i) {
+        const auto *pair = after[i] == REMOVED ? nullptr : pairs.find(ids[i], ids[after[i]]);
         return pair ? uint64_t(pair->rank) << 32 | uint32_t(i) : NO_PAIR;
     };
-    const auto better = [&](size_t k) { return std::min(tree[2 * k], tree[2 * k + 1]); };
-    const auto enter = [&](int i, uint64_t pair) {
+    const auto better_child = [&](size_t k) { return std::min(tree[2 * k], tree[2 * k + 1]); };
+    const auto update_leaf = [&](int i, uint64_t pair) {
         size_t k = n + size_t(i);
-        for (tree[k] = pair; (k /= 2) && tree[k] != better(k);) tree[k] = better(k);
+        for (tree[k] = pair; (k /= 2) && tree[k] != better_child(k);) tree[k] = better_child(k);
     };
     before.resize(n), after.resize(n), tree.resize(2 * n);
-    for (size_t i = 0; i < n; i++) before[i] = int(i) - 1, after[i] = i + 1 < n ? int(i) + 1 : GONE;
-    for (size_t i = 0; i < n; i++) tree[n + i] = entry(int(i));
-    for (size_t k = n; --k;) tree[k] = better(k);
+    for (size_t i = 0; i < n; i++) before[i] = int(i) - 1, after[i] = i + 1 < n ? int(i) + 1 : REMOVED;
+    for (size_t i = 0; i < n; i++) tree[n + i] = rank_pair(int(i));
+    for (size_t k = n; --k;) tree[k] = better_child(k);
     while (tree[1] != NO_PAIR) {
         const int i = int(uint32_t(tree[1])), j = after[i];
         ids[i] = pairs.find(ids[i], ids[j])->merged;
-        ids[j] = GONE;
+        ids[j] = REMOVED;
         after[i] = after[j];
-        if (after[i] != GONE) before[after[i]] = i;
-        enter(j, NO_PAIR);
-        enter(i, entry(i));
-        if (before[i] != GONE) enter(before[i], entry(before[i]));
+        if (after[i] != REMOVED) before[after[i]] = i;
+        update_leaf(j, NO_PAIR);
+        update_leaf(i, rank_pair(i));
+        if (before[i] != REMOVED) update_leaf(before[i], rank_pair(before[i]));
     }
-    ids.erase(std::remove(ids.begin(), ids.end(), GONE), ids.end());
+    ids.erase(std::remove(ids.begin(), ids.end(), REMOVED), ids.end());
 }
