@@ -47,7 +47,7 @@ class BuildExtensions(build_ext):
 setup(
     packages=[*find_packages(include=["tinyscout", "tinyscout.*"]), "tinyscout.csrc.cuda"],
     package_dir={"tinyscout.csrc.cuda": "csrc/cuda"},       # CUDA kernels are compiled where they run
-    package_data={"tinyscout.csrc.cuda": ["*.cu", "*.cuh"], "tinyscout": ["scout-mini/*"]},
+    package_data={"tinyscout.csrc.cuda": ["*.cu", "*.cuh"], "tinyscout": ["py.typed", "scout-mini/*"]},
     cffi_modules=[f"csrc/c/build.py:{name}" for name in C_BUILDERS],
     ext_modules=[
         Extension(

@@ -15,10 +15,10 @@ from tinyscout.inputs.tokenizer import Tokenizer, train
 
 sources = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
 texts = [path.read_text(encoding="utf-8") for path in sources]
-unseen, known = texts[::8], [text for n, text in enumerate(texts) if n % 8]
-tokenizer = train(known, vocab_size=4096)
+held_out, training = texts[::8], [text for n, text in enumerate(texts) if n % 8]
+tokenizer = train(training, vocab_size=4096)
 tokens = sorted(tokenizer.tokens, key=tokenizer.tokens.get)
-print(f"{len(known)} files, {sum(map(len, known)):,} characters; {tokenizer.vocab_size} ids")
+print(f"{len(training)} files, {sum(map(len, training)):,} characters; {tokenizer.vocab_size} ids")
 
 # %%
 # What stands together often
@@ -37,8 +37,8 @@ line = "def encode(self, text):  # 12345 llamas 🦙"
 colours = plt.get_cmap("Set3").colors
 figure, axis = plt.subplots(figsize=(7.5, 0.8))
 x = 0.0
-for n, piece in enumerate(tokenizer.token_bytes(tokenizer.encode(line))):
-    label = piece.decode().replace(" ", "·") if piece.isascii() else piece.hex()
+for n, token in enumerate(tokenizer.token_bytes(tokenizer.encode(line))):
+    label = token.decode().replace(" ", "·") if token.isascii() else token.hex()
     axis.add_patch(plt.Rectangle((x, 0), len(label), 1, facecolor=colours[n % 12]))
     axis.text(x + len(label) / 2, 0.5, label, family="monospace", size=8, color="black", ha="center", va="center")
     x += len(label) + 0.3
@@ -55,11 +55,11 @@ print(f"{len(line)} characters, {len(line.encode())} bytes, {n + 1} tokens")
 
 merges = tokenizer.merge_table[:, :2].tolist()
 sizes = [256, 320, 384, 512, 768, 1024, 1536, 2048, 3072, len(tokens)]
-parts = [Tokenizer({token: id for id, token in enumerate(tokens[:size])}, merges[:size - 256]) for size in sizes]
+tokenizers = [Tokenizer({token: id for id, token in enumerate(tokens[:size])}, merges[:size - 256]) for size in sizes]
 figure, axis = plt.subplots(figsize=(7.5, 3.6))
-for label, words in {"code it has not seen": unseen, "English about Python": topics.values()}.items():
-    sample = "".join(words)
-    ratio = [len(sample.encode()) / len(part.encode(sample)) for part in parts]
+for label, samples in {"code it has not seen": held_out, "English about Python": topics.values()}.items():
+    sample = "".join(samples)
+    ratio = [len(sample.encode()) / len(smaller.encode(sample)) for smaller in tokenizers]
     axis.semilogx(sizes, ratio, base=2, marker="o", label=label)
 axis.set(xlabel="tokens in the vocabulary", ylabel="bytes per token")
 axis.legend()

@@ -1,8 +1,9 @@
 """
-A picture in 727 tokens
-=======================
+An image in 727 tokens
+======================
 
-A picture of any size becomes squares of one size, and then a place in the text.  This one is drawn here, 480 by 640.
+An image of any size becomes squares of one size, and then a row of tokens in the text.  This one is drawn here, 480 by
+640 pixels.
 """
 from itertools import groupby
 
@@ -14,13 +15,13 @@ from tinyscout.config import SCOUT
 from tinyscout.inputs.image import choose_canvas, count_tokens, denormalize, split_into_tiles, tile_layout
 
 sky = np.linspace((38, 44, 92), (244, 160, 112), 480)[:, None].repeat(640, axis=1).astype(np.uint8)
-picture = Image.fromarray(sky)
-pen = ImageDraw.Draw(picture)
+image = Image.fromarray(sky)
+pen = ImageDraw.Draw(image)
 pen.ellipse((470, 60, 540, 130), fill=(255, 236, 200))
 pen.rectangle((0, 360, 640, 480), fill=(24, 52, 84))
 for y in range(366, 480, 6):                            # moonlight: detail that shrinking loses
-    reach = 12 + abs(38 * np.sin(y))
-    pen.line((505 - reach, y, 505 + reach, y), fill=(220, 206, 186), width=1)
+    half_width = 12 + abs(38 * np.sin(y))
+    pen.line((505 - half_width, y, 505 + half_width, y), fill=(220, 206, 186), width=1)
 pen.polygon([(196, 128), (0, 60), (0, 190)], fill=(255, 226, 150))
 pen.polygon([(70, 400), (300, 380), (350, 480), (20, 480)], fill=(16, 24, 36))
 pen.polygon([(160, 390), (175, 150), (215, 150), (230, 390)], fill=(240, 236, 228))
@@ -32,10 +33,10 @@ pen.polygon([(168, 150), (195, 104), (222, 150)], fill=(60, 30, 40))
 # %%
 # Cut
 # ---
-# The canvas is the smallest rectangle of tiles that holds the picture: two by two.  The picture lies in its upper
-# left corner as it is, and the rest is black.  A fifth tile shows the whole at once, with its proportions given up.
+# The canvas is the smallest rectangle of tiles that holds the image: two by two.  The image is in its upper left
+# corner, unscaled, and the rest is black.  A fifth tile shows all of it at once, with its aspect ratio given up.
 
-tiles = split_into_tiles(picture, SCOUT.vision)
+tiles = split_into_tiles(image, SCOUT.vision)
 figure, axes = plt.subplot_mosaic([[1, 2, 5, 5], [3, 4, 5, 5]], figsize=(7.6, 3.9))
 for number, pixels in enumerate(tiles.pixels, 1):
     axes[number].imshow(denormalize(pixels).transpose(1, 2, 0))
@@ -53,7 +54,7 @@ for name, run in groupby(tile_layout(tiles.rows, tiles.cols, SCOUT.vision)):
 # %%
 # Pay
 # ---
-# The price of every size up to 2000 by 2000; the dot is our picture.  Each terrace is a canvas.  A picture too large
+# The price of every size up to 2000 by 2000; the dot is our image.  Each terrace is a canvas.  An image too large
 # for sixteen tiles shrinks onto the canvas that shrinks it least, which need not be the largest.
 
 sizes = np.arange(8, 2001, 8)

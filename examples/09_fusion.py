@@ -1,9 +1,9 @@
 """
-A picture in the middle of a sentence
-=====================================
+An image in the middle of a sentence
+====================================
 
-A picture is cut, encoded and fused into a row of tokens.  Then one patch of it is painted over, and the logits show who
-has seen the difference: everybody after that tile, and nobody before it.
+An image is split into tiles, encoded and fused into a row of tokens.  Then one patch of it is painted over, and the
+logits show which tokens notice the difference: all after that tile, and none before it.
 """
 from dataclasses import replace
 
@@ -20,19 +20,19 @@ config = tiny_config(chunk_size=64)
 config = replace(config, vision=replace(config.vision, tile_size=112))
 model = tinyscout.random_model(config, seed=7)
 
-picture = Image.new("RGB", (224, 224), "#17324d")
-pen = ImageDraw.Draw(picture)
+image = Image.new("RGB", (224, 224), "#17324d")
+pen = ImageDraw.Draw(image)
 pen.ellipse((150, 20, 200, 70), fill="#ffd27d")
 pen.polygon([(0, 224), (80, 70), (150, 224)], fill="#3f7f6f")
 pen.polygon([(90, 224), (170, 110), (224, 200), (224, 224)], fill="#6fae75")
-tiles = split_into_tiles(picture, config.vision)
+tiles = split_into_tiles(image, config.vision)
 painted = tiles.pixels.copy()
 painted[2, :, 42:56, 70:84] = 1             # one patch of the third tile, white
 
 figure, axes = plt.subplots(1, 5, figsize=(9, 2))
 for n, (axis, pixels) in enumerate(zip(axes, painted, strict=True), 1):
     axis.imshow(denormalize(pixels).transpose(1, 2, 0))
-    axis.set(xticks=[], yticks=[], title=f"tile {n}" + (", the whole" if n == 5 else ""))
+    axis.set(xticks=[], yticks=[], title=f"tile {n}" + (", the global tile" if n == 5 else ""))
 plt.show()
 
 # %%
@@ -51,10 +51,11 @@ starts = np.flatnonzero(tokens == config.patch_id)[::config.vision.tokens_per_ti
 
 before, after = ((embed_inputs(tokens, [pixels], model.weights, config), model.logits(tokens, [pixels]))
                  for pixels in (tiles.pixels, painted))
-vectors, logits = (np.abs(b - a).max(-1) for a, b in zip(before, after, strict=True))
+vector_changes, logit_changes = (np.abs(b - a).max(-1) for a, b in zip(before, after, strict=True))
 figure, axes = plt.subplots(2, 1, figsize=(9, 3.6), sharex=True, height_ratios=(1, 2))
-for axis, size, colour, label in zip(axes, (vectors, logits), (0.6, 0.15), ("fused vector", "logits"), strict=True):
-    axis.bar(range(len(tokens)), size, width=1, color=plt.cm.viridis(colour))
+changes, labels = (vector_changes, logit_changes), ("fused vector", "logits")
+for axis, change, colour, label in zip(axes, changes, (0.6, 0.15), labels, strict=True):
+    axis.bar(range(len(tokens)), change, width=1, color=plt.cm.viridis(colour))
     axis.set_ylabel(label)
     for start in starts:
         axis.axvspan(start - 0.5, start + 15.5, color="#e8a33d", alpha=0.18, zorder=0)
@@ -62,7 +63,7 @@ for n, start in enumerate(starts, 1):
     axes[0].text(start + 7.5, 1.04, f"tile {n}", ha="center", transform=axes[0].get_xaxis_transform())
 axes[1].set(xlabel="position in the sequence", xlim=(-0.5, len(tokens) - 0.5))
 plt.show()
-print(f"the third tile begins at {starts[2]}; the first logits to move are those at {np.argmax(logits > 1e-4)}")
+print(f"the third tile begins at {starts[2]}; the first logits to move are those at {np.argmax(logit_changes > 1e-4)}")
 
 # %%
 # Changes below 1e-4 are rounding.  An expert multiplies all of its tokens at once; when a later token is sent elsewhere

@@ -20,9 +20,9 @@ w = np.tile(np.linspace(-1, 1, 8192, dtype=np.float32)[:, None], (1, 16))
 colours = plt.get_cmap("viridis")(np.linspace(0.1, 0.85, 3))
 figure, (stairs, error) = plt.subplots(1, 2, figsize=(9, 3))
 for bits, colour in [(8, colours[0]), (4, colours[2])]:
-    given = dequantize(quantize(w, bits, 8192))[:, 0]
-    stairs.plot(w[:, 0], given, color=colour, linewidth=1.5, label=f"{bits} bits")
-    error.plot(w[:, 0], given - w[:, 0], color=colour, linewidth=1.5)
+    quantized = dequantize(quantize(w, bits, 8192))[:, 0]
+    stairs.plot(w[:, 0], quantized, color=colour, linewidth=1.5, label=f"{bits} bits")
+    error.plot(w[:, 0], quantized - w[:, 0], color=colour, linewidth=1.5)
 stairs.set(xlabel="weight", ylabel="what is stored for it")
 error.set(xlabel="weight", ylabel="error")
 stairs.legend()
@@ -35,13 +35,13 @@ plt.show()
 # and more error.  Normal weights, as a model starts with, are kind; with heavy tails, as after training, it is worse.
 
 rng = np.random.default_rng(0)
-kinds = {"normal": rng.standard_normal((4096, 64)), "heavy tails": rng.standard_t(4, (4096, 64))}
+distributions = {"normal": rng.standard_normal((4096, 64)), "heavy tails": rng.standard_t(4, (4096, 64))}
 groups = [8, 16, 32, 64, 128, 256, 512, 1024]
 figure, axis = plt.subplots(figsize=(7.5, 3.2))
-for (name, weights), colour in zip(kinds.items(), colours, strict=False):
+for (name, weights), colour in zip(distributions.items(), colours, strict=False):
     plain = weights.astype(np.float32)
-    off = [np.linalg.norm(dequantize(quantize(plain, 4, group)) - plain) / np.linalg.norm(plain) for group in groups]
-    axis.plot([4 + 16 / group for group in groups], off, "o-", color=colour, label=name)
+    errors = [np.linalg.norm(dequantize(quantize(plain, 4, group)) - plain) / np.linalg.norm(plain) for group in groups]
+    axis.plot([4 + 16 / group for group in groups], errors, "o-", color=colour, label=name)
 for group in groups[:5]:
     axis.annotate(f"{group}", (4 + 16 / group, 0.02), ha="center")
 axis.set(ylim=0, xlabel="bits a weight, scales of 16 bits included (numbers: the group)", ylabel="relative error")

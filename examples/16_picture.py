@@ -1,9 +1,9 @@
 """
-What the picture becomes
-========================
+What the image becomes
+======================
 
-The small model in this package looks at a picture that it never saw, and we look at what it makes of it: which of its
-sixteen picture tokens differ from the ground, and which of them an answer cannot do without.
+The small model in this package looks at an image that it never saw, and we look at what it makes of it: which of its
+sixteen image tokens differ from the background, and which of them an answer cannot do without.
 """
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,32 +19,33 @@ from tinyscout.reference import softmax
 model = tinyscout.load(dtype="float32")
 config, side = model.config, model.config.vision.grid // model.config.vision.pixel_shuffle_factor
 scene = Scene("objects", "white", (SceneObject("square", "orange", "large", 1),
-                                  SceneObject("cross", "green", "small", 2),
-                                  SceneObject("circle", "blue", "large", 8)))
-pictures = [render(one, config.vision.tile_size) for one in (scene, Scene("objects", "white"))]     # and an empty page
+                                   SceneObject("cross", "green", "small", 2),
+                                   SceneObject("circle", "blue", "large", 8)))
+image, empty_page = (render(s, config.vision.tile_size) for s in (scene, Scene("objects", "white")))
 questions = ["What colour is the square?", "What colour is the cross?", "What shape is the blue object?"]
 
 
-def prompt(question, picture):
-    parts = [{"type": "image", "image": picture}, {"type": "text", "text": question}]
+def prompt(question, image):
+    parts = [{"type": "image", "image": image}, {"type": "text", "text": question}]
     return encode_chat([{"role": "user", "content": parts}], model.tokenizer, config)
 
 
 for question in questions:
-    ids = model.generate(*prompt(question, pictures[0]), max_new_tokens=8, temperature=0)
+    ids = model.generate(*prompt(question, image), max_new_tokens=8, temperature=0)
     print(question, model.tokenizer.decode([id for id in ids if id not in config.stop_ids]))
 
 # %%
 # Sixteen vectors
 # ---------------
-# The tower cut the picture into 64 patches, read them all together, and every four became one token.  How far is each
-# from the tokens of an empty page?  The tokens under an object stand out; others know little more than their place.
+# The tower cut the image into 64 patches, read them all together, and every four became one token.  How far is each
+# from the tokens of an empty page?  The tokens under an object stand out; others know little more than their position.
 
-seen, blank = (scout.image_features(prompt("?", picture).images, model.weights, config) for picture in pictures)
+features, empty_features = (scout.image_features(prompt("?", page).images, model.weights, config)
+                            for page in (image, empty_page))
 figure, axes = plt.subplots(1, 2, figsize=(5.5, 2.8))
-axes[0].imshow(pictures[0])
-axes[1].imshow(np.linalg.norm(seen - blank, axis=1).reshape(side, side), cmap="viridis")
-for axis, title in zip(axes, ("the picture", "far from an empty page"), strict=True):
+axes[0].imshow(image)
+axes[1].imshow(np.linalg.norm(features - empty_features, axis=1).reshape(side, side), cmap="viridis")
+for axis, title in zip(axes, ("the image", "far from an empty page"), strict=True):
     axis.set(xticks=[], yticks=[], title=title)
 plt.show()
 
@@ -56,15 +57,15 @@ plt.show()
 
 figure, axes = plt.subplots(1, len(questions), figsize=(8, 2.8))
 for axis, question in zip(axes, questions, strict=True):
-    asked = prompt(question, pictures[0])
-    at = np.flatnonzero(np.array(asked.tokens) == config.patch_id)
-    x = scout.embed_inputs(asked.tokens, asked.images, model.weights, config)
-    rows = np.repeat(x[None], len(at) + 1, axis=0)
-    rows[np.arange(len(at)), at] = blank                                        # the last row stays whole
+    tokens, images = prompt(question, image)
+    positions = np.flatnonzero(np.array(tokens) == config.patch_id)
+    x = scout.embed_inputs(tokens, images, model.weights, config)
+    rows = np.repeat(x[None], len(positions) + 1, axis=0)
+    rows[np.arange(len(positions)), positions] = empty_features                 # the last row stays unchanged
     last = text_model(rows, model.weights.text, config.text)[:, -1]
-    odds = softmax(reference.linear(last, model.weights.text.output))
-    odds = odds[:, odds[-1].argmax()]
-    axis.imshow((odds[:-1] / odds[-1]).reshape(side, side), cmap="bone", vmin=0, vmax=1)
+    probs = softmax(reference.linear(last, model.weights.text.output))
+    probs = probs[:, probs[-1].argmax()]
+    axis.imshow((probs[:-1] / probs[-1]).reshape(side, side), cmap="bone", vmin=0, vmax=1)
     axis.set(xticks=[], yticks=[])
-    axis.set_title(f"{question}\n{odds[-1]:.0%} sure", fontsize=7)
+    axis.set_title(f"{question}\n{probs[-1]:.0%} sure", fontsize=7)
 plt.show()

@@ -28,35 +28,41 @@ def pytest_configure(config):
 
 
 def load_module(path):
-    spec = importlib.util.spec_from_file_location("mine", path)
+    spec = importlib.util.spec_from_file_location("own_kernels", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 def backend_param(name, config):
-    """A backend as a parameter of tests, skipped with a plain reason where it cannot be here."""
-    short, marks = name.rsplit(".", 1)[-1], []
+    """A backend as a parameter of tests, skipped with a plain reason if it cannot run here."""
+    short_name, marks = name.rsplit(".", 1)[-1], []
     try:
         module = importlib.import_module(name)
     except RuntimeError as error:               # no compiler for CUDA
-        return pytest.param(None, id=short, marks=pytest.mark.skip(reason=str(error)))
-    if is_gpu_run(config) and short == "cuda":
-        marks = [pytest.mark.gpu, pytest.mark.skipif(module.note is not None, reason=str(module.note))]
-    return pytest.param(module, id=short, marks=marks)
+        return pytest.param(None, id=short_name, marks=pytest.mark.skip(reason=str(error)))
+    if is_gpu_run(config) and short_name == "cuda":
+        no_gpu = pytest.mark.skipif(module.device_note is not None, reason=str(module.device_note))
+        marks = [pytest.mark.gpu, no_gpu]
+    return pytest.param(module, id=short_name, marks=marks)
+
+
+def backend_params(config):
+    """The backend of --ops alone, or all of this package."""
+    path = config.getoption("--ops")
+    if path:
+        return [pytest.param(load_module(path), id="own")]
+    return [backend_param(name, config) for name in BACKENDS]
 
 
 def pytest_generate_tests(metafunc):
     if "ops" in metafunc.fixturenames:
-        mine = metafunc.config.getoption("--ops")
-        ours = [pytest.param(load_module(mine), id="mine")] if mine else [backend_param(name, metafunc.config)
-                                                                          for name in BACKENDS]
-        metafunc.parametrize("ops", ours)
+        metafunc.parametrize("ops", backend_params(metafunc.config))
 
 
 @pytest.fixture
 def examples(request):
     """How many inputs to try a law on."""
     ops = getattr(request.node, "callspec", None) and request.node.callspec.params.get("ops")
-    simulated = getattr(ops, "__name__", None) in EXAMPLES and not is_gpu_run(request.config)
-    return request.config.getoption("--examples") or (EXAMPLES[ops.__name__] if simulated else 50)
+    is_simulated = getattr(ops, "__name__", None) in EXAMPLES and not is_gpu_run(request.config)
+    return request.config.getoption("--examples") or (EXAMPLES[ops.__name__] if is_simulated else 50)

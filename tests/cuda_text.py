@@ -12,15 +12,15 @@ from tinyscout.kernels import nvrtc
 
 @cache
 def compile_text(text):
-    """PTX of a kernel's text; its lines are called <name>.cu:1 and on, the first being the one after the quotes."""
-    with tempfile.TemporaryDirectory() as place:
-        path = Path(place, f"k{hashlib.sha256(text.encode()).hexdigest()[:6]}.cu")
+    """The PTX of a kernel's text; its lines are called <name>.cu:1 and on."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"k{hashlib.sha256(text.encode()).hexdigest()[:6]}.cu")
         path.write_text(text)
         return nvrtc.ptx(path)
 
 
 def require_compiler():
-    """Skips the tests of a file where the compiler is not installed."""
+    """Skips the tests of a file if the compiler is not installed."""
     try:
         nvrtc.find_wheel()
     except nvrtc.CompileError as error:

@@ -1,7 +1,7 @@
 """A stand-in for CuPy where there is no GPU: arrays that refuse to meet NumPy's, and modules that run in the simulator.
 
-What a real CuPy would refuse (one array of each in an operation, or one of the card where NumPy wants its own), this
-one refuses as well, so a model that runs on it never mixes the two.
+A real CuPy refuses to mix arrays of both in one operation, and so does this one: a model that runs on it never mixes
+them.
 """
 from time import perf_counter
 from types import SimpleNamespace
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
-    """An array on the card."""
+    """An array on the device."""
 
     __cuda_array_interface__: dict = {}     # noqa: RUF012  (no more than a mark here)
     __array_priority__ = 100
@@ -30,10 +30,11 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __getattr__(self, name):
         if name.startswith("__array"):
-            raise AttributeError(name)              # or NumPy would read the card's memory as its own
-        found = getattr(self.host, name)
-        return (lambda *args, **kwargs: to_device(found(*map(to_host, args),
-                                                        **kwargs))) if callable(found) else to_device(found)
+            raise AttributeError(name)              # or NumPy would read the device's memory as its own
+        member = getattr(self.host, name)
+        if callable(member):
+            return lambda *args, **kwargs: to_device(member(*map(to_host, args), **kwargs))
+        return to_device(member)
 
     def __getitem__(self, key):
         return to_device(self.host[to_host(key)])
@@ -60,7 +61,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
 
 
 def to_host(value):
-    """What the card has in its memory.  Raises TypeError for an array of NumPy's."""
+    """The NumPy array of a device array, also inside tuples and lists.  Raises TypeError for a NumPy array."""
     if isinstance(value, ndarray):
         return value.host
     if isinstance(value, np.ndarray) and value.ndim:
@@ -101,23 +102,29 @@ def stack(arrays):
 
 
 class RawModule:
-    """What stands in the file is not a cubin here, but PTX: see the test."""
+    """The kernels of a file, which holds PTX here instead of a cubin: see tests/kernels/test_cuda_driver.py."""
 
     def __init__(self, path):
         with open(path, encoding="utf-8") as file:
             self.ptx = file.read()
 
     def get_function(self, name):
+        return Function(self.ptx, name)
+
+
+class Function:
+    """A kernel, which the simulator runs."""
+
+    max_dynamic_shared_size_bytes = 48 << 10
+
+    def __init__(self, ptx, name):
+        self.ptx, self.name = ptx, name
+
+    def __call__(self, grid, block, arguments, *, shared_mem):
         from tinyscout.simulator import run
-
-        class Function:
-            max_dynamic_shared_size_bytes = 48 << 10
-
-            def __call__(mine, grid, block, arguments, *, shared_mem):
-                if shared_mem > mine.max_dynamic_shared_size_bytes:
-                    raise CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
-                run(self.ptx, name, grid, block, shared_mem, list(map(to_host, arguments)))
-        return Function()
+        if shared_mem > self.max_dynamic_shared_size_bytes:
+            raise CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
+        run(self.ptx, self.name, grid, block, shared_mem, list(map(to_host, arguments)))
 
 
 class CUDADriverError(RuntimeError):
@@ -129,12 +136,12 @@ class CUDARuntimeError(RuntimeError):
 
 
 class Event:
-    """A moment on the card, which is known when somebody has waited for it, or for a later one."""
+    """A time on the device, which is known when the host has waited for it, or for a later one."""
 
-    moment = None
+    time = None
 
     def record(self):
-        self.moment, self.waited = perf_counter(), False
+        self.time, self.waited = perf_counter(), False
         events.append(self)
 
     def synchronize(self):
@@ -147,11 +154,11 @@ events: list = []
 
 def get_elapsed_time(begin, end):
     """Milliseconds."""
-    if begin.moment is None or end.moment is None:
+    if begin.time is None or end.time is None:
         raise CUDARuntimeError("cudaErrorInvalidResourceHandle: invalid resource handle")
     if not (begin.waited and end.waited):
         raise CUDARuntimeError("cudaErrorNotReady: device not ready")
-    return 1e3 * (end.moment - begin.moment)
+    return 1e3 * (end.time - begin.time)
 
 
 __version__ = "14.0.0"

@@ -1,7 +1,7 @@
-"""What nobody should hand to a kernel: the reference's own result or a plain error, and never a crash.
+"""Bad input for kernels: the result is the reference's own or a plain error, and never a crash.
 
-Every operation that C replaces is tried on its laws' inputs, spoilt in every way below.  This runs in a process of its
-own, so that a crash is a failure of one test and not the end of them all.
+Every operation that C replaces is called with its laws' inputs, spoilt in every way below.  This runs in a process of
+its own, so that a crash is a failure of one test and not the end of them all.
 """
 import os
 import subprocess
@@ -18,88 +18,89 @@ from tinyscout import laws, reference
 from tinyscout.kernels import c
 from tinyscout.laws import universal
 
-INPUTS = {name: drawn for component in laws.COMPONENTS for name, drawn in component.INPUTS.items()}
+INPUTS = {name: strategy for component in laws.COMPONENTS for name, strategy in component.INPUTS.items()}
 REPLACED = [name for name in laws.replaced_names(c) if name in INPUTS]
-REFUSED = (ValueError, TypeError, IndexError)       # IndexError: NumPy's own word for a mask of the wrong length
+REFUSALS = (ValueError, TypeError, IndexError)       # IndexError: NumPy's own word for a mask of the wrong length
 
 
-def shifted(a, by):
-    """The same numbers, `by` bytes off their alignment."""
-    raw = np.zeros(a.nbytes + by, np.uint8)
-    raw[by:] = np.frombuffer(a.tobytes(), np.uint8)
-    return np.frombuffer(raw.data, a.dtype, a.size, by).reshape(a.shape)
+def misalign(a, offset):
+    """The same numbers, `offset` bytes off their alignment."""
+    raw = np.zeros(a.nbytes + offset, np.uint8)
+    raw[offset:] = np.frombuffer(a.tobytes(), np.uint8)
+    return np.frombuffer(raw.data, a.dtype, a.size, offset).reshape(a.shape)
 
 
-def strided(a):
-    """The same numbers, every other one of a larger array."""
-    wide = np.zeros([2 * n for n in a.shape], a.dtype)
-    here = tuple(slice(None, None, 2) for _ in a.shape)
-    wide[here] = a
-    return wide[here]
+def make_strided(a):
+    """The same numbers as every other one of a larger array."""
+    larger = np.zeros([2 * n for n in a.shape], a.dtype)
+    every_other = tuple(slice(None, None, 2) for _ in a.shape)
+    larger[every_other] = a
+    return larger[every_other]
 
 
-def backwards(a):
+def store_backwards(a):
     """The same numbers, in memory from the last to the first."""
-    back = tuple(slice(None, None, -1) for _ in a.shape)
-    return np.ascontiguousarray(a[back])[back]
+    reverse = tuple(slice(None, None, -1) for _ in a.shape)
+    return np.ascontiguousarray(a[reverse])[reverse]
 
 
-def read_only(a):
+def make_read_only(a):
     a = a.copy()
     a.flags.writeable = False
     return a
 
 
-SAME = {            # the same numbers lying otherwise: the same result
-    "unaligned": lambda a: shifted(a, 1), "off by two": lambda a: shifted(a, 2), "strided": strided,
-    "backwards": backwards, "transposed": np.asfortranarray, "read only": read_only,
+LAYOUTS = {         # the same numbers, stored otherwise: the same result
+    "unaligned": lambda a: misalign(a, 1), "off by two": lambda a: misalign(a, 2), "strided": make_strided,
+    "backwards": store_backwards, "transposed": np.asfortranarray, "read only": make_read_only,
 }
 TYPES = ["float16", "float64", ">f4", "int32", "int64", "uint8", "bool", "complex64", "object", "U3"]
-SHAPES = {          # another shape: what the reference makes of it, or a refusal
+SHAPES = {          # another shape: the reference's result, or a refusal
     "shorter": lambda a: a[..., :-1], "longer": lambda a: np.concatenate([a, np.zeros_like(a[..., :1])], axis=-1),
     "fewer": lambda a: a[:-1], "one axis less": lambda a: a[0], "one axis more": lambda a: a[None],
     "flat": lambda a: a.reshape(-1), "no rows": lambda a: a[:0], "empty rows": lambda a: a[..., :0],
     "a number": lambda a: a.reshape(-1)[0], "None": lambda a: None, "a list": lambda a: a.tolist(),
 }
-NUMBERS = [float("nan"), float("inf"), -float("inf")]
+SPECIAL_VALUES = [float("nan"), float("inf"), -float("inf")]
 
 
-def outcome(f, args):
+def call(f, args):
     """What f returns, or the error by which it refuses; any other error is raised."""
     try:
         return universal.as_tuple(f(*args))
-    except (*REFUSED, AttributeError) as error:         # AttributeError: a list has no shape
+    except (*REFUSALS, AttributeError) as error:         # AttributeError: a list has no shape
         return error
 
 
-def spoilt(args, change):
+def spoil_each(args, change):
     """The arguments, once for each array among them, with that one changed."""
     for n, a in enumerate(args):
         if isinstance(a, np.ndarray) and a.ndim and a.size:
             yield (*args[:n], change(a), *args[n + 1:])
 
 
-def agree(name, args):
-    """C gives the reference's result, NaN and infinities where that has them; or both refuse; or C alone, plainly."""
-    plain = getattr(reference, name)
-    mine, theirs = outcome(getattr(c, name), args), outcome(plain, args)
-    if isinstance(mine, Exception):
-        assert isinstance(theirs, Exception) or isinstance(mine, ValueError | TypeError), f"{mine!r}, not {theirs}"
-        assert str(mine), f"{mine!r} says nothing"
+def check_agreement(name, args):
+    """C returns what the reference returns, NaN and infinities included; or both refuse; or C alone, with a message."""
+    function = getattr(reference, name)
+    actual, expected = call(getattr(c, name), args), call(function, args)
+    if isinstance(actual, Exception):
+        is_plain_error = isinstance(actual, ValueError | TypeError)
+        assert isinstance(expected, Exception) or is_plain_error, f"{actual!r}, not {expected}"
+        assert str(actual), f"{actual!r} has no message"
         return
-    assert not isinstance(theirs, Exception), f"{mine} for {theirs!r}"
-    for n, (a, b) in enumerate(zip(mine, theirs, strict=True)):
+    assert not isinstance(expected, Exception), f"{actual} for {expected!r}"
+    for n, (a, b) in enumerate(zip(actual, expected, strict=True)):
         assert np.shape(a) == np.shape(b)
         assert np.asarray(a).dtype == np.asarray(b).dtype
         finite = np.isfinite(b) if np.asarray(b).dtype.kind == "f" else np.zeros(np.shape(b), bool)
         np.testing.assert_array_equal(np.asarray(a)[~finite], np.asarray(b)[~finite])
         if np.any(finite):
-            truth = universal.compute_expected(lambda *args, n=n: np.asarray(universal.as_tuple(plain(*args))[n]),
+            truth = universal.compute_expected(lambda *args, n=n: np.asarray(universal.as_tuple(function(*args))[n]),
                                                *args)
             universal.assert_close(np.asarray(a)[finite], truth[finite])
 
 
-def with_value(a, value):
+def insert_value(a, value):
     """A copy in which every third number is that value, and the first row is nothing else."""
     a = a.copy()
     if a.dtype.kind == "f":
@@ -108,30 +109,30 @@ def with_value(a, value):
     return a
 
 
-def changed_type(a, dtype):
+def convert(a, dtype):
     return (a > 0 if dtype == "bool" else a).astype(dtype)
 
 
-WAYS = {
-    **SAME,
+CHANGES = {
+    **LAYOUTS,
     **SHAPES,
-    **{f"as {dtype}": lambda a, dtype=dtype: changed_type(a, dtype) for dtype in TYPES},
-    **{f"with {value}": lambda a, value=value: with_value(a, value) for value in NUMBERS},
+    **{f"as {dtype}": lambda a, dtype=dtype: convert(a, dtype) for dtype in TYPES},
+    **{f"with {value}": lambda a, value=value: insert_value(a, value) for value in SPECIAL_VALUES},
 }
 
 
 def try_all(name, examples):
-    """Every way of spoiling each argument of an operation, on a few drawn inputs."""
+    """Every change of each argument of an operation, on a few drawn inputs."""
     @settings(max_examples=examples, deadline=None, database=None, derandomize=True,
               suppress_health_check=list(HealthCheck))
     @given(INPUTS[name])
     def run(args):
-        for way, change in WAYS.items():
-            for wrong in spoilt(args, change):
+        for change_name, change in CHANGES.items():
+            for spoilt in spoil_each(args, change):
                 try:
-                    agree(name, wrong)
+                    check_agreement(name, spoilt)
                 except Exception as error:
-                    error.add_note(f"{name}, {way}")
+                    error.add_note(f"{name}, {change_name}")
                     raise
 
     with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -142,8 +143,8 @@ def try_all(name, examples):
 @pytest.mark.parametrize("name", REPLACED)
 def test_bad_input(name):
     command = [sys.executable, "-c", f"import test_bad_input; test_bad_input.try_all({name!r}, 8)"]
-    here = Path(__file__).parent, Path(tinyscout.__file__).parents[1]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, here))},
+    folders = Path(__file__).parent, Path(tinyscout.__file__).parents[1]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))},
                           capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"exit {done.returncode}\n{done.stderr[-3000:]}"
 

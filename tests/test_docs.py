@@ -55,6 +55,16 @@ def test_equations_named_in_the_code_exist():
     assert not missing, f"no chapter has the equations {sorted(missing)}"
 
 
+def test_identifiers_in_code_font_exist():
+    """`kv_dtype` in a chapter is a name of the code; the changelog may speak of old ones."""
+    files = [*SOURCES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "examples").glob("*.py"), ROOT / "pyproject.toml"]
+    known = {word for file in files for word in re.findall(r"\w+", f"{file.stem} {file.read_text(encoding='utf-8')}")}
+    missing = {(page.name, word) for page, text in PAGES.items() if page.stem not in ("changelog", "contributing")
+               for code in re.findall(r"(?<!\})`([^`\n]+)`", text)
+               for word in re.findall(r"\b[a-zA-Z]\w*_\w+\b", code) if word not in known and not word.startswith("my_")}
+    assert not missing
+
+
 def test_readme_says_what_was_measured():
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     scores = {score["task"]: score for score in json.loads((DOCS / "scout-mini/exam.json").read_text())["questions"]}

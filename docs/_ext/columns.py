@@ -7,10 +7,9 @@ stand in each tab one below the other.  A column that has no such function has n
 the NumPy column does not have fails the build, so a page cannot show code that is gone.  Where a CUDA kernel only
 chooses how its row is read, its tab begins with what a block does for a row: rms_norm_row before rms_norm.
 
-    ```{grid-of} bpe:tokenizer norm rope
+    ```{components}
     ```
-draws the table: rows are components, columns are forms, and a cell holds the file's name.  The word after a colon
-is the chapter, where it is not called as the component is.
+draws the table of GRID: rows are components, columns are forms, and a cell holds the file's name.
 """
 import ast
 import re
@@ -19,6 +18,8 @@ from pathlib import Path
 from sphinx.util.docutils import SphinxDirective
 
 ROOT = Path(__file__).parents[2]
+GRID = ("bpe:tokenizer", "norm", "rope", "attention", "activation", "linear", "moe", "quantize:quantization", "patches",
+        "fusion", "sampling", "loss", "adamw:loss", "muon:training")      # component, or component:chapter
 COLUMNS = {     # where each looks, in this order
     "NumPy": ("tinyscout/reference/*.py", "tinyscout/nn/*.py", "tinyscout/**/*.py"),   # operations, then compositions
     "C": ("csrc/c/*.c", "csrc/cpp/*.cpp", "csrc/cpp/*.h"),
@@ -88,27 +89,29 @@ class Columns(SphinxDirective):
         return "\n".join([*lines, ":::"])
 
 
-class GridOf(SphinxDirective):
-    required_arguments = 1
-    final_argument_whitespace = True
-
+class Components(SphinxDirective):
     def run(self):
         table = ["{.grid}", "| component | NumPy | C | CUDA | laws | example |", "|---|---|---|---|---|---|"]
-        table += [self._row(name) for name in self.arguments[0].split()]
-        return self.parse_text_to_nodes("\n".join(table))
+        return self.parse_text_to_nodes("\n".join([*table, *map(self._row, GRID)]))
 
     def _row(self, name):
         name, _, chapter = name.partition(":")
         page = f"[{name}]({chapter or name}.md)"
         forms = [*map(files, COLUMNS), (ROOT / "tinyscout/laws").glob("*.py")]
-        cells = [next((f"`{file.name}`" for file in form if file.stem == name), "·") for form in forms]
+        cells = [self._cell(name, list(form)) for form in forms]
         examples = (ROOT / "examples").glob("[0-9]*_*.py")
         example = next((file for file in examples if file.stem.partition("_")[2] in (name, chapter)), None)
         cells.append(f"[{example.stem}](gallery/{example.stem}.rst)" if example else "·")
         return "| " + " | ".join([page, *cells]) + " |"
 
+    def _cell(self, name, form):
+        """The file of that name, or its numbered versions, of which the first is only for reading."""
+        plain = [file.name for file in form if file.stem == name][:1]
+        numbered = [file.name for file in form if re.fullmatch(rf"{name}_[2-9]", file.stem)]
+        return ", ".join(f"`{file}`" for file in plain or numbered) or "·"
+
 
 def setup(app):
     app.add_directive("columns", Columns)
-    app.add_directive("grid-of", GridOf)
+    app.add_directive("components", Components)
     return {"parallel_read_safe": True}

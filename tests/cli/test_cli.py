@@ -1,4 +1,4 @@
-"""The command, driven as its user drives it: words and standard input in; text, a line of trouble and a code out."""
+"""The command as a user runs it: arguments and standard input in; text, an error in one line and an exit code out."""
 import io
 import os
 import subprocess
@@ -40,11 +40,11 @@ def model():
 
 @pytest.fixture(scope="module")
 def saved(model, tmp_path_factory):
-    """The model's directory, with pictures beside it."""
+    """The directory of the model, with images in it."""
     directory = tmp_path_factory.mktemp("model")
     tinyscout.save(model, directory)
-    levels = np.random.default_rng(0).integers(0, 256, (40, 90, 3), dtype=np.uint8)
-    Image.fromarray(levels).save(directory / "noise.png")
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 90, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(directory / "noise.png")
     (directory / "broken.png").write_bytes((directory / "noise.png").read_bytes()[:300])
     return directory
 
@@ -86,13 +86,13 @@ def failing(monkeypatch):
 
 # generate
 
-def test_generate_is_what_the_model_says(run, saved, model):
-    said = run("generate", "the sea", "--model", saved, "--max-tokens", 6, "--temperature", 0)
+def test_generate_is_what_the_model_generates(run, saved, model):
+    result = run("generate", "the sea", "--model", saved, "--max-tokens", 6, "--temperature", 0)
     prompt = [model.config.bos_id, *model.tokenizer.encode("the sea")]
     ids = [token for token in model.generate(prompt, max_new_tokens=6, temperature=0)
            if token not in model.config.stop_ids]
-    assert (said.code, said.out) == (0, model.tokenizer.decode(ids) + "\n")
-    assert said.err.startswith("tinyscout: 6 tokens, the first after")
+    assert (result.code, result.out) == (0, model.tokenizer.decode(ids) + "\n")
+    assert result.err.startswith("tinyscout: 6 tokens, the first after")
 
 
 def test_a_seed_gives_the_same_text(run, saved):
@@ -100,7 +100,7 @@ def test_a_seed_gives_the_same_text(run, saved):
     assert texts[0] == texts[1] != texts[2]
 
 
-def test_a_prompt_may_have_pictures_and_be_a_message(run, saved):
+def test_a_prompt_may_have_images_and_be_a_message(run, saved):
     words = ["generate", "a ship", "--model", saved, "--max-tokens", 3, "--image", saved / "noise.png"]
     assert run(*words).code == 0
     assert run(*words, "--image", saved / "noise.png", "--chat").code == 0
@@ -108,9 +108,9 @@ def test_a_prompt_may_have_pictures_and_be_a_message(run, saved):
 
 def test_a_raw_prompt_is_taken_as_it_is(run, saved, model):
     text = "<|header_start|>sea<|header_end|>"
-    said = run("generate", text, "--raw", "--model", saved, "--max-tokens", 4, "--temperature", 0, "--quiet")
+    result = run("generate", text, "--raw", "--model", saved, "--max-tokens", 4, "--temperature", 0, "--quiet")
     ids = model.generate(model.tokenizer.encode(text, special=True), max_new_tokens=4, temperature=0)
-    assert said.out == model.tokenizer.decode([t for t in ids if t not in model.config.stop_ids]) + "\n"
+    assert result.out == model.tokenizer.decode([t for t in ids if t not in model.config.stop_ids]) + "\n"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -134,8 +134,8 @@ def test_text_is_written_as_soon_as_it_is_a_character(model, monkeypatch):
 
 def test_an_interruption_ends_cleanly(run, saved, failing):
     failing.raises = KeyboardInterrupt()
-    said = run("generate", "sea", "--model", saved)
-    assert (said.code, said.err) == (130, "")
+    result = run("generate", "sea", "--model", saved)
+    assert (result.code, result.err) == (130, "")
 
 
 def test_control_characters_do_not_reach_a_terminal(monkeypatch):
@@ -197,28 +197,28 @@ def test_a_reply_cut_short_stays(model):
 def test_chat(run, saved):
     lines = ["the sea", "/system Be brief", f"/image '{saved / 'noise.png'}'", "what is it?", "", "//etc", "/reset",
              "sea"]
-    said = run("chat", "--model", saved, "--max-tokens", 3, "--quiet", stdin="\n".join(lines))
-    assert (said.code, said.err) == (0, "")
-    assert said.out.endswith("\n")
+    result = run("chat", "--model", saved, "--max-tokens", 3, "--quiet", stdin="\n".join(lines))
+    assert (result.code, result.err) == (0, "")
+    assert result.out.endswith("\n")
 
 
 def test_chat_survives_what_goes_wrong(run, saved):
     lines = ["/image nowhere.png", f"/image {saved / 'broken.png'}", "/dance", "/image", "the sea", "/help", "/quit",
-             "never said"]
-    said = run("chat", "--model", saved, "--max-tokens", 3, stdin="\n".join(lines))
-    assert said.code == 0
-    trouble = said.err.splitlines()
+             "never sent"]
+    result = run("chat", "--model", saved, "--max-tokens", 3, stdin="\n".join(lines))
+    assert result.code == 0
+    trouble = result.err.splitlines()
     assert [line.split(":")[1][:12] for line in trouble[:4]] == [
         " nowhere.png", f" '{saved}"[:12], " no command ", " no command "]
     assert "3 tokens" in trouble[4]
     assert len(trouble) == 5
-    assert "/reset" in said.out
+    assert "/reset" in result.out
 
 
 def test_chat_says_why_a_turn_failed(run, saved, failing):
     failing.raises = MemoryError("12 GB")
-    said = run("chat", "--model", saved, stdin="the sea\nthe ship\n")
-    assert (said.code, said.out, said.err) == (0, "", "tinyscout: not enough memory: 12 GB\n" * 2)
+    result = run("chat", "--model", saved, stdin="the sea\nthe ship\n")
+    assert (result.code, result.out, result.err) == (0, "", "tinyscout: not enough memory: 12 GB\n" * 2)
 
 
 # tokenize
@@ -259,10 +259,10 @@ def test_the_chapter_shows_what_the_command_prints(run):
 
 
 def test_info_of_a_directory(run, saved):
-    said = run("info", saved)
-    assert said.code == 0
-    assert "all there" in said.out
-    assert "float32" in said.out
+    result = run("info", saved)
+    assert result.code == 0
+    assert "all there" in result.out
+    assert "float32" in result.out
 
 
 def test_info_misses_a_tensor(run, saved, tmp_path):
@@ -271,14 +271,14 @@ def test_info_misses_a_tensor(run, saved, tmp_path):
     tensors["stray"] = tensors.pop(next(name for name in tensors if name.endswith("norm.weight")))
     save_file(tensors, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_bytes((saved / "config.json").read_bytes())
-    said = run("info", tmp_path)
-    assert said.code == 1
-    assert "which no file holds" in said.out
-    assert "stray" in said.out
+    result = run("info", tmp_path)
+    assert result.code == 1
+    assert "which no file holds" in result.out
+    assert "stray" in result.out
     (tmp_path / "model.safetensors").unlink()
-    said = run("info", tmp_path)
-    assert said.code == 1
-    assert "only the config" in said.out
+    result = run("info", tmp_path)
+    assert result.code == 1
+    assert "only the config" in result.out
 
 
 def test_numbers_are_short():
@@ -301,39 +301,39 @@ KERNEL = "from tinyscout.reference import *\ndef swiglu(gate, up):\n    return {
 
 @pytest.mark.usefixtures("swiglu_only")
 def test_check(run, tmp_path):
-    mine = tmp_path / "mine.py"
-    mine.write_text(KERNEL.format("gate * sigmoid(gate) * up"))
-    said = run("check", mine, "--examples", 5)
-    assert said.code == 0
-    assert "0 are broken" in said.out
-    mine.write_text(KERNEL.format("gate * up"))
-    said = run("check", mine, "--examples", 5, "--only", "swiglu")
-    assert said.code == 1
-    assert "broken swiglu: same as reference" in said.out
-    assert max(map(len, said.out.splitlines())) < 170
+    module = tmp_path / "kernels.py"
+    module.write_text(KERNEL.format("gate * sigmoid(gate) * up"))
+    result = run("check", module, "--examples", 5)
+    assert result.code == 0
+    assert "0 are broken" in result.out
+    module.write_text(KERNEL.format("gate * up"))
+    result = run("check", module, "--examples", 5, "--only", "swiglu")
+    assert result.code == 1
+    assert "broken swiglu: same as reference" in result.out
+    assert max(map(len, result.out.splitlines())) < 170
 
 
 @pytest.mark.usefixtures("swiglu_only")
 def test_check_takes_one_of_our_backends(run):
-    said = run("check", "--backend", "c", "--examples", 2)
-    assert (said.code, "0 are broken" in said.out) == (0, True)
+    result = run("check", "--backend", "c", "--examples", 2)
+    assert (result.code, "0 are broken" in result.out) == (0, True)
 
 
 @pytest.mark.usefixtures("swiglu_only")
 def test_check_takes_a_kernel_that_crashes_as_broken(run, tmp_path):
-    (tmp_path / "mine.py").write_text(KERNEL.format("1 / 0"))
-    said = run("check", tmp_path / "mine.py", "--examples", 2)
-    assert said.code == 1
-    assert "ZeroDivisionError" in said.out
+    (tmp_path / "kernels.py").write_text(KERNEL.format("1 / 0"))
+    result = run("check", tmp_path / "kernels.py", "--examples", 2)
+    assert result.code == 1
+    assert "ZeroDivisionError" in result.out
 
 
 def test_without_a_model_the_small_one_speaks(run):
-    said = run("generate", "def mean(values):", "--max-tokens", "5", "--temperature", "0", "--quiet")
-    assert said.code == 0
-    assert said.out.strip()
+    result = run("generate", "def mean(values):", "--max-tokens", "5", "--temperature", "0", "--quiet")
+    assert result.code == 0
+    assert result.out.strip()
 
 
-# what is wrong is said in one line
+# an error is one line
 
 @pytest.mark.parametrize("words", [
     "generate sea --model nowhere", "generate sea --model HERE --backend abacus",
@@ -352,19 +352,19 @@ def test_bad_input_is_one_line_and_code_2(run, saved, tmp_path, words):
     (tmp_path / "SAME.py").write_text("from tinyscout.reference import *\n")
     words = [word.replace("HERE", str(saved)).replace("EMPTY", str(tmp_path)).replace("BAD.py", f"{tmp_path}/BAD.py")
              .replace("SAME.py", f"{tmp_path}/SAME.py") for word in words.split()]
-    said = run(*words)
-    assert (said.code, said.out) == (2, "")
-    assert said.err.startswith("tinyscout: ")
-    assert said.err.endswith("\n")
-    assert len(said.err.splitlines()) == 1
+    result = run(*words)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("tinyscout: ")
+    assert result.err.endswith("\n")
+    assert len(result.err.splitlines()) == 1
 
 
 def test_a_tokenizer_is_needed(run, saved, tmp_path):
     for name in "config.json", "model.safetensors":
         (tmp_path / name).write_bytes((saved / name).read_bytes())
-    said = run("generate", "sea", "--model", tmp_path)
-    assert said.code == 2
-    assert "tokenizer.json" in said.err
+    result = run("generate", "sea", "--model", tmp_path)
+    assert result.code == 2
+    assert "tokenizer.json" in result.err
 
 
 def test_a_bug_can_be_traced(saved, monkeypatch):
@@ -375,9 +375,9 @@ def test_a_bug_can_be_traced(saved, monkeypatch):
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_help_has_an_example(run, command):
-    said = run(*command, "--help")
-    assert said.code == 0
-    assert "example" in said.out or not command
+    result = run(*command, "--help")
+    assert result.code == 0
+    assert "example" in result.out or not command
 
 
 def test_a_reader_may_leave_early():

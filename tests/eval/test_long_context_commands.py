@@ -75,13 +75,13 @@ def test_the_same_seed_asks_the_same(run, tmp_path):
 
 
 def test_needles_grow_with_the_text(run, tmp_path):
-    words = ["--contexts", "512,2k", "--haystacks", 1, "--density", 64, "--queries", 4, "--allow-straddle",
-             "--control"]
+    words = ["--contexts", "512,2k", "--haystacks", 1, "--density", 64, "--queries", 4,
+             "--allow-straddle", "--control"]
     assert run("needle", *words, "--out", tmp_path)[0] == 0
     report = json.loads((tmp_path / "needle.json").read_text())
     assert [row["facts"] for row in report["rows"]] == [8, 32]
-    assert report["settings"] == {"haystacks": 1, "facts": 8, "queries": 4, "density": 64,
-                                  "allow_straddle": True, "control": True}
+    assert report["settings"] == {"haystacks": 1, "facts": 8, "queries": 4, "density": 64, "allow_straddle": True,
+                                  "control": True}
 
 
 def test_an_answer_counts_if_each_of_its_tokens_comes_first(model, monkeypatch):
@@ -108,7 +108,8 @@ def test_the_temperature_is_changed_as_asked(run, tmp_path):
     for n, words in enumerate([[], ["--no-temperature"], ["--scale", "0.5", "--floor", "99"]]):
         assert run("needle", "--contexts", "256", "--haystacks", 1, *words, "--out", tmp_path / str(n))[0] == 0
         reported.append(json.loads((tmp_path / str(n) / "needle.json").read_text())["temperature"])
-    assert [list(temperature.values()) for temperature in reported] == [[True, 0.1, 16.0], [False, 0.1, 16.0], [True, 0.5, 99.0]]
+    assert [list(temperature.values()) for temperature in reported] == [
+        [True, 0.1, 16.0], [False, 0.1, 16.0], [True, 0.5, 99.0]]
 
 
 def test_wilsons_interval():

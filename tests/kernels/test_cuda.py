@@ -18,8 +18,8 @@ except RuntimeError as error:
     pytest.skip(str(error), allow_module_level=True)
 
 SOURCES = sorted(nvrtc.SOURCE_DIR.glob("*.cu"))
-# The most registers that a kernel of the file needs for a thread, of 255 that it can have.  A few more are nothing; a
-# jump is a loop that no longer unrolls, or a thread that keeps too much: half as many threads fit on a processor then.
+# The maximum of registers that a kernel of the file may use per thread, of 255 possible.  A few more do not matter; a
+# jump is a loop that no longer unrolls, or a thread that holds too much, and then half as many threads fit on an SM.
 REGISTERS = {"attention.cu": 96, "attention_2.cu": 176, "attention_3.cu": 255, "attention_backward.cu": 136,
              "linear.cu": 72, "linear_2.cu": 136, "linear_3.cu": 144, "linear_backward.cu": 88, "linear_bits.cu": 104,
              "moe.cu": 168}
@@ -28,9 +28,9 @@ REGISTERS = {"attention.cu": 96, "attention_2.cu": 176, "attention_3.cu": 255, "
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_90a"])
 @pytest.mark.parametrize("path", SOURCES, ids=[path.name for path in SOURCES])
 def test_every_kernel_compiles_without_spills(path, arch):
-    made = nvrtc.resource_usage(path, arch)
-    assert set(made) == set(re.findall(r"\.entry (\w+)", nvrtc.ptx(path)))
-    for name, (registers, spilled) in made.items():
+    usage = nvrtc.resource_usage(path, arch)
+    assert set(usage) == set(re.findall(r"\.entry (\w+)", nvrtc.ptx(path)))
+    for name, (registers, spilled) in usage.items():
         assert spilled == 0, f"{name} has no room for what it holds"
         assert registers <= REGISTERS.get(path.name, 48), f"{name} takes {registers} registers"
 
@@ -41,34 +41,34 @@ def test_numbers_are_given_in_the_kernels_own_types():
     assert kernel("norm.cu", "rms_norm").types[3:] == [np.float32, np.uint32, np.uint32]
 
 
-@pytest.mark.parametrize(("change", "complaint"), [
+@pytest.mark.parametrize(("change", "message"), [
     ({6: None}, "takes 6 arguments, not 5"), ({4: 0.5}, "argument 5 of rms_norm is an integer of 32 bits, and 0.5"),
     ({5: 2 ** 31}, "2147483648 is none"), ({3: np.ones(3)}, "argument 4 of rms_norm is a number, not an array"),
     ({1: np.ones((4, 4), np.float32)[:, ::2]}, "argument 2 of rms_norm must be row-major"),
 ])
-def test_arguments_that_cannot_be(change, complaint):
+def test_arguments_that_cannot_be(change, message):
     x = np.ones((4, 2), np.float32)
-    given = [x.copy(), x, None, 1e-5, 4, 2]
-    given = given[:-1] if 6 in change else [change.get(n, argument) for n, argument in enumerate(given)]
-    with pytest.raises(TypeError, match=complaint):
-        kernel("norm.cu", "rms_norm")(Launch((4,), (32,)), *given)
+    arguments = [x.copy(), x, None, 1e-5, 4, 2]
+    arguments = arguments[:-1] if 6 in change else [change.get(n, argument) for n, argument in enumerate(arguments)]
+    with pytest.raises(TypeError, match=message):
+        kernel("norm.cu", "rms_norm")(Launch((4,), (32,)), *arguments)
 
 
 def test_a_readers_own_kernel_and_its_mistakes(tmp_path):
-    mine = tmp_path / "mine.cu"
-    mine.write_text('extern "C" __global__ void twice(float *out, const float *x, int n) {\n'
+    path = tmp_path / "mine.cu"
+    path.write_text('extern "C" __global__ void twice(float *out, const float *x, int n) {\n'
                     "    int i = blockIdx.x * blockDim.x + threadIdx.x;\n"
                     "    if (i < n) out[i] = 2 * x[i];\n}\n")
     x, out = np.arange(257, dtype=np.float32), np.empty(257, np.float32)
-    Kernel(mine, "twice")(Launch((ceil_div(257, 64),), (64,)), out, x, 257)
+    Kernel(path, "twice")(Launch((ceil_div(257, 64),), (64,)), out, x, 257)
     np.testing.assert_array_equal(out, 2 * x)
     with pytest.raises(ValueError, match="no kernel thrice"):
-        Kernel(mine, "thrice")
+        Kernel(path, "thrice")
     with pytest.raises(Exception, match=r"block .*thread .*mine\.cu:3|mine\.cu:3.*block .*thread"):
-        Kernel(mine, "twice")(Launch((5,), (64,)), out, x, 300)
-    mine.write_text(mine.read_text().replace("2 * x[i]", "2 * y[i]"))
+        Kernel(path, "twice")(Launch((5,), (64,)), out, x, 300)
+    path.write_text(path.read_text().replace("2 * x[i]", "2 * y[i]"))
     with pytest.raises(RuntimeError, match=r'mine.cu:3: identifier "y" is undefined'):
-        Kernel(mine, "twice")
+        Kernel(path, "twice")
 
 
 def test_without_the_compiler_one_line_says_what_to_install(monkeypatch):
@@ -87,32 +87,32 @@ def test_on_the_simulator_a_note_says_so(capsys):
     assert "no GPU here" in capsys.readouterr().err
 
 
-def card(capability):
-    """As much of CuPy as a look at the card takes."""
+def fake_cupy(capability):
+    """As much of CuPy as `gpu_architecture` needs."""
     return SimpleNamespace(cuda=SimpleNamespace(Device=lambda: SimpleNamespace(compute_capability=capability)))
 
 
-@pytest.mark.parametrize(("capability", "found"), [("80", "sm_80"), ("90", "sm_90"), ("120", "sm_120")])
-def test_a_card_names_its_architecture(monkeypatch, capability, found):
-    monkeypatch.setattr(launch, "cupy", card(capability))
-    assert launch.gpu_architecture.__wrapped__() == found
+@pytest.mark.parametrize(("capability", "expected"), [("80", "sm_80"), ("90", "sm_90"), ("120", "sm_120")])
+def test_a_card_names_its_architecture(monkeypatch, capability, expected):
+    monkeypatch.setattr(launch, "cupy", fake_cupy(capability))
+    assert launch.gpu_architecture.__wrapped__() == expected
 
 
 def test_an_old_card_is_refused_in_one_line(monkeypatch):
-    monkeypatch.setattr(launch, "cupy", card("75"))
+    monkeypatch.setattr(launch, "cupy", fake_cupy("75"))
     with pytest.raises(RuntimeError, match=r"^this GPU has compute capability 7.5, and the kernels need 8.0[^\n]*$"):
         launch.gpu_architecture.__wrapped__()
 
 
 def test_results_are_where_the_inputs_were():
-    """NumPy in, NumPy out, also where the kernel was handed a copy."""
+    """NumPy in, NumPy out, also if the kernel was handed a copy."""
     x = np.asfortranarray(np.random.default_rng(0).standard_normal((33, 31), np.float32))
     assert type(cuda.softmax(x)) is np.ndarray
     np.testing.assert_allclose(cuda.softmax(x), tinyscout.reference.softmax(x), rtol=1e-6)
 
 
 def test_the_package_needs_no_cuda(tmp_path):
-    """Everything else imports and runs where neither the compiler nor CuPy is."""
+    """Everything else imports and runs without the compiler and without CuPy."""
     code = ("import sys; sys.modules['cupy'] = None\nimport tinyscout, tinyscout.cli\n"
             "assert not any(name.startswith('tinyscout.kernels') for name in sys.modules)")
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,4 +1,4 @@
-"""The CUDA column's gradients at the sizes where tiles, stretches and chunks end, and where a long sum would drift."""
+"""The CUDA column's gradients at the sizes where tiles, blocks and chunks end, and where a long sum would drift."""
 import importlib.util
 import re
 
@@ -9,45 +9,41 @@ import pytest
 if importlib.util.find_spec("nvidia") is None:
     pytest.skip("CUDA kernels need NVIDIA's compiler: pip install 'tinyscout[cuda]'", allow_module_level=True)
 
-from test_cuda_matrix import ATTENTION, heads, routed
+from test_cuda_matrix import ATTENTION, random_qkv, random_routing
 
 from tinyscout import reference
 from tinyscout.kernels import cuda, nvrtc
-from tinyscout.laws.universal import assert_close, compute_expected
+from tinyscout.laws.universal import as_tuple, assert_close, compute_expected
 
 
 def normal(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
-def agree(name, *args):
+def assert_matches(name, *args):
     """Every result is no further from the truth than equation (tolerance) allows."""
-    for n, given in enumerate(as_tuple(getattr(cuda, name)(*args))):
-        assert_close(given, compute_expected(lambda *args, n=n: as_tuple(getattr(reference, name)(*args))[n], *args))
+    for n, result in enumerate(as_tuple(getattr(cuda, name)(*args))):
+        assert_close(result, compute_expected(lambda *args, n=n: as_tuple(getattr(reference, name)(*args))[n], *args))
 
 
-def as_tuple(results):
-    return results if isinstance(results, tuple) else (results,)
-
-
-STRETCHES = [                       # more tiles of keys, and of queries, than are added up in registers at once
+MANY_TILES = [                      # more tiles of keys, and of queries, than are accumulated in registers
     # T, past, K, G, d, causal, chunk, first
     (3, 600, 1, 2, 8, True, None, 0), (150, 0, 1, 4, 8, False, None, 0), (40, 472, 1, 1, 4, False, None, 0),
 ]
 
 
-@pytest.mark.parametrize("size", ATTENTION + STRETCHES)
+@pytest.mark.parametrize("size", ATTENTION + MANY_TILES)
 def test_attention_at_the_edges(size):
     T, past, K, G, d, causal, chunk, first = size
-    q, k, v = heads(T, past, K, G, d)
-    agree("grouped_query_attention_backward", normal(*q.shape, seed=1), q, k, v, causal, chunk, first)
+    q, k, v = random_qkv(T, past, K, G, d)
+    assert_matches("grouped_query_attention_backward", normal(*q.shape, seed=1), q, k, v, causal, chunk, first)
 
 
 @pytest.mark.parametrize("chunk", [None, 32])
 def test_only_what_was_seen_learns(chunk):
-    """Only query 20 of 31, at position 84, has something to say: keys of the future and of chunks that are over stay at
-    zero, and whatever they hold, the others learn the same bits."""
-    q, k, v = heads(31, 64, 1, 2, 8)
+    """Only query 20 of 31, at position 84, has a gradient: those of later keys and of earlier chunks stay zero, and
+    whatever these keys hold, the other gradients are the same bits."""
+    q, k, v = random_qkv(31, 64, 1, 2, 8)
     dy = np.zeros_like(q)
     dy[:, 20] = normal(2, 8)
     hidden = (np.arange(95) > 84) | (np.arange(95) < (64 if chunk else 0))
@@ -57,51 +53,50 @@ def test_only_what_was_seen_learns(chunk):
     k[:, hidden], v[:, hidden] = 7e4, -3e4
     after = cuda.grouped_query_attention_backward(dy, q, k, v, True, chunk, 0)
     np.testing.assert_array_equal(after[0][:, 20], before[0][:, 20])
-    for one, other in zip(after[1:], before[1:], strict=True):
-        np.testing.assert_array_equal(one, other)
+    for gradient, gradient_before in zip(after[1:], before[1:], strict=True):
+        np.testing.assert_array_equal(gradient, gradient_before)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_little_is_left_where_one_number_has_nearly_all_the_weight(seed):
-    """One row, and a difference of nearly equal numbers that is all there is to see."""
+    """One row, whose result is a difference of nearly equal numbers."""
     x = normal(1, 64, seed=seed)
     x[0, seed] += 12
-    agree("softmax_backward", normal(1, 64, seed=seed + 100), x)
+    assert_matches("softmax_backward", normal(1, 64, seed=seed + 100), x)
 
 
 @pytest.mark.parametrize(("N", "I", "O"), [(1, 33, 31), (5, 65, 129), (17, 31, 1), (257, 1, 65), (300, 64, 64)])
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16, np.float16])
-@pytest.mark.parametrize("turned", [False, True])
-def test_linear_at_the_edges(N, I, O, dtype, turned):
-    w = (normal(O, I).T if turned else normal(I, O)).astype(dtype, order="K")
+@pytest.mark.parametrize("transposed", [False, True])
+def test_linear_at_the_edges(N, I, O, dtype, transposed):
+    w = (normal(O, I).T if transposed else normal(I, O)).astype(dtype, order="K")
     dy, x, bias = normal(N, O, seed=1), normal(N, I, seed=2), normal(O, seed=3)
-    given = cuda.linear_backward(dy, x, w, bias)
-    plain = dy, x, w.astype(np.float32), bias
-    for n, gradient in enumerate(given):
-        assert_close(gradient, compute_expected(lambda *args, n=n: reference.linear_backward(*args)[n], *plain))
+    args = dy, x, w.astype(np.float32), bias
+    for n, gradient in enumerate(cuda.linear_backward(dy, x, w, bias)):
+        assert_close(gradient, compute_expected(lambda *args, n=n: reference.linear_backward(*args)[n], *args))
 
 
-@pytest.mark.parametrize("form", ["plain", "turned", "bf16"])
+@pytest.mark.parametrize("weight_format", ["plain", "transposed", "bf16"])
 @pytest.mark.parametrize(("N", "C", "E", "choose"), [(1, 1, 4, "any"), (65, 1, 16, "any"), (130, 3, 5, "any"),
                                                      (129, 1, 1, "any"), (70, 2, 3, "one")])
-def test_experts_at_the_edges(N, C, E, choose, form):
+def test_experts_at_the_edges(N, C, E, choose, weight_format):
     """More rows of an expert than a tile has, none, and one."""
-    x, expert, gate, *weights = routed(N, C, E, 33, 65, choose)
-    if form == "turned":
+    x, expert, gate, *weights = random_routing(N, C, E, 33, 65, choose)
+    if weight_format == "transposed":
         weights = [np.ascontiguousarray(w.swapaxes(1, 2)).swapaxes(1, 2) for w in weights]
-    elif form == "bf16":
+    elif weight_format == "bf16":
         weights = [w.astype(ml_dtypes.bfloat16) for w in weights]
-    dy, plain = normal(*x.shape, seed=1), [w.astype(np.float32) for w in weights]
+    dy, float_weights = normal(*x.shape, seed=1), [w.astype(np.float32) for w in weights]
     for n, gradient in enumerate(cuda.experts_backward(dy, x, expert, gate, *weights)):
         assert_close(gradient, compute_expected(lambda *args, n=n: reference.experts_backward(*args)[n], dy, x, expert,
-                                                gate, *plain))
+                                                gate, *float_weights))
 
 
 def positive(*shape, seed=0):
     return np.abs(normal(*shape, seed=seed))
 
 
-LONG = {                            # sums over thousands of rows of one sign: nothing cancels, so a drift shows
+LONG_SUMS = {                       # sums over thousands of rows of one sign: nothing cancels, so a drift shows
     "rms_norm_backward": lambda N: (positive(N, 33), positive(N, 33, seed=1), normal(33)),
     "layer_norm_backward": lambda N: (positive(N, 2), np.tile(np.float32([1, 2]), (N, 1)), normal(2), normal(2)),
     "linear_backward": lambda N: (positive(N, 3), positive(N, 2, seed=1), normal(2, 3), normal(3)),
@@ -114,12 +109,12 @@ LONG = {                            # sums over thousands of rows of one sign: n
 }
 
 
-@pytest.mark.parametrize("name", LONG)
+@pytest.mark.parametrize("name", LONG_SUMS)
 def test_long_sums_do_not_drift(name):
-    agree(name, *LONG[name](4097))
+    assert_matches(name, *LONG_SUMS[name](4097))
 
 
 @pytest.mark.parametrize("file", sorted(path.name for path in nvrtc.SOURCE_DIR.glob("*.cu")))
 def test_no_sum_depends_on_the_order_of_blocks(file):
-    """Nobody adds to memory that another block adds to: gradients are the same every time."""
+    """No block adds to memory that another block adds to: gradients are the same every time."""
     assert not re.search(r"\b(atom|red)\.global\.\S*add\S*f", nvrtc.ptx(nvrtc.SOURCE_DIR / file))

@@ -1,4 +1,4 @@
-"""The way over CuPy, walked without a GPU: a stand-in whose arrays refuse to meet NumPy's (fake_cupy.py)."""
+"""The path through CuPy, run without a GPU: a stand-in whose arrays refuse to meet NumPy's (fake_cupy.py)."""
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +16,9 @@ from tinyscout.kernels import nvrtc
 nvrtc.cubin = lambda path, arch: nvrtc.ptx(path).encode()       # the stand-in's module runs PTX
 import numpy as np
 import tinyscout
-from tinyscout.config import mini
+from tinyscout.config import tiny_config
 from tinyscout.kernels import cuda
-assert cuda.note is None
+assert cuda.device_note is None
 """
 
 
@@ -32,36 +32,36 @@ def run(code, **environment):
     return done.stdout
 
 
-@pytest.mark.parametrize("kv", ["float32", "bfloat16", "int8"])
-def test_a_whole_model_stays_on_the_card(kv):
-    """The same tokens as NumPy's, with a picture before the text, and no array of NumPy's meets one of the card's."""
+@pytest.mark.parametrize("kv_dtype", ["float32", "bfloat16", "int8"])
+def test_a_whole_model_stays_on_the_card(kv_dtype):
+    """The same tokens as NumPy's, with an image before the text, and no NumPy array meets one of the device's."""
     run(f"""
 tokens = [1, 2] + [511] * 4 + [3, 4, 5]
-plain, there = (tinyscout.random_model(mini(vocab_size=512), backend) for backend in ("numpy", "cuda"))
-config = plain.config
+on_host, on_device = (tinyscout.random_model(tiny_config(vocab_size=512), backend) for backend in ("numpy", "cuda"))
+config = on_host.config
 tokens = [1, 2] + [config.patch_id] * config.vision.tokens_per_tile + [3, 4, 5]
 size = config.vision.tile_size
 image = np.random.default_rng(0).standard_normal((1, 3, size, size)).astype(np.float32)
-assert type(there.weights.text.norm) is fake_cupy.ndarray
-options = dict(max_new_tokens=3, temperature=0, stop_ids=(), kv={kv!r})
-assert list(there.generate(tokens, [image], **options)) == list(plain.generate(tokens, [image], **options))
+assert type(on_device.weights.text.norm) is fake_cupy.ndarray
+options = dict(max_new_tokens=3, temperature=0, stop_ids=(), kv_dtype={kv_dtype!r})
+assert list(on_device.generate(tokens, [image], **options)) == list(on_host.generate(tokens, [image], **options))
 """)
 
 
 def test_gradients_stay_on_the_card():
-    """Also those that no kernel computes: the reference's own, on arrays of the card."""
+    """Also those that no kernel computes: the reference's own, on arrays of the device."""
     run("""
 from tinyscout import laws, reference
 names = {f"{name}_backward: same as reference" for name in reference.DIFFERENTIABLE} | {"muon_step: same as reference"}
 cases = [case for case in laws.CASES if case.name in names]
 assert len(cases) == len(names)
 for case in cases:
-    laws.hold(case, cuda, 2)
+    laws.run_law(case, cuda, 2)
 """)
 
 
 def test_a_training_stays_on_the_card(tmp_path):
-    """Pictures, needles and adapters; the checkpoint comes back as NumPy's arrays, and is gone on from."""
+    """Images, needles and LoRA; the checkpoint comes back as NumPy arrays, and training goes on from it."""
     run(f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
@@ -81,12 +81,12 @@ train({str(tmp_path / "lora")!r}, lora, small(), CORPUS, cuda, untrained(), save
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_weights_move_as_they_are(dtype, tmp_path):
     run(f"""
-plain = tinyscout.random_model(mini())
-tinyscout.save(plain, {str(tmp_path)!r}, {dtype!r})
-there = tinyscout.load({str(tmp_path)!r}, "cuda")
-np.testing.assert_allclose(there.logits([1, 2, 3]), tinyscout.load({str(tmp_path)!r}).logits([1, 2, 3]), atol=1e-4)
-tinyscout.save(there, {str(tmp_path / 'again')!r})
-assert (tinyscout.load({str(tmp_path / 'again')!r}).weights.text.norm == plain.weights.text.norm).all()
+on_host = tinyscout.random_model(tiny_config())
+tinyscout.save(on_host, {str(tmp_path)!r}, {dtype!r})
+on_device = tinyscout.load({str(tmp_path)!r}, "cuda")
+np.testing.assert_allclose(on_device.logits([1, 2, 3]), tinyscout.load({str(tmp_path)!r}).logits([1, 2, 3]), atol=1e-4)
+tinyscout.save(on_device, {str(tmp_path / 'again')!r})
+assert (tinyscout.load({str(tmp_path / 'again')!r}).weights.text.norm == on_host.weights.text.norm).all()
 """)
 
 
@@ -96,10 +96,10 @@ from tinyscout.kernels.launch import Launch, kernel
 x = np.ones((3, 40), np.float32)
 assert type(cuda.rms_norm(x)) is np.ndarray
 assert type(cuda.rms_norm(cuda.asarray(x))) is fake_cupy.ndarray
-sample = kernel("norm.cu", "rms_norm")
-sample.function.__class__.max_dynamic_shared_size_bytes = property(lambda self: 48 << 10, lambda self, size: None)
+rms_norm = kernel("norm.cu", "rms_norm")
+rms_norm.function.__class__.max_dynamic_shared_size_bytes = property(lambda self: 48 << 10, lambda self, size: None)
 try:
-    sample(Launch((3,), (32,), 1 << 20), cuda.asarray(x), cuda.asarray(x), None, 1e-5, 3, 40)
+    rms_norm(Launch((3,), (32,), 1 << 20), cuda.asarray(x), cuda.asarray(x), None, 1e-5, 3, 40)
 except RuntimeError as error:
     assert str(error).startswith("rms_norm with Launch(grid=(3,)") and "\\n" not in str(error), error
 else:
@@ -128,30 +128,29 @@ assert all("torch flash is not here" in note for note in found["notes"] if note 
 rows = {{(row["name"], row["operation"], row["at"]): row for row in found["samples"]}}
 from tinyscout.bench.cuda import TINY, tasks
 expected = {{(name, task.case.name, task.case.at) for task in tasks(TINY, ("float32", "bfloat16", "int4"))
-            for name in task.who if task.case.name != "swiglu"}}
+            for name in task.implementations if task.case.name != "swiglu"}}
 assert {{row for row in expected ^ set(rows) if row[0] != "torch flash"}} == set()
 assert all(len(row["seconds"]) == 2 and min(row["seconds"]) > 0 for row in rows.values())
 """)
 
 
 def test_the_benchmark_launches_what_was_launched():
-    """Both kernels of an operation again, over the same arrays; and an operation that no kernel computed is refused."""
+    """Both kernels of an operation again, over the same arrays; an operation that no kernel computed is refused."""
     run("""
 from tinyscout.bench import gpu
 q, k, v = (cuda.asarray(np.ones(shape, np.float32)) for shape in [(1, 1, 2, 8), (1, 9, 1, 8), (1, 9, 1, 8)])
 launched = []
-plain = fake_cupy.RawModule.get_function
 from tinyscout.kernels import launch
-enqueue = launch.enqueue
-launch.enqueue = lambda function, *what: launched.append(function) or enqueue(function, *what)
-result, again = gpu.recorded(cuda.grouped_query_attention, (q, k, v))
+launch_async = launch.launch_async
+launch.launch_async = lambda function, *args: launched.append(function) or launch_async(function, *args)
+result, launch_again = gpu.record_launches(cuda.grouped_query_attention, (q, k, v))
 np.testing.assert_array_equal(result, 1)
 assert len(launched) == 2
-fake_cupy.cuda.get_current_stream = None                        # nobody waits
-again()
+fake_cupy.cuda.get_current_stream = None                        # it does not wait
+launch_again()
 assert launched[2:] == launched[:2] and launched[0] is not launched[1]
 try:
-    gpu.recorded(cuda.rms_norm, (cuda.asarray(np.ones((2, 4))),))          # float64
+    gpu.record_launches(cuda.rms_norm, (cuda.asarray(np.ones((2, 4))),))          # float64
 except RuntimeError as error:
     assert str(error) == "no kernel was launched for rms_norm: there is nothing to measure"
 else:
@@ -160,26 +159,26 @@ else:
 
 
 def test_too_little_memory_is_one_line():
-    said = run("""
+    output = run("""
 import contextlib, io
 from tinyscout.cli import main
-with contextlib.redirect_stderr(io.StringIO()) as said:
+with contextlib.redirect_stderr(io.StringIO()) as stderr:
     assert main(["bench", "--backend", "cuda"]) == 2
-print(said.getvalue(), end="")
+print(stderr.getvalue(), end="")
 """)
-    assert said == "tinyscout: not enough memory: this takes 6.7 GB on the GPU, and 1.1 GB are free there\n"
+    assert output == "tinyscout: not enough memory: this takes 6.7 GB on the GPU, and 1.1 GB are free there\n"
 
 
-def test_the_cards_clock():
+def test_the_gpu_timer():
     """Seconds of one call: those of the copying before them are not among them, and copies of the inputs take turns."""
     run("""
 from time import sleep
-from tinyscout.bench.gpu import Clock
-clock, called = Clock(1 << 16), []
-clock.copy = lambda: called.append("copy") or sleep(0.001)
-clock.copies = 2
-taken = clock.seconds([lambda: called.append("a") or sleep(0.05), lambda: called.append("b") or sleep(0.05)], 3)
+from tinyscout.bench.gpu import GpuTimer
+timer, called = GpuTimer(1 << 16), []
+timer.copy = lambda: called.append("copy") or sleep(0.001)
+timer.copies = 2
+seconds = timer.time_calls([lambda: called.append("a") or sleep(0.05), lambda: called.append("b") or sleep(0.05)], 3)
 assert called == ["copy", "copy", "a", "b", "a"]
-assert 0.05 <= taken < 0.15, taken
-assert set(clock.limits(16)) == {"bytes per second", "float32 operations per second", "bfloat16 operations per second"}
+assert 0.05 <= seconds < 0.15, seconds
+assert set(timer.measure_limits(16)) == {"bytes per second", "float32 operations per second", "bfloat16 operations per second"}
 """)

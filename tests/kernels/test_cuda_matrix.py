@@ -1,4 +1,4 @@
-"""The numbered CUDA kernels and the overlay's products, at the sizes where tiles, warps and chunks end."""
+"""The numbered CUDA kernels and the backend's products, at the sizes where tiles, warps and chunks end."""
 import importlib.util
 from itertools import product
 
@@ -15,19 +15,19 @@ from tinyscout.kernels import cuda, device
 from tinyscout.kernels.cuda import versions
 from tinyscout.laws.universal import EPS, assert_close, compute_expected
 
-HALF = 2.0 ** -8                # rounding to bfloat16 moves a number by no more than this share of it
+BF16_EPS = 2.0 ** -8            # rounding to bfloat16 moves a number by no more than this share of it
 VERSIONS = {name: (operation, f) for operation, found in versions.versions().items() for name, f in found.items()}
-SINGLE = [name for name in VERSIONS if not name.endswith("_3")]
-SLOW = {"linear: a long sum does not drift": 1}          # 5120 inputs take the simulator seconds
-HELD = [(name, case) for name in SINGLE for case in laws.CASES if VERSIONS[name][0] in case.operations]
+FLOAT32_VERSIONS = [name for name in VERSIONS if not name.endswith("_3")]
+SLOW_LAWS = {"linear: a long sum does not drift": 1}     # {law: examples}: 5120 inputs take the simulator seconds
+CASES = [(name, case) for name in FLOAT32_VERSIONS for case in laws.CASES if VERSIONS[name][0] in case.operations]
 
 
-@pytest.mark.parametrize(("name", "case"), HELD, ids=[f"{name}-{case.name}".replace(" ", "_") for name, case in HELD])
+@pytest.mark.parametrize(("name", "case"), CASES, ids=[f"{name}-{case.name}".replace(" ", "_") for name, case in CASES])
 def test_a_version_obeys_the_laws_of_its_operation(name, case):
-    laws.run_law(case, overlay(*VERSIONS[name]), SLOW.get(case.name, 5))
+    laws.run_law(case, overlay(*VERSIONS[name]), SLOW_LAWS.get(case.name, 5))
 
 
-def heads(T, past, K, G, d, B=1, seed=0, dtype=np.float32):
+def random_qkv(T, past, K, G, d, B=1, seed=0, dtype=np.float32):
     rng = np.random.default_rng(seed)
     shapes = (B, T, K * G, d), (B, past + T, K, d), (B, past + T, K, d)
     return [rng.standard_normal(shape, dtype=np.float32).astype(dtype) for shape in shapes]
@@ -52,31 +52,32 @@ def test_attention_at_the_edges(name, size):
     T, past, K, G, d, causal, chunk, first = size
     if name.endswith("_3"):
         if d % 8 == 0:
-            agrees_in_half(FUNCTIONS[name], *heads(T, past, K, G, d, dtype=ml_dtypes.bfloat16), causal, chunk, first)
+            assert_bf16_attention(FUNCTIONS[name], *random_qkv(T, past, K, G, d, dtype=ml_dtypes.bfloat16), causal,
+                                  chunk, first)
         return
-    args = *heads(T, past, K, G, d), causal, chunk, first
+    args = *random_qkv(T, past, K, G, d), causal, chunk, first
     assert_close(FUNCTIONS[name](*args), compute_expected(reference.grouped_query_attention, *args))
 
 
-def agrees_in_half(f, q, k, v, *how):
+def assert_bf16_attention(f, q, k, v, *mask_args):
     """bfloat16 attention is off by no more than its roundings, equation (half-attention).
 
     The inputs are exact, and sums are float32.  Each weight is rounded before it multiplies a value, which moves the
-    mean by HALF of the mean of |v| at most; and the result once more.
+    mean by BF16_EPS of the mean of |v| at most; and the result once more.
     """
     inputs = [a.astype(np.float32) for a in (q, k, v)]
-    truth = compute_expected(reference.grouped_query_attention, *inputs, *how)
-    of_weights = reference.grouped_query_attention(*(a.astype(np.float64) for a in (q, k, np.abs(v))), *how)
+    truth = compute_expected(reference.grouped_query_attention, *inputs, *mask_args)
+    weighted_abs = reference.grouped_query_attention(*(a.astype(np.float64) for a in (q, k, np.abs(v))), *mask_args)
     noise = 2 * max(np.abs(y - truth.value).max() for y in truth.baselines) + 4 * EPS * np.abs(truth.value).max()
-    given = f(q, k, v, *how)
-    assert given.dtype == q.dtype
-    no_further(given, truth.value, HALF * (of_weights * (1 + HALF) + np.abs(truth.value)) + noise)
+    result = f(q, k, v, *mask_args)
+    assert result.dtype == q.dtype
+    assert_within(result, truth.value, BF16_EPS * (weighted_abs * (1 + BF16_EPS) + np.abs(truth.value)) + noise)
 
 
-def no_further(given, truth, bound):
+def assert_within(result, truth, bound):
     """Each number is no further from the truth than its bound."""
-    share = np.abs(given.astype(np.float64) - truth) / bound
-    assert (share <= 1).all(), f"off by {np.nanmax(share):.3g} times what rounding allows"
+    ratio = np.abs(result.astype(np.float64) - truth) / bound
+    assert (ratio <= 1).all(), f"off by {np.nanmax(ratio):.3g} times what rounding allows"
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -84,19 +85,19 @@ def test_attention_in_half_precision_is_off_by_its_roundings(seed):
     rng = np.random.default_rng(seed)
     T, past = rng.choice([1, 2, 31, 33, 65, 127]), rng.choice([0, 1, 31, 64])
     K, G, d = rng.integers(1, 3), rng.integers(1, 6), rng.choice([8, 16, 64, 88, 96, 128])
-    q, k, v = heads(T, past, K, G, d, rng.integers(1, 3), seed, ml_dtypes.bfloat16)
+    q, k, v = random_qkv(T, past, K, G, d, rng.integers(1, 3), seed, ml_dtypes.bfloat16)
     causal, first = bool(rng.integers(0, 4)), int(rng.choice([0, 5, 8192]))
     chunk = int(rng.choice([0, 1, 3, 16, 64])) or None
-    agrees_in_half(VERSIONS["grouped_query_attention_3"][1], q, k, v, causal, chunk, first)
+    assert_bf16_attention(VERSIONS["grouped_query_attention_3"][1], q, k, v, causal, chunk, first)
 
 
-@pytest.mark.parametrize("last", ["large", "hidden"])
-def test_half_precision_attention_sees_only_what_it_may(last):
+@pytest.mark.parametrize("case", ["large scores", "hidden keys"])
+def test_half_precision_attention_sees_only_what_it_may(case):
     """Keys of the future and of other chunks may be anything: the same bits come out.  Large scores do not overflow."""
-    q, k, v = heads(65, 31, 1, 2, 64, dtype=ml_dtypes.bfloat16)
+    q, k, v = random_qkv(65, 31, 1, 2, 64, dtype=ml_dtypes.bfloat16)
     f = VERSIONS["grouped_query_attention_3"][1]
-    if last == "large":
-        agrees_in_half(f, (q.astype(np.float32) * 1e3).astype(q.dtype), k, v, True, 32, 0)
+    if case == "large scores":
+        assert_bf16_attention(f, (q.astype(np.float32) * 1e3).astype(q.dtype), k, v, True, 32, 0)
         return
     before = f(q, k, v, True, 32, 0)[:, -2]
     k[:, :64], v[:, :64], k[:, -1], v[:, -1] = 7e4, -3e4, 7e4, -3e4
@@ -107,19 +108,20 @@ LINEAR = [(1, 8, 8), (2, 264, 72), (31, 64, 128), (128, 8, 136), (129, 200, 8), 
 
 
 @pytest.mark.parametrize(("N", "I", "O"), LINEAR)
-@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
-def test_a_product_in_half_precision_is_off_by_its_rounding(N, I, O, turned, bias):
+def test_a_product_in_half_precision_is_off_by_its_rounding(N, I, O, transposed, bias):
     """Inputs and products of two are exact, sums float32, and the result is rounded once, equation (half-linear)."""
     rng, half = np.random.default_rng(N + I + O), ml_dtypes.bfloat16
     x = rng.standard_normal((N, I)).astype(half)
-    w = rng.standard_normal((O, I)).astype(half).T if turned else rng.standard_normal((I, O)).astype(half)
+    w = rng.standard_normal((O, I)).astype(half).T if transposed else rng.standard_normal((I, O)).astype(half)
     b = rng.standard_normal(O).astype(half) if bias else None
-    given = VERSIONS["linear_3"][1](x, w, b)
-    assert given.dtype == half
-    wide = [None if a is None else a.astype(np.float64) for a in (x, w, b)]
-    truth, sums = reference.linear(*wide), np.abs(wide[0]) @ np.abs(wide[1])
-    no_further(given, truth, HALF * np.abs(truth) + (I + 1) * EPS * (sums + (0 if b is None else np.abs(wide[2]))))
+    result = VERSIONS["linear_3"][1](x, w, b)
+    assert result.dtype == half
+    args = [None if a is None else a.astype(np.float64) for a in (x, w, b)]
+    truth, abs_sums = reference.linear(*args), np.abs(args[0]) @ np.abs(args[1])
+    assert_within(result, truth, BF16_EPS * np.abs(truth) + (I + 1) * EPS * (abs_sums + (0 if b is None
+                                                                                         else np.abs(args[2]))))
 
 
 SIZES = [(1, 33, 31), (4, 1, 33), (5, 65, 129), (17, 31, 1), (64, 257, 65), (65, 16, 64)]
@@ -127,18 +129,18 @@ SIZES = [(1, 33, 31), (4, 1, 33), (5, 65, 129), (17, 31, 1), (64, 257, 65), (65,
 
 @pytest.mark.parametrize(("N", "I", "O"), SIZES)
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16, np.float16])
-@pytest.mark.parametrize("turned", [False, True])
-def test_linear_at_the_edges(N, I, O, dtype, turned):
+@pytest.mark.parametrize("transposed", [False, True])
+def test_linear_at_the_edges(N, I, O, dtype, transposed):
     rng = np.random.default_rng(N * I + O)
     x, b = rng.standard_normal((N, I), dtype=np.float32), rng.standard_normal(O, dtype=np.float32)
-    w = (rng.standard_normal((O, I)).T if turned else rng.standard_normal((I, O))).astype(dtype, order="K")
+    w = (rng.standard_normal((O, I)).T if transposed else rng.standard_normal((I, O))).astype(dtype, order="K")
     assert_close(cuda.linear(x, w, b), compute_expected(reference.linear, x, w.astype(np.float32), b))
 
 
 @pytest.mark.parametrize("N", [1, 3, 16, 17, 65])
 @pytest.mark.parametrize(("bits", "group"), [(8, 32), (8, 128), (4, 32), (4, 128)])
 @pytest.mark.parametrize("scales", [np.float32, ml_dtypes.bfloat16])
-def test_few_bits_are_multiplied_as_what_they_stand_for(N, bits, group, scales):
+def test_quantized_weights_are_multiplied_as_what_they_stand_for(N, bits, group, scales):
     """As exactly as float32 weights: nothing but the weights is rounded."""
     rng = np.random.default_rng(N + bits)
     x = rng.standard_normal((N, 3 * group), dtype=np.float32)
@@ -146,7 +148,7 @@ def test_few_bits_are_multiplied_as_what_they_stand_for(N, bits, group, scales):
     assert_close(cuda.linear(x, w), compute_expected(reference.linear, x, reference.dequantize(w)))
 
 
-def routed(N, C, E, D, F, choose, seed=0):
+def random_routing(N, C, E, D, F, choose, seed=0):
     rng = np.random.default_rng(seed)
     expert = rng.permuted(np.tile(np.arange(E), (N, 1)), axis=1)[:, :C]
     if choose == "one":
@@ -156,34 +158,37 @@ def routed(N, C, E, D, F, choose, seed=0):
     return x, expert, gate, *weights
 
 
-@pytest.mark.parametrize(("form", "choose"), [("plain", "any"), ("plain", "one"), ("turned", "any"), ("bf16", "any"),
-                                              ("int8", "any"), ("int4", "one")])
+@pytest.mark.parametrize(("weight_format", "choose"), [("plain", "any"), ("plain", "one"), ("transposed", "any"),
+                                                       ("bf16", "any"),
+                                                       ("int8", "any"), ("int4", "one")])
 @pytest.mark.parametrize(("N", "C", "E"), [(1, 1, 4), (7, 2, 3), (65, 1, 16), (130, 3, 5), (129, 1, 1)])
-def test_experts_at_the_edges(N, C, E, choose, form):
+def test_experts_at_the_edges(N, C, E, choose, weight_format):
     """More rows of an expert than a tile has, none, and one; weights in every form."""
-    x, expert, gate, *weights = routed(N, C, E, 64, 96, choose)
-    if form == "turned":
+    x, expert, gate, *weights = random_routing(N, C, E, 64, 96, choose)
+    if weight_format == "transposed":
         weights = [np.ascontiguousarray(w.swapaxes(1, 2)).swapaxes(1, 2) for w in weights]
-    elif form == "bf16":
+    elif weight_format == "bf16":
         weights = [w.astype(ml_dtypes.bfloat16) for w in weights]
-    elif form != "plain":
-        weights = [reference.quantize(w, int(form[3:]), 32) for w in weights]
-    given = cuda.experts(x, expert, gate, *weights)
-    plain = [reference.dequantize(w) if form.startswith("int") else w.astype(np.float32) for w in weights]
-    assert_close(given, compute_expected(reference.experts, x, expert, gate, *plain))
-    if form == "plain":
-        np.testing.assert_array_equal(cuda.experts(x, expert, gate, *weights), given)       # the same bits every time
+    elif weight_format != "plain":
+        weights = [reference.quantize(w, int(weight_format[3:]), 32) for w in weights]
+    result = cuda.experts(x, expert, gate, *weights)
+    float_weights = [reference.dequantize(w) if weight_format.startswith("int") else w.astype(np.float32)
+                     for w in weights]
+    assert_close(result, compute_expected(reference.experts, x, expert, gate, *float_weights))
+    if weight_format == "plain":
+        np.testing.assert_array_equal(cuda.experts(x, expert, gate, *weights), result)      # the same bits every time
 
 
-def test_the_overlay_moves_arrays_itself():
-    """By its own functions, and not by the reference's, whose names it imports."""
+def test_the_backend_moves_arrays_itself():
+    """By its own functions, and not by the reference's, whose names it imports first."""
     assert (cuda.asarray, cuda.asnumpy) == (device.asarray, device.asnumpy)
 
 
 def test_what_they_were_not_made_for_goes_to_the_reference():
-    q, k, v = heads(5, 0, 1, 2, 20, dtype=ml_dtypes.bfloat16)
-    assert VERSIONS["grouped_query_attention_3"][1](q, k, v).dtype == q.dtype       # 20 channels are no whole copies
-    q, k, v = heads(20, 0, 1, 1, 130)
+    q, k, v = random_qkv(5, 0, 1, 2, 20, dtype=ml_dtypes.bfloat16)
+    assert VERSIONS["grouped_query_attention_3"][1](q, k,
+                                                    v).dtype == q.dtype       # rows of 20 are not copied 8 at a time
+    q, k, v = random_qkv(20, 0, 1, 1, 130)
     np.testing.assert_array_equal(cuda.grouped_query_attention(q, k, v), reference.grouped_query_attention(q, k, v))
     x, w = np.ones((3, 5), np.float32), np.ones((4, 2), np.float32)
     for linear in (cuda.linear, *(VERSIONS[f"linear_{n}"][1] for n in (1, 2, 3))):

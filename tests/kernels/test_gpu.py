@@ -1,4 +1,4 @@
-"""On a GPU: Scout's own sizes, and the simulator beside the card, launch by launch.  `pytest -m gpu` runs these."""
+"""On a GPU: Scout's own sizes, and the simulator against the GPU, launch by launch.  `pytest -m gpu` runs these."""
 import numpy as np
 import pytest
 
@@ -20,7 +20,7 @@ def normal(*shape):
     return rng.standard_normal(shape, dtype=np.float32)
 
 
-SIZES = {       # rows of Scout's width, a prompt, a tile, its vocabulary; what is only moved is moved in full
+SIZES = {       # rows of Scout's width, a prompt, a tile, its vocabulary
     "rms_norm": lambda: (normal(512, 5120), normal(5120)),
     "layer_norm": lambda: (normal(577, 1408), normal(1408), normal(1408)),
     "apply_rope": lambda: (normal(1, 512, 40, 128), *(normal(512, 64) for _ in range(2))),
@@ -43,7 +43,7 @@ SIZES = {       # rows of Scout's width, a prompt, a tile, its vocabulary; what 
     "experts": lambda: (normal(130, 1024), rng.integers(0, 16, (130, 1)), np.abs(normal(130, 1)),
                         *(normal(16, *size) / 32 for size in [(1024, 2048), (1024, 2048), (2048, 1024)])),
 }
-GRADIENTS = {   # what comes down to a result, before what was given
+GRADIENTS = {   # dy, the first argument of f_backward
     "rms_norm": lambda: normal(512, 5120),
     "layer_norm": lambda: normal(577, 1408),
     "apply_rope": lambda: normal(1, 512, 40, 128),
@@ -80,27 +80,27 @@ def test_offsets_beyond_2_31():
 
 
 @pytest.fixture
-def beside_the_simulator(monkeypatch):
-    """Every launch on the card is also made in the simulator, with the same arguments, and both must agree.
+def simulated_launches(monkeypatch):
+    """Every launch on the GPU is also made in the simulator, with the same arguments, and both must agree.
 
     Approximate instructions (ex2, rsqrt, the sums of tensor cores) differ in their last bits, integers do not at all.
     """
-    launches, on_card = [], launch.Kernel.__call__
+    names, launch_on_gpu = [], launch.Kernel.__call__
 
-    def both(self, shape, *arguments):
+    def launch_on_both(self, shape, *arguments):
         copies = [cuda.asnumpy(a).copy() if getattr(a, "ndim", 0) else a for a in arguments]
-        on_card(self, shape, *arguments)
+        launch_on_gpu(self, shape, *arguments)
         run(self.ptx, self.name, *shape, launch.convert_arguments(self.name, self.types, copies))
         for simulated, real in zip(copies, arguments, strict=True):
             if getattr(real, "ndim", 0):
-                agree(simulated, cuda.asnumpy(real))
-        launches.append(self.name)
+                assert_agree(simulated, cuda.asnumpy(real))
+        names.append(self.name)
 
-    monkeypatch.setattr(launch.Kernel, "__call__", both)
-    return launches
+    monkeypatch.setattr(launch.Kernel, "__call__", launch_on_both)
+    return names
 
 
-def agree(simulated, real):
+def assert_agree(simulated, real):
     if real.dtype.kind != "f":
         np.testing.assert_array_equal(simulated, real)
     else:
@@ -109,11 +109,11 @@ def agree(simulated, real):
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_the_simulator_is_the_card(beside_the_simulator, name):
+def test_the_simulator_is_the_card(simulated_launches, name):
     from tinyscout import laws
     case = next(case for case in laws.CASES if case.name == f"{name}: same as reference")
     run_law(case, cuda, 10)
-    assert beside_the_simulator
+    assert simulated_launches
 
 
 def test_every_replaced_operation_is_here():

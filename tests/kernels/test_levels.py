@@ -1,4 +1,4 @@
-"""The kernels are compiled once for each level of processor: every level that runs here obeys the laws."""
+"""The kernels are compiled once for each level of processor: every level that this one runs obeys the laws."""
 import subprocess
 import sys
 
@@ -11,7 +11,7 @@ from tinyscout import laws
 from tinyscout.kernels import c
 from tinyscout.kernels.c import library
 assert library.module.__name__ == "tinyscout.{level}"
-broken = [(name, said) for name, said in laws.check(c, examples=8) if said]
+broken = [(name, error) for name, error in laws.check(c, examples=8) if error]
 assert not broken, broken
 """
 LEVELS = library.LEVELS[:library.module.lib.level() + 1]
@@ -34,4 +34,4 @@ def test_a_level_that_is_not_here():
 def test_each_level_is_built_with_its_own_instructions():
     """Each is a module of its own and knows the same kernels."""
     names = [set(dir(library.load_widest(level).lib)) for level in LEVELS]
-    assert all(known == names[0] for known in names)
+    assert all(level_names == names[0] for level_names in names)

@@ -30,10 +30,11 @@ def file(tmp_path, monkeypatch):
 
 @pytest.fixture
 def compilations(monkeypatch):
-    """What is compiled and not taken from the cache."""
-    made, plain = [], nvrtc.Compiler.compile
-    monkeypatch.setattr(nvrtc.Compiler, "compile", lambda self, *args: made.append(args) or plain(self, *args))
-    return made
+    """The calls of the compiler, for what is not in the cache."""
+    calls, compile_kernel = [], nvrtc.Compiler.compile
+    monkeypatch.setattr(nvrtc.Compiler, "compile", lambda self, *args: calls.append(args)
+                        or compile_kernel(self, *args))
+    return calls
 
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_90a"])
@@ -73,9 +74,9 @@ def test_the_cache_depends_on_all_that_goes_in(file, compilations):
 
 def test_a_broken_cache_is_made_anew(file, compilations):
     good = nvrtc.cubin(file, "sm_80")
-    [kept] = [path for path in nvrtc.cache_dir().iterdir() if path.is_file()]
-    for broken in (b"", b"{}", b'{"sha256": "0", "log": ""}\nrubbish', kept.read_bytes()[:-9]):
-        kept.write_bytes(broken)
+    [cached] = [path for path in nvrtc.cache_dir().iterdir() if path.is_file()]
+    for broken in (b"", b"{}", b'{"sha256": "0", "log": ""}\nrubbish', cached.read_bytes()[:-9]):
+        cached.write_bytes(broken)
         assert nvrtc.cubin(file, "sm_80") == good
     assert len(compilations) == 5
 

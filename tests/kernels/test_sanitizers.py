@@ -36,7 +36,7 @@ from tinyscout.kernels import c
 from tinyscout.kernels.c import library
 assert library.module.__file__.startswith({copy!r}), library.module.__file__
 {threads}
-broken = [(name, said) for name, said in laws.check(c, examples=4) if said]
+broken = [(name, error) for name, error in laws.check(c, examples=4) if error]
 assert not broken, broken
 print("every law held")
 """
@@ -45,29 +45,29 @@ from hypothesis import HealthCheck, given, settings
 from tinyscout import _bpe
 from tinyscout.laws.bpe import LAWS
 assert _bpe.__file__.startswith({copy!r}), _bpe.__file__
-def hold(law, inputs):
+def run_law(law, inputs):
     @settings(max_examples=4, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(inputs)
-    def holds(drawn):
+    def law_holds(drawn):
         law(_bpe, *drawn)
-    holds()
+    law_holds()
 for law, inputs in LAWS.items():
-    hold(law, inputs)
+    run_law(law, inputs)
 print("every law held")
 """
 
 
-def flags_of_this_processor():
+def processor_flags():
     return runpy.run_path(str(KERNELS / "build.py"))["X86"].get(library.module.__name__.partition("_c_")[2], [])
 
 
-def gcc(*words, compiler="gcc"):
-    done = subprocess.run([compiler, *map(str, words)], capture_output=True, text=True, timeout=600)
+def run_gcc(*arguments, compiler="gcc"):
+    done = subprocess.run([compiler, *map(str, arguments)], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def runtime(name):
-    """The sanitizer's library, which has to be loaded before Python; without one there is nothing to test with."""
+def sanitizer_library(name):
+    """The sanitizer's library, which has to be loaded before Python; skips the test without one."""
     path = subprocess.run(["gcc", f"-print-file-name=lib{name}.so"], capture_output=True, text=True).stdout.strip()
     if not os.path.isabs(path):
         pytest.skip(f"this gcc comes without lib{name}")
@@ -78,7 +78,8 @@ def run(program, preload, cwd):
     """A Python program with sanitizers loaded  ->  the finished process"""
     options = {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1",
                "TSAN_OPTIONS": "ignore_noninstrumented_modules=1 halt_on_error=1 exitcode=66"}
-    environment = {**os.environ, **options, "LD_PRELOAD": " ".join(map(runtime, preload)), "PYTHONPATH": str(cwd),
+    environment = {**os.environ, **options, "LD_PRELOAD": " ".join(map(sanitizer_library, preload)),
+                   "PYTHONPATH": str(cwd),
                    "OPENBLAS_NUM_THREADS": "1", "PYTHONMALLOC": "malloc", "TINYSCOUT_C": "_c"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, cwd=cwd, capture_output=True, text=True,
                           timeout=900)
@@ -87,14 +88,14 @@ def run(program, preload, cwd):
     return done
 
 
-def said(done):
+def first_report(done):
     """The first report of a sanitizer, or how else the program ended."""
-    at = done.stderr.find("Sanitizer")
-    return done.stderr[max(0, at - 20):][:3000] if at >= 0 else done.stderr[-3000:]
+    start = done.stderr.find("Sanitizer")
+    return done.stderr[max(0, start - 20):][:3000] if start >= 0 else done.stderr[-3000:]
 
 
-def build_kernels(folder, flags, *more):
-    """The package in a folder, its kernels built for this processor with those flags and links."""
+def build_kernels(folder, flags, *objects):
+    """Copy the package to a folder and build its kernels there for this processor, with those flags and objects."""
     shutil.copytree(Path(library.__file__).parents[2], folder / "tinyscout",
                     ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     source = shutil.copytree(KERNELS, folder / "c")
@@ -102,9 +103,9 @@ def build_kernels(folder, flags, *more):
     assert "SMALL = 1 << 14" in header
     (source / "simd.h").write_text(header.replace("SMALL = 1 << 14", "SMALL = 8"))      # threads for short rows too
     runpy.run_path(str(source / "build.py"))["BUILDERS"]["_c"].emit_c_code(str(folder / "_c.c"))
-    gcc(*FLAGS, "-std=gnu11", "-fopenmp", *flags_of_this_processor(), *flags, f"-I{source}",
-        f"-I{sysconfig.get_path('include')}", folder / "_c.c", *sorted(source.glob("*.c")), *more, "-lm",
-        "-o", folder / "tinyscout/_c.so")
+    run_gcc(*FLAGS, "-std=gnu11", "-fopenmp", *processor_flags(), *flags, f"-I{source}",
+            f"-I{sysconfig.get_path('include')}", folder / "_c.c", *sorted(source.glob("*.c")), *objects, "-lm",
+            "-o", folder / "tinyscout/_c.so")
 
 
 PLANTED = """
@@ -139,34 +140,34 @@ kernels.{name}(ctypes.c_void_p(memory), {n})
 """
 
 
-def planted(folder, flags, *more):
+def build_planted(folder, flags, *objects):
     (folder / "planted.c").write_text(PLANTED)
-    gcc(*FLAGS, "-fopenmp", *flags, folder / "planted.c", *more, "-o", folder / "planted.so")
+    run_gcc(*FLAGS, "-fopenmp", *flags, folder / "planted.c", *objects, "-o", folder / "planted.so")
     return str(folder / "planted.so")
 
 
 def test_the_memory_sanitizer_sees_a_step_beyond_the_end(tmp_path):
-    path = planted(tmp_path, MEMORY)
+    path = build_planted(tmp_path, MEMORY)
     assert run(CALL.format(path=path, name="innocent", n=1000), ["asan", "ubsan"], tmp_path).returncode == 0
     done = run(CALL.format(path=path, name="innocent", n=1001), ["asan", "ubsan"], tmp_path)
     assert "heap-buffer-overflow" in done.stderr
 
 
-def stand_in(folder, flags):
+def build_stand_in(folder, flags):
     """OpenMP by pthreads, as an object; linked without -fopenmp it is what the kernels find."""
-    gcc("-O1", "-g", "-fPIC", *flags, "-c", THREADS, "-o", folder / "threads.o")
+    run_gcc("-O1", "-g", "-fPIC", *flags, "-c", THREADS, "-o", folder / "threads.o")
     return folder / "threads.o"
 
 
 def build_with_stand_in(folder, build):
     """-fopenmp compiles the pragmas, and would link libgomp: our own functions come first and win."""
-    return build(folder, RACES, stand_in(folder, RACES))
+    return build(folder, RACES, build_stand_in(folder, RACES))
 
 
 def test_the_thread_sanitizer_sees_a_shared_sum(tmp_path):
-    path = build_with_stand_in(tmp_path, planted)
+    path = build_with_stand_in(tmp_path, build_planted)
     done = run(CALL.format(path=path, name="innocent", n=1000), ["tsan"], tmp_path)
-    assert done.returncode == 0, said(done)
+    assert done.returncode == 0, first_report(done)
     done = run(CALL.format(path=path, name="planted", n=1000), ["tsan"], tmp_path)
     assert done.returncode == 66
     assert "data race" in done.stderr
@@ -175,14 +176,14 @@ def test_the_thread_sanitizer_sees_a_shared_sum(tmp_path):
 def test_kernels_stay_in_bounds(tmp_path):
     build_kernels(tmp_path, MEMORY)
     done = run(LAWS.format(copy=str(tmp_path), threads=""), ["asan", "ubsan", "stdc++"], tmp_path)
-    assert "every law held" in done.stdout, said(done)
+    assert "every law held" in done.stdout, first_report(done)
 
 
 def test_kernels_do_not_race(tmp_path):
     """Four threads, whatever the machine has."""
     build_with_stand_in(tmp_path, build_kernels)
     done = run(LAWS.format(copy=str(tmp_path), threads="c.set_threads(4)"), ["tsan"], tmp_path)
-    assert "every law held" in done.stdout, said(done)
+    assert "every law held" in done.stdout, first_report(done)
 
 
 def test_the_tokenizer_stays_in_bounds(tmp_path):
@@ -190,7 +191,7 @@ def test_the_tokenizer_stays_in_bounds(tmp_path):
 
     shutil.copytree(Path(library.__file__).parents[2], tmp_path / "tinyscout",
                     ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    gcc(*FLAGS, "-std=c++17", *MEMORY, f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}",
-        *sorted((ROOT / "csrc/cpp").glob("*.cpp")), "-o", tmp_path / "tinyscout/_bpe.so", compiler="g++")
+    run_gcc(*FLAGS, "-std=c++17", *MEMORY, f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}",
+            *sorted((ROOT / "csrc/cpp").glob("*.cpp")), "-o", tmp_path / "tinyscout/_bpe.so", compiler="g++")
     done = run(TOKENIZER.format(copy=str(tmp_path)), ["asan", "ubsan", "stdc++"], tmp_path)
-    assert "every law held" in done.stdout, said(done)
+    assert "every law held" in done.stdout, first_report(done)

@@ -9,11 +9,11 @@ from tinyscout.bench import operations
 
 c = pytest.importorskip("tinyscout.kernels.c")
 VERSIONS = {name: (operation, kernel) for operation, found in c.versions().items() for name, kernel in found.items()}
-HELD = [(name, case) for name, (operation, _) in VERSIONS.items() for case in laws.CASES
-        if operation in case.operations]
+CASES = [(name, case) for name, (operation, _) in VERSIONS.items() for case in laws.CASES
+         if operation in case.operations]
 
 
-@pytest.mark.parametrize(("name", "case"), HELD, ids=[f"{name}-{case.name}".replace(" ", "_") for name, case in HELD])
+@pytest.mark.parametrize(("name", "case"), CASES, ids=[f"{name}-{case.name}".replace(" ", "_") for name, case in CASES])
 def test_a_version_obeys_the_laws_of_its_operation(name, case):
     laws.run_law(case, overlay(*VERSIONS[name]), examples=25)
 
@@ -26,13 +26,13 @@ def test_a_version_is_its_own_kernel(name, monkeypatch):
     rng = np.random.default_rng(0)
     x, w = (rng.standard_normal(shape, dtype=np.float32) for shape in [(5, 33), (33, 47)])
     args = (x, w) if operation == "linear" else (rng.standard_normal((1, 7, 4, 8), dtype=np.float32),) * 3
-    given = function(*args)
+    result = function(*args)
     expected = x @ w if operation == "linear" else getattr(c, operation)(*args)
-    np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_benchmark_measures_them():
-    """Beside the kernels that are used, and on a matrix that they read as it is."""
+    """Next to the kernels that are used, and on a matrix that they read in place."""
     report = operations.measure(operations.TINY, ("c",), 1, ("float32",))
     measured = {(row["operation"], row["name"]) for row in report["samples"]}
     assert {("linear float32", f"c linear_{n}") for n in (1, 2, 3)} <= measured
@@ -46,8 +46,8 @@ def test_what_they_were_not_made_for_goes_to_the_reference():
     x = rng.standard_normal((2, 32), dtype=np.float32)
     for name in ("linear_1", "linear_2", "linear_3"):
         linear = VERSIONS[name][1]
-        few = reference.quantize(w)
-        np.testing.assert_array_equal(linear(x, few), reference.linear(x, few))
+        quantized = reference.quantize(w)
+        np.testing.assert_array_equal(linear(x, quantized), reference.linear(x, quantized))
         assert linear(x.astype(np.float64), w).dtype == np.float64
         with pytest.raises(ValueError, match="matmul"):
             linear(x[:, :5], w)

@@ -1,7 +1,11 @@
 """Every law, on every backend."""
+import numpy as np
 import pytest
+from hypothesis import given, settings
 
 from tinyscout import laws, reference
+from tinyscout.laws.attention import attention_inputs
+from tinyscout.reference import attention
 
 NAMES = [case.name.replace(": ", ":").replace(" ", "_") for case in laws.CASES]
 
@@ -13,22 +17,22 @@ def test_law(ops, case, examples):
 
 def test_every_operation_has_inputs():
     drawn = set().union(*(component.INPUTS for component in laws.COMPONENTS))
-    gradients = {f"{name}_backward" for name in reference.DIFFERENTIABLE}       # theirs are made of those of f
+    gradients = {f"{name}_backward" for name in reference.DIFFERENTIABLE}       # whose inputs are made of those of f
     assert drawn == set(reference.__all__) - laws.MOVES - gradients
 
 
 def test_check_looks_at_what_was_replaced():
     from tinyscout.kernels import c
     assert laws.replaced_names(reference) == []
-    by_numpy = {"causal_mask", "chunked_mask", "attention_temperature", "rope_angles", "rope_angles_2d",
-                "rope_frequencies", "quantize", "quantize_rows", "dequantize", "fuse_backward", "patchify_backward",
-                "pixel_shuffle_backward"}
-    assert set(reference.__all__) - laws.MOVES - set(laws.replaced_names(c)) == by_numpy
+    not_replaced = {"causal_mask", "chunked_mask", "attention_temperature", "rope_angles", "rope_angles_2d",
+                    "rope_frequencies", "quantize", "quantize_rows", "dequantize", "fuse_backward", "patchify_backward",
+                    "pixel_shuffle_backward"}
+    assert set(reference.__all__) - laws.MOVES - set(laws.replaced_names(c)) == not_replaced
 
 
 def test_check_says_what_is_broken():
     class Broken:
-        """The reference with a shut gate that is open."""
+        """The reference with a gate that never closes."""
 
         def __getattr__(self, name):
             return getattr(reference, name)
@@ -36,6 +40,20 @@ def test_check_says_what_is_broken():
         def swiglu(self, gate, up):
             return gate * up
 
-    said = dict(laws.check(Broken(), ["swiglu"], examples=5))
-    assert said["swiglu: same signature"] is None
-    assert "off by" in said["swiglu: same as reference"]
+    results = dict(laws.check(Broken(), ["swiglu"], examples=5))
+    assert results["swiglu: same signature"] is None
+    assert "off by" in results["swiglu: same as reference"]
+
+
+@settings(max_examples=50, deadline=None, database=None, derandomize=True)
+@given(attention_inputs(), attention_inputs(causal=True))
+def test_attention_in_blocks_is_the_formula(*cases):
+    """With blocks so small that there are several of queries and of keys: the same to the last digits of float64."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "MAX_SCORES_PER_BLOCK", 300)
+        patch.setattr(attention, "KEYS_PER_BLOCK", 16)
+        for q, k, v, *mask_args in cases:
+            q, k, v = (a.astype(np.float64) for a in (q, k, v))
+            expected = attention.naive_attention(q, k, v, *mask_args)
+            np.testing.assert_allclose(reference.grouped_query_attention(q, k, v, *mask_args), expected, rtol=1e-9,
+                                       atol=1e-12)

@@ -23,7 +23,7 @@ CONFIGS = {
 }
 
 
-def lively(config, seed=0):
+def random_weights(config, seed=0):
     """Weights in float64 that leave no router undecided and no gate half open."""
     rng = np.random.default_rng(seed)
     weights = init_weights(config, seed, np.float64)
@@ -33,8 +33,8 @@ def lively(config, seed=0):
     return weights
 
 
-def drawn(config, B=2, T=21, seed=0):
-    """Tokens with a picture in each row where there is a vision tower, and targets of which some do not count."""
+def random_batch(config, B=2, T=21, seed=0):
+    """Tokens with an image in each row if there is a vision encoder, and targets of which some do not count."""
     rng = np.random.default_rng(seed)
     tokens = rng.integers(0, 400, (B, T))
     tiles = None
@@ -43,8 +43,8 @@ def drawn(config, B=2, T=21, seed=0):
         tokens[:, 2:2 + n] = config.patch_id
         tiles = rng.normal(size=(B, 3, config.vision.tile_size, config.vision.tile_size)).astype(np.float32)
     targets = np.where(rng.random((B, T)) < 0.3, -1, rng.integers(0, 400, (B, T)))
-    answers = np.where(rng.random((B, T)) < 0.8, -1, rng.integers(0, 400, (B, T)))
-    return Batch(tokens, targets, tiles, answers)
+    aux_targets = np.where(rng.random((B, T)) < 0.8, -1, rng.integers(0, 400, (B, T)))
+    return Batch(tokens, targets, tiles, aux_targets)
 
 
 def without_output(weights, config):
@@ -56,31 +56,32 @@ def without_output(weights, config):
 def test_every_weights_gradient(name):
     """One random direction for each weight alone: no gradient can hide behind a larger one."""
     config = CONFIGS[name]
-    weights, batch, rng = lively(config), drawn(config), np.random.default_rng(1)
+    weights, batch, rng = random_weights(config), random_batch(config), np.random.default_rng(1)
     gradients = dict(named_arrays(loss_and_grad(batch, weights, config).gradients))
-    places = dict(named_arrays(without_output(weights, config)))
-    assert gradients.keys() == places.keys()
+    arrays = dict(named_arrays(without_output(weights, config)))
+    assert gradients.keys() == arrays.keys()
 
-    def lost(path, step):
-        moved = tree_map(lambda w: w + step if w is places[path] else w, weights)
+    def loss_after(path, step):
+        stepped = tree_map(lambda w: w + step if w is arrays[path] else w, weights)
         if config.text.tie_embeddings:
-            moved = moved._replace(text=moved.text._replace(output=moved.text.embedding.T))
-        return sum(evaluate_loss(batch, moved, config))
+            stepped = stepped._replace(text=stepped.text._replace(output=stepped.text.embedding.T))
+        return sum(evaluate_loss(batch, stepped, config))
 
-    for path, w in places.items():
+    for path, w in arrays.items():
         assert gradients[path].shape == w.shape
-        along, h = rng.normal(size=w.shape), 1e-5
-        near, far = ((lost(path, k * h * along) - lost(path, -k * h * along)) / (2 * k * h) for k in (1, 2))
-        claimed = np.sum(gradients[path] * along)
-        assert abs(claimed - near) <= abs(near - far) + 1e-8, path
+        direction, h = rng.normal(size=w.shape), 1e-5
+        near, far = ((loss_after(path, k * h * direction) - loss_after(path, -k * h * direction)) / (2 * k * h)
+                     for k in (1, 2))
+        derivative = np.sum(gradients[path] * direction)
+        assert abs(derivative - near) <= abs(near - far) + 1e-8, path
 
 
-def test_balance_is_part_of_the_gradient():
+def test_the_load_balance_is_part_of_the_gradient():
     config = tiny_config(vision=False, layers=layer_plan(2))
-    weights, batch, rng = lively(config), drawn(config), np.random.default_rng(1)
-    passed = forward(batch, weights, config)
+    weights, batch, rng = random_weights(config), random_batch(config), np.random.default_rng(1)
+    activations = forward(batch, weights, config)
 
-    def balance(weights):
+    def load_balance(weights):
         """The sum over layers of how unevenly the experts are loaded, as `backward` counts it."""
         states, total = forward(batch, weights, config).text_activations, 0.0
         for n, w in enumerate(weights.text.blocks):
@@ -89,57 +90,59 @@ def test_balance_is_part_of_the_gradient():
             total += reference.load_balance(rows, w.feed_forward.w_router, config.text.top_k)
         return total
 
-    nothing = np.zeros_like(passed.logits)
-    gradients = backward(nothing, passed, batch, weights, config, aux_loss_coef=1.0)
-    along, h = tree_map(lambda w: rng.normal(size=w.shape), weights), 1e-6
-    above, below = (balance(tree_map(lambda w, d, s=s: w + s * h * d, weights, along)) for s in (1, -1))
-    claimed = sum(np.sum(g * d) for (_, g), (_, d) in zip(named_arrays(gradients), named_arrays(along), strict=True))
-    assert claimed == pytest.approx((above - below) / (2 * h), rel=1e-5)
+    d_logits = np.zeros_like(activations.logits)
+    gradients = backward(d_logits, activations, batch, weights, config, aux_loss_coef=1.0)
+    direction, h = tree_map(lambda w: rng.normal(size=w.shape), weights), 1e-6
+    above, below = (load_balance(tree_map(lambda w, d, s=s: w + s * h * d, weights, direction)) for s in (1, -1))
+    derivative = sum(np.sum(g * d) for (_, g), (_, d) in zip(named_arrays(gradients), named_arrays(direction),
+                                                             strict=True))
+    assert derivative == pytest.approx((above - below) / (2 * h), rel=1e-5)
 
 
-def test_a_teacher_pulls_towards_its_opinion():
+def test_a_teacher_pulls_towards_its_distribution():
     config = tiny_config(vision=False, layers=layer_plan(1))
-    weights, teacher, batch = lively(config), lively(config, 1), drawn(config)
-    rng, trust, h = np.random.default_rng(1), 0.3, 1e-5
-    lesson = loss_and_grad(batch, weights, config, teacher=(teacher, config), distill_weight=trust)
-    opinion = forward(batch, teacher, config).logits
+    weights, teacher, batch = random_weights(config), random_weights(config, 1), random_batch(config)
+    rng, distill_weight, h = np.random.default_rng(1), 0.3, 1e-5
+    result = loss_and_grad(batch, weights, config, teacher=(teacher, config), distill_weight=distill_weight)
+    teacher_logits = forward(batch, teacher, config).logits
 
-    def mixed(weights):
-        passed = forward(batch, weights, config)
-        hard = sum(evaluate_loss(batch, weights, config))
-        return (1 - trust) * hard + trust * reference.soft_cross_entropy(passed.logits, opinion)
+    def mixed_loss(weights):
+        logits = forward(batch, weights, config).logits
+        loss = sum(evaluate_loss(batch, weights, config))
+        return (1 - distill_weight) * loss + distill_weight * reference.soft_cross_entropy(logits, teacher_logits)
 
-    along = tree_map(lambda w: rng.normal(size=w.shape), weights)
-    above, below = (mixed(tree_map(lambda w, d, s=s: w + s * h * d, weights, along)) for s in (1, -1))
-    claimed = sum(np.sum(g * d) for (_, g), (_, d) in zip(named_arrays(lesson.gradients), named_arrays(along),
-                                                          strict=True))
-    assert claimed == pytest.approx((above - below) / (2 * h), rel=1e-5)
+    direction = tree_map(lambda w: rng.normal(size=w.shape), weights)
+    above, below = (mixed_loss(tree_map(lambda w, d, s=s: w + s * h * d, weights, direction)) for s in (1, -1))
+    derivative = sum(np.sum(g * d) for (_, g), (_, d) in zip(named_arrays(result.gradients), named_arrays(direction),
+                                                             strict=True))
+    assert derivative == pytest.approx((above - below) / (2 * h), rel=1e-5)
 
 
 def test_loads_are_parts_of_the_tokens():
     config = CONFIGS["maverick"]
-    passed = forward(drawn(config), lively(config), config)
-    loads = expert_loads(passed.text_activations, lively(config).text, config.text)
+    activations = forward(random_batch(config), random_weights(config), config)
+    loads = expert_loads(activations.text_activations, random_weights(config).text, config.text)
     assert loads.shape == (2, config.text.n_experts)
     np.testing.assert_allclose(loads.sum(1), 1)
 
 
 @pytest.mark.parametrize(("change", "says"), [
-    (lambda b: b._replace(targets=np.full_like(b.targets, -1), answers=None), "nothing to learn"),
+    (lambda b: b._replace(targets=np.full_like(b.targets, -1), aux_targets=None), "nothing to learn"),
     (lambda b: b._replace(tiles=b.tiles[:1]), "patch tokens"),
 ])
 def test_a_batch_that_teaches_nothing(change, says):
     config = tiny_config()
     with pytest.raises(ValueError, match=says):
-        evaluate_loss(change(drawn(config)), lively(config), config)
+        evaluate_loss(change(random_batch(config)), random_weights(config), config)
 
 
 def test_any_backend_learns_the_same(ops):
     """In float32: within what a few thousand roundings make of it."""
     config = replace(tiny_config(), text=replace(tiny_config().text, layers=layer_plan(1)))
-    weights, batch = tree_map(lambda w: w.astype(np.float32), lively(config)), drawn(config, 1)
-    ours = dict(named_arrays(loss_and_grad(batch, tree_map(ops.asarray, weights), config, aux_loss_coef=0.01,
-                                           ops=ops).gradients))
-    for path, truth in named_arrays(loss_and_grad(batch, lively(config), config, aux_loss_coef=0.01).gradients):
-        error = np.abs(ops.asnumpy(ours[path]) - truth).max() / np.abs(truth).max()
+    weights, batch = tree_map(lambda w: w.astype(np.float32), random_weights(config)), random_batch(config, 1)
+    result = loss_and_grad(batch, tree_map(ops.asarray, weights), config, aux_loss_coef=0.01, ops=ops)
+    expected = loss_and_grad(batch, random_weights(config), config, aux_loss_coef=0.01)
+    gradients = dict(named_arrays(result.gradients))
+    for path, truth in named_arrays(expected.gradients):
+        error = np.abs(ops.asnumpy(gradients[path]) - truth).max() / np.abs(truth).max()
         assert error < 1e-4, f"{path} is off by {error:.2g}"

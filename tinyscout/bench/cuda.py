@@ -158,12 +158,12 @@ def correct_calls(task: Task, copies: list, notes: list[str]) -> dict[str, list[
                 raise
             notes.append(f"{name} is not here to compare with: {str(error).strip().splitlines()[0]}")
             continue
-        error = max(error_over_bound(result, expected) for result, _ in computed)
-        if error <= 1:
+        max_error = max(error_over_bound(result, expected) for result, _ in computed)
+        if max_error <= 1:
             calls[name] = [launch_again for _, launch_again in computed]
         else:
-            notes.append(f"{name} is wrong and gets no figure: {task.case.name}, {task.case.at}, is off by {error:.3g} "
-                         "times what rounding allows")
+            notes.append(f"{name} is wrong and gets no figure: {task.case.name}, {task.case.at}, is off by "
+                         f"{max_error:.3g} times what rounding allows")
     return calls
 
 

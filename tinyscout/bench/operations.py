@@ -132,8 +132,9 @@ def implementations(case: Case, backends: Sequence[str]) -> dict[str, Callable]:
             continue
         functions[name] = function
         is_float32 = all(isinstance(x, np.ndarray) and x.dtype == np.float32 for x in case.inputs)
-        versions: dict = getattr(ops, "versions", dict)().get(case.operation, {}) if is_float32 else {}
-        functions |= {f"{name} {version}": function for version, function in versions.items()}
+        if is_float32 and hasattr(ops, "versions"):
+            versions = ops.versions().get(case.operation, {})
+            functions |= {f"{name} {version}": function for version, function in versions.items()}
     return functions
 
 

@@ -58,7 +58,7 @@ def parse_argument(text):
     return match[1], match[2], match[3] and tuple(int(size) for size in match[3][1:-1].split(",")), value
 
 
-def make_argument(name, type_name, shape, value, rng):
+def make_argument(rng, name, type_name, shape, value):
     """An argument of the kernel: an array or a NumPy scalar."""
     dtype = TYPES[type_name]
     if value is not None or name == "out":
@@ -71,7 +71,7 @@ def make_argument(name, type_name, shape, value, rng):
 
 def run(args):
     rng, profile, console = np.random.default_rng(args.seed), Profile(), make_console()
-    values = [make_argument(*argument, rng) for argument in args.arguments]
+    values = [make_argument(rng, *argument) for argument in args.arguments]
     unwritten = [n for n, (name, _, shape, value) in enumerate(args.arguments) if name == "out" and shape
                  and value is None]
     text = nvrtc.ptx(args.file)

@@ -125,7 +125,8 @@ def loss_and_grad(batch, w, config, aux_loss_coef=0.0, teacher=None, distill_wei
     logits, targets, distill_loss = activations.logits, [ops.asarray(t) for t in activations.targets], None
     d_logits = sum(ops.cross_entropy_backward(1.0 - distill_weight, logits, t) for t in targets)
     if teacher is not None:
-        teacher_logits = forward(batch, *teacher, ops).logits
+        teacher_weights, teacher_config = teacher
+        teacher_logits = forward(batch, teacher_weights, teacher_config, ops).logits
         distill_loss = ops.soft_cross_entropy(logits, teacher_logits)
         d_logits = d_logits + ops.soft_cross_entropy_backward(distill_weight, logits, teacher_logits)
     gradients = backward(d_logits, activations, batch, w, config, aux_loss_coef, ops)
