@@ -18,17 +18,17 @@ print(rms_norm(np.array([3.0, 4.0])))
 # ------------------------------------
 # Two channels, so that a token is a point.  RMS norm slides every point along its ray from the origin until its root
 # mean square is one: onto a circle of radius √2.  Layer norm takes the mean away first, and of two numbers that leaves
-# one: the points land on two places.  At 5120 channels it loses one direction of 5120, which is why a model
+# one: the points land on two points.  At 5120 channels it loses one direction of 5120, which is why a model
 # can do without that step.
 
 rng = np.random.default_rng(4)
 points = rng.normal(size=(200, 2)) * [1.4, 0.9] + [0.5, 0.2]
 colour = np.arctan2(points[:, 1], points[:, 0])
-normal, one, zero = rms_norm(points), np.ones(2), np.zeros(2)
+weight, bias = np.ones(2), np.zeros(2)
+results = {"x": points, "rms_norm(x)": rms_norm(points), "layer_norm(x)": layer_norm(points, weight, bias)}
 
 figure, axes = plt.subplots(1, 3, figsize=(7.6, 2.8), sharex=True, sharey=True)
-for axis, (name, y) in zip(axes, {"x": points, "rms_norm(x)": normal, "layer_norm(x)": layer_norm(points, one, zero)}
-                           .items(), strict=True):
+for axis, (name, y) in zip(axes, results.items(), strict=True):
     axis.scatter(*y.T, c=colour, s=12, cmap="viridis")
     axis.set(title=name, xlabel="channel 0", aspect="equal")
 axes[0].set_ylabel("channel 1")
@@ -49,15 +49,15 @@ start = rms_norm(rng.normal(size=(16, D)))
 
 figure, axis = plt.subplots(figsize=(7.6, 3.6))
 for scale, shade in zip((0.03, 0.3, 3.0), plt.get_cmap("viridis")((0.15, 0.5, 0.85)), strict=True):
-    for normed, line in ((True, "-"), (False, "--")):
+    for has_norm, line in ((True, "-"), (False, "--")):
         x, sizes = scale * start, [scale]
         for w in weights:
-            x = x + feed_forward(rms_norm(x) if normed else x, w)
+            x = x + feed_forward(rms_norm(x) if has_norm else x, w)
             sizes.append(np.sqrt(np.mean(x * x)))
             if sizes[-1] > np.finfo(np.float32).max:
                 break                                   # float32 has no such number
-        name = f"starts at {scale:g}, {'with' if normed else 'without'}"
-        axis.semilogy(sizes, line, color=shade, label=name, linewidth=2 if normed else 1.5)
+        name = f"starts at {scale:g}, {'with' if has_norm else 'without'}"
+        axis.semilogy(sizes, line, color=shade, label=name, linewidth=2 if has_norm else 1.5)
         print(f"{name:25} layer {len(sizes) - 1:2}: {sizes[-1]:.3g}")
 axis.set(xlabel="layer", ylabel="root mean square of the stream", ylim=(1e-2, 1e8), xlim=(0, layers))
 axis.grid(True)

@@ -16,17 +16,17 @@ from tinyscout.reference import attention_temperature, causal_mask, chunked_mask
 # Masks
 # -----
 # Twenty-four tokens and chunks of eight.  A global layer sees the whole past.  A local one sees its own chunk, so the
-# first token of a chunk sees nobody but itself.  That is not a sliding window, in which every token would see eight.
+# first token of a chunk sees only itself.  That is not a sliding window, in which every token would see eight.
 
 n, chunk = 24, 8
-at = np.arange(n)
-window = causal_mask(at, at) & (at[:, None] - at < chunk)
-masks = {"global (NoPE)": causal_mask(at, at), "local (RoPE)": chunked_mask(at, at, chunk),
+positions = np.arange(n)
+window = causal_mask(positions, positions) & (positions[:, None] - positions < chunk)
+masks = {"global (NoPE)": causal_mask(positions, positions), "local (RoPE)": chunked_mask(positions, positions, chunk),
          "a sliding window": window}
 figure, axes = plt.subplots(1, 3, figsize=(7.6, 2.9), sharey=True)
 for axis, (name, mask) in zip(axes, masks.items(), strict=True):
     axis.imshow(np.where(mask, 0.55 if name == "a sliding window" else 0.25, np.nan), vmin=0, vmax=1)
-    axis.set(title=name, xlabel="key", xticks=at[::chunk], yticks=at[::chunk])
+    axis.set(title=name, xlabel="key", xticks=positions[::chunk], yticks=positions[::chunk])
     axis.set_xticks(np.arange(n) - 0.5, minor=True)
     axis.set_yticks(np.arange(n) - 0.5, minor=True)
     axis.grid(which="minor", linewidth=0.5, alpha=0.25)
@@ -43,20 +43,20 @@ print({name: int(mask.sum()) for name, mask in masks.items()}, "pairs")
 # tokens that look like a curve from afar; the margin grows with it and the right key stays in view.
 
 t = SCOUT.text
-p = np.geomspace(10, t.max_positions, 400).astype(int)
-factor = attention_temperature(p, t.attn_temperature_floor, t.attn_temperature_scale)
+positions = np.geomspace(10, t.max_positions, 400).astype(int)
+factor = attention_temperature(positions, t.attn_temperature_floor, t.attn_temperature_scale)
 
 
-def right(factor, score=12):
-    """The share of the right key: the mean of exp of a normal variable times f is exp(f * f / 2)."""
-    return 1 / (1 + p * np.exp(factor ** 2 / 2 - factor * score))
+def weight_of_right_key(factor, score=12):
+    """Of one key among all those before the query: the mean of exp of a normal variable times f is exp(f * f / 2)."""
+    return 1 / (1 + positions * np.exp(factor ** 2 / 2 - factor * score))
 
 
 figure, axes = plt.subplots(1, 2, figsize=(7.6, 2.9))
-axes[0].semilogx(p, factor, color=plt.get_cmap("viridis")(0.35))
+axes[0].semilogx(positions, factor, color=plt.get_cmap("viridis")(0.35))
 axes[0].set(xlabel="position of the query", ylabel="factor on the query")
-axes[1].semilogx(p, right(factor), color=plt.get_cmap("viridis")(0.35), label="with temperature")
-axes[1].semilogx(p, right(np.ones(len(p))), "--", color="0.6", label="without")
+axes[1].semilogx(positions, weight_of_right_key(factor), color=plt.get_cmap("viridis")(0.35), label="with temperature")
+axes[1].semilogx(positions, weight_of_right_key(np.ones(len(positions))), "--", color="0.6", label="without")
 axes[1].set(xlabel="position of the query", ylabel="weight of the right key", ylim=(0, 1.02))
 axes[1].legend()
 for axis in axes:

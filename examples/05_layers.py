@@ -41,10 +41,10 @@ stacks = {
 }
 figure, axes = plt.subplots(1, 4, figsize=(9, 2.9), sharey=True)
 for axis, (name, layers) in zip(axes, stacks.items(), strict=True):
-    moved = influence(layers)
-    axis.imshow(np.log10(np.where(moved > 1e-12, moved, np.nan)), vmin=-3, vmax=0.7)
+    change = influence(layers)
+    axis.imshow(np.log10(np.where(change > 1e-12, change, np.nan)), vmin=-3, vmax=0.7)
     axis.set(title=name, xticks=range(0, T, 8), yticks=range(0, T, 8), xlabel="changed token")
-    print(f"{name:24} the last token hears from {(moved[-1] > 1e-12).sum():2} of {T} tokens")
+    print(f"{name:24} the last token hears from {(change[-1] > 1e-12).sum():2} of {T} tokens")
 axes[0].set_ylabel("token that noticed")
 plt.show()
 

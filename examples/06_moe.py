@@ -16,8 +16,8 @@ from tinyscout.config import tiny_config
 from tinyscout.kernels import c
 
 # %%
-# A backend that watches
-# ----------------------
+# A backend that takes notes
+# --------------------------
 # A backend is a module with the reference's names, some of them replaced.  This one replaces ``router``.
 
 notes = []
@@ -29,19 +29,19 @@ def router(x, w_router, top_k=1):
     return expert, gate
 
 
-watching = ModuleType("watching")
-vars(watching).update({name: getattr(reference, name) for name in reference.__all__}, router=router)
-model = random_model(tiny_config(vision=False), backend=watching, seed=5)
+recording_ops = ModuleType("recording_ops")
+vars(recording_ops).update({name: getattr(reference, name) for name in reference.__all__}, router=router)
+model = random_model(tiny_config(vision=False), backend=recording_ops, seed=5)
 tokens = np.random.default_rng(2).integers(0, 512, 32)
 gap = np.abs(replace(model, ops=c).logits(tokens) - model.logits(tokens)).max()
-print(f"C, whose router takes no notes, gives the same scores to within {gap:.0e}")
+print(f"C, whose router takes no notes, gives the same logits to within {gap:.0e}")
 
 # %%
 # A column is a token, a row is a layer.  Colour says which expert it was sent to, and a paler square has a gate that
 # is less open.  Neighbours often go the same way, because attention told them the same things: a chunk of eight reads
 # one text.  From layer to layer the numbers of the experts mean nothing to each other.
 
-chosen, gates = (np.stack(each) for each in zip(*notes, strict=True))        # (layers, T) each
+chosen, gates = (np.stack(layers) for layers in zip(*notes, strict=True))    # (layers, T) each
 colours = plt.get_cmap("viridis")(np.linspace(0.1, 0.95, 4))
 squares = colours[chosen]
 squares[..., 3] = gates

@@ -2,7 +2,7 @@
 What a small model learns from
 ==============================
 
-Nothing is downloaded to train one: pictures are drawn, questions follow from what was drawn, the text is Python's own,
+Nothing is downloaded to train one: images are drawn, questions follow from what was drawn, the text is Python's own,
 and facts are planted in it.  Here are some of each, and then a model in its first seconds.
 """
 import csv
@@ -23,28 +23,28 @@ from tinyscout.train.recipe import N_SPECIAL, with_special_ids
 
 figure, grid = plt.subplots(4, 3, figsize=(9, 9))
 for n, (task, axis) in enumerate(zip(TASKS, grid.flat, strict=True)):
-    asked = ask(np.random.default_rng(n), task)
+    question = ask(np.random.default_rng(n), task)
     left = 0
-    for picture in asked.images:
-        axis.imshow(picture, extent=(left, left + 64, 64, 0))
+    for image in question.images:
+        axis.imshow(image, extent=(left, left + 64, 64, 0))
         axis.plot(left + 64 * np.array([0, 1, 1, 0, 0]), [0, 0, 64, 64, 0], color="#7b7b7b", linewidth=0.5)
         left += 70
     axis.set(xlim=(-1, left - 5), ylim=(65, -1))
     axis.axis("off")
-    axis.set_title("\n".join([*wrap(asked.text, 38), asked.answer]), fontsize=9)
+    axis.set_title("\n".join([*wrap(question.text, 38), question.answer]), fontsize=9)
 plt.show()
 
 # %%
 # Needles in a haystack
 # ---------------------
-# A line with a random key and a random value is planted in a text, and further on the question about it.  Chunks of 64
+# A line with a random key and a random value is planted in a text, and further on the query for it.  Chunks of 64
 # tokens here, and a token for each byte.
 
-tokens = 256 + N_SPECIAL
+vocab_size = 256 + N_SPECIAL
 config = with_special_ids(ScoutConfig(TextConfig(
     dim=32, n_heads=2, n_kv_heads=1, head_dim=16, n_experts=4, hidden_dim=32, dense_dim=32, layers=layer_plan(4),
-    rope_scaling=None, chunk_size=64, attn_temperature_floor=64.0), None), tokens)
-recipe = Recipe(steps=120, text=512, row_length=((0.5, 64), (1.0, 128)), warmup=10)
+    rope_scaling=None, chunk_size=64, attn_temperature_floor=64.0), None), vocab_size)
+recipe = Recipe(steps=120, text_tokens_per_step=512, row_length=((0.5, 64), (1.0, 128)), warmup=10)
 tokenizer = train_tokenizer(config, None, recipe)             # learns nothing: the bytes are all that fit
 page = Path(train_tokenizer.__code__.co_filename).read_text(encoding="utf-8")
 row = np.array(tokenizer.encode(page)[:256])
@@ -55,7 +55,7 @@ print(tokenizer.decode(list(planted.tokens)))
 # The first seconds
 # -----------------
 # A training, as the command ``tinyscout train`` does it, of a model with four experts in each of four layers.  It reads
-# pieces of one page.  The dotted line is the surprise of one who knows nothing, the logarithm of the number of tokens.
+# pieces of one page.  The dotted line is the loss of a model that knows nothing, the logarithm of the number of tokens.
 
 with tempfile.TemporaryDirectory() as directory:
     train(Path(directory) / "run", recipe, config, Corpus([("page", page)], [("page", page)]))
@@ -64,6 +64,6 @@ with tempfile.TemporaryDirectory() as directory:
 
 figure, axis = plt.subplots(figsize=(7, 2.6))
 axis.plot([float(row["text"]) for row in log])
-axis.axhline(np.log(tokens), linestyle=":", color="#7b7b7b")
+axis.axhline(np.log(vocab_size), linestyle=":", color="#7b7b7b")
 axis.set(xlabel="step", ylabel="nats a token", ylim=(0, None))
 plt.show()

@@ -17,38 +17,40 @@ from tinyscout.inference.long_context import logits_at
 from tinyscout.reference import attention_temperature
 
 model = tinyscout.load(dtype="float32")
-config, trained = model.config, 512
-unread = np.concatenate([model.tokenizer.encode(text) for _, text in load_corpus().held_out])
+config, train_length = model.config, 512
+filler = np.concatenate([model.tokenizer.encode(text) for _, text in load_corpus().held_out])
 lines = encode_lines(model.tokenizer)
-planted = make_haystack(np.random.default_rng(1), unread, 2000, lines, 4, 2, config.text.chunk_size)
-end = planted.spans[0, 0] - len(lines.queries[0])
-print("...", model.tokenizer.decode(planted.tokens[end - 40:planted.spans[-1, 1]]), sep="")
+haystack = make_haystack(np.random.default_rng(1), filler, 2000, lines, n_facts=4, n_queries=2,
+                         chunk_size=config.text.chunk_size)
+first_query = haystack.spans[0, 0] - len(lines.queries[0])
+print("...", model.tokenizer.decode(haystack.tokens[first_query - 40:haystack.spans[-1, 1]]), sep="")
 
 # %%
 # Right or wrong
 # --------------
-# A text with eight facts all over it, and at its end eight questions.  An answer counts where each of its tokens scores
-# highest.  Only the asked tokens look back over all of it; the rest streams by in chunks.
+# A text with eight facts all over it, and at its end eight queries.  An answer counts if each of its tokens has the
+# highest logit.  Only the asked tokens look back over all of it; the rest streams by in chunks.
 
 
-def right(length, config, seed):
-    """How many of the eight answers are right."""
-    hay = make_haystack(np.random.default_rng([seed, length]), unread, length, lines, 8, 8, config.text.chunk_size)
-    rows = np.concatenate([np.arange(start - 1, stop - 1) for start, stop in hay.spans])
-    best = model.ops.asnumpy(logits_at(hay.tokens, rows, model.weights, config, model.ops)).argmax(-1)
-    hits = best == hay.tokens[rows + 1]
-    return sum(part.all() for part in np.split(hits, np.cumsum(np.diff(hay.spans, axis=1).ravel())[:-1]))
+def count_correct(length, config, seed):
+    """How many of the eight answers are correct."""
+    haystack = make_haystack(np.random.default_rng([seed, length]), filler, length, lines, n_facts=8, n_queries=8,
+                             chunk_size=config.text.chunk_size)
+    positions = np.concatenate([np.arange(start - 1, stop - 1) for start, stop in haystack.spans])
+    logits = logits_at(haystack.tokens, positions, model.weights, config, model.ops)
+    is_correct = model.ops.asnumpy(logits).argmax(-1) == haystack.tokens[positions + 1]
+    return sum(answer.all() for answer in np.split(is_correct, np.cumsum(np.diff(haystack.spans, axis=1).ravel())[:-1]))
 
 
 lengths = [512, 2048, 8192, 20_480]
 flat = replace(config, text=replace(config.text, attn_temperature=False))
-found = {name: [sum(right(length, c, seed) for seed in range(2)) / 16 for length in lengths]
-         for name, c in (("with temperature", config), ("without", flat))}
+shares = {name: [sum(count_correct(length, c, seed) for seed in range(2)) / 16 for length in lengths]
+          for name, c in (("with temperature", config), ("without", flat))}
 figure, axis = plt.subplots(figsize=(6, 3))
-for (name, parts), style in zip(found.items(), ("o-", "s--"), strict=True):
-    axis.plot(lengths, parts, style, label=name)
-axis.axvspan(256, trained, color="0.9")
-axis.text(trained * 0.95, 0.05, "trained", ha="right", fontsize=8)
+for (name, points), style in zip(shares.items(), ("o-", "s--"), strict=True):
+    axis.plot(lengths, points, style, label=name)
+axis.axvspan(256, train_length, color="0.9")
+axis.text(train_length * 0.95, 0.05, "trained", ha="right", fontsize=8)
 axis.set(xscale="log", xlim=(256, 25_000), ylim=(-0.03, 1.03), xlabel="tokens", ylabel="right, of 16")
 axis.legend(loc="lower left", bbox_to_anchor=(0.25, 0))
 plt.show()

@@ -26,22 +26,22 @@ for part in ("text", "vision", "projector", "total", "routed", "active"):
 # Nearly everything is an expert
 # ------------------------------
 
-def parts(config):
+def count_by_kind(config):
     """Parameters by what they do."""
-    t, n = config.text, count_parameters(config)
+    t, counts = config.text, count_parameters(config)
     shared = sum(layer.moe for layer in t.layers) * 3 * t.dim * t.hidden_dim
     dense = sum(not layer.moe for layer in t.layers) * 3 * t.dim * t.dense_dim
-    vocabulary = 2 * t.vocab_size * t.dim               # one table to read with, one to write with
-    rest = n.text - n.routed - shared - dense - vocabulary
-    return {"routed experts": n.routed, "shared experts": shared, "dense layers": dense, "vocabulary": vocabulary,
-            "attention, norms, routers": rest, "vision and projector": n.vision + n.projector}
+    vocabulary = 2 * t.vocab_size * t.dim               # the embedding and the output matrix
+    rest = counts.text - counts.routed - shared - dense - vocabulary
+    return {"routed experts": counts.routed, "shared experts": shared, "dense layers": dense, "vocabulary": vocabulary,
+            "attention, norms, routers": rest, "vision and projector": counts.vision + counts.projector}
 
 
 figure, axis = plt.subplots(figsize=(7.5, 2.8))
 left = np.zeros(2)
-for n, part in enumerate(parts(SCOUT)):
-    sizes = [parts(config)[part] for config in models.values()]
-    axis.barh(list(models), sizes, left=left, color=plt.cm.viridis(0.12 + 0.16 * n), label=part, height=0.55)
+for n, kind in enumerate(count_by_kind(SCOUT)):
+    sizes = [count_by_kind(config)[kind] for config in models.values()]
+    axis.barh(list(models), sizes, left=left, color=plt.cm.viridis(0.12 + 0.16 * n), label=kind, height=0.55)
     left += sizes
 axis.invert_yaxis()
 axis.set_xlabel("parameters")
@@ -56,11 +56,11 @@ plt.show()
 # would be four times as large.  The dotted line is one 80 GB card, weights not counted.
 
 t = SCOUT.text
-slot = 2 * t.n_kv_heads * t.head_dim * 2                # bytes that a token leaves in a layer
+kv_bytes = 2 * t.n_kv_heads * t.head_dim * 2            # of a token in a layer, bfloat16
 tokens = np.geomspace(256, t.max_positions, 200)
-irope = sum(slot * (np.minimum(tokens, t.chunk_size) if layer.chunked else tokens) for layer in t.layers)
+irope = sum(kv_bytes * (np.minimum(tokens, t.chunk_size) if layer.chunked else tokens) for layer in t.layers)
 figure, axis = plt.subplots(figsize=(7.5, 4))
-axis.loglog(tokens, slot * len(t.layers) * tokens / 1e9, color=plt.cm.viridis(0.6), label="every layer global")
+axis.loglog(tokens, kv_bytes * len(t.layers) * tokens / 1e9, color=plt.cm.viridis(0.6), label="every layer global")
 axis.loglog(tokens, irope / 1e9, color=plt.cm.viridis(0.28), label="Scout: one layer in four", linewidth=2.5)
 axis.axhline(80, linestyle=":", color="tab:red")
 axis.set(xlabel="tokens of context", ylabel="cache, GB")

@@ -21,9 +21,9 @@ from tinyscout.reference import softmax
 model = tinyscout.load(dtype="float32")
 config, side = model.config, model.config.vision.grid // model.config.vision.pixel_shuffle_factor
 scene = Scene("objects", "white", (SceneObject("square", "orange", "large", 1),
-                                  SceneObject("cross", "green", "small", 2),
-                                  SceneObject("circle", "blue", "large", 8)))
-picture = render(scene, config.vision.tile_size)
+                                   SceneObject("cross", "green", "small", 2),
+                                   SceneObject("circle", "blue", "large", 8)))
+image = render(scene, config.vision.tile_size)
 notes: list = []
 
 
@@ -33,28 +33,28 @@ def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
     return reference.grouped_query_attention(q, k, v, causal, chunk, first)
 
 
-watching = SimpleNamespace(**{name: getattr(reference, name) for name in dir(reference)}
-                           | {"grouped_query_attention": grouped_query_attention})
+noting = SimpleNamespace(**{name: getattr(reference, name) for name in dir(reference)}
+                         | {"grouped_query_attention": grouped_query_attention})
 
 # %%
 # Who reads whom
 # --------------
-# The sixteen tokens of the picture, for each layer the head that reads most of them.
+# The sixteen tokens of the image, for each layer the head that reads most of them.
 
 questions = ["What colour is the square?", "What colour is the cross?", "What shape is the blue object?"]
 figure, axes = plt.subplots(len(questions), 5, figsize=(9, 5.4))
 for row, question in zip(axes, questions, strict=True):
-    parts = [{"type": "image", "image": picture}, {"type": "text", "text": question}]
-    asked = encode_chat([{"role": "user", "content": parts}], model.tokenizer, config)
-    x = scout.embed_inputs(asked.tokens, asked.images, model.weights, config)
+    parts = [{"type": "image", "image": image}, {"type": "text", "text": question}]
+    prompt = encode_chat([{"role": "user", "content": parts}], model.tokenizer, config)
+    x = scout.embed_inputs(prompt.tokens, prompt.images, model.weights, config)
     notes.clear()
-    last = text_model(x[None], model.weights.text, config.text, ops=watching)[0, -1:]
-    said = model.tokenizer.decode([int(reference.linear(last, model.weights.text.output).argmax())])
-    at = np.flatnonzero(np.array(asked.tokens) == config.patch_id)
-    row[0].imshow(picture)
-    row[0].set_title(f"{question}\n{said}", fontsize=7)
+    last = text_model(x[None], model.weights.text, config.text, ops=noting)[0, -1:]
+    answer = model.tokenizer.decode([int(reference.linear(last, model.weights.text.output).argmax())])
+    image_positions = np.flatnonzero(np.array(prompt.tokens) == config.patch_id)
+    row[0].imshow(image)
+    row[0].set_title(f"{question}\n{answer}", fontsize=7)
     for n, (axis, weights) in enumerate(zip(row[1:], notes, strict=True), 1):
-        best = weights[weights[:, at].sum(1).argmax(), at]
+        best = weights[weights[:, image_positions].sum(1).argmax(), image_positions]
         axis.imshow(best.reshape(side, side), cmap="magma", vmin=0)
         axis.set_title(f"layer {n}: {best.sum():.0%} of it", fontsize=7)
 for axis in axes.flat:

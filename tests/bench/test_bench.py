@@ -198,3 +198,15 @@ def test_training_is_measured_beside_who_is_here():
     rows = training.summary(result)
     assert rows[0]["of the first"] == 1
     training.show({**result, "summary": rows}, Console(quiet=True))
+
+
+def test_threads_are_set_for_a_process_of_its_own(monkeypatch):
+    """BLAS reads the number of threads when it is loaded, so the same command runs again with it in the environment."""
+    calls = []
+    monkeypatch.setattr(bench.subprocess, "call", lambda command, env: calls.append((command, env)) or 3)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    words = ["bench", "--quick", "--threads", "2", "--prompt-tokens", "8", "16"]
+    assert main(words) == 3
+    (command, env), = calls
+    assert command[1:] == ["-m", "tinyscout", *words]
+    assert {env[name] for name in bench.THREAD_VARIABLES} == {"2"}

@@ -289,7 +289,7 @@ def test_index_that_lies(saved):
         tinyscout.load(saved)
 
 
-def header_file(path, header, body=b"\0" * 64, length=None):
+def write_file(path, header, body=b"\0" * 64, length=None):
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.write_bytes((len(text) if length is None else length).to_bytes(8, "little") + text + body)
 
@@ -314,14 +314,14 @@ BAD_HEADERS = {
 
 @pytest.mark.parametrize("header", BAD_HEADERS.values(), ids=BAD_HEADERS)
 def test_bad_header(tmp_path, header):
-    header_file(tmp_path / "bad.safetensors", header)
+    write_file(tmp_path / "bad.safetensors", header)
     with pytest.raises(ValueError, match=r"bad\.safetensors is damaged or not safetensors"):
         mmap_file(tmp_path / "bad.safetensors")
 
 
 @pytest.mark.parametrize("length", [0, 1, 10 ** 4, 10 ** 9, 2 ** 63, 2 ** 64 - 1, 2 ** 64 - 8])
 def test_header_length_that_lies(tmp_path, length):
-    header_file(tmp_path / "bad.safetensors", {"a": entry(0, 64, (16,))}, length=length)
+    write_file(tmp_path / "bad.safetensors", {"a": entry(0, 64, (16,))}, length=length)
     with pytest.raises(ValueError, match="damaged or not safetensors"):
         mmap_file(tmp_path / "bad.safetensors")
 
@@ -448,13 +448,13 @@ def test_a_move_that_fails_is_undone(saved, monkeypatch, error):
 def test_what_cannot_be_moved_back_is_not_deleted(saved, monkeypatch):
     before, rename = snapshot(saved), os.rename
 
-    def only_out(source, target):
+    def fail_to_move_in(source, target):
         if Path(target).parent == saved:
             raise PermissionError("no")
         rename(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "rename", only_out)
+        patch.setattr(os, "rename", fail_to_move_in)
         with pytest.raises(PermissionError):
             save_checkpoint(saved, init_weights(CONFIG), CONFIG)
     remaining = {Path(name).name: content for name, content in snapshot(saved).items()}

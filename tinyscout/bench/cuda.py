@@ -54,19 +54,19 @@ def linear_task(name, x, w, *implementations):
 
 def linear_tasks(rng, s, dtypes):
     """Matrices as in a checkpoint, but row-major ones for many rows of floats, as in the C column."""
-    one, two, three = VERSIONS["linear"]
+    v1, v2, v3 = VERSIONS["linear"]
     for T in (1, s.T):
         x = rng.standard_normal((T, s.D), dtype=np.float32)
         for dtype in dtypes:
             w = random_matrix(rng, dtype, s.D, s.F)
             if dtype == "float32":
-                yield linear_task("linear float32", *row_major((x, w)), one, two, "cuBLAS") if T > 1 else linear_task(
+                yield linear_task("linear float32", *row_major((x, w)), v1, v2, "cuBLAS") if T > 1 else linear_task(
                     "linear float32", x, w, "cuda", "cuBLAS")
                 continue
             yield linear_task(f"linear {dtype} weights", x, w, "cuda")
             if dtype == "bfloat16":
                 yield linear_task("linear bfloat16", *as_bfloat16(*(row_major((x, w)) if T > 1 else (x, w))),
-                                  *[three] * (T > 1), "cuBLAS")
+                                  *[v3] * (T > 1), "cuBLAS")
 
 
 def expert_tasks(rng, s, dtypes):
@@ -98,7 +98,7 @@ def attention_task(name, q, k, v, *implementations):
 
 def attention_tasks(rng, s):
     """A prompt and a full chunk against themselves, and one token against a chunk."""
-    one, two, three = VERSIONS["grouped_query_attention"]
+    v1, v2, v3 = VERSIONS["grouped_query_attention"]
     for T, S in (s.T, s.T), (s.S, s.S), (1, s.S):
         q, k, v = (rng.standard_normal(shape, dtype=np.float32) for shape in
                    ((1, T, s.H, s.d), (1, S, s.K, s.d), (1, S, s.K, s.d)))
@@ -107,8 +107,8 @@ def attention_tasks(rng, s):
             yield attention_task("attention float32", q, k, v, "cuda")
             yield attention_task("attention bfloat16 cache", q, *bf16[1:], "cuda")
         else:                               # version 1, a thread for each query, would take many seconds for a chunk
-            yield attention_task("attention float32", q, k, v, *[one] * (T == s.T), two)
-        yield attention_task("attention bfloat16", *bf16, three, "torch flash")
+            yield attention_task("attention float32", q, k, v, *[v1] * (T == s.T), v2)
+        yield attention_task("attention bfloat16", *bf16, v3, "torch flash")
 
 
 def tasks(sizes: Sizes = SCOUT, dtypes: Sequence[str] = WEIGHT_DTYPES, seed: int = 0) -> Iterator[Task]:

@@ -25,8 +25,9 @@ GROUPS = {          # the engines that are compared with each other: the same we
     "int8": ("c", "llama.cpp"),
     "int4": ("c", "llama.cpp"),
 }
-KV_OF_GROUP = {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16",
-               "int4": "bfloat16"}     # of tinyscout's cache
+KV_OF_GROUP = {         # the dtype of tinyscout's cache
+    "float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16", "int4": "bfloat16",
+}
 ATTENTION = {"float32": "eager", "bfloat16": "sdpa"}    # of transformers
 
 
@@ -82,7 +83,7 @@ class TransformersEngine:
 
 
 def to_torch(array, torch):
-    """torch knows no NumPy bfloat16: the bits go over as integers."""
+    """An array as a tensor.  torch does not know NumPy's bfloat16, so its bits are passed as integers."""
     if array.dtype.name != "bfloat16":
         return torch.from_numpy(array)
     return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)

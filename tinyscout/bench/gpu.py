@@ -26,9 +26,8 @@ def describe_gpu() -> dict:
         driver = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
     return {"card": properties["name"].decode(), "compute capability": cuda.Device().compute_capability,
             "multiprocessors": properties["multiProcessorCount"], "memory": properties["totalGlobalMem"],
-            "driver": driver,
-            "CUDA of the driver": cuda.runtime.driverGetVersion(), "CUDA": cuda.runtime.runtimeGetVersion(),
-            "CuPy": device.cupy.__version__}
+            "driver": driver, "CUDA of the driver": cuda.runtime.driverGetVersion(),
+            "CUDA": cuda.runtime.runtimeGetVersion(), "CuPy": device.cupy.__version__}
 
 
 def require_memory(nbytes: float) -> None:

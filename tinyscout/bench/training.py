@@ -76,8 +76,8 @@ def measure(size: str = "scout-mini", repeats: int = 5, backends: Sequence[str] 
     weights["text.output"] = (rng.standard_normal(weights["text.output"].shape) * 0.1).astype(np.float32)
     trainers: dict = {name: TinyscoutTrainer(config, weights, name) for name in backends}
     if "transformers" in modules:
-        tree = TrainState(config, {path: w.copy() for path, w in weights.items()},
-                          RECIPE).weight_tree()  # PyTorch updates in place
+        copies = {path: w.copy() for path, w in weights.items()}        # PyTorch updates them in place
+        tree = TrainState(config, copies, RECIPE).weight_tree()
         trainers["transformers"] = TorchTrainer(config, tree, threads, *modules["transformers"])
     losses = {name: float(trainer.step(batch)) for name, trainer in trainers.items()}
     samples: dict = {name: [] for name in trainers}
@@ -101,6 +101,7 @@ def summary(result: dict, limits: dict | None = None) -> list[dict]:
 
 
 def show(result: dict, console) -> None:
+    """Print the summary as a table."""
     sizes = f"{result['parameters']:,} parameters, {result['rows']} rows of {result['length']} tokens a step"
     table = Table(title=f"Training, {sizes}", title_justify="left")
     for heading in ("", "tokens/s", "slowest", "fastest", f"of {result['summary'][0]['name']}", "first loss"):

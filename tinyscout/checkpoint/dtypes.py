@@ -1,4 +1,4 @@
-"""The dtypes of checkpoints: their codes in safetensors files, and how many bytes a number of each takes."""
+"""The dtypes of checkpoints: their codes in safetensors files, and those of the scales of quantized weights."""
 from typing import Any
 
 import ml_dtypes
@@ -11,7 +11,6 @@ DTYPES = {**FLOAT_DTYPES, "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
           "I8": np.dtype(np.int8), "U8": np.dtype(np.uint8)}
 DTYPE_CODES = {dtype: code for code, dtype in DTYPES.items()}
 SCALE_DTYPES = {32: BFLOAT16, 128: np.dtype(np.float32)}        # {inputs that share a scale: dtype of the scale}
-BYTES_PER_NUMBER = {"float32": 4, "float16": 2, "bfloat16": 2, "fp8": 1, "int8": 1, "int4": 0.5}    # scales not counted
 
 
 def parse_dtype(dtype: DTypeLike, verb: str, *allowed: np.dtype) -> np.dtype:

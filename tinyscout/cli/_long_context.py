@@ -1,4 +1,4 @@
-"""What `tinyscout needle` and `tinyscout nll` share: the model, the text it has not seen, and what is written down."""
+"""What `tinyscout needle` and `tinyscout nll` share: arguments, the model, held-out text, and the report."""
 import argparse
 import json
 from dataclasses import replace
@@ -18,20 +18,20 @@ from tinyscout.train.recipe import recipe_from_dict
 
 
 def add_arguments(sub):
-    """The arguments of both."""
+    """Add the arguments of both commands."""
     sub.add_argument("--model", default=BUNDLED_MODEL, metavar="DIR",
                      help="checkpoint directory in Hugging Face's layout (the small model in this package)")
     sub.add_argument("--backend", default="numpy", choices=list(BACKENDS), help="what computes (%(default)s)")
     sub.add_argument("--text", action="append", metavar="PATH",
-                     help="files or directories of text, a twentieth of which is read (repeatable; default: what the "
-                     "training keeps back of this Python's standard library)")
+                     help="files or directories of text, a twentieth of which is read (repeatable; default: what "
+                     "training holds out of this Python's standard library)")
     sub.add_argument("--train-length", type=parse_tokens, metavar="N",
-                     help="the longest row of the training (default: as the recipe beside the checkpoint says)")
-    sub.add_argument("--no-temperature", action="store_true", help="do not sharpen the queries of NoPE layers")
-    sub.add_argument("--scale", type=nonnegative_float, metavar="A", help="sharpen them by 1 + A log(...) instead")
-    sub.add_argument("--floor", type=positive_int, metavar="F", help="and from F tokens on")
-    sub.add_argument("--seed", type=int, default=0, metavar="S", help="of what is drawn (%(default)s)")
-    sub.add_argument("--out", type=Path, metavar="DIR", help="write the figures there, and a picture of them")
+                     help="tokens of the longest row of training (default: of the recipe beside the checkpoint)")
+    sub.add_argument("--no-temperature", action="store_true", help="do not scale the queries of NoPE layers")
+    sub.add_argument("--scale", type=nonnegative_float, metavar="A", help="scale them by 1 + A log(...) instead")
+    sub.add_argument("--floor", type=positive_int, metavar="F", help="from F tokens on")
+    sub.add_argument("--seed", type=int, default=0, metavar="S", help="of the sampled texts (%(default)s)")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="write a report and a plot there")
 
 
 def nonnegative_float(text):
@@ -46,7 +46,7 @@ def nonnegative_float(text):
 
 
 def load_with_temperature(args):
-    """The model with the temperature that was asked for.  Raises ValueError, and what `load_model` raises."""
+    """The model with the temperature that the arguments ask for.  Raises ValueError, and what `load_model` raises."""
     if args.no_temperature and (args.scale is not None or args.floor is not None):
         raise ValueError("--no-temperature leaves nothing for --scale or --floor to change")
     model = load_model(args)
@@ -57,8 +57,8 @@ def load_with_temperature(args):
     return replace(model, config=replace(model.config, text=replace(model.config.text, **changes)))
 
 
-def trained_length(args):
-    """Tokens of the longest row that the model was trained on, or None where nobody says."""
+def train_length(args):
+    """Tokens of the longest row that the model was trained on, or None if it is not known."""
     for directory in (Path(args.model).expanduser().resolve(), Path(args.model).expanduser().resolve().parent):
         if args.train_length is None and (directory / "recipe.json").is_file():
             return max(length for _, length in recipe_from_dict(read_json(directory / "recipe.json")).row_length)
@@ -66,24 +66,24 @@ def trained_length(args):
 
 
 def held_out_tokens(args, model):
-    """Text that was kept back from training, as tokens (n,), and the token that a text begins with."""
+    """Text that was held out of training, as tokens (n,), and the token that a text begins with."""
     bos_id = special_token_id(BEGIN, model.tokenizer, model.config)
     return concat_texts(load_corpus(args.text).held_out, model.tokenizer, bos_id), bos_id
 
 
-def report(args, model, command, **settings):
-    """What is written down beside the figures."""
+def new_report(args, model, command, **settings):
+    """A report of the command without its rows."""
     text = model.config.text
     return {"command": command, "date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": describe_machine(),
             "commit": git_commit(), "model": Path(args.model).expanduser().resolve().name, "backend": args.backend,
-            "train_length": trained_length(args), "seed": args.seed, "settings": settings,
+            "train_length": train_length(args), "seed": args.seed, "settings": settings,
             "plan": [layer._asdict() for layer in text.layers],
             "temperature": {"temperature": text.attn_temperature, "scale": text.attn_temperature_scale,
                             "floor": text.attn_temperature_floor},
             "rows": []}
 
 
-def write(report, plot, directory):
+def write_report(report, plot, directory):
     """The report as JSON, and as an image if there is matplotlib: plot(figure, report) draws it.  Raises OSError."""
     directory.mkdir(parents=True, exist_ok=True)
     name = report["command"]

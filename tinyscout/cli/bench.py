@@ -21,7 +21,7 @@ examples:
   tinyscout bench --operations                        each operation beside the limits of the machine
   tinyscout bench --training                          steps of training, beside PyTorch
   tinyscout bench --backend cuda --plot run.png       each CUDA kernel on this machine's GPU
-  tinyscout bench --quick --compare none                seconds
+  tinyscout bench --quick --compare none              seconds
   tinyscout bench --out run.json --plot run.png"""
 
 QUICK = {"model_size": "small", "prompt_tokens": [32], "context": [32], "repeats": 2, "megabytes": 0.1}
@@ -46,7 +46,7 @@ def add_arguments(sub):
     sub.add_argument("--backends", "--backend", nargs="+", default=["numpy", "c"], choices=list(BACKENDS),
                      help="of tinyscout (numpy c); cuda alone measures each of its kernels on this machine's GPU")
     sub.add_argument("--compare", nargs="+", default=list(EXTERNAL_ENGINES), choices=[*EXTERNAL_ENGINES, "none"],
-                     help="other engines to measure (%(default)s)")
+                     help="other engines to measure (default: both)")
     sub.add_argument("--threads", type=positive_int, metavar="N", help="of every engine; default: one per processor")
     sub.add_argument("--megabytes", type=float, default=4, metavar="N", help="of text for the tokenizer (%(default)s)")
     sub.add_argument("--gguf-dir", type=Path, metavar="DIR",

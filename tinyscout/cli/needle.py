@@ -40,9 +40,9 @@ def add_arguments(sub):
 def run(args):
     model, console = _long_context.load_with_temperature(args), make_console()
     filler, bos_id = _long_context.held_out_tokens(args, model)
-    report = _long_context.report(args, model, "needle", haystacks=args.haystacks, facts=args.facts,
-                                  queries=args.queries, density=args.density, allow_straddle=args.allow_straddle,
-                                  control=args.control)
+    report = _long_context.new_report(args, model, "needle", haystacks=args.haystacks, facts=args.facts,
+                                      queries=args.queries, density=args.density, allow_straddle=args.allow_straddle,
+                                      control=args.control)
     console.print(f"{'context':>12}{'of training':>14}{'found':>14}{'':8}{'95% interval':>16}{'facts':>8}"
                   f"{'seconds':>10}{'memory':>10}", style="bold")
     for context in args.contexts:
@@ -56,7 +56,7 @@ def run(args):
         report["rows"].append(row)
         console.print(format_row(row))
         if args.out:
-            _long_context.write(report, plot, args.out)
+            _long_context.write_report(report, plot, args.out)
 
 
 def format_row(row):

@@ -22,7 +22,7 @@ def add_arguments(sub):
 
 
 def run(args):
-    model, window = _long_context.load_with_temperature(args), args.window or _long_context.trained_length(args)
+    model, window = _long_context.load_with_temperature(args), args.window or _long_context.train_length(args)
     if window is None:
         raise ValueError("no recipe beside the checkpoint tells what length it was trained on: say --window N")
     if window > args.context:
@@ -33,12 +33,12 @@ def run(args):
                          "more")
     samples = measure_texts(model, tokens, bos_id, args.context, window, n_texts=args.texts,
                             n_positions=args.positions, seed=args.seed)
-    report = _long_context.report(args, model, "nll", context=args.context, window=window, texts=args.texts,
-                                  positions=args.positions)
+    report = _long_context.new_report(args, model, "nll", context=args.context, window=window, texts=args.texts,
+                                      positions=args.positions)
     report["rows"] = [summarize(low, high, samples) for low, high in position_bins(window, args.context)]
     show(report)
     if args.out:
-        _long_context.write(report, plot, args.out)
+        _long_context.write_report(report, plot, args.out)
 
 
 def show(report):

@@ -42,7 +42,7 @@ def load_corpus(source: str | os.PathLike | Iterable[str | os.PathLike] | None =
     corpus = Corpus([], [])
     for name, text in texts:
         corpus[is_held_out(name)].append((name, text))
-    return corpus if all(corpus) else _split_each(texts)
+    return corpus if all(corpus) else _split_texts(texts)
 
 
 def is_held_out(name):
@@ -107,7 +107,7 @@ def _decode(data):
         return None
 
 
-def _split_each(texts):
+def _split_texts(texts):
     """Every text split in two, near its end and at the end of a line, if there is one."""
     corpus = Corpus([], [])
     for name, text in texts:

@@ -1,96 +1,99 @@
-"""Instructions that decide what comes next: branches, barriers, the end; and which step belongs to an instruction."""
+"""Decoding: which step belongs to an instruction; and those that decide what comes next: branches, barriers, exits.
+
+A step is a function of the machine that executes one instruction for the group of threads that runs.
+"""
 import numpy as np
 
 from tinyscout.simulator import arithmetic, bits, compare, convert, memory, registry, warp
 from tinyscout.simulator.operands import make_reader
 
-PER_THREAD = (arithmetic, bits, compare, convert)       # these have entered their instructions into registry.TABLE
-STOP = -1                                               # no step of this group comes next: another one's turn
+PER_THREAD = (arithmetic, bits, compare, convert)       # importing these fills registry.BUILDERS
+STOP = -1                                               # returned by a step after which it is another group's turn
 
 
 def decode(instruction, kernel):
-    """The function of the machine that does what an instruction says.  Raises Fault for one that is not known.
+    """The step of an instruction.  Raises Fault for an unknown one.
 
-    It gives None where the next instruction follows, the position of another one, or STOP.
+    A step returns None if the next instruction follows, the position of another one, or STOP.
     """
-    if instruction.name in ("bra", "brx"):
-        return (branch if instruction.name == "bra" else switch)(instruction, kernel)
-    for key in (*(f"{instruction.name}.{word}" for word in instruction.modifiers), instruction.name):
-        for known in (TABLE, warp.TABLE, memory.TABLE, registry.TABLE):
-            if key in known:
-                return apply_predicate(known[key](instruction), instruction)
+    if instruction.opcode in ("bra", "brx"):
+        return (branch if instruction.opcode == "bra" else switch)(instruction, kernel)
+    for key in (*(f"{instruction.opcode}.{modifier}" for modifier in instruction.modifiers), instruction.opcode):
+        for builders in (BUILDERS, warp.BUILDERS, memory.BUILDERS, registry.BUILDERS):
+            if key in builders:
+                return apply_predicate(builders[key](instruction), instruction)
     raise registry.unknown_instruction(instruction)
 
 
 def apply_predicate(step, instruction):
     """@%p: only the threads whose predicate holds."""
-    if instruction.predicate is None or instruction.name in ("ret", "exit"):
+    if instruction.predicate is None or instruction.opcode in ("ret", "exit"):
         return step
-    holds = make_reader(instruction.predicate, "pred")
+    read_predicate = make_reader(instruction.predicate, "pred")
 
-    def guarded_step(m):
-        yes = holds(m)
-        if yes.ndim == 0:
-            return step(m) if yes else None
-        outer, kept, inner = m.group, m.kept_registers, m.group.where(yes)
+    def predicated_step(m):
+        enabled = read_predicate(m)
+        if enabled.ndim == 0:
+            return step(m) if enabled else None
+        outer, outer_kept, inner = m.group, m.kept_registers, m.group.where(enabled)
         if inner.count in (0, outer.count):
             return step(m) if inner.count else None
         m.group, m.kept_registers = inner, m.all_registers
-        if (to := step(m)) == STOP:
-            return m.diverge([(outer.where(~yes), instruction.pc + 1)])
-        m.group, m.kept_registers = outer, kept
-        return to
-    return guarded_step
+        if (next_pc := step(m)) == STOP:
+            return m.diverge([(outer.where(~enabled), instruction.pc + 1)])
+        m.group, m.kept_registers = outer, outer_kept
+        return next_pc
+    return predicated_step
 
 
 def branch(instruction, kernel):
-    """bra: to a label; where only some threads go there, the group parts."""
+    """bra: jump to a label; if only some threads do, the group diverges."""
     target = kernel.labels[instruction.operands[-1]]
     if instruction.predicate is None:
         return lambda m: target
-    holds = make_reader(instruction.predicate, "pred")
+    read_predicate = make_reader(instruction.predicate, "pred")
 
     def step(m):
-        yes = holds(m)
-        if yes.ndim == 0:
-            return target if yes else None
-        going = m.group.where(yes)
-        if going.count == 0:
+        taken = read_predicate(m)
+        if taken.ndim == 0:
+            return target if taken else None
+        jumping = m.group.where(taken)
+        if jumping.count == 0:
             return None
-        if going.count == m.group.count:
+        if jumping.count == m.group.count:
             return target
-        return m.diverge([(going, target), (m.group.where(~yes), instruction.pc + 1)])
+        return m.diverge([(jumping, target), (m.group.where(~taken), instruction.pc + 1)])
     return step
 
 
 def switch(instruction, kernel):
-    """brx.idx: to one of several labels."""
+    """brx.idx: jump to one of several labels."""
     targets = [kernel.labels[label] for label in kernel.labels[instruction.operands[-1]]]
-    read = make_reader(instruction.operands[0], "u32")
+    read_index = make_reader(instruction.operands[0], "u32")
 
     def step(m):
-        which = np.broadcast_to(read(m), m.all_threads_mask.shape)
-        groups = [(m.group.where(which == n), target) for n, target in enumerate(targets)]
+        index = m.broadcast(read_index(m))
+        groups = [(m.group.where(index == n), target) for n, target in enumerate(targets)]
         return m.diverge([(group, target) for group, target in groups if group.count])
     return step
 
 
 def end(instruction):
-    """ret, exit: the threads are done."""
-    holds = make_reader(instruction.predicate, "pred") if instruction.predicate else lambda m: np.True_
+    """ret, exit: the threads end."""
+    read_predicate = make_reader(instruction.predicate, "pred") if instruction.predicate else lambda m: np.True_
 
     def step(m):
-        rest = m.group.where(~holds(m))
-        m.finish(m.group.where(holds(m)))
-        return m.diverge([(rest, instruction.pc + 1)] if rest.count else [])
+        remaining = m.group.where(~read_predicate(m))
+        m.finish(m.group.where(read_predicate(m)))
+        return m.diverge([(remaining, instruction.pc + 1)] if remaining.count else [])
     return step
 
 
 def call(instruction):
-    def step(m):
-        m.fault(instruction, m.first_active_thread(), "assertion failed" if "assert" in instruction.modifiers[0] else
-                f"calls {instruction.modifiers[0]}, which the simulator does not know")
-    return step
+    """call of a function that is not in the module: a failed assertion, or one that the simulator does not know."""
+    callee = instruction.modifiers[0]
+    text = "assertion failed" if "assert" in callee else f"calls {callee}, which the simulator does not know"
+    return lambda m: m.fault(instruction, m.first_active_thread(), text)
 
 
 def trap(instruction):
@@ -98,34 +101,37 @@ def trap(instruction):
 
 
 def do_nothing(instruction):
-    """What has no meaning here: fences, since memory is always up to date; hints to caches; sleep."""
+    """Instructions without an effect here: fences, since memory is always up to date; prefetches; sleep."""
     return lambda m: None
 
 
 def barrier(instruction):
-    """bar.sync: wait for all threads of the block, or for as many as are asked for; bar.arrive: do not wait."""
-    words = [word for word in instruction.modifiers if word not in ("sync", "arrive", "aligned", "cta", "red")]
+    """bar.sync: wait for all threads of the block, or for a number of them; bar.arrive: do not wait.
+
+    bar.red: also reduce a predicate over the block: popc, and, or.
+    """
     reduces = "red" in instruction.modifiers
     operands = instruction.operands[1:] if reduces else instruction.operands
-    predicate = make_reader(operands[-1], "pred") if reduces else lambda m: None
-    operands = [make_reader(operand, "u32", instruction.location)
-                for operand in (operands[:-1] if reduces else operands)]
+    reduction = [modifier for modifier in instruction.modifiers
+                 if modifier not in ("sync", "arrive", "aligned", "cta", "red")]
+    read_predicate = make_reader(operands[-1], "pred") if reduces else lambda m: None
+    reads = [make_reader(operand, "u32", instruction.location)
+             for operand in (operands[:-1] if reduces else operands)]
 
     def step(m):
-        if len(operands) > 1:
-            name, count = (int(np.broadcast_to(read(m), m.all_threads_mask.shape)[m.first_active_thread()])
-                           for read in operands)
-            return m.rendezvous(instruction, name, count, "arrive" in instruction.modifiers)
+        if len(reads) > 1:
+            name, count = (int(m.broadcast(read(m))[m.first_active_thread()]) for read in reads)
+            return m.pass_named_barrier(instruction, name, count, "arrive" in instruction.modifiers)
         if not m.pass_barrier(instruction):
             return STOP
         if reduces:
-            yes, living = (truth.reshape(m.blocks, -1) for truth in (m.broadcast(predicate(m)) & m.group.mask,
-                                                                     m.living))
-            found = {"popc": yes.sum(1, dtype=np.uint32), "or": yes.any(1), "and": (yes | ~living).all(1)}[words[0]]
-            m.write_register(instruction.operands[0].number, np.repeat(found, m.padded))
+            yes, alive = (mask.reshape(m.block_count, -1)
+                          for mask in (m.broadcast(read_predicate(m)) & m.group.mask, m.alive_mask))
+            result = {"popc": yes.sum(1, dtype=np.uint32), "or": yes.any(1), "and": (yes | ~alive).all(1)}[reduction[0]]
+            m.write_register(instruction.operands[0].number, np.repeat(result, m.block_stride))
         return None
     return step
 
 
-TABLE = {"ret": end, "exit": end, "call": call, "trap": trap, "brkpt": trap, "bar": barrier, "barrier": barrier,
-         **dict.fromkeys(["membar", "fence", "prefetch", "prefetchu", "nanosleep"], do_nothing)}
+BUILDERS = {"ret": end, "exit": end, "call": call, "trap": trap, "brkpt": trap, "bar": barrier, "barrier": barrier,
+            **dict.fromkeys(["membar", "fence", "prefetch", "prefetchu", "nanosleep"], do_nothing)}

@@ -1,4 +1,4 @@
-"""What can be known of a kernel before it runs: which registers are still needed, and where addresses come from."""
+"""Static analysis of a kernel: which registers are live at each instruction, and which arrays an address points into."""
 from tinyscout.simulator.ptx import Address, Argument, Register
 
 NO_RESULT = {"st", "red", "bra", "brx", "bar", "barrier", "call", "nanosleep", "cp", "prefetch", "prefetchu"}
@@ -6,108 +6,108 @@ LOADS = {"ld", "ldu", "ldmatrix", "atom"}
 
 
 class Liveness:
-    """live[at]: registers that the instruction at that position or a later one reads, as the bits of a number.
+    """live[pc]: the registers that the instruction at pc or one after it reads before they are written, as a bit mask.
 
-    pointers[at]: arguments that the address of an instruction is computed from, as the bits of a number.
+    pointers[pc]: the arguments that the address of the instruction at pc is computed from, as a bit mask.
     """
 
     def __init__(self, kernel):
         self.kernel, self.live_sets = kernel, {}
-        self.defs_uses = [(*defs_and_uses(instruction), instruction.predicate is not None)
-                          for instruction in kernel.instructions]
+        self.defs_uses = [defs_and_uses(instruction) for instruction in kernel.instructions]
         self.live = self.compute_live()
         self.pointers = self.pointer_provenance()
 
     def successors(self, instruction):
         """The positions that may come after an instruction."""
-        after = [] if instruction.name in ("ret", "exit") and not instruction.predicate else [instruction.pc + 1]
-        if instruction.name == "bra":
-            after = [self.kernel.labels[instruction.operands[-1]], *([instruction.pc + 1] if instruction.predicate
-                                                                     else [])]
-        elif instruction.name == "brx":
-            after = [self.kernel.labels[label] for label in self.kernel.labels[instruction.operands[-1]]]
-        return after
+        if instruction.opcode in ("ret", "exit") and not instruction.predicate:
+            return []
+        if instruction.opcode == "bra":
+            target = self.kernel.labels[instruction.operands[-1]]
+            return [target, instruction.pc + 1] if instruction.predicate else [target]
+        if instruction.opcode == "brx":
+            return [self.kernel.labels[label] for label in self.kernel.labels[instruction.operands[-1]]]
+        return [instruction.pc + 1]
 
     def compute_live(self):
-        lines = self.kernel.instructions
-        after = [self.successors(instruction) for instruction in lines]
-        live, before = [0] * (len(lines) + 1), None
-        while live != before:
-            before = list(live)
-            for at in range(len(lines) - 1, -1, -1):
-                results, sources, guarded = self.defs_uses[at]
-                alive = 0
-                for follower in after[at]:
-                    alive |= live[follower]
-                live[at] = alive & ~(0 if guarded else bits(results)) | bits(sources)
+        """Backward data flow until nothing changes: live in = (live out - defs) + uses."""
+        instructions = self.kernel.instructions
+        successors = [self.successors(instruction) for instruction in instructions]
+        live, previous = [0] * (len(instructions) + 1), None
+        while live != previous:
+            previous = list(live)
+            for pc in range(len(instructions) - 1, -1, -1):
+                defs, uses = self.defs_uses[pc]
+                live_out = 0
+                for successor in successors[pc]:
+                    live_out |= live[successor]
+                killed = 0 if instructions[pc].predicate else bit_mask(defs)        # a predicate may be false
+                live[pc] = live_out & ~killed | bit_mask(uses)
         return live
 
     def live_in(self, positions):
         """The registers that threads at these positions will still read  ->  frozenset of indices"""
         if positions not in self.live_sets:
-            alive = 0
-            for at in positions:
-                alive |= self.live[at]
-            self.live_sets[positions] = frozenset(n for n in range(alive.bit_length()) if alive >> n & 1)
+            mask = 0
+            for pc in positions:
+                mask |= self.live[pc]
+            self.live_sets[positions] = frozenset(n for n in range(mask.bit_length()) if mask >> n & 1)
         return self.live_sets[positions]
 
     def pointer_provenance(self):
-        """Follow addresses from the arguments to where they are used; what is loaded from memory is no address."""
-        kinds = self.kernel.registers
-        origin, before = [0] * len(kinds), None
-        while origin != before:
-            before = list(origin)
-            for instruction, (results, sources, _) in zip(self.kernel.instructions, self.defs_uses, strict=True):
-                if instruction.name not in LOADS:
-                    found = self.arguments(instruction.operands)
-                    for register in sources:
-                        found |= origin[register]
-                    for register in results:
-                        origin[register] |= found if kinds[register] in ("b64", "u64", "s64") else 0
-        used = []
+        """Follow pointers from the arguments to where they are used; what is loaded from memory is no pointer."""
+        types = self.kernel.register_types
+        origins, previous = [0] * len(types), None
+        while origins != previous:
+            previous = list(origins)
+            for instruction, (defs, uses) in zip(self.kernel.instructions, self.defs_uses, strict=True):
+                if instruction.opcode not in LOADS:
+                    mask = self.pointer_arguments(instruction.operands)
+                    for register in uses:
+                        mask |= origins[register]
+                    for register in defs:
+                        origins[register] |= mask if types[register] in ("b64", "u64", "s64") else 0
+        pointers = []
         for instruction in self.kernel.instructions:
             bases = [operand.base for operand in instruction.operands if isinstance(operand, Address)]
-            if instruction.name == "cp":
-                bases = bases[1:]         # from global memory; the first is in shared memory
-            mask = self.arguments(bases)
+            if instruction.opcode == "cp":
+                bases = bases[1:]               # from global memory; the first is in shared memory
+            mask = self.pointer_arguments(bases)
             for base in bases:
-                mask |= origin[base.number] if isinstance(base, Register) else 0
-            used.append(mask)
-        return used
+                mask |= origins[base.number] if isinstance(base, Register) else 0
+            pointers.append(mask)
+        return pointers
 
-    def arguments(self, operands):
-        """The arguments that stand among the operands themselves and may be addresses."""
-        mask = 0
-        for operand in operands:
-            if isinstance(operand, Argument) and self.kernel.parameters[operand.number] in ("u64", "b64", "s64"):
-                mask |= 1 << operand.number
-        return mask
+    def pointer_arguments(self, operands):
+        """The arguments among the operands that may be pointers, as a bit mask."""
+        return bit_mask(operand.number for operand in operands if isinstance(operand, Argument)
+                        and self.kernel.parameter_types[operand.number] in ("u64", "b64", "s64"))
 
 
-def bits(registers):
+def bit_mask(indices):
     mask = 0
-    for register in registers:
-        mask |= 1 << register
+    for index in indices:
+        mask |= 1 << index
     return mask
 
 
 def defs_and_uses(instruction):
     """The registers that an instruction writes, and those it reads  ->  two lists of indices"""
     operands = list(instruction.operands)
-    gives = instruction.name not in NO_RESULT or (instruction.name in ("bar", "barrier")
-                                                  and instruction.modifiers[:1] == ("red",))
-    results = registers_in(operands[:1]) if gives and not isinstance(next(iter(operands), None), Address) else []
-    sources = registers_in(operands[1:] if results else operands)
-    return results, sources + ([instruction.predicate.number] if instruction.predicate else [])
+    has_result = instruction.opcode not in NO_RESULT or (instruction.opcode in ("bar", "barrier")
+                                                         and instruction.modifiers[:1] == ("red",))
+    defs = registers_in(operands[:1]) if has_result and not isinstance(next(iter(operands), None), Address) else []
+    uses = registers_in(operands[1:] if defs else operands)
+    return defs, uses + ([instruction.predicate.number] if instruction.predicate else [])
 
 
 def registers_in(operands):
-    found = []
+    """The indices of the registers among operands, also of those in addresses and in braces."""
+    indices = []
     for operand in operands:
         if isinstance(operand, Register):
-            found.append(operand.number)
+            indices.append(operand.number)
         elif isinstance(operand, Address):
-            found += registers_in([operand.base])
+            indices += registers_in([operand.base])
         elif isinstance(operand, list):
-            found += registers_in(operand)
-    return found
+            indices += registers_in(operand)
+    return indices

@@ -1,24 +1,30 @@
 """A GPU in NumPy: all threads of a launch at once, one instruction after another.
 
-Threads that a branch parts go on as groups; the group at the lowest instruction goes first, so that groups meet again.
+Threads that a branch separates go on as groups.  The group at the lowest instruction runs first, so that groups
+reconverge.
 """
 from typing import Any
 
 import numpy as np
 
 from tinyscout.simulator.control import STOP
+from tinyscout.simulator.operands import special_registers
 from tinyscout.simulator.ptx import Fault
 from tinyscout.simulator.races import EpochClock
 from tinyscout.simulator.warp import AsyncCopies
 
-END = 1 << 40                   # a position behind every instruction
+END = 1 << 40                   # a position after every instruction
 
 
 class ThreadGroup:
-    """Threads that are at the same instruction.  threads: their numbers, or None for all there are."""
+    """Threads that are at the same instruction.
+
+    mask: over all threads; threads: their ids, or None for all; count: how many
+    waiting_for: "" if it can run, "lanes" of its warps, "barrier" of its block, "count" of a named barrier
+    """
 
     def __init__(self, mask, pc=0):
-        self.mask, self.pc, self.waits = mask, pc, ""
+        self.mask, self.pc, self.waiting_for = mask, pc, ""
         self.threads: Any = np.flatnonzero(mask)
         self.count = len(self.threads)
         if self.count == len(mask):
@@ -29,7 +35,7 @@ class ThreadGroup:
 
 
 class UniversalSet:
-    """A set that holds all."""
+    """A set that contains everything."""
 
     def __contains__(self, _):
         return True
@@ -38,82 +44,91 @@ class UniversalSet:
 class Machine:
     """The state of a launch.  A register is an array over all threads, or one number while all of them agree.
 
-    Threads are numbered block by block, and each block has whole warps: lanes beyond its last thread never live.
+    Thread ids go block by block, and each block has whole warps: lanes beyond its last thread are never alive.
+    An instruction computes for all threads, since NumPy is fastest on whole arrays.  `kept_registers` has those
+    that only the threads of the running group may write, because other threads will still read them:
+
+        @%p1 bra $else;         // threads 16 to 31 jump, and wait at $else; threads 0 to 15 run on
+        mov.f32 %f1, 1.0;       // if an instruction from $else on reads %f1, it is kept: threads 0 to 15 get 1.0
+        mov.f32 %f2, 2.0;       // if none reads %f2, it is not kept: all 32 threads get 2.0, a single number
+
+    While an instruction with a predicate runs, the threads that it leaves out go on right after it, with all their
+    registers; so all are kept: a UniversalSet.
     """
 
     all_registers = UniversalSet()
 
     def __init__(self, program, grid, block, profile):
         self.program, self.grid, self.block, self.profile = program, grid, block, profile
-        threads, self.blocks = (int(np.prod(size)) for size in (block, grid))
-        self.padded = -(-threads // 32) * 32
-        self.size = self.blocks * self.padded
-        self.all_threads_mask = np.arange(self.size)
-        self.living = self.all_threads_mask % self.padded < threads
-        self.alive = threads * self.blocks
+        block_threads, self.block_count = (int(np.prod(size)) for size in (block, grid))
+        self.block_stride = -(-block_threads // 32) * 32        # thread ids from one block to the next
+        self.size = self.block_count * self.block_stride
+        self.thread_ids = np.arange(self.size)
+        self.alive_mask = self.thread_ids % self.block_stride < block_threads
+        self.alive_count = block_threads * self.block_count
         self.registers = list(program.zeros)
-        self.groups = [ThreadGroup(self.living.copy())]
-        self.level: int | None = 0
+        self.groups = [ThreadGroup(self.alive_mask.copy())]     # all but the one that runs, `group`
         self.kept_registers: Any = frozenset()
-        self.arrays: dict = {}          # {argument: (region, address)}; these four are launch.lay_out's
-        self.pointer_regions: dict = {}
+        self.arrays: dict = {}                                  # {argument: (region, address)}, see allocate_memory
         self.shared: Any = None
         self.local: Any = None
-        self.clock, self.copies, self.arrivals = EpochClock(self.blocks, self.padded), AsyncCopies(self.size), {}
-        self.special = special_registers(grid, block, self.all_threads_mask, self.padded)
+        self.pointer_regions: dict = {}                         # {pc: region of its address, or None if unknown}
+        self.clock, self.copies = EpochClock(self.block_count, self.block_stride), AsyncCopies(self.size)
+        self.sync_epoch: int | None = 0                         # of the barrier that all threads alive passed last
+        self.arrivals: dict = {}                                # {(block, named barrier): (threads, waiting groups)}
+        self.special = special_registers(grid, block, self.thread_ids, self.block_stride)
 
-    def run(self, limit):
-        """Until every thread has ended.  Raises Fault; limit: of instructions, each by a group of threads."""
+    def run(self, max_instructions):
+        """Run until every thread has ended.  Raises Fault."""
         steps = self.program.steps
         if self.profile:
             steps = [self.profile.count_step(step, instruction) for step, instruction in
                      zip(steps, self.program.kernel.instructions, strict=True)]
         while self.groups:
-            pc = self.choose()
-            until = self.next_stop(pc)
-            while pc < until:
+            pc = self.choose_group()
+            stop = self.next_stop(pc)
+            while pc < stop:
                 next_pc = steps[pc](self)
-                limit -= 1
+                max_instructions -= 1
                 if next_pc is None:
                     pc += 1
                 elif next_pc == STOP:
                     break
                 else:
-                    if limit < 0:
+                    if max_instructions < 0:
                         self.fault(self.program.kernel.instructions[pc], self.first_active_thread(),
                                    "runs and runs: is this loop endless?")
-                    pc, until = next_pc, self.next_stop(next_pc)
+                    pc, stop = next_pc, self.next_stop(next_pc)
             else:
                 self.diverge([(self.group, pc)])
 
-    def choose(self):
-        """The group at the lowest instruction becomes the one that runs, with all others that are there  ->  where"""
-        running = [group.pc for group in self.groups if not group.waits]
-        if not running:
+    def choose_group(self):
+        """Merge all groups at the lowest instruction into the one that runs  ->  its position"""
+        ready = [group.pc for group in self.groups if not group.waiting_for]
+        if not ready:
             self.report_deadlock()
-        pc = min(running)
-        arrived = [group for group in self.groups if group.pc == pc and group.waits != "count"]
-        self.groups = [group for group in self.groups if group not in arrived]
-        self.group = arrived[0] if len(arrived) == 1 else ThreadGroup(np.logical_or.reduce([group.mask
-                                                                                            for group in arrived]),
-                                                                      pc)
-        self.group.waits = ""
-        self.update_live_registers()
+        pc = min(ready)
+        merging = [group for group in self.groups if group.pc == pc and group.waiting_for != "count"]
+        self.groups = [group for group in self.groups if group not in merging]
+        masks = [group.mask for group in merging]
+        self.group = merging[0] if len(merging) == 1 else ThreadGroup(np.logical_or.reduce(masks), pc)
+        self.group.waiting_for = ""
+        self.update_kept_registers()
         return pc
 
-    def update_live_registers(self):
-        """What the threads of other groups still need stays as it is when a register is written."""
+    def update_kept_registers(self):
+        """Keep the registers that are live where other groups are."""
         self.kept_registers = self.program.liveness.live_in(frozenset(group.pc for group in self.groups))
 
     def next_stop(self, pc):
-        """Where the group that runs meets another, or has gone so far that it is another's turn."""
-        return min((group.pc for group in self.groups if not group.waits or group.pc >= pc), default=END)
+        """The position where the running group meets another, or has come so far that another one's turn has come."""
+        return min((group.pc for group in self.groups if not group.waiting_for or group.pc >= pc), default=END)
 
     def diverge(self, groups):
-        """Go on in groups, each at its position; who has only to end does so at once  ->  STOP"""
+        """Go on in groups, [(group, position)]; a group that has only to end does so at once  ->  STOP"""
         for group, pc in groups:
             group.pc = pc
-            if self.program.ends[pc]:
+            if self.program.is_exit[pc]:
                 self.finish(group)
             else:
                 self.groups.append(group)
@@ -127,18 +142,18 @@ class Machine:
         self.registers[index] = value
 
     def broadcast(self, value):
-        return np.broadcast_to(value, self.all_threads_mask.shape)
+        return np.broadcast_to(value, self.thread_ids.shape)
 
-    def spread(self, values, threads, old=None):
-        """Numbers of some threads as an array over all; one number for all of them stays one."""
-        if threads is None or (values.ndim == 0 and old is None):
+    def scatter(self, values, threads, out=None):
+        """Numbers of threads as an array over all threads; a single number for all of them stays one."""
+        if threads is None or (values.ndim == 0 and out is None):
             return values
-        spread = np.zeros(self.size, values.dtype) if old is None else old
-        spread[threads] = values
-        return spread
+        out = np.zeros(self.size, values.dtype) if out is None else out
+        out[threads] = values
+        return out
 
     def region(self, instruction, space):
-        """The memory that an instruction means, where that is known before its addresses are, or None."""
+        """The region that an instruction accesses if it is known before its addresses are, or None."""
         if space == "shared":
             return self.shared
         if space == "local":
@@ -151,128 +166,118 @@ class Machine:
 
     # Waiting
 
-    def block_on(self, instruction, why="lanes"):
-        """The group waits at an instruction for others  ->  STOP"""
-        self.group.pc, self.group.waits = instruction.pc, why
+    def wait(self, instruction, waiting_for="lanes"):
+        """Let the running group wait at an instruction  ->  STOP"""
+        self.group.pc, self.group.waiting_for = instruction.pc, waiting_for
         self.groups.append(self.group)
         return STOP
 
-    def are_warps_converged(self, instruction, wanted):
-        """Are all the lanes (warps, 32) that are wanted here, in warps of which any is here?"""
+    def are_warps_converged(self, needed):
+        """Are all needed lanes (warps, 32) in the running group, in those warps of which any lane is?"""
         active = self.group.mask.reshape(-1, 32)
-        return not (wanted & ~active & active.any(1)[:, None]).any()
+        return not (needed & ~active & active.any(1)[:, None]).any()
 
     def blocks_of(self, mask):
-        return mask.reshape(self.blocks, -1).any(1)
+        return mask.reshape(self.block_count, -1).any(1)
 
     def pass_barrier(self, instruction):
-        """Blocks that are complete pass the barrier; are there any?  Of the others, those who are here wait."""
-        if self.group.count < self.alive:
-            active, total = (mask.reshape(self.blocks, -1).sum(1) for mask in (self.group.mask, self.living))
-            torn = (active > 0) & (active < total)
-            if torn.any():
+        """Let complete blocks pass a barrier, and the threads of the others wait  ->  whether any block passes"""
+        if self.group.count < self.alive_count:
+            active, alive = (mask.reshape(self.block_count, -1).sum(1) for mask in (self.group.mask, self.alive_mask))
+            incomplete = (active > 0) & (active < alive)
+            if incomplete.any():
                 for other in self.groups:
-                    if other.waits == "barrier" and (meets := self.blocks_of(other.mask) & torn).any():
-                        self.report_divergence(other, self.group, meets, f"waits at {instruction.location}")
-                ready = self.group.where(~np.repeat(torn, self.padded))
-                self.group = self.group.where(np.repeat(torn, self.padded))
-                self.block_on(instruction, "barrier")
-                self.group = ready
-                self.update_live_registers()
+                    if other.waiting_for == "barrier" and (blocks := self.blocks_of(other.mask) & incomplete).any():
+                        self.report_divergence(other, self.group, blocks, f"waits at {instruction.location}")
+                passing = self.group.where(~np.repeat(incomplete, self.block_stride))
+                self.group = self.group.where(np.repeat(incomplete, self.block_stride))
+                self.wait(instruction, "barrier")
+                self.group = passing
+                self.update_kept_registers()
         if self.group.count:
             self.clock.block_barrier(self.blocks_of(self.group.mask))
-            self.level = self.clock.now if self.group.count == self.alive else None
-            if self.level is not None:
-                self.shared.shadow.forget()
+            self.sync_epoch = self.clock.now if self.group.count == self.alive_count else None
+            if self.sync_epoch is not None:
+                self.shared.shadow.forget_reads()
         return self.group.count > 0
 
-    def in_step(self):
-        """The access to memory since when the blocks of this group have not been in step, at the earliest."""
-        return int(self.clock.blocks[self.blocks_of(self.group.mask)].min()) if self.level is None else self.level
+    def last_sync_epoch(self):
+        """The earliest epoch at which one of the running group's blocks passed its last barrier."""
+        if self.sync_epoch is not None:
+            return self.sync_epoch
+        return int(self.clock.block_epochs[self.blocks_of(self.group.mask)].min())
 
-    def rendezvous(self, instruction, name, count, arrives):
-        """A barrier for a number of threads: those who complete it take along who waited  ->  STOP"""
+    def pass_named_barrier(self, instruction, name, count, arrives):
+        """A barrier for `count` threads of a block: those who complete it release those who wait  ->  STOP"""
         if count % 32 or not count:
             self.fault(instruction, self.first_active_thread(),
-                       f"a barrier of {count} threads, which is no number of whole warps")
+                       f"a barrier of {count} threads, which is not a number of whole warps")
         group = self.group
         for block in np.flatnonzero(self.blocks_of(group.mask)):
-            block_group = group.where(self.all_threads_mask // self.padded == block)
+            block_group = group.where(self.thread_ids // self.block_stride == block)
             arrived, waiting = self.arrivals.pop((block, name), (0, []))
             arrived += 32 * int(block_group.mask.reshape(-1, 32).any(1).sum())
-            if arrived >= count:
+            is_complete = arrived >= count
+            if is_complete:
                 for other in waiting:
-                    other.waits, other.pc = "", other.pc + 1
+                    other.waiting_for, other.pc = "", other.pc + 1
                 self.clock.block_barrier([block])
-                self.level = None
+                self.sync_epoch = None
             else:
                 self.arrivals[block, name] = arrived, waiting if arrives else [*waiting, block_group]
-            self.diverge([(block_group, instruction.pc + 1 if arrived >= count or arrives else instruction.pc)])
-            block_group.waits = "" if arrived >= count or arrives else "count"
+            goes_on = is_complete or arrives
+            self.diverge([(block_group, instruction.pc + 1 if goes_on else instruction.pc)])
+            block_group.waiting_for = "" if goes_on else "count"
         return STOP
 
     def finish(self, group):
-        """Threads end."""
+        """End the threads of a group."""
         for other in self.groups:
-            if other.waits == "barrier" and (meets := self.blocks_of(other.mask) & self.blocks_of(group.mask)).any():
-                self.report_divergence(other, group, meets, "has ended")
-            if other.waits == "lanes":
-                other.waits = ""
-        self.living &= ~group.mask
-        self.alive -= group.count
+            if other.waiting_for == "barrier" and (
+                    blocks := self.blocks_of(other.mask) & self.blocks_of(group.mask)).any():
+                self.report_divergence(other, group, blocks, "has ended")
+            if other.waiting_for == "lanes":
+                other.waiting_for = ""
+        self.alive_mask &= ~group.mask
+        self.alive_count -= group.count
 
     # Faults
 
     def fault(self, instruction, thread, text):
         raise Fault(f"{instruction.location}: {self.format_thread(thread, 'block {1} thread {0}')}: {text}")
 
-    def format_thread(self, number, form="thread {0} of block {1}"):
+    def format_thread(self, thread, form="thread {0} of block {1}"):
         """A thread as CUDA names it."""
-        return form.format(format_axes(number % self.padded, self.block), format_axes(number // self.padded, self.grid))
+        return form.format(format_dim3(thread % self.block_stride, self.block),
+                           format_dim3(thread // self.block_stride, self.grid))
 
     def first_active_thread(self):
         return 0 if self.group.threads is None else self.group.threads[0]
 
     def block_of(self, thread):
-        return thread // self.padded
+        return thread // self.block_stride
 
     def instruction(self, group):
         return self.program.kernel.instructions[group.pc]
 
     def report_divergence(self, waiting, other, blocks, does):
-        """Threads of one block wait where others of it will not come."""
-        waiting_thread, other_thread = (np.flatnonzero(group.mask & np.repeat(blocks, self.padded))[0]
+        """Raise the Fault of threads that wait for others of their block, which will not come."""
+        waiting_thread, other_thread = (np.flatnonzero(group.mask & np.repeat(blocks, self.block_stride))[0]
                                         for group in (waiting, other))
         self.fault(self.instruction(waiting), waiting_thread,
                    "divergent barrier: waits here for all threads of its block, but "
                    f"{self.format_thread(other_thread)} {does}")
 
     def report_deadlock(self):
-        """Everybody waits."""
-        first = [np.flatnonzero(group.mask)[0] for group in self.groups]
-        told = [f"{group.count} threads, the first {self.format_thread(thread)}, wait at {self.instruction(group).location}"
-                for group, thread in zip(self.groups, first, strict=True)]
-        self.fault(self.instruction(self.groups[0]), first[0], f"deadlock: nobody can go on: {'; '.join(told)}")
+        """Raise the Fault of a launch in which all groups wait."""
+        threads = [np.flatnonzero(group.mask)[0] for group in self.groups]
+        reasons = [f"{group.count} threads, the first {self.format_thread(thread)}, "
+                   f"wait at {self.instruction(group).location}"
+                   for group, thread in zip(self.groups, threads, strict=True)]
+        self.fault(self.instruction(self.groups[0]), threads[0], f"deadlock: nobody can go on: {'; '.join(reasons)}")
 
 
-def format_axes(number, sizes):
-    """A number as (x, y, z)."""
+def format_dim3(index, sizes):
+    """A position in a grid or a block of these sizes as (x, y, z)."""
     x, y, _ = sizes
-    return f"({number % x}, {number // x % y}, {number // (x * y)})"
-
-
-def special_registers(grid, block, every, padded):
-    """The registers that say who a thread is.  Where all threads agree, one number."""
-    values = {}
-    for name, sizes, numbers in [("tid", block, every % padded), ("ctaid", grid, every // padded)]:
-        for n, axis in enumerate("xyz"):
-            all_ = numbers // int(np.prod(sizes[:n])) % sizes[n] if sizes[n] > 1 else 0
-            values[f"%{name}.{axis}"] = all_
-            values[f"%n{name}.{axis}"] = sizes[n]
-    lane = every % 32
-    one, ones = np.uint32(1), np.uint32(0xffffffff)
-    bit = one << lane.astype(np.uint32)
-    values |= {"%laneid": lane, "%warpid": every % padded // 32, "%nwarpid": padded // 32, "%lanemask_eq": bit,
-               "%lanemask_lt": bit - one, "%lanemask_le": bit | bit - one, "%lanemask_ge": ones - (bit - one),
-               "%lanemask_gt": ones - (bit | bit - one)}
-    return {name: np.asarray(value).astype(np.uint32)[()] for name, value in values.items()}
+    return f"({index % x}, {index // x % y}, {index // (x * y)})"

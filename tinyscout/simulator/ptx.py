@@ -1,7 +1,7 @@
-"""PTX text becomes a list of instructions: names looked up, functions pasted in where they are called.
+"""PTX text becomes a list of instructions: names are resolved, and functions inlined where they are called.
 
-PTX is what NVIDIA's compiler makes of a kernel before a card is chosen: any number of typed registers, one instruction
-a statement, and `.loc` marks that say which line of the .cu file it came from.
+PTX is what NVIDIA's compiler makes of a kernel before a GPU is chosen: any number of typed registers, one instruction a
+statement, and `.loc` directives that say which line of the .cu file it came from.
 """
 import re
 from collections import ChainMap
@@ -15,51 +15,51 @@ class Fault(RuntimeError):
 
 class Register(NamedTuple):
     number: int
-    kind: str                   # pred, b16, b32, f32, b64 ...
+    type: str                   # pred, b16, b32, f32, b64 ...
     negated: bool = False       # of a predicate: !%p1
 
 
 class Special(NamedTuple):
-    name: str                   # %tid.x, or smem: where the launch's own shared memory begins
+    name: str                   # %tid.x ...; or smem: the address where the launch's dynamic shared memory begins
 
 
 class Argument(NamedTuple):
-    number: int                  # of the kernel
+    number: int                 # of the kernel's arguments
 
 
-class Number(NamedTuple):
+class Immediate(NamedTuple):
     bits: int
-    kind: str = ""              # f32 or f64 where it is written as such
+    type: str = ""              # f32 or f64 if it is written as a float
 
 
 class Address(NamedTuple):
     base: tuple                 # any of the above
-    offset: int
+    offset: int                 # bytes
 
 
 class Instruction(NamedTuple):
-    name: str                   # ld
+    opcode: str                 # ld
     modifiers: tuple            # ("global", "v4")
-    kind: str                   # f32
+    type: str                   # f32
     operands: tuple             # of the classes above, None for _, a list for those in braces
-    predicate: Register | None
+    predicate: Register | None  # @%p1
     pc: int                     # its own position
     location: str               # norm.cu:17
 
     def __str__(self):
-        return ".".join(filter(None, (self.name, *self.modifiers, self.kind)))
+        return ".".join(filter(None, (self.opcode, *self.modifiers, self.type)))
 
 
 class Variable(NamedTuple):
     space: str                  # global, const, shared or local
     align: int
-    size: int                   # bytes; 0 where the launch decides
+    size: int                   # bytes; 0 if the launch decides
     data: bytes
 
 
 SIZES = {f"{sign}{bits}": bits // 8 for sign in "bsuf" for bits in (8, 16, 32, 64)}
 SIZES |= {"pred": 0, "bf16": 2, "f16x2": 4, "bf16x2": 4, "b128": 16}
-MODULE = 1 << 16                # the address of a module's first variable; arrays come far above
+MODULE_BASE = 1 << 16           # the address of a module's first variable; arrays come far above
 MAX_CALL_DEPTH = 30             # functions that call one another
 
 VARIABLE = re.compile(r"(?:\.(?:visible|extern|weak|common)\s+)*\.(global|const|shared|local)\s+(?:\.align\s+(\d+)\s+)?"
@@ -71,169 +71,173 @@ OPERAND = re.compile(r"\{[^}]*\}|\[[^\]]*\]|\([^)]*\)|[^,\s{\[(][^,]*")
 
 
 class Kernel:
-    """One kernel of a module: instructions, kinds of registers and parameters, and what memory it declares."""
+    """One kernel of a module: its instructions, the types of its registers and parameters, the memory it declares."""
 
     def __init__(self, text, name):
         text = re.sub(r"/\*.*?\*/|//[^\n]*", "", text, flags=re.S)
         text = re.sub(r"^([ \t]*\.(?:loc|file)\b[^\n]*)$", r"\1;", text, flags=re.M)
         self.files = {n: path.rpartition("/")[2] for n, path in re.findall(r'\.file\s+(\d+)\s+"([^"]*)"', text)}
-        self.functions, outside = {}, text
-        for found in FUNCTION.finditer(text):
-            body = between_braces(text, found.end())
-            self.functions[found[2]] = (found, body)
-            outside = outside.replace(body, "")
+        self.functions, module_text = {}, text              # {name: (match of its header, body)}; text outside of them
+        for match in FUNCTION.finditer(text):
+            body = between_braces(text, match.end())
+            self.functions[match[2]] = (match, body)
+            module_text = module_text.replace(body, "")
         if name not in self.functions:
             raise ValueError(f"there is no kernel {name}, only {', '.join(self.functions) or 'an empty module'}")
-        self.name, self.instructions, self.registers, self.labels = name, [], [], {}
-        self.variables, self.offsets, self.sizes = [], {}, {"shared": 0, "local": 0, "module": 0}
-        self.passed, self.calls, self.depth, self.location = {}, 0, 0, "?"
-        symbols = {found[4]: parse_variable(found) for found in VARIABLE.finditer(outside)}
-        found, body = self.functions[name]
-        self.home = (re.search(r"\.loc\s+(\d+)", body) or ["", ""])[1]      # the file that the kernel stands in
-        self.parameters = [kind for kind, _ in PARAMETER.findall(found[3] or "")]
-        bound = re.search(r"\.(?:maxntid|reqntid)\s+([\d, ]+)", found[4])
-        self.max_threads = prod(int(n) for n in bound[1].split(",")) if bound else 1024
-        arguments = {name: Argument(n) for n, (_, name) in enumerate(PARAMETER.findall(found[3] or ""))}
+        self.name, self.instructions, self.register_types, self.labels = name, [], [], {}
+        self.variables, self.offsets, self.memory_sizes = [], {}, {"shared": 0, "local": 0, "module": 0}
+        self.param_registers, self.call_count, self.call_depth, self.location = {}, 0, 0, "?"
+        symbols = {match[4]: parse_variable(match) for match in VARIABLE.finditer(module_text)}
+        header, body = self.functions[name]
+        self.kernel_file = (re.search(r"\.loc\s+(\d+)", body) or ["", ""])[1]       # number of the kernel's own file
+        parameters = PARAMETER.findall(header[3] or "")
+        self.parameter_types = [ptx_type for ptx_type, _ in parameters]
+        max_block = re.search(r"\.(?:maxntid|reqntid)\s+([\d, ]+)", header[4])
+        self.max_threads = prod(int(n) for n in max_block[1].split(",")) if max_block else 1024
+        arguments = {parameter: Argument(n) for n, (_, parameter) in enumerate(parameters)}
         self.inline_function(body, ChainMap(arguments, symbols))
         self.emit("exit", (), "", (), None)
 
-    def inline_function(self, body, names):
-        """The statements of a function; a name is a register, a variable, or a parameter that is passed."""
-        self.calls += 1
-        call, label = self.calls, ""
+    def inline_function(self, body, scope):
+        """Parse the statements of a function.
+
+        scope: {name: Register, Variable, Argument, or (call, name) for a parameter of a call}
+        """
+        self.call_count += 1
+        call, label = self.call_count, ""
         for statement in body.split(";"):
-            while found := re.match(r"\s*(?:([{}])|([\w$]+):(?!:))", statement):
-                statement = statement[found.end():]
-                if found[2]:
-                    label = f"{call}:{found[2]}"
+            while match := re.match(r"\s*(?:([{}])|([\w$]+):(?!:))", statement):
+                statement = statement[match.end():]
+                if match[2]:
+                    label = f"{call}:{match[2]}"
                     self.labels[label] = len(self.instructions)
                 else:
-                    names = names.new_child() if found[1] == "{" else names.parents
+                    scope = scope.new_child() if match[1] == "{" else scope.parents
             if (statement := statement.strip()).startswith(".branchtargets"):
                 self.labels[label] = [f"{call}:{target.strip()}" for target in statement.split(None, 1)[1].split(",")]
             elif statement.startswith("."):
-                self.declare(statement, names)
+                self.parse_directive(statement, scope)
             elif statement:
-                self.parse_instruction(statement, names, call)
+                self.parse_instruction(statement, scope, call)
         self.labels[f"{call}:end"] = len(self.instructions)
 
-    def declare(self, statement, names):
-        """A directive: registers, a variable, or the line of the source from here on."""
-        if found := re.match(r"\.reg\s+\.(\w+)\s+(.*)", statement, re.S):
-            for name in found[2].split(","):
-                stem, _, many = name.strip().rstrip(">").partition("<")
-                for register_name in [f"{stem}{n}" for n in range(int(many))] if many else [stem]:
-                    names[register_name] = self.register(found[1])
-        elif found := VARIABLE.match(statement):
-            names[found[4]] = parse_variable(found)
-        elif found := re.match(r"\.loc\s+(\d+)\s+(\d+)\s+\d+(?:.*inlined_at\s+(\d+)\s+(\d+))?", statement):
-            locations = [(file, line) for file, line in [found.group(1, 2), found.group(3, 4)] if file and line != "0"]
-            at_home = [location for location in locations if location[0] == self.home]
-            if at_home or (locations and self.location == "?"):           # a header's line says less than who called it
-                file, line = (at_home or locations)[0]
+    def parse_directive(self, statement, scope):
+        """Declare registers or a variable, or set the source location of the instructions that follow."""
+        if match := re.match(r"\.reg\s+\.(\w+)\s+(.*)", statement, re.S):
+            for declaration in match[2].split(","):
+                prefix, _, count = declaration.strip().rstrip(">").partition("<")
+                for name in [f"{prefix}{n}" for n in range(int(count))] if count else [prefix]:
+                    scope[name] = self.new_register(match[1])
+        elif match := VARIABLE.match(statement):
+            scope[match[4]] = parse_variable(match)
+        elif match := re.match(r"\.loc\s+(\d+)\s+(\d+)\s+\d+(?:.*inlined_at\s+(\d+)\s+(\d+))?", statement):
+            locations = [(file, line) for file, line in [match.group(1, 2), match.group(3, 4)] if file and line != "0"]
+            in_kernel_file = [location for location in locations if location[0] == self.kernel_file]
+            if in_kernel_file or (locations and self.location == "?"):
+                file, line = (in_kernel_file or locations)[0]       # a line of the kernel says more than one of a header
                 self.location = f"{self.files.get(file, '?')}:{line}"
 
-    def parse_instruction(self, statement, names, call):
-        """One instruction.  Passing arguments to functions becomes moves, and a call the function itself."""
-        found = STATEMENT.match(statement)
-        if found is None:
+    def parse_instruction(self, statement, scope, call):
+        """Emit one instruction.  Passing arguments to functions becomes moves, and a call the function itself."""
+        match = STATEMENT.match(statement)
+        if match is None:
             raise Fault(f"{self.location}: the simulator does not know the PTX statement {statement}")
-        negated, predicate, opcode, rest = found.groups()
-        predicate = names[predicate]._replace(negated=bool(negated)) if predicate else None
-        name, *modifiers = opcode.split(".")
-        texts = OPERAND.findall(rest)
-        kind = modifiers.pop() if modifiers and modifiers[-1] in SIZES else ""
-        if name == "call":
-            return self.call(texts, names, predicate)
-        if name == "ret" and self.depth:
+        negated, predicate, dotted, operand_text = match.groups()
+        predicate = scope[predicate]._replace(negated=bool(negated)) if predicate else None
+        opcode, *modifiers = dotted.split(".")
+        texts = OPERAND.findall(operand_text)
+        ptx_type = modifiers.pop() if modifiers and modifiers[-1] in SIZES else ""
+        if opcode == "call":
+            return self.inline_call(texts, scope, predicate)
+        if opcode == "ret" and self.call_depth:
             return self.emit("bra", (), "", [f"{call}:end"], predicate)
-        if name in ("bra", "brx"):
-            targets = [f"{call}:{texts[-1].strip()}"]
-            return self.emit(name, modifiers, kind, [*(self.operand(text, names) for text in texts[:-1]), *targets],
-                             predicate)
-        if name in ("ld", "st") and modifiers[:1] == ["param"]:
-            registers, [place] = sorted(texts, key=lambda text: text[0] == "[")[:-1], [t for t in texts if t[0] == "["]
-            for n, text in enumerate(registers[0].strip("{}").split(",")):
-                pair = [self.operand(text.strip(), names), self.parameter(place, n * SIZES[kind], kind, names)]
-                self.emit("mov", (), kind, pair if name == "ld" else pair[::-1], predicate)
+        if opcode in ("bra", "brx"):
+            operands = [self.parse_operand(text, scope) for text in texts[:-1]]
+            return self.emit(opcode, modifiers, ptx_type, [*operands, f"{call}:{texts[-1].strip()}"], predicate)
+        if opcode in ("ld", "st") and modifiers[:1] == ["param"]:
+            [address] = [text for text in texts if text[0] == "["]
+            [registers] = [text for text in texts if text[0] != "["]
+            for n, text in enumerate(registers.strip("{}").split(",")):
+                pair = [self.parse_operand(text.strip(), scope),
+                        self.resolve_parameter(address, n * SIZES[ptx_type], ptx_type, scope)]
+                self.emit("mov", (), ptx_type, pair if opcode == "ld" else pair[::-1], predicate)
             return None
-        return self.emit(name, modifiers, kind, [self.operand(text.strip(), names) for text in texts], predicate)
+        operands = [self.parse_operand(text.strip(), scope) for text in texts]
+        return self.emit(opcode, modifiers, ptx_type, operands, predicate)
 
-    def call(self, texts, names, predicate):
-        """Paste a function, its parameters bound to what the caller passes."""
-        formal = next((n for n, text in enumerate(texts) if text[0] != "("), 0)
-        callee = texts[formal].strip()
-        if callee not in self.functions or predicate or self.depth == MAX_CALL_DEPTH:
+    def inline_call(self, texts, scope, predicate):
+        """Inline a function, its parameters bound to what the caller passes."""
+        callee = next((text for text in texts if text[0] != "("), texts[0]).strip()
+        if callee not in self.functions or predicate or self.call_depth == MAX_CALL_DEPTH:
             return self.emit("call", (callee,), "", (), predicate)
-        found, body = self.functions[callee]
-        formal_names = [name for _, name in PARAMETER.findall(f"{found[1] or ''},{found[3] or ''}".strip(","))]
-        passed_names = [name.strip() for text in texts if text[0] == "(" for name in text[1:-1].split(",")
-                        if name.strip()]
-        bound = {name: names.get(passed_names[n], (self.calls, passed_names[n])) for n, name in enumerate(formal_names)}
-        for name in passed_names:
-            names.setdefault(name, (self.calls, name))
-        caller, self.depth = self.location, self.depth + 1
-        self.inline_function(body, ChainMap(bound, names.maps[-1]))
-        self.location, self.depth = caller, self.depth - 1
+        header, body = self.functions[callee]
+        formals = [name for _, name in PARAMETER.findall(f"{header[1] or ''},{header[3] or ''}".strip(","))]
+        actuals = [name.strip() for text in texts if text[0] == "(" for name in text[1:-1].split(",") if name.strip()]
+        bindings = {formal: scope.get(actuals[n], (self.call_count, actuals[n])) for n, formal in enumerate(formals)}
+        for name in actuals:
+            scope.setdefault(name, (self.call_count, name))
+        call_site, self.call_depth = self.location, self.call_depth + 1
+        self.inline_function(body, ChainMap(bindings, scope.maps[-1]))
+        self.location, self.call_depth = call_site, self.call_depth - 1
         return None
 
-    def parameter(self, text, more, kind, names):
-        """What a parameter's place [name+8] stands for: an argument of the kernel, or what a caller passes."""
-        name, _, offset = text.strip("[] ").partition("+")
-        where = names.setdefault(name, (self.calls, name))
-        if isinstance(where, Argument):
-            return where
-        key = (*where, int(offset or 0) + more, SIZES[kind])
-        if key not in self.passed:
-            self.passed[key] = self.register(kind)
-        return self.passed[key]
+    def resolve_parameter(self, text, offset, ptx_type, scope):
+        """What [name+8] and `offset` bytes after it mean: an Argument of the kernel, or a Register that a caller sets."""
+        name, _, start = text.strip("[] ").partition("+")
+        symbol = scope.setdefault(name, (self.call_count, name))
+        if isinstance(symbol, Argument):
+            return symbol
+        key = (*symbol, int(start or 0) + offset, SIZES[ptx_type])
+        if key not in self.param_registers:
+            self.param_registers[key] = self.new_register(ptx_type)
+        return self.param_registers[key]
 
-    def operand(self, text, names):
+    def parse_operand(self, text, scope):
         """One operand as an object of the classes above."""
         if text[0] == "{":
-            return [self.operand(part.strip(), names) for part in text[1:-1].split(",")]
+            return [self.parse_operand(item.strip(), scope) for item in text[1:-1].split(",")]
         if text[0] == "[":
             base, _, offset = text[1:-1].replace(" ", "").partition("+")
-            return Address(self.operand(base, names), int(offset or "0", 0))
+            return Address(self.parse_operand(base, scope), int(offset or "0", 0))
         if "|" in text:
-            return [self.operand(part.strip(), names) for part in text.split("|")]
+            return [self.parse_operand(item.strip(), scope) for item in text.split("|")]
         if text[0] == "!":
-            return names[text[1:].strip()]._replace(negated=True)
+            return scope[text[1:].strip()]._replace(negated=True)
         if text == "_":
             return None
-        if found := re.fullmatch(r"0([fFdD])([0-9a-fA-F]+)", text):
-            return Number(int(found[2], 16), "f32" if found[1] in "fF" else "f64")
+        if match := re.fullmatch(r"0([fFdD])([0-9a-fA-F]+)", text):
+            return Immediate(int(match[2], 16), "f32" if match[1] in "fF" else "f64")
         if re.fullmatch(r"-?\d\w*", text):
-            return Number(int(text.rstrip("U"), 0))
+            return Immediate(int(text.rstrip("U"), 0))
         if text == "WARP_SZ":
-            return Number(32)
-        if text[0] == "%" and text not in names:
+            return Immediate(32)
+        if text[0] == "%" and text not in scope:
             return Special(text)
-        return names[text] if isinstance(names[text], Register) else self.address_of(text, names[text])
+        return scope[text] if isinstance(scope[text], Register) else self.address_of(text, scope[text])
 
-    def address_of(self, name, found):
-        """Where a variable lies; it gets its place when it is first met."""
-        if found.space == "shared" and not found.size:
+    def address_of(self, name, variable):
+        """The address of a variable; memory is allocated for it at its first use."""
+        if variable.space == "shared" and not variable.size:
             return Special("smem")
-        if id(found) not in self.offsets:
-            space = found.space if found.space in self.sizes else "module"
-            start = -(-self.sizes[space] // found.align) * found.align
-            self.offsets[id(found)], self.sizes[space] = start, start + found.size
-            self.variables.append((name, found, start))             # kept alive: its id stands for it
-        return Number(self.offsets[id(found)] + (MODULE if found.space in ("global", "const") else 0))
+        if id(variable) not in self.offsets:
+            space = variable.space if variable.space in self.memory_sizes else "module"
+            start = -(-self.memory_sizes[space] // variable.align) * variable.align
+            self.offsets[id(variable)], self.memory_sizes[space] = start, start + variable.size
+            self.variables.append((name, variable, start))          # referenced, so that its id is not used again
+        return Immediate(self.offsets[id(variable)] + (MODULE_BASE if variable.space in ("global", "const") else 0))
 
-    def register(self, kind):
-        self.registers.append(kind)
-        return Register(len(self.registers) - 1, kind)
+    def new_register(self, ptx_type):
+        self.register_types.append(ptx_type)
+        return Register(len(self.register_types) - 1, ptx_type)
 
-    def emit(self, name, modifiers, kind, operands, predicate):
+    def emit(self, opcode, modifiers, ptx_type, operands, predicate):
         pc = len(self.instructions)
-        self.instructions.append(Instruction(name, tuple(modifiers), kind, tuple(operands), predicate, pc,
+        self.instructions.append(Instruction(opcode, tuple(modifiers), ptx_type, tuple(operands), predicate, pc,
                                              self.location))
 
 
 def between_braces(text, start):
-    """What stands between the brace before start and its partner."""
+    """The text between the brace before start and the one that closes it."""
     depth = 1
     for brace in re.finditer(r"[{}]", text[start:]):
         depth += 1 if brace[0] == "{" else -1
@@ -242,11 +246,11 @@ def between_braces(text, start):
     raise ValueError("the PTX text is cut off")
 
 
-def parse_variable(found):
-    """A variable's declaration, with its first value where one is given."""
-    space, align, kind, _, sides, values = found.groups()
-    size = prod(int(side or 0) for side in re.findall(r"\[(\d*)\]", sides)) if sides else 1
-    width = SIZES[kind]
+def parse_variable(match):
+    """A declaration, as VARIABLE matches it  ->  Variable, with its initial value if it has one"""
+    space, align, ptx_type, _, dims, values = match.groups()
+    length = prod(int(dim or 0) for dim in re.findall(r"\[(\d*)\]", dims)) if dims else 1
+    size = SIZES[ptx_type]
     numbers = [int(re.sub("^0[fFdD]", "0x", value.strip()), 0) for value in (values or "").split(",") if value.strip()]
-    data = b"".join((number % (1 << 8 * width)).to_bytes(width, "little") for number in numbers)
-    return Variable(space, int(align or width), size * width, data)
+    data = b"".join((number % (1 << 8 * size)).to_bytes(size, "little") for number in numbers)
+    return Variable(space, int(align or size), length * size, data)

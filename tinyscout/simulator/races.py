@@ -1,147 +1,151 @@
-"""Who wrote and who read each place of a memory, and since when: races, and reads of what nobody has written.
+"""Who wrote and who read each cell of a memory, and when: races, and reads of what nobody has written.
 
-Two accesses to one place by different threads, at least one of them a write, are a race unless something orders them:
-a barrier that both threads' warps pass in between, or, within a warp, __syncwarp.  Blocks are never ordered.
-Atomics do not race with atomics.
+Memory is watched in cells, of as many bytes as the smallest access to it has.  Two accesses to one cell by different
+threads, at least one of them a write, are a race unless something orders them: a barrier that both threads' warps pass
+in between, or, within a warp, __syncwarp.  Blocks are never ordered.  Atomics do not race with atomics.
 """
 import numpy as np
 
-MAX_PENDING = 32                       # reads that are kept as they came, before they are entered
+MAX_PENDING = 32                # accesses that are kept before they are entered into the cells
 
 
 class EpochClock:
-    """Counts the accesses to memory, and remembers at which of them each block and warp was last in step."""
+    """Numbers the accesses to memory, and remembers the number, or epoch, of each block's and warp's last barrier."""
 
-    def __init__(self, blocks, padded):
-        self.padded, self.now, self.locations = padded, 0, [""]
-        self.blocks = np.zeros(blocks, np.int32)
-        self.warps = np.zeros(blocks * padded // 32, np.int32)
+    def __init__(self, block_count, block_stride):
+        self.block_stride, self.now, self.locations = block_stride, 0, [""]
+        self.block_epochs = np.zeros(block_count, np.int32)
+        self.warp_epochs = np.zeros(block_count * block_stride // 32, np.int32)
 
     def tick(self, location):
-        """The number of the next access, which is made at a place of the source."""
+        """The epoch of the next access, which a line of the source makes."""
         self.now += 1
         self.locations.append(location)
         return self.now
 
     def block_barrier(self, blocks):
-        self.blocks[blocks] = self.now
-        self.warps.reshape(len(self.blocks), -1)[blocks] = self.now
+        self.block_epochs[blocks] = self.now
+        self.warp_epochs.reshape(len(self.block_epochs), -1)[blocks] = self.now
 
     def warp_barrier(self, warps):
-        self.warps[warps] = self.now
+        self.warp_epochs[warps] = self.now
 
 
 class AccessLog:
-    """For each place the lowest and the highest thread that came since they were last in step, and the last time."""
+    """For each cell: the lowest and the highest thread of its accesses since a barrier, and the last one's epoch."""
 
-    def __init__(self, size, clock, between_blocks):
-        self.low, self.high, self.when = (np.zeros(size, np.int32) for _ in range(3))
-        self.clock, self.between_blocks, self.newest, self.pending = clock, between_blocks, 0, []
+    def __init__(self, size, clock):
+        self.low, self.high, self.epoch = (np.zeros(size, np.int32) for _ in range(3))
+        self.clock, self.last_epoch, self.pending = clock, 0, []
 
-    def is_unordered(self, at, threads):
-        """Which of the threads `me`, each at its place, have nothing between them and who came before."""
-        low, high, when, clock = self.low[at], self.high[at], self.when[at], self.clock
-        block = threads // clock.padded
-        in_warp = (low >> 5 == threads >> 5) & (high >> 5 == threads >> 5)
-        in_block = (low // clock.padded == block) & (high // clock.padded == block)
-        ordered = np.where(in_warp, clock.warps[threads >> 5], np.where(in_block, clock.blocks[block], 0))
-        return when > ordered
+    def is_unordered(self, cells, threads):
+        """For each thread and its cell: does nothing order the access after those in the log?"""
+        low, high, epoch, clock = self.low[cells], self.high[cells], self.epoch[cells], self.clock
+        block = threads // clock.block_stride
+        is_same_warp = (low >> 5 == threads >> 5) & (high >> 5 == threads >> 5)
+        is_same_block = (low // clock.block_stride == block) & (high // clock.block_stride == block)
+        last_barrier = np.where(is_same_warp, clock.warp_epochs[threads >> 5],
+                                np.where(is_same_block, clock.block_epochs[block], 0))
+        return epoch > last_barrier
 
-    def conflicts(self, at, threads, since):
-        """Which threads race with others here, or None; since: up to then, all that happened is ordered."""
-        if self.newest <= since:
+    def find_conflicts(self, cells, threads, sync_epoch):
+        """Which threads race with those in the log, as a mask, or None; all is ordered up to sync_epoch."""
+        if self.last_epoch <= sync_epoch:
             return None
+        self.enter_pending()
+        if self.epoch[cells].max() <= sync_epoch:
+            return None
+        racing = self.is_unordered(cells, threads) & ((self.low[cells] != threads) | (self.high[cells] != threads))
+        return racing if racing.any() else None
+
+    def add(self, cells, threads, epoch):
+        """Log an access; it is entered into the cells when they are asked for."""
+        self.last_epoch = epoch
+        self.pending.append((cells, threads, epoch))
+        if len(self.pending) > MAX_PENDING:
+            self.enter_pending()
+
+    def enter_pending(self):
         for entry in self.pending:
             self.enter(*entry)
         self.pending = []
-        if self.when[at].max() <= since:
-            return None
-        wrong = self.is_unordered(at, threads) & ((self.low[at] != threads) | (self.high[at] != threads))
-        return wrong if wrong.any() else None
 
-    def add(self, at, threads, now):
-        """Threads `me` were here; entered when somebody asks."""
-        self.newest = now
-        self.pending.append((at, threads, now))
-        if len(self.pending) > MAX_PENDING:
-            for entry in self.pending:
-                self.enter(*entry)
-            self.pending = []
+    def enter(self, cells, threads, epoch):
+        ordered = cells[~self.is_unordered(cells, threads)]
+        self.low[ordered], self.high[ordered] = np.iinfo(np.int32).max, -1
+        np.minimum.at(self.low, cells, threads)
+        np.maximum.at(self.high, cells, threads)
+        self.epoch[cells] = epoch
 
-    def enter(self, at, threads, now):
-        new = at[~self.is_unordered(at, threads)]
-        self.low[new], self.high[new] = np.iinfo(np.int32).max, -1
-        np.minimum.at(self.low, at, threads)
-        np.maximum.at(self.high, at, threads)
-        self.when[at] = now
-
-    def replace(self, at, threads, now):
-        """Threads `me` write here.  Gives those that are not alone at their place, or None."""
-        self.newest = now
-        self.low[at], self.when[at] = threads, now
-        lost = self.low[at] != threads
-        return lost if lost.any() else None
+    def replace(self, cells, threads, epoch):
+        """Log a write  ->  which threads another one of the same write has overwritten, as a mask, or None"""
+        self.last_epoch = epoch
+        self.low[cells], self.epoch[cells] = threads, epoch
+        overwritten = self.low[cells] != threads
+        return overwritten if overwritten.any() else None
 
 
 class ShadowMemory:
-    """The records of one memory, in grains of as many bytes as its smallest access has."""
+    """The access logs of one memory.
 
-    def __init__(self, name, size, grain, clock, between_blocks, written):
-        self.name, self.shift, self.clock, self.between_blocks = name, grain.bit_length() - 1, clock, between_blocks
-        size = -(-size // grain)
-        self.reads, self.writes, self.atomics = (AccessLog(size, clock, between_blocks) for _ in range(3))
+    cell_size: bytes of a cell; is_global: shared by all blocks; is_initialized: the memory holds something at first
+    """
+
+    def __init__(self, name, size, cell_size, clock, is_global, is_initialized):
+        self.name, self.shift, self.clock, self.is_global = name, cell_size.bit_length() - 1, clock, is_global
+        cell_count = -(-size // cell_size)
+        self.reads, self.writes, self.atomics = (AccessLog(cell_count, clock) for _ in range(3))
         self.writes.high = self.writes.low              # a write has one thread
-        self.written, self.filling = written, None
+        self.is_initialized, self.filling = is_initialized, None
 
     def check_access(self, m, instruction, action, position, width, threads):
-        """Enter an access ("reads", "writes", "adds to") by threads `me`.  Raises Fault."""
-        at = position >> self.shift
-        if (many := width >> self.shift) > 1:
-            at, threads = (at[:, None] + np.arange(many)).ravel(), np.repeat(threads, many)
-        since = 0 if self.between_blocks else m.in_step()
-        now = self.clock.tick(instruction.location)
-        if not self.written and action != "writes" and (missing := self.writes.when[at] == 0).any():
-            self.check_written(m, instruction, at, threads, missing)
-        if self.filling is not None and self.filling[at].any():
-            m.fault(instruction, threads[self.filling[at]][0],
+        """Log an access ("reads", "writes", "adds to") by threads, each of `width` bytes.  Raises Fault."""
+        cells = position >> self.shift
+        if (cells_per_access := width >> self.shift) > 1:
+            cells = (cells[:, None] + np.arange(cells_per_access)).ravel()
+            threads = np.repeat(threads, cells_per_access)
+        sync_epoch = 0 if self.is_global else m.last_sync_epoch()
+        epoch = self.clock.tick(instruction.location)
+        if not self.is_initialized and action != "writes" and (missing := self.writes.epoch[cells] == 0).any():
+            self.check_initialized(m, instruction, cells, threads, missing)
+        if self.filling is not None and self.filling[cells].any():
+            m.fault(instruction, threads[self.filling[cells]][0],
                     f"{action} {self.name} that an asynchronous copy is still filling: there is no wait before")
-        against = [self.writes] if action == "reads" else [self.writes, self.reads]
-        against += [] if action == "adds to" else [self.atomics]
-        for record in against:
-            if (wrong := record.conflicts(at, threads, since)) is not None:
-                self.report_race(m, instruction, action, record, at[wrong][0], threads[wrong][0])
+        logs = [self.writes] if action == "reads" else [self.writes, self.reads]
+        logs += [] if action == "adds to" else [self.atomics]
+        for log in logs:
+            if (racing := log.find_conflicts(cells, threads, sync_epoch)) is not None:
+                self.report_race(m, instruction, action, log, cells[racing][0], threads[racing][0])
         if action == "writes":
-            if (lost := self.writes.replace(at, threads, now)) is not None:
-                other = self.writes.low[at[lost][0]]
-                m.fault(instruction, threads[lost][0],
-                        f"race: {m.format_thread(other)} writes the same place of {self.name} "
-                        "in the same instruction")
+            if (overwritten := self.writes.replace(cells, threads, epoch)) is not None:
+                other = self.writes.low[cells[overwritten][0]]
+                m.fault(instruction, threads[overwritten][0],
+                        f"race: {m.format_thread(other)} writes the same bytes of {self.name} in the same instruction")
         else:
-            (self.reads if action == "reads" else self.atomics).add(at, threads, now)
+            (self.reads if action == "reads" else self.atomics).add(cells, threads, epoch)
 
-    def forget(self):
-        """Every thread is in step: who reads before can race with nobody."""
+    def forget_reads(self):
+        """After a barrier of all threads, no read before it can race."""
         self.reads.pending = []
 
-    def check_written(self, m, instruction, at, threads, missing):
-        """Some places were never written by a store; by an atomic is as good."""
-        for entry in self.atomics.pending:
-            self.atomics.enter(*entry)
-        self.atomics.pending = []
-        missing = missing & (self.atomics.when[at] == 0)
+    def check_initialized(self, m, instruction, cells, threads, missing):
+        """Raise Fault if a cell that no store has written was not changed by an atomic either."""
+        self.atomics.enter_pending()
+        missing = missing & (self.atomics.epoch[cells] == 0)
         if missing.any():
             m.fault(instruction, threads[missing][0], f"reads {self.name} that nobody has written")
 
-    def report_race(self, m, instruction, action, record, at, thread):
-        other = record.low[at] if record.low[at] != thread else record.high[at]
-        did = {id(self.reads): "read", id(self.writes): "wrote", id(self.atomics): "changed"}[id(record)]
-        location = self.clock.locations[record.when[at]]
+    def report_race(self, m, instruction, action, log, cell, thread):
+        other = log.low[cell] if log.low[cell] != thread else log.high[cell]
+        did = {id(self.reads): "read", id(self.writes): "wrote", id(self.atomics): "changed"}[id(log)]
+        location = self.clock.locations[log.epoch[cell]]
         between = "no barrier" if m.block_of(other) == m.block_of(thread) else "nothing"
-        m.fault(instruction, thread, f"race: {action} {self.name} that {m.format_thread(other)} {did} at {location}, with {between} in between")
+        m.fault(instruction, thread, f"race: {action} {self.name} that {m.format_thread(other)} {did} at {location}, "
+                                     f"with {between} in between")
 
     def mark_filling(self, position, width, is_filling):
-        """An asynchronous copy begins or ends to fill these places."""
+        """An asynchronous copy begins or ends to fill `width` bytes from each position on."""
         if self.filling is None:
             self.filling = np.zeros(len(self.writes.low), bool)
-        at = position >> self.shift
-        self.filling[(at[:, None] + np.arange(max(1, width >> self.shift))).ravel()] = is_filling
+        cells = position >> self.shift
+        self.filling[(cells[:, None] + np.arange(max(1, width >> self.shift))).ravel()] = is_filling
