@@ -9,8 +9,8 @@ chooses how its row is read, its tab begins with what a block does for a row: rm
 
     ```{grid-of} bpe:tokenizer norm rope
     ```
-draws the table: rows are components, columns are forms, and a cell holds the file's name.  The word after a colon
-is the chapter, where it is not called as the component is.
+draws the table: rows are components, columns are forms, and a cell holds the file's name, or the last numbered
+version's.  The word after a colon is the chapter, if it is not called as the component is.
 """
 import ast
 import re
@@ -62,6 +62,12 @@ def _c_lines(source, name):
     return None
 
 
+def by_name(found, name):
+    """The file of that name, or else its numbered versions, the last first: attention_3.cu before attention_1.cu."""
+    versions = [file for file in found if re.fullmatch(rf"{name}(_\d)?", file.stem)]
+    return sorted(versions, key=lambda file: (file.stem == name, file.stem), reverse=True)
+
+
 class Columns(SphinxDirective):
     required_arguments = 1
     final_argument_whitespace = True
@@ -101,7 +107,7 @@ class GridOf(SphinxDirective):
         name, _, chapter = name.partition(":")
         page = f"[{name}]({chapter or name}.md)"
         forms = [*map(files, COLUMNS), (ROOT / "tinyscout/laws").glob("*.py")]
-        cells = [next((f"`{file.name}`" for file in form if file.stem == name), "·") for form in forms]
+        cells = [next((f"`{file.name}`" for file in by_name(form, name)), "·") for form in forms]
         examples = (ROOT / "examples").glob("[0-9]*_*.py")
         example = next((file for file in examples if file.stem.partition("_")[2] in (name, chapter)), None)
         cells.append(f"[{example.stem}](gallery/{example.stem}.rst)" if example else "·")

@@ -83,7 +83,7 @@ def with_gradients(*names):
 CHECKS = {
     "activation.cu": Check((*with_gradients("sigmoid", "swiglu", "gelu"), "activation")),
     "adamw.cu": Check(("adamw_step", "adamw")),
-    "attention.cu": Check(ATTENTION, functions=EDGES),
+    "attention_split_kv.cu": Check(ATTENTION, functions=EDGES),
     "attention_1.cu": Check(ATTENTION, "grouped_query_attention_1"),
     "attention_2.cu": Check(ATTENTION, "grouped_query_attention_2"),
     "attention_3.cu": Check((), functions=HALF_ATTENTION),

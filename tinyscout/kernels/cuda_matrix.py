@@ -97,7 +97,7 @@ def attention_2_launch(B, T, H, K, d):
     return Launch((ceil_div(T * H // K, TILE), K, B), (128,), 4 * ((64 + 32 + 32) * pitch + 64 * (32 + 4)))
 
 
-def attention_parts_launch(B, T, S, H, K):
+def attention_split_kv_launch(B, T, S, H, K):
     """A block for 8 rows of each key head and a part of its keys: as many parts as keep a GPU busy, none too small."""
     groups = K * ceil_div(T * H // K, 8)
     return Launch((max(1, min(ceil_div(S, 64), ceil_div(BLOCKS, groups * B))), groups, B), (128,))
@@ -133,10 +133,10 @@ def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
     if T * H // K > FEW:
         kernel("attention_2.cu", "grouped_query_attention_2" + kind)(attention_2_launch(B, T, H, K, d), out, *given)
         return beside(q, out)
-    launch = attention_parts_launch(B, T, S, H, K)
+    launch = attention_split_kv_launch(B, T, S, H, K)
     parts = empty(B * T * H, launch.grid[0], d + 2)
-    kernel("attention.cu", "attention_parts" + kind)(launch, parts, *given)
-    kernel("attention.cu", "attention_join")(Launch((B * T * H,), (128,)), out, parts, launch.grid[0], d)
+    kernel("attention_split_kv.cu", "attention_split_kv" + kind)(launch, parts, *given)
+    kernel("attention_split_kv.cu", "attention_combine")(Launch((B * T * H,), (128,)), out, parts, launch.grid[0], d)
     return beside(q, out)
 
 

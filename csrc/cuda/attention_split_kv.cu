@@ -1,5 +1,5 @@
-// Attention of few queries over a long past, as in decoding: the keys are split over blocks, and what the blocks have
-// found is joined as if each were a tile of equation (online-softmax).
+// Attention of a few queries over many keys, as in decoding: split-KV, or FlashDecoding.  The keys are split over blocks,
+// and a second kernel combines the blocks' results as if each were a tile of equation (online-softmax).
 //
 // One query of one head is too little work for a GPU, and one key head too few blocks.  So a block owns a stretch of the
 // keys of one key head and up to 8 rows, a row being a query of one of the G heads that share it: every key and every
@@ -84,20 +84,20 @@ __device__ void part(float *out, const float *q, const Number *k, const Number *
 }
 
 extern "C" __global__ __launch_bounds__(THREADS)
-void attention_parts(float *out, const float *q, const float *k, const float *v, int causal, int chunk,
-                     long long first, int B, int T, int S, int H, int K, int d) {
+void attention_split_kv(float *out, const float *q, const float *k, const float *v, int causal, int chunk,
+                        long long first, int B, int T, int S, int H, int K, int d) {
     part(out, q, k, v, causal, chunk, first, T, S, H, K, d);
 }
 
 // The same of a cache in bfloat16.
 extern "C" __global__ __launch_bounds__(THREADS)
-void attention_parts_bf16(float *out, const float *q, const bf16 *k, const bf16 *v, int causal, int chunk,
-                          long long first, int B, int T, int S, int H, int K, int d) {
+void attention_split_kv_bf16(float *out, const float *q, const bf16 *k, const bf16 *v, int causal, int chunk,
+                             long long first, int B, int T, int S, int H, int K, int d) {
     part(out, q, k, v, causal, chunk, first, T, S, H, K, d);
 }
 
 // One block joins the parts of one query and head:  parts (B * T * H, parts, d + 2)  ->  out (B * T * H, d)
-extern "C" __global__ __launch_bounds__(THREADS) void attention_join(float *out, const float *parts, int count, int d) {
+extern "C" __global__ __launch_bounds__(THREADS) void attention_combine(float *out, const float *parts, int count, int d) {
     const float *mine = parts + (size_t) blockIdx.x * count * (d + 2);
     float most = -CUDART_INF_F, total = 0.0f, sum = 0.0f;
     for (int p = 0; p < count; p++) most = fmaxf(most, mine[p * (d + 2) + d]);
