@@ -1,5 +1,5 @@
-// A matrix product of few rows, equation (linear), four of them at a time (rows.cuh).
-#include "rows.cuh"
+// A matrix product of few rows, equation (linear), four of them at a time (matvec.cuh).
+#include "matvec.cuh"
 
 template <class Number>
 __device__ void product(float *out, const float *x, const Number *w, const float *bias, int N, int I, int O,

@@ -2,7 +2,7 @@
 // and goes through all rows.  Nobody else adds to what it owns: no atomics, and the same bits every time.
 //
 // The gradient of x is dy times the matrix turned round, which linear.cu and linear_2.cu compute: they are told how it lies.
-#include "stripe.cuh"
+#include "column_sums.cuh"
 #include "tile.cuh"
 
 // dy (N, O), x (N, I)  ->  out_w (I, O)

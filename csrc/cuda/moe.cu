@@ -3,8 +3,8 @@
 // A row is a token's choice of one expert; N tokens that choose C have M = N C.  experts_open and experts_close find out
 // from the sorted rows which expert a tile of 64 rows belongs to.  What a token's experts said is added up in the order of
 // its choices, by one thread: no atomics, and the same bits every time.
-#include "bits.cuh"
-#include "rows.cuh"
+#include "quantized_matvec.cuh"
+#include "matvec.cuh"
 #include "tile.cuh"
 #include "warp.cuh"
 #include "weight.cuh"

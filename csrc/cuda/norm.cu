@@ -1,5 +1,5 @@
 // Normalisation, equations (rms-norm) and (layer-norm): one block owns one row, and its threads take turns along it.
-#include "stripe.cuh"
+#include "column_sums.cuh"
 #include "vector.cuh"
 
 // What stands in a row, or ones where there is no weight.

@@ -37,14 +37,14 @@ GRADIENTS = [
     ("norm.cu", "what the weight was multiplied by still has its middle", "(middle ? middle[n] : 0.0f)", "0.0f"),
     ("norm.cu", "the scale of the first row for all", "* scale[n])", "* scale[0])"),
     ("norm.cu", "a channel past the end", "if (mine && warp() == 0) out_bias", "if (warp() == 0) out_bias"),
-    # stripe.cuh
-    ("stripe.cuh", "no barrier before the warps' sums are joined",
+    # column_sums.cuh
+    ("column_sums.cuh", "no barrier before the warps' sums are joined",
      "    __syncthreads();\n    for (int other", "    for (int other"),
-    ("stripe.cuh", "no barrier before the next call overwrites",
+    ("column_sums.cuh", "no barrier before the next call overwrites",
      "    __syncthreads();                        // or the next", "    //"),
-    ("stripe.cuh", "the last warp is left out", "other < warps()", "other < warps() - 1"),
-    ("stripe.cuh", "stretches overlap", "start += warps() * STRIPE_STRETCH", "start += STRIPE_STRETCH"),
-    ("stripe.cuh", "rows past the end", "n < min(N, start + STRIPE_STRETCH)", "n < start + STRIPE_STRETCH"),
+    ("column_sums.cuh", "the last warp is left out", "other < warps()", "other < warps() - 1"),
+    ("column_sums.cuh", "stretches overlap", "start += warps() * STRIPE_STRETCH", "start += STRIPE_STRETCH"),
+    ("column_sums.cuh", "rows past the end", "n < min(N, start + STRIPE_STRETCH)", "n < start + STRIPE_STRETCH"),
     # linear_backward.cu
     ("linear_backward.cu", "x the wrong way round", "x[(size_t) n * I + i + r]", "x[(size_t) (i + r) * N + n]"),
     ("linear_backward.cu", "a row of the matrix past the end", "if (i + r < I && o + c < O)", "if (o + c < O)"),

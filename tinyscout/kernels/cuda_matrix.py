@@ -48,7 +48,7 @@ def linear_launch(N, O, kind, along):
         return "linear_2.cu", "linear_2", Launch((ceil_div(O, TILE), ceil_div(N, TILE)), (256,))
     if "int" in kind:
         name, each = ("linear_row", 1) if N == 1 else ("linear_rows", 4)
-        return "linear_bits.cu", name, Launch((O // 16, ceil_div(N, each)), (128,))
+        return "linear_quantized.cu", name, Launch((O // 16, ceil_div(N, each)), (128,))
     return "linear.cu", "linear_rows", Launch((ceil_div(O, 8 if along else 32), ceil_div(N, 4)), (256,))
 
 

@@ -1,5 +1,5 @@
 // A product of few rows with a matrix of 8 or 4 bits, equation (quantized): one block owns a tile of 16 columns.
-#include "bits.cuh"
+#include "quantized_matvec.cuh"
 
 // x (N, I), w (I, O) as values and scales, bias (O) or null  ->  out (N, O), ROWS rows of it at a time
 #define KIND(NAME, BITS, ROWS, Scale) \
