@@ -5,7 +5,8 @@
 shows rms_norm as tabs, NumPy first, then C and CUDA where they exist.  Several names, `{columns} router experts`,
 stand in each tab one below the other.  A column that has no such function has no tab, and a name that
 the NumPy column does not have fails the build, so a page cannot show code that is gone.  Where a CUDA kernel only
-chooses how its row is read, its tab begins with what a block does for a row: rms_norm_row before rms_norm.
+chooses how its row is read, its tab begins with what a block does for a row: rms_norm_row before rms_norm.  Of
+grouped_query_attention, which CUDA has only in numbered versions, the tab shows the first.
 
     ```{grid-of} bpe:tokenizer norm rope
     ```
@@ -62,6 +63,14 @@ def _c_lines(source, name):
     return None
 
 
+def find_all(name, column):
+    """Where a column shows a function: with CUDA's function for a row, or if there is no other the first version."""
+    if column != "CUDA":
+        return [place for place in [find(name, column)] if place]
+    return [place for place in (find(f"{name}_row", column), find(name, column)) if place] or \
+        [place for place in [find(f"{name}_1", column)] if place]
+
+
 def by_name(found, name):
     """The file of that name, or else its numbered versions, the last first: attention_3.cu before attention_1.cu."""
     versions = [file for file in found if re.fullmatch(rf"{name}(_\d)?", file.stem)]
@@ -76,8 +85,7 @@ class Columns(SphinxDirective):
         wanted = self.arguments[0].split()
         tabs = []
         for column in COLUMNS:
-            names = [part for name in wanted for part in ((f"{name}_row", name) if column == "CUDA" else (name,))]
-            found = [place for name in names if (place := find(name, column))]
+            found = [place for name in wanted for place in find_all(name, column)]
             if column == "NumPy" and len(found) < len(wanted):
                 raise self.error(f"tinyscout does not define every one of: {' '.join(wanted)}")
             if found:

@@ -144,8 +144,8 @@ def product(x, gate, first, order, w, C):
     kind, [values], steps = form(w)
     (E, I, O), M = w.shape, (len(x) if order is None else len(order))
     out = empty(M, O)
-    kernel("moe.cu", "experts_product" + kind)(experts_launch(M, O, E), out, x, gate, first, order, values, C, E, I, O,
-                                               *steps)
+    kernel("moe.cu", "experts_matmul" + kind)(experts_launch(M, O, E), out, x, gate, first, order, values, C, E, I, O,
+                                              *steps)
     return out
 
 
@@ -177,6 +177,6 @@ def experts_backward(dy, x, expert, gate, w_gate, w_up, w_down):
     d_down = matrices(dy_, order, hidden, None, None, first, C)
     by_gate, by_up = (product(d, None, first, None, w.swapaxes(1, 2), C) for d, w in ((d_opened, w_gate), (d_up, w_up)))
     out_x, out_gate = empty(N, D), empty(N, C)
-    kernel("moe.cu", "experts_backward_join")(row_launch(N, D), out_x, out_gate, by_gate, by_up, x_, gate_, place,
-                                              N, C, D)
+    kernel("moe.cu", "experts_backward_combine")(row_launch(N, D), out_x, out_gate, by_gate, by_up, x_, gate_, place,
+                                                 N, C, D)
     return beside(x, out_x, out_gate, d_gate, d_up_w, d_down)

@@ -151,7 +151,7 @@ def each_row(x, expert, gate, w, C):
     M, (_, I, O) = expert.size, w.shape
     out, (_, _, one) = empty(M, O), linear_launch(1, O, kind, last[0] == 1)
     launch = Launch((one.grid[0], M), one.block)
-    kernel("moe.cu", "experts_rows" + kind)(launch, out, x, expert, gate, *arrays, C, I, O, *last)
+    kernel("moe.cu", "experts_matvec" + kind)(launch, out, x, expert, gate, *arrays, C, I, O, *last)
     return out
 
 
@@ -174,10 +174,10 @@ def sorted_rows(x, expert, gate, w_gate, w_up, w_down):
     (E, D, F), M = w_gate.shape, expert.size
     first, order, place = by_expert(expert, E)
     hidden, y = empty(M, F), empty(M, D)
-    kernel("moe.cu", "experts_open" + kind)(experts_launch(M, F, E), hidden, x, gate, first, order, *gates, *ups,
-                                            M // len(x), D, E, F, *last)
+    kernel("moe.cu", "experts_gate_up" + kind)(experts_launch(M, F, E), hidden, x, gate, first, order, *gates, *ups,
+                                               M // len(x), D, E, F, *last)
     kind, downs, last = form(w_down)
-    kernel("moe.cu", "experts_close" + kind)(experts_launch(M, D, E), y, hidden, first, *downs, D, E, F, *last)
+    kernel("moe.cu", "experts_down" + kind)(experts_launch(M, D, E), y, hidden, first, *downs, D, E, F, *last)
     return y, place
 
 
@@ -197,7 +197,7 @@ def experts(x, expert, gate, w_gate, w_up, w_down):
         hidden = empty(N * C, F)
         kernel("activation.cu", "swiglu")(Launch((ceil_div(N * C * F, 1024),), (256,)), hidden, opened, up, N * C, F)
         y, place = each_row(hidden, expert, None, w_down, 1), None
-    kernel("moe.cu", "experts_join")(Launch((N, ceil_div(D, 128)), (128,)), out, y, place, N, C, D)
+    kernel("moe.cu", "experts_combine")(Launch((N, ceil_div(D, 128)), (128,)), out, y, place, N, C, D)
     return beside(x, out)
 
 

@@ -59,7 +59,7 @@ def linear_3(x, w, bias=None):
     if not (fits and (bias is None or (halves(bias) and shaped(bias, w.shape[1])))):
         return reference.linear(x, w, bias)
     (N, I), O, (_, [values], steps) = rows(x), w.shape[1], form(w)
-    out, name = empty(*x.shape[:-1], O, dtype=np.uint16), "linear_3" if steps[1] == 1 else "linear_3_turned"
+    out, name = empty(*x.shape[:-1], O, dtype=np.uint16), "linear_3" if steps[1] == 1 else "linear_3_transposed"
     bias = None if bias is None else stored(bias)
     kernel("linear_3.cu", name)(linear_3_launch(N, O), out, stored(x), values, bias, N, I, O)
     return from_bits(x, out)
