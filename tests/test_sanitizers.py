@@ -39,6 +39,13 @@ broken = [(name, said) for name, said in laws.check(c, examples=4) if said]
 assert not broken, broken
 print("every law held")
 """
+NO_MEMORY = """
+import pytest
+from tinyscout.kernels import library
+assert library.module.__file__.startswith({copy!r}), library.module.__file__
+assert not pytest.main(["-q", "-p", "no:cacheprovider", {tests!r}])
+print("every failure was said")
+"""
 TOKENIZER = """
 from hypothesis import HealthCheck, given, settings
 from tinyscout import _bpe
@@ -175,6 +182,9 @@ def test_kernels_stay_in_bounds(tmp_path):
     build_kernels(tmp_path, MEMORY)
     done = run(LAWS.format(copy=str(tmp_path), threads=""), ["asan", "ubsan", "stdc++"], tmp_path)
     assert "every law held" in done.stdout, said(done)
+    tests = str(ROOT / "tests/test_memory_error.py")
+    done = run(NO_MEMORY.format(copy=str(tmp_path), tests=tests), ["asan", "ubsan", "stdc++"], tmp_path)
+    assert "every failure was said" in done.stdout, done.stdout + said(done)
 
 
 def test_kernels_do_not_race(tmp_path):

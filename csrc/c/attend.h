@@ -5,6 +5,7 @@
 
 #include <math.h>
 
+#include "memory.h"
 #include "tile.h"
 
 enum { KEYS = 64, QUERIES = 128 };      // keys in a tile; rows (queries times the heads of a group) that share it
@@ -19,19 +20,22 @@ typedef struct {
 } reader;
 
 static inline int wide(int d) { return (d + PANEL - 1) / PANEL * PANEL; }
-static inline size_t reader_floats(int rows, int d) {
-    return (size_t) rows * ((size_t) d + wide(d) + 3 + KEYS) + (size_t) KEYS * (2 * (size_t) d + wide(d)) + 64;
+static inline reader reader_in(arena *a, int rows, int d) {
+    return (reader) {
+        .q = carve_floats(a, (size_t) rows * d),
+        .sum = carve_floats(a, (size_t) rows * wide(d)),
+        .score = carve_floats(a, (size_t) rows * KEYS),
+        .plain = carve_floats(a, (size_t) KEYS * d),
+        .packed = carve_floats(a, (size_t) KEYS * wide(d)),
+        .most = carve_floats(a, rows),
+        .total = carve_floats(a, rows),
+        .seen = carve_ints(a, rows),
+    };
 }
-static inline reader reader_at(float *memory, int rows, int d) {
-    reader r = {.q = memory};
-    r.sum = r.q + (size_t) rows * d;
-    r.score = r.sum + (size_t) rows * wide(d);
-    r.plain = r.score + (size_t) rows * KEYS;
-    r.packed = r.plain + (size_t) KEYS * d;
-    r.most = r.packed + (size_t) KEYS * (d > wide(d) ? d : wide(d));
-    r.total = r.most + rows;
-    r.seen = (int *) (r.total + rows);
-    return r;
+static inline size_t reader_bytes(int rows, int d) {
+    arena count = {0};
+    reader_in(&count, rows, d);
+    return count.used;
 }
 static inline void reader_begins(reader *r, int rows, int d) {
     memset(r->sum, 0, sizeof(float) * (size_t) rows * wide(d));

@@ -18,21 +18,20 @@ typedef struct {
 } few_queries;
 
 static inline int vectors(int d) { return (d + LANES - 1) / LANES * LANES; }
-static inline size_t few_queries_floats(int H, int K, int d) {
-    return (size_t) H * (2 * (size_t) vectors(d) + 2 + KEYS) + (size_t) BLOCK * K * vectors(d);
-}
-static inline few_queries few_queries_at(float *memory, int H, int K, int d) {
-    few_queries f = {.q = memory};
-    f.sum = f.q + (size_t) H * vectors(d);
-    f.score = f.sum + (size_t) H * vectors(d);
-    f.plain = f.score + (size_t) H * KEYS;
-    f.most = f.plain + (size_t) BLOCK * K * vectors(d);
-    f.total = f.most + H;
-    return f;
+static inline few_queries few_queries_in(arena *a, int H, int K, int d) {
+    return (few_queries) {
+        .q = carve_floats(a, (size_t) H * vectors(d)),
+        .sum = carve_floats(a, (size_t) H * vectors(d)),
+        .score = carve_floats(a, (size_t) H * KEYS),
+        .plain = carve_floats(a, (size_t) BLOCK * K * vectors(d)),
+        .most = carve_floats(a, H),
+        .total = carve_floats(a, H),
+    };
 }
 static inline void few_queries_begin(few_queries *f, const float *q, int H, int d) {
     float root = 1.0f / sqrtf((float) d);
-    memset(f->q, 0, sizeof(float) * 2 * (size_t) H * vectors(d));           // and sum, which lies behind it
+    memset(f->q, 0, sizeof(float) * (size_t) H * vectors(d));
+    memset(f->sum, 0, sizeof(float) * (size_t) H * vectors(d));
     for (int h = 0; h < H; h++) {
         for (int c = 0; c < d; c++) f->q[(size_t) h * vectors(d) + c] = q[(size_t) h * d + c] * root;
         f->most[h] = -INFINITY, f->total[h] = 0.0f;

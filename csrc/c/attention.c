@@ -1,8 +1,6 @@
 // Attention, equation (gqa), with an online softmax (attend.h): a T x S matrix never stands in memory.
 #include "threads.h"
 
-#include <stdlib.h>
-
 #include "attend.h"
 
 // The queries t to t + n - 1 of one sequence, for all heads that read key head `head`.
@@ -35,12 +33,15 @@ void grouped_query_attention(float *out, const float *q, const past *k, const pa
     if (lead > T) lead = T;
     int per_lead = (lead + most - 1) / most, per_chunk = chunk ? (chunk + most - 1) / most : 1;
     int blocks = per_lead + (lead < T ? (T - lead + chunk - 1) / chunk * per_chunk : 0);
+    size_t bytes = reader_bytes(most * G, d);
+    arena memory = allocate(bytes * most_threads());
+    if (!memory.base) return;
     taken cpus = {0};
     #pragma omp parallel if ((size_t) B * T * S * H * d > SMALL)
     {
         spread(&cpus);
-        float *memory = malloc(sizeof(float) * reader_floats(most * G, d));
-        reader r = reader_at(memory, most * G, d);
+        arena part = arena_part(&memory, bytes, thread());
+        reader r = reader_in(&part, most * G, d);
         #pragma omp for schedule(dynamic) collapse(3)
         for (int b = 0; b < B; b++) {
             for (int i = blocks - 1; i >= 0; i--) {             // the longest first: the short ones fill the gaps
@@ -55,6 +56,6 @@ void grouped_query_attention(float *out, const float *q, const past *k, const pa
                 }
             }
         }
-        free(memory);
     }
+    release(&memory);
 }

@@ -1,14 +1,19 @@
 // Attention as the formula says it, equation (gqa): one query, one head, and all its scores in a row.
 //
 // Every query fetches every key and value again, and its scores fill an array as long as the past.
-#include <math.h>
-#include <stdlib.h>
+#include "threads.h"
 
+#include <math.h>
+
+#include "memory.h"
 #include "simd.h"
 
 // q (B, T, H, d), k and v (B, S, K, d)  ->  out (B, T, H, d)
 void grouped_query_attention_1(float *out, const float *q, const float *k, const float *v, int causal, int chunk,
                                int64_t first, int B, int T, int S, int H, int K, int d) {
+    size_t bytes = sizeof(float) * (size_t) S;
+    arena memory = allocate(bytes * most_threads());
+    if (!memory.base) return;
     #pragma omp parallel for collapse(3)
     for (int b = 0; b < B; b++) {
         for (int t = 0; t < T; t++) {
@@ -18,7 +23,7 @@ void grouped_query_attention_1(float *out, const float *q, const float *k, const
                 int64_t position = first + S - T + t;
                 int low = causal && chunk && position / chunk * chunk > first ? (int) (position / chunk * chunk - first) : 0;
                 int high = causal ? S - T + t + 1 : S;
-                float *weight = malloc(sizeof *weight * (size_t) (high - low)), most = -INFINITY;
+                float *weight = (float *) (void *) (memory.base + bytes * thread()), most = -INFINITY;
                 for (int s = low; s < high; s++) {
                     double score = 0.0;
                     for (int i = 0; i < d; i++) score += (double) query[i] * k[head + s * step + i];
@@ -32,8 +37,8 @@ void grouped_query_attention_1(float *out, const float *q, const float *k, const
                     for (int s = low; s < high; s++) y += (double) weight[s - low] * v[head + s * step + i];
                     out[(((size_t) b * T + t) * H + h) * d + i] = (float) (y / sum);
                 }
-                free(weight);
             }
         }
     }
+    release(&memory);
 }

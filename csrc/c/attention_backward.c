@@ -4,8 +4,8 @@
 #include "threads.h"
 
 #include <math.h>
-#include <stdlib.h>
 
+#include "memory.h"
 #include "row.h"
 #include "tile.h"
 
@@ -25,17 +25,16 @@ typedef struct {
 
 static inline int panels(int n) { return (n + PANEL - 1) / PANEL * PANEL; }
 
-static work work_for(int keys, int rows, int d) {
+static work work_in(arena *a, int keys, int rows, int d) {
     work w = {.width = panels(d), .room = panels(keys)};
     w.pitch = w.room + LANES;                           // no power of two: rows do not share the same places in a cache
     size_t room = (size_t) w.room, width = (size_t) w.width, n = (size_t) rows;
-    w.k_in = malloc(sizeof(float) * (room * (2 * (size_t) d + 3 * width) + n * (2 * (size_t) d + 3 * width + 2 * (size_t) w.pitch)));
-    w.v_in = w.k_in + room * (size_t) d;
-    w.k_out = w.v_in + room * (size_t) d;
-    w.dk = w.k_out + room * width, w.dv = w.dk + room * width;
-    w.q = w.dv + room * width, w.dy = w.q + n * (size_t) d;
-    w.q_out = w.dy + n * (size_t) d, w.dy_out = w.q_out + n * width, w.dq = w.dy_out + n * width;
-    w.weight = w.dq + n * width, w.slope = w.weight + n * (size_t) w.pitch;
+    w.k_in = carve_floats(a, room * (size_t) d), w.v_in = carve_floats(a, room * (size_t) d);
+    w.k_out = carve_floats(a, room * width);
+    w.dk = carve_floats(a, room * width), w.dv = carve_floats(a, room * width);
+    w.q = carve_floats(a, n * (size_t) d), w.dy = carve_floats(a, n * (size_t) d);
+    w.q_out = carve_floats(a, n * width), w.dy_out = carve_floats(a, n * width), w.dq = carve_floats(a, n * width);
+    w.weight = carve_floats(a, n * (size_t) w.pitch), w.slope = carve_floats(a, n * (size_t) w.pitch);
     return w;
 }
 
@@ -46,7 +45,8 @@ static void pack_keys(work *w, const float *k, const float *v, int keys, ptrdiff
         pack(w->v_in + (size_t) s * d, v, F32, s * step, 1, step, d, keys - s);
     }
     for (int c = 0; c < d; c += PANEL) pack(w->k_out + (size_t) c * w->room, k, F32, c, step, 1, keys, d - c);
-    memset(w->dk, 0, sizeof(float) * 2 * (size_t) w->room * w->width);
+    memset(w->dk, 0, sizeof(float) * (size_t) w->room * w->width);
+    memset(w->dv, 0, sizeof(float) * (size_t) w->room * w->width);
 }
 
 // A row of products with keys and what comes down to its weights, of which the first `seen` count  ->  weights and slopes
@@ -132,13 +132,18 @@ void grouped_query_attention_backward(float *out_q, float *out_k, float *out_v, 
     int keys = chunked && chunk < S ? chunk : S, rows = WEIGHTS / panels(keys);
     rows = rows < LEAST ? LEAST : rows > MOST ? MOST : rows;
     int most = rows > H / K ? rows / (H / K) : 1;
+    arena count = {0};
+    work_in(&count, keys, most * (H / K), d);
+    arena memory = allocate(count.used * most_threads());
+    if (!memory.base) return;
     memset(out_k, 0, sizeof(float) * (size_t) B * S * K * d);               // keys of chunks that have no query
     memset(out_v, 0, sizeof(float) * (size_t) B * S * K * d);
     taken cpus = {0};
     #pragma omp parallel if ((size_t) B * T * S * H * d > SMALL)
     {
         spread(&cpus);
-        work w = work_for(keys, most * (H / K), d);
+        arena part = arena_part(&memory, count.used, thread());
+        work w = work_in(&part, keys, most * (H / K), d);
         #pragma omp for schedule(dynamic) collapse(3)
         for (int b = 0; b < B; b++)
             for (int i = 0; i < chunks; i++)
@@ -148,6 +153,6 @@ void grouped_query_attention_backward(float *out_q, float *out_k, float *out_v, 
                     queries(&w, out_q, out_k, out_v, dy, q, k, v, causal, most, b, begin, end,
                             from > first ? (int) (from - first) : 0, head, T, S, H, K, d);
                 }
-        free(w.k_in);
     }
+    release(&memory);
 }

@@ -7,6 +7,7 @@
 
 #include <math.h>
 
+#include "memory.h"
 #include "simd.h"
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -23,9 +24,12 @@ typedef struct {
     int32_t *sum;           // (I / 32) of the bytes
 } few;
 
-static inline size_t few_bytes(int I) { return (size_t) I * 2 + (size_t) I / GROUP * 8 + 64; }
-static inline few few_at(char *memory, int I) {
-    return (few) {(int8_t *) memory + (size_t) I / GROUP * 8, (float *) memory, (int32_t *) memory + I / GROUP};
+static inline few few_in(arena *a, int I) {
+    return (few) {
+        .bytes = carve(a, 2 * (size_t) I),
+        .scale = carve_floats(a, (size_t) I / GROUP),
+        .sum = carve(a, sizeof(int32_t) * (size_t) I / GROUP),
+    };
 }
 
 // Groups first to last - 1 of x (I).

@@ -34,43 +34,39 @@ static int most_experts(const decoder *m) {
 // Products of a layer whose outputs are taken in turn: q k v o, router, gate, up, two for each chosen expert, all downs.
 static size_t products(const decoder *m) { return 8 + 2 * (size_t) m->C; }
 
-static size_t own_floats(const decoder *m) {
-    size_t I = widest(m);
-    size_t floats = (1 + m->C) * (I + few_bytes((int) I) / 4 + sizeof(few) / 4) + few_queries_floats(m->H, m->K, m->d) + 64;
-    return floats / 16 * 16;                        // pointers stand in it too
-}
-static size_t shared_floats(const decoder *m) {
-    size_t floats = m->L * products(m) + (size_t) m->D + (size_t) (m->H + 2 * m->K) * m->d + most_experts(m) +
-                    2 * (size_t) (1 + m->C) * widest(m) + 64;
-    return floats / 16 * 16;
-}
-int64_t decoder_floats(const decoder *m) {
-    return (int64_t) (shared_floats(m) + (size_t) most_threads() * own_floats(m));
-}
-
-static own own_at(float *memory, const decoder *m) {
-    size_t I = widest(m);
-    own o = {.bytes = (few *) (void *) memory, .row = memory + (1 + m->C) * sizeof(few) / 4};
-    memory = o.row + (1 + m->C) * I;
-    for (int c = 0; c <= m->C; c++, memory += few_bytes((int) I) / 4) o.bytes[c] = few_at((char *) memory, (int) I);
-    o.past = few_queries_at(memory, m->H, m->K, m->d);
+static own own_in(arena *a, const decoder *m) {
+    size_t rows = 1 + (size_t) m->C;
+    own o = {.row = carve_floats(a, rows * widest(m)), .bytes = carve(a, rows * sizeof(few))};
+    for (size_t c = 0; c < rows; c++) {
+        few bytes = few_in(a, widest(m));
+        if (o.bytes) o.bytes[c] = bytes;
+    }
+    o.past = few_queries_in(a, m->H, m->K, m->d);
     return o;
 }
-static shared shared_at(float *memory, const decoder *m) {
-    shared s = {.next = (atomic_int *) (void *) memory, .q = memory + (size_t) m->L * products(m)};
-    s.k = s.q + (size_t) m->H * m->d;
-    s.v = s.k + (size_t) m->K * m->d;
-    s.scores = s.v + (size_t) m->K * m->d;
-    s.gate = s.scores + most_experts(m);
-    s.up = s.gate + (size_t) (1 + m->C) * widest(m);
-    s.y = s.up + (size_t) (1 + m->C) * widest(m);
-    return s;
+static shared shared_in(arena *a, const decoder *m) {
+    size_t branches = 1 + (size_t) m->C;
+    return (shared) {
+        .next = carve(a, sizeof(atomic_int) * m->L * products(m)),
+        .q = carve_floats(a, (size_t) m->H * m->d),
+        .k = carve_floats(a, (size_t) m->K * m->d),
+        .v = carve_floats(a, (size_t) m->K * m->d),
+        .scores = carve_floats(a, most_experts(m)),
+        .gate = carve_floats(a, branches * widest(m)),
+        .up = carve_floats(a, branches * widest(m)),
+        .y = carve_floats(a, m->D),
+    };
+}
+int64_t decoder_floats(const decoder *m) {
+    arena count = {0};
+    shared_in(&count, m);
+    for (int part = 0; part < most_threads(); part++) own_in(&count, m);
+    return (int64_t) ((count.used + CACHE_LINE) / sizeof(float));
 }
 
-// The c-th row in bytes too, where a matrix is in bits.  few_at is for the widest row: a shorter one begins there too.
+// The c-th row in bytes too, where a matrix is in bits.
 static void ready(own *o, const decoder *m, int c, int I, int in_bits) {
     if (!in_bits) return;
-    o->bytes[c] = few_at((char *) o->bytes[c].scale, I);
     to_bytes(&o->bytes[c], o->row + (size_t) c * widest(m), I, 0, I / GROUP);
 }
 
@@ -225,12 +221,13 @@ static void feed_forward_block(const decoder *m, const layer *l, shared *s, own 
 
 // x (D): a token's vector on its way, position: where it stands, first and last: the layers that it passes now, cos and
 // sin (d/2), temperature: of a global layer's query.  Its keys and values are in the cache of these layers then.
-int decode(float *x, const decoder *m, int first, int last, int64_t position, const float *cos, const float *sin,
+void decode(float *x, const decoder *m, int first, int last, int64_t position, const float *cos, const float *sin,
            float temperature) {
     int most = most_threads();
     own all_own[most];
-    shared s = shared_at(m->scratch, m);
-    for (int p = 0; p < most; p++) all_own[p] = own_at(m->scratch + shared_floats(m) + (size_t) p * own_floats(m), m);
+    arena memory = arena_at(m->scratch);
+    shared s = shared_in(&memory, m);
+    for (int p = 0; p < most; p++) all_own[p] = own_in(&memory, m);
     s.x = x;
     for (size_t i = 0; i < m->L * products(m); i++) atomic_init(&s.next[i], 0);
     barrier b = {0};
@@ -245,5 +242,4 @@ int decode(float *x, const decoder *m, int first, int last, int64_t position, co
             feed_forward_block(m, &m->layers[i], &s, &all_own[part], next + 4, &b, parts);
         }
     }
-    return 0;
 }

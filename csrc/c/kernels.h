@@ -21,6 +21,11 @@ typedef struct {
 int level(void);                        // which build of these kernels the processor can run: level.c
 int set_threads(int count);             // how many threads they use from now on; how many it was: threads.c
 
+// memory.c
+int allocation_failed(void);            // did this thread run out of memory since it last asked?
+int fail_allocation(int count);         // for tests: the count-th allocation from now on fails
+int live_allocations(void);             // for tests: blocks that are not released
+
 // norm.c
 void rms_norm(float *out, const float *x, const float *weight, float eps, int N, int D);
 void layer_norm(float *out, const float *x, const float *weight, const float *bias, float eps, int N, int D);
@@ -134,5 +139,5 @@ typedef struct {
 } decoder;
 
 int64_t decoder_floats(const decoder *m);
-int decode(float *x, const decoder *m, int first, int last, int64_t position, const float *cos, const float *sin,
+void decode(float *x, const decoder *m, int first, int last, int64_t position, const float *cos, const float *sin,
            float temperature);

@@ -1,8 +1,6 @@
 // A matrix product with weights in any form, equation (linear): what is fastest depends on the rows of x.
 #include "threads.h"
 
-#include <stdlib.h>
-
 #include "linear.h"
 #include "rows.h"
 
@@ -11,8 +9,12 @@ enum { AT_ONCE = 64, PIECE = 1024 };       // rows of x that pass a tile of few 
 // Weights in bits: rows of x become bytes, then tiles of columns go to the threads.
 static void product_of_bits(float *out, const float *x, const matrix *w, int expert, int N, int I, int O) {
     int rows = N < PIECE ? N : PIECE;
-    char *memory = malloc(few_bytes(I) * (size_t) rows);
-    few *bytes = malloc(sizeof(few) * (size_t) rows);
+    arena count = {0};
+    few_in(&count, I);
+    arena memory = allocate((sizeof(few) + count.used) * (size_t) rows);
+    if (!memory.base) return;
+    few *bytes = carve(&memory, sizeof(few) * (size_t) rows);
+    for (int r = 0; r < rows; r++) bytes[r] = few_in(&memory, I);
     taken cpus = {0};
     #pragma omp parallel if ((size_t) N * I * O > SMALL)
     {
@@ -20,10 +22,7 @@ static void product_of_bits(float *out, const float *x, const matrix *w, int exp
         for (int n = 0; n < N; n += PIECE) {
             int some = N - n < PIECE ? N - n : PIECE;
             #pragma omp for
-            for (int r = 0; r < some; r++) {
-                bytes[r] = few_at(memory + few_bytes(I) * (size_t) r, I);
-                to_bytes(&bytes[r], x + (size_t) (n + r) * I, I, 0, I / GROUP);
-            }
+            for (int r = 0; r < some; r++) to_bytes(&bytes[r], x + (size_t) (n + r) * I, I, 0, I / GROUP);
             #pragma omp for schedule(dynamic)
             for (int tile = 0; tile < O / COLUMNS; tile += 4)
                 for (int r = 0; r < some; r += AT_ONCE)
@@ -31,8 +30,7 @@ static void product_of_bits(float *out, const float *x, const matrix *w, int exp
                                 I, O, tile, O / COLUMNS < tile + 4 ? O / COLUMNS : tile + 4);
         }
     }
-    free(bytes);
-    free(memory);
+    release(&memory);
 }
 
 void product(float *out, const float *x, const matrix *w, int expert, const float *bias, int N, int I, int O) {

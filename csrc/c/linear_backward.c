@@ -1,7 +1,6 @@
 // The gradients of a matrix product and of the table, equations (linear-backward) and (embed-backward).
-#include <stdlib.h>
-
 #include "linear.h"
+#include "memory.h"
 
 // dy (N, O), x (N, I), w (I, O) of plain numbers  ->  out_x (N, I), out_w (I, O), out_bias (O) or NULL
 void linear_backward(float *out_x, float *out_w, float *out_bias, const float *dy, const float *x, const matrix *w,
@@ -12,11 +11,13 @@ void linear_backward(float *out_x, float *out_w, float *out_bias, const float *d
     memset(out_w, 0, sizeof(float) * (size_t) I * O);
     turned_product(out_w, x, dy, N, I, O);
     if (!out_bias) return;
-    float *ones = malloc(sizeof *ones * (size_t) N);            // a sum over rows is a product with ones
+    arena memory = allocate(sizeof(float) * (size_t) N);
+    if (!memory.base) return;
+    float *ones = carve_floats(&memory, N);                     // a sum over rows is a product with ones
     for (int n = 0; n < N; n++) ones[n] = 1.0f;
     memset(out_bias, 0, sizeof(float) * (size_t) O);
     turned_product(out_bias, ones, dy, N, 1, O);
-    free(ones);
+    release(&memory);
 }
 
 // dy (N, D), tokens (N) from 0 to V - 1  ->  out (V, D)

@@ -4,10 +4,10 @@
 // left.  Either step has many small products: a thread takes whole ones, unless there are too few for all threads.
 #include "threads.h"
 
-#include <stdlib.h>
 
 #include "activation.h"
 #include "linear.h"
+#include "memory.h"
 #include "row.h"
 #include "sorted.h"
 
@@ -18,6 +18,32 @@ typedef struct {
     float *mine, *dy;                       // (AT_ONCE, D)
     float *hidden, *d_opened, *d_up;        // (AT_ONCE, F)
 } kept;
+static kept kept_in(arena *a, size_t rows, int D, int F) {
+    return (kept) {
+        .mine = carve_floats(a, rows * D),
+        .dy = carve_floats(a, rows * D),
+        .hidden = carve_floats(a, rows * F),
+        .d_opened = carve_floats(a, rows * F),
+        .d_up = carve_floats(a, rows * F),
+    };
+}
+
+// All that a call needs, with scratch for each thread.
+typedef struct {
+    sorted sorted;
+    kept kept;
+    float *d_mine;              // (N * C, D)
+    float *scratch;             // (threads, SCRATCH floats)
+    size_t per_thread;
+} work;
+static work work_in(arena *a, int choices, int D, int E, int F) {
+    work w = {.per_thread = BLOCK * ((size_t) F + 2 * (size_t) D)};
+    w.sorted = sorted_in(a, choices, E);
+    w.kept = kept_in(a, choices < AT_ONCE ? choices : AT_ONCE, D, F);
+    w.d_mine = carve_floats(a, (size_t) choices * D);
+    w.scratch = carve_floats(a, w.per_thread * most_threads());
+    return w;
+}
 
 // Sorted rows `at` to at + rows - 1, all of expert e  ->  kept, from row `place` on, and d_mine (N * C, D) in its rows
 static void block(float *d_mine, kept k, float *scratch, const float *dy, const float *x, const float *gate, const int *order,
@@ -49,25 +75,26 @@ static void block(float *d_mine, kept k, float *scratch, const float *dy, const 
 }
 
 // The sorted rows from `begin` to end - 1: what they leave, and from it what the weights of their experts gain.
-static void pass(float *d_mine, float *out_w_gate, float *out_w_up, float *out_w_down, kept k, const float *dy, const float *x,
-                 const float *gate, const sorted *s, const matrix *w_gate, const matrix *w_up, const matrix *w_down,
+static void pass(const work *t, float *out_w_gate, float *out_w_up, float *out_w_down, const float *dy, const float *x,
+                 const float *gate, const matrix *w_gate, const matrix *w_up, const matrix *w_down,
                  int begin, int end, int C, int D, int E, int F) {
+    const sorted *s = &t->sorted;
+    kept k = t->kept;
     int blocks = 0;
     for (int e = 0; e < E; e++) blocks += (rows_between(s, e, begin, end) + BLOCK - 1) / BLOCK;
     taken cpus = {0};
     #pragma omp parallel if (blocks > 1 && (size_t) (end - begin) * D * F > SMALL)
     {
         spread(&cpus);
-        float *scratch = malloc(sizeof(float) * BLOCK * ((size_t) F + 2 * (size_t) D));     // once: page faults cost more
+        float *scratch = t->scratch + t->per_thread * thread();
         #pragma omp for schedule(dynamic) collapse(2)
         for (int e = 0; e < E; e++)
             for (int n = 0; n < AT_ONCE; n += BLOCK) {
                 int at = first_between(s, e, begin), rows = rows_between(s, e, begin, end) - n;
                 if (rows <= 0) continue;
-                block(d_mine, k, scratch, dy, x, gate, s->order + at + n, at + n - begin, w_gate, w_up, w_down, e,
+                block(t->d_mine, k, scratch, dy, x, gate, s->order + at + n, at + n - begin, w_gate, w_up, w_down, e,
                       rows < BLOCK ? rows : BLOCK, C, D, F);
             }
-        free(scratch);
     }
     #pragma omp parallel for schedule(dynamic) collapse(2) if ((size_t) (end - begin) * D * F > SMALL)
     for (int e = 0; e < E; e++)
@@ -87,26 +114,26 @@ static void pass(float *d_mine, float *out_w_gate, float *out_w_up, float *out_w
 void experts_backward(float *out_x, float *out_gate, float *out_w_gate, float *out_w_up, float *out_w_down, const float *dy,
                       const float *x, const int64_t *expert, const float *gate, const matrix *w_gate, const matrix *w_up,
                       const matrix *w_down, int N, int C, int D, int E, int F) {
-    sorted s = sorted_by_expert(expert, N * C, E);
-    size_t rows = (size_t) (N * C < AT_ONCE ? N * C : AT_ONCE), weights = sizeof(float) * (size_t) E * D * F;
-    kept k = {.mine = malloc(sizeof(float) * rows * (2 * (size_t) D + 3 * (size_t) F))};
-    k.dy = k.mine + rows * D, k.hidden = k.dy + rows * D, k.d_opened = k.hidden + rows * F, k.d_up = k.d_opened + rows * F;
-    float *d_mine = malloc(sizeof(float) * (size_t) N * C * D);
+    arena count = {0};
+    work_in(&count, N * C, D, E, F);
+    arena memory = allocate(count.used);
+    if (!memory.base) return;
+    work t = work_in(&memory, N * C, D, E, F);
+    sort_by_expert(&t.sorted, expert, N * C, E);
+    size_t weights = sizeof(float) * (size_t) E * D * F;
     memset(out_w_gate, 0, weights), memset(out_w_up, 0, weights), memset(out_w_down, 0, weights);
     for (int at = 0; at < N * C; at += AT_ONCE)
-        pass(d_mine, out_w_gate, out_w_up, out_w_down, k, dy, x, gate, &s, w_gate, w_up, w_down,
+        pass(&t, out_w_gate, out_w_up, out_w_down, dy, x, gate, w_gate, w_up, w_down,
              at, N * C - at < AT_ONCE ? N * C : at + AT_ONCE, C, D, E, F);
     #pragma omp parallel for if ((size_t) N * C * D > SMALL)
     for (int n = 0; n < N; n++) {
         float *dx = out_x + (size_t) n * D;
         memset(dx, 0, sizeof(float) * (size_t) D);
         for (int i = n * C; i < (n + 1) * C; i++) {
-            const float *back = d_mine + (size_t) i * D;
+            const float *back = t.d_mine + (size_t) i * D;
             out_gate[i] = (float) dot(back, x + (size_t) n * D, D);
             for (int d = 0; d < D; d++) dx[d] += back[d] * gate[i];
         }
     }
-    free(d_mine);
-    free(k.mine);
-    sorted_free(&s);
+    release(&memory);
 }

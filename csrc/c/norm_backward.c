@@ -1,20 +1,18 @@
 // The gradients of normalisation, equations (rms-norm-backward) and (layer-norm-backward).
 #include <math.h>
-#include <stdlib.h>
 
+#include "memory.h"
 #include "row.h"
 
 // The weights' gradients are sums over all rows: of ROWS rows each in floats, and of these sums in doubles.  They are the
 // same whatever the number of threads.
 enum { ROWS = 64 };
-static float *sums_for(int N, int D) { return calloc((size_t) (N + ROWS - 1) / ROWS * D, sizeof(float)); }
-static void add_up(float *out, float *sums, int N, int D) {
-    double *total = calloc((size_t) D, sizeof *total);
+static size_t sum_count(int N, int D) { return (size_t) (N + ROWS - 1) / ROWS * D; }
+static void add_up(float *out, const float *sums, double *total, int N, int D) {
+    memset(total, 0, sizeof *total * (size_t) D);
     for (int n = 0; n < N; n += ROWS)
         for (int d = 0; d < D; d++) total[d] += sums[(size_t) (n / ROWS) * D + d];
     for (int d = 0; d < D; d++) out[d] = (float) total[d];
-    free(total);
-    free(sums);
 }
 
 // The sums of dy * weight * x and of dy * weight over a row, in doubles side by side
@@ -39,9 +37,14 @@ static void moments(double *along, double *shift, const float *dy, const float *
 // dy and x (N, D), weight (D) or NULL  ->  out_x (N, D), out_weight (D) or NULL
 void rms_norm_backward(float *restrict out_x, float *out_weight, const float *dy, const float *x, const float *weight, float eps,
                        int N, int D) {
-    float *sums = weight ? sums_for(N, D) : NULL;
+    arena memory = {0};
+    if (weight) memory = allocate(sizeof(float) * sum_count(N, D) + sizeof(double) * (size_t) D + CACHE_LINE);
+    if (weight && !memory.base) return;
+    double *total = carve(&memory, sizeof *total * (size_t) D);
+    float *sums = carve_floats(&memory, sum_count(N, D));
     #pragma omp parallel for if ((size_t) N * D > SMALL)
-    for (int first = 0; first < N; first += ROWS)
+    for (int first = 0; first < N; first += ROWS) {
+        if (weight) memset(sums + (size_t) (first / ROWS) * D, 0, sizeof(float) * (size_t) D);
         for (int n = first; n < first + ROWS && n < N; n++) {
             const float *dy_n = dy + (size_t) n * D, *x_n = x + (size_t) n * D;
             float *restrict out_n = out_x + (size_t) n * D;
@@ -57,16 +60,23 @@ void rms_norm_backward(float *restrict out_x, float *out_weight, const float *dy
             float pull = (float) (dot(out_n, x_n, D) / D / size);               // along the row
             for (int d = 0; d < D; d++) out_n[d] = scale * (out_n[d] - x_n[d] * pull);
         }
-    if (weight) add_up(out_weight, sums, N, D);
+    }
+    if (weight) add_up(out_weight, sums, total, N, D);
+    release(&memory);
 }
 
 // dy and x (N, D), weight and bias (D)  ->  out_x (N, D), out_weight and out_bias (D)
 void layer_norm_backward(float *restrict out_x, float *out_weight, float *out_bias, const float *dy, const float *x,
                          const float *weight, const float *bias, float eps, int N, int D) {
     (void) bias;
-    float *sums = sums_for(N, D), *bias_sums = sums_for(N, D);
+    arena memory = allocate(2 * sizeof(float) * sum_count(N, D) + sizeof(double) * (size_t) D + 2 * CACHE_LINE);
+    if (!memory.base) return;
+    double *total = carve(&memory, sizeof *total * (size_t) D);
+    float *sums = carve_floats(&memory, sum_count(N, D)), *bias_sums = carve_floats(&memory, sum_count(N, D));
     #pragma omp parallel for if ((size_t) N * D > SMALL)
-    for (int first = 0; first < N; first += ROWS)
+    for (int first = 0; first < N; first += ROWS) {
+        memset(sums + (size_t) (first / ROWS) * D, 0, sizeof(float) * (size_t) D);
+        memset(bias_sums + (size_t) (first / ROWS) * D, 0, sizeof(float) * (size_t) D);
         for (int n = first; n < first + ROWS && n < N; n++) {
             const float *dy_n = dy + (size_t) n * D, *x_n = x + (size_t) n * D;
             float *restrict out_n = out_x + (size_t) n * D, *restrict sum = sums + (size_t) (first / ROWS) * D;
@@ -86,6 +96,8 @@ void layer_norm_backward(float *restrict out_x, float *out_weight, float *out_bi
                 out_n[d] = scale * ((float) ((double) dy_n[d] * weight[d] - shift) - normal * pull);
             }
         }
-    add_up(out_weight, sums, N, D);
-    add_up(out_bias, bias_sums, N, D);
+    }
+    add_up(out_weight, sums, total, N, D);
+    add_up(out_bias, bias_sums, total, N, D);
+    release(&memory);
 }

@@ -1,8 +1,11 @@
 // Sampling, equations (top-k), (top-p) and (sampling).
+#include "threads.h"
+
 #include "simd.h"
 
 #include <math.h>
-#include <stdlib.h>
+
+#include "memory.h"
 
 // The float at place `rank` when all floats stand in order, minus infinity and plus infinity at these two ranks.
 enum { LOWEST = 0x007fffff };
@@ -75,21 +78,29 @@ static double keep_likeliest(double *probability, int *heap, double most, int V)
     return held;
 }
 
-// probabilities (N, V)  ->  out (N, V); a row is NaN where there is no memory to sort it in
+// What keeping the likeliest needs.
+typedef struct {
+    double *probability;        // (V)
+    int *heap;                  // (V)
+} work;
+static work work_in(arena *a, int V) { return (work) {carve(a, sizeof(double) * (size_t) V), carve_ints(a, V)}; }
+
+// probabilities (N, V)  ->  out (N, V)
 void top_p(float *out, const float *probabilities, double p, int N, int V) {
+    arena count = {0};
+    work_in(&count, V);
+    arena memory = allocate(count.used * most_threads());
+    if (!memory.base) return;
     #pragma omp parallel for if ((size_t) N * V > SMALL)
     for (int n = 0; n < N; n++) {
         const float *row = probabilities + (size_t) n * V;
-        double *kept = malloc((size_t) V * sizeof *kept), held = NAN;
-        int *heap = malloc((size_t) V * sizeof *heap);
-        if (kept && heap) {
-            for (int i = 0; i < V; i++) kept[i] = row[i];
-            held = keep_likeliest(kept, heap, p, V);
-        }
-        for (int i = 0; i < V; i++) out[(size_t) n * V + i] = isnan(held) ? NAN : (float) (kept[i] / held);
-        free(kept);
-        free(heap);
+        arena part = arena_part(&memory, count.used, thread());
+        work t = work_in(&part, V);
+        for (int i = 0; i < V; i++) t.probability[i] = row[i];
+        double held = keep_likeliest(t.probability, t.heap, p, V);
+        for (int i = 0; i < V; i++) out[(size_t) n * V + i] = isnan(held) ? NAN : (float) (t.probability[i] / held);
     }
+    release(&memory);
 }
 
 // The first token whose cumulative weight passes the share `uniform` of all, V where none does.
@@ -102,14 +113,18 @@ static int draw(const double *weight, double uniform, int V) {
 }
 
 // logits (V), temperature > 0, k from 1 to V, p infinite for all  ->  out (1), a token; V where the best logit is not
-// finite, as NumPy's search has it, and -1 without memory
+// finite, as NumPy's search has it
 void sample(int *out, const float *logits, double uniform, double temperature, int k, double p, int V) {
-    double *weight = malloc((size_t) V * sizeof *weight), sum = 0.0;
-    int *heap = malloc((size_t) V * sizeof *heap);
+    arena count = {0};
+    work_in(&count, V);
+    arena memory = allocate(count.used);
+    if (!memory.base) return;
+    work t = work_in(&memory, V);
+    double *weight = t.probability, sum = 0.0;
     float best = logits[0];
     for (int i = 1; i < V; i++) best = logits[i] > best || isnan(logits[i]) ? logits[i] : best;
-    *out = weight && heap ? V : -1;
-    if (weight && heap && isfinite(best)) {
+    *out = V;
+    if (isfinite(best)) {
         float worst = k < V ? level_of_best(logits, k, V) : -INFINITY;
         #pragma omp parallel for if (V > SMALL)
         for (int i = 0; i < V; i++) {
@@ -119,10 +134,9 @@ void sample(int *out, const float *logits, double uniform, double temperature, i
         if (p != INFINITY) {
             for (int i = 0; i < V; i++) sum += weight[i];
             for (int i = 0; i < V; i++) weight[i] /= sum;
-            keep_likeliest(weight, heap, p, V);
+            keep_likeliest(weight, t.heap, p, V);
         }
         *out = draw(weight, uniform, V);
     }
-    free(weight);
-    free(heap);
+    release(&memory);
 }

@@ -1,6 +1,7 @@
 """The compiled kernels, in the widest build that this processor runs."""
 import importlib
 import os
+from types import SimpleNamespace
 
 # OpenMP's idle threads spin by default.  NumPy's BLAS has threads of its own, which then wait for a core: on two
 # cores that costs 10 ms a call.  Read when the extension is first loaded, so it must be set before.
@@ -28,5 +29,27 @@ def load_widest(wanted=None):
     return base
 
 
+# The kernels that allocate memory.  tests/test_memory_error.py finds one that is missing here.
+ALLOCATING = {"grouped_query_attention", "grouped_query_attention_1", "grouped_query_attention_backward", "linear",
+              "linear_backward", "router", "router_backward", "load_balance", "load_balance_backward", "experts",
+              "experts_backward", "rms_norm_backward", "layer_norm_backward", "muon_step", "top_p", "sample"}
+
+
+def check_memory(kernel, allocation_failed):
+    """A kernel that raises MemoryError when it got no memory: what it was to write is then undefined."""
+    def checked(*arguments):
+        kernel(*arguments)
+        if allocation_failed():
+            raise MemoryError(f"{kernel.__name__}: no memory for the arrays that it needs on the way")
+    return checked
+
+
+def checked_functions(lib):
+    """The functions and constants of an extension module, of which those that allocate raise MemoryError."""
+    members = {name: getattr(lib, name) for name in dir(lib)}
+    return SimpleNamespace(**{name: check_memory(member, lib.allocation_failed) if name in ALLOCATING else member
+                              for name, member in members.items()})
+
+
 module = load_widest(os.environ.get("TINYSCOUT_C"))
-ffi, lib = module.ffi, module.lib
+ffi, lib = module.ffi, checked_functions(module.lib)
