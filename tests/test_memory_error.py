@@ -44,7 +44,8 @@ WITHOUT = {                     # operations of C that take none
     "embed_backward": (normal(3, 48), np.arange(3), W), "patchify": (normal(1, 3, 4, 4), 2),
     "pixel_shuffle": (normal(1, 4, 8), 2), "fuse": (X, np.arange(5) < 2, X[:2]), "top_k": (X, 3),
     "cross_entropy": (X, np.arange(5)), "cross_entropy_backward": (0.5, X, np.arange(5)),
-    "soft_cross_entropy": (X, X), "soft_cross_entropy_backward": (0.5, X, X), "adamw_step": (X, X, X, np.abs(X), 1, 0.1),
+    "soft_cross_entropy": (X, X), "soft_cross_entropy_backward": (0.5, X, X),
+    "adamw_step": (X, X, X, np.abs(X), 1, 0.1),
 }
 HELD = [(name, n) for name, calls in CALLS.items() for n in range(len(calls))]
 
@@ -96,4 +97,4 @@ def test_the_others_need_none(name):
 def test_every_operation_is_in_one_of_the_lists():
     kernels = set(vars(lib)) & set(reference.__all__)
     assert kernels == CALLS.keys() | WITHOUT.keys()
-    assert library.ALLOCATING >= CALLS.keys()
+    assert CALLS.keys() <= library.ALLOCATING

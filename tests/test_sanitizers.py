@@ -105,8 +105,8 @@ def build_kernels(folder, flags, *more):
                     ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     source = shutil.copytree(KERNELS, folder / "c")
     header = (source / "simd.h").read_text()
-    assert "SMALL = 1 << 14" in header
-    (source / "simd.h").write_text(header.replace("SMALL = 1 << 14", "SMALL = 8"))      # threads for short rows too
+    assert "PARALLEL_MIN = 1 << 14" in header
+    (source / "simd.h").write_text(header.replace("PARALLEL_MIN = 1 << 14", "PARALLEL_MIN = 8"))      # threads for short rows too
     runpy.run_path(str(source / "build.py"))["BUILDERS"]["_c"].emit_c_code(str(folder / "_c.c"))
     gcc(*FLAGS, "-std=gnu11", "-fopenmp", *flags_of_this_processor(), *flags, f"-I{source}",
         f"-I{sysconfig.get_path('include')}", folder / "_c.c", *sorted(source.glob("*.c")), *more, "-lm",

@@ -37,15 +37,17 @@ def matrix(w):
                                     "scales": address(scales), "scale_kind": KINDS[scales.dtype.name]})
     else:
         [kept] = [w] if w.dtype.name in FLOATS and w.dtype.isnative and w.flags.aligned else f32(w)
+        # a step along one number may be any
         steps = [1 if n == 1 else step // kept.itemsize for n, step in zip(kept.shape, kept.strides, strict=True)]
-        made = ffi.new("matrix *", {"values": address(kept), "kind": KINDS[kept.dtype.name], "expert": steps[0],
-                                    "in": steps[-2], "out": steps[-1]})         # a step along one number may be any
+        made = ffi.new("matrix *", {
+            "values": address(kept), "kind": KINDS[kept.dtype.name],
+            "expert_stride": steps[0], "in_stride": steps[-2], "out_stride": steps[-1]})
     alive[made] = kept
     return made
 
 
 def past(k):
-    """A C `past` that reads keys or values (B, S, K, d) of a cache where they lie."""
+    """A C `kv_view` that reads keys or values (B, S, K, d) of a cache where they lie."""
     plain = not isinstance(k, QuantizedRows)
     parts = (k,) if plain else tuple(k)
     if plain and k.dtype.name not in ("float32", "bfloat16"):
@@ -54,10 +56,10 @@ def past(k):
         parts = tuple(np.require(a, a.dtype.newbyteorder("="), ["C", "A"]) for a in parts)
     values = parts[0]
     made = {"values": address(values), "kind": KINDS[values.dtype.name],
-            "batch": values.strides[0] // (math.prod(values.shape[2:]) * values.itemsize)}
+            "batch_stride": values.strides[0] // (math.prod(values.shape[2:]) * values.itemsize)}
     if not plain:
         made |= {"scales": address(parts[1]), "scale_kind": KINDS[parts[1].dtype.name], "group": k.group}
-    struct = ffi.new("past *", made)
+    struct = ffi.new("kv_view *", made)
     alive[struct] = parts
     return struct
 

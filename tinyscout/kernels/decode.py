@@ -25,7 +25,7 @@ class Decoder:
         self.struct = ffi.new("decoder *", {
             "layers": self.layers, "L": len(w.blocks), "D": config.dim, "H": config.n_heads, "K": config.n_kv_heads,
             "d": config.head_dim, "C": config.top_k, "qk_norm": config.qk_norm, "eps": config.norm_eps})
-        self.scratch = np.empty(lib.decoder_floats(self.struct), np.float32)
+        self.scratch = np.empty(lib.decode_scratch_floats(self.struct), np.float32)
         self.struct.scratch = floats(self.scratch)
         self.buffers = [(None, None, 0)] * len(w.blocks)        # each layer's cache when it was last looked at
 
@@ -50,7 +50,7 @@ class Decoder:
         made = {"attention_norm": self.numbers(block.attention_norm), "rope": plan.rope, "F": always.w_up.shape[1],
                 "feed_forward_norm": self.numbers(block.feed_forward_norm), "chunk": c.chunk if plan.chunked else 0,
                 **{name: self.matrix(w) for name, w in block.attention._asdict().items()},
-                **{name.removeprefix("w_"): self.matrix(w) for name, w in always._asdict().items()}}
+                **{f"dense_{name.removeprefix('w_')}": self.matrix(w) for name, w in always._asdict().items()}}
         if isinstance(ffn, MoE):
             made |= {"E": c.n_experts, "w_router": self.matrix(ffn.w_router),
                      **{name: self.matrix(w) for name, w in ffn.experts._asdict().items()}}
@@ -64,7 +64,7 @@ class Decoder:
             keys, values, first = self.buffers[n]
             if not (keys is layer.keys and values is layer.values and first == layer.first):
                 self.layers[n].keys, self.layers[n].values = past(layer.keys)[0], past(layer.values)[0]
-                self.layers[n].first = layer.first
+                self.layers[n].kv_start = layer.first
                 self.buffers[n] = layer.keys, layer.values, layer.first
 
     def __call__(self, x, cache):

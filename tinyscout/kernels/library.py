@@ -9,7 +9,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # But a fraction of a millisecond they may: a token's next product is not far.
 os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
-LEVELS = ("_c", "_c_v3", "_c_v4", "_c_v4_bf16")      # as csrc/c/level.c counts them
+LEVELS = ("_c", "_c_v3", "_c_v4", "_c_v4_bf16")      # as csrc/c/cpu_level.c counts them
 
 
 def load_widest(wanted=None):
@@ -18,9 +18,9 @@ def load_widest(wanted=None):
     wanted one of LEVELS or None  ->  module with ffi and lib.  Raises ImportError.
     """
     base = importlib.import_module("tinyscout._c")
-    if wanted not in (None, *LEVELS[:base.lib.level() + 1]):
-        raise ImportError(f"{wanted} does not run on this processor: choose from {LEVELS[:base.lib.level() + 1]}")
-    for name in [wanted] if wanted else LEVELS[base.lib.level():0:-1]:
+    if wanted not in (None, *LEVELS[:base.lib.cpu_level() + 1]):
+        raise ImportError(f"{wanted} does not run on this processor: choose from {LEVELS[:base.lib.cpu_level() + 1]}")
+    for name in [wanted] if wanted else LEVELS[base.lib.cpu_level():0:-1]:
         try:
             return importlib.import_module(f"tinyscout.{name}")
         except ImportError:
