@@ -1,60 +1,91 @@
-// Attention, equation (gqa), with an online softmax (attend.h): a T x S matrix never stands in memory.
+// Attention, equation (gqa), with an online softmax (online_softmax.h): a T x S matrix is never in memory.
 #include "threads.h"
 
-#include <stdlib.h>
+#include "attention_shape.h"
+#include "online_softmax.h"
 
-#include "attend.h"
+typedef struct {
+    float *out;
+    const float *q;
+    const kv_view *k, *v;
+} attention_arrays;
 
-// The queries t to t + n - 1 of one sequence, for all heads that read key head `head`.
-static void block(float *out, const float *q, const past *k, const past *v, reader *r, int causal, int low, int b, int t,
-                  int n, int head, int T, int S, int H, int K, int d) {
-    int G = H / K, rows = n * G;
+static head_rows rows_of_head(const kv_view *k, const attention_shape *a, int b, int head) {
+    return (head_rows) {k, ((ptrdiff_t) b * k->batch_stride * a->K + head) * a->d, (ptrdiff_t) a->K * a->d};
+}
+
+// The queries t to t + n - 1 of sequence b, for all heads that read key head `head`: they begin with the same key.
+static void attend_query_block(const attention_arrays *x, const attention_shape *a, attention_state *st, int b, int t,
+                               int n, int head) {
+    int G = group_size(a), rows = n * G, d = a->d;
     float root = 1.0f / sqrtf((float) d);
     for (int i = 0; i < rows; i++) {
-        const float *query = q + (((size_t) b * T + t + i / G) * H + (size_t) head * G + i % G) * d;
-        for (int c = 0; c < d; c++) r->q[(size_t) i * d + c] = query[c] * root;
-        r->seen[i] = causal ? S - T + t + i / G + 1 : S;
+        const float *query = x->q + query_offset(a, b, t, head, i);
+        for (int c = 0; c < d; c++) st->q[(size_t) i * d + c] = query[c] * root;
+        st->visible[i] = end_visible(a, t + i / G);
     }
-    reader_begins(r, rows, d);
-    read_keys(r, rows, k, v, b, low, r->seen[rows - 1], head, K, d);
+    attention_state_reset(st, rows);
+    attend_keys(st, rows_of_head(x->k, a, b, head), rows_of_head(x->v, a, b, head), first_visible(a, t),
+                st->visible[rows - 1]);
     for (int i = 0; i < rows; i++) {
-        float *y = out + (((size_t) b * T + t + i / G) * H + (size_t) head * G + i % G) * d;
-        for (int c = 0; c < d; c++) y[c] = r->sum[(size_t) i * wide(d) + c] / r->total[i];
+        float *y = x->out + query_offset(a, b, t, head, i);
+        for (int c = 0; c < d; c++) y[c] = st->O[(size_t) i * st->O_stride + c] / st->l[i];
     }
+}
+
+// How the T queries are cut into blocks of up to `size`.  A block ends with its chunk, so that all of its queries begin
+// to read at the same key.  The first chunk may be cut off: it has `lead` queries in `lead_blocks` blocks.
+typedef struct {
+    int T, chunk, size, lead, lead_blocks, blocks_per_chunk, count;
+} query_blocks;
+
+static query_blocks cut_into_blocks(const attention_shape *a, int size) {
+    query_blocks p = {.T = a->T, .chunk = a->chunk, .size = size, .lead = a->T};
+    if (a->causal && a->chunk) p.lead = min_int(a->T, (int) (a->chunk - query_position(a, 0) % a->chunk));
+    p.lead_blocks = (p.lead + size - 1) / size;
+    p.blocks_per_chunk = a->chunk ? (a->chunk + size - 1) / size : 1;
+    int chunks = p.lead < a->T ? (a->T - p.lead + a->chunk - 1) / a->chunk : 0;
+    p.count = p.lead_blocks + chunks * p.blocks_per_chunk;
+    return p;
+}
+
+// Block i  ->  its first query, and how many it has: none if the last chunk ends before it
+static int block_of_queries(const query_blocks *p, int i, int *count) {
+    int begin, end, n = i - p->lead_blocks;
+    if (n < 0) begin = i * p->size, end = p->lead;
+    else {
+        int chunk_begin = p->lead + n / p->blocks_per_chunk * p->chunk;
+        begin = chunk_begin + n % p->blocks_per_chunk * p->size, end = chunk_begin + p->chunk;
+    }
+    *count = min_int(min_int(end, p->T) - begin, p->size);
+    return begin;
 }
 
 // q (B, T, H, d), k and v (B, S, K, d) in any form of a cache  ->  out (B, T, H, d)
 //
-// The keys stand at S positions from `first` on, the queries at the last T of them.  chunk: 0 where there is none.
-void grouped_query_attention(float *out, const float *q, const past *k, const past *v, int causal, int chunk,
+// The keys are at S positions from `first` on, the queries at the last T of them.  chunk: 0 if there are none.
+void grouped_query_attention(float *out, const float *q, const kv_view *k, const kv_view *v, int causal, int chunk,
                              int64_t first, int B, int T, int S, int H, int K, int d) {
-    int G = H / K, most = QUERIES / G > 1 ? QUERIES / G : 1;
-    int64_t begin = first + S - T;                  // the first query's position
-    // A block ends with its chunk, so that all of its queries begin to read at the same key.
-    int lead = causal && chunk ? (int) (chunk - begin % chunk) : T;
-    if (lead > T) lead = T;
-    int per_lead = (lead + most - 1) / most, per_chunk = chunk ? (chunk + most - 1) / most : 1;
-    int blocks = per_lead + (lead < T ? (T - lead + chunk - 1) / chunk * per_chunk : 0);
-    taken cpus = {0};
-    #pragma omp parallel if ((size_t) B * T * S * H * d > SMALL)
+    attention_shape a = {causal, chunk, first, B, T, S, H, K, d};
+    attention_arrays arrays = {out, q, k, v};
+    int G = group_size(&a), size = QUERY_ROWS / G > 1 ? QUERY_ROWS / G : 1;
+    query_blocks blocks = cut_into_blocks(&a, size);
+    size_t bytes = attention_state_bytes(size * G, d);
+    arena memory = allocate(bytes * max_threads());
+    if (!memory.base) return;
+    claimed_cpus cpus = {0};
+    #pragma omp parallel if ((size_t) B * T * S * H * d > PARALLEL_MIN)
     {
-        spread(&cpus);
-        float *memory = malloc(sizeof(float) * reader_floats(most * G, d));
-        reader r = reader_at(memory, most * G, d);
+        pin_to_free_core(&cpus);
+        arena part = arena_part(&memory, bytes, thread_index());
+        attention_state st = attention_state_in(&part, size * G, d);
         #pragma omp for schedule(dynamic) collapse(3)
-        for (int b = 0; b < B; b++) {
-            for (int i = blocks - 1; i >= 0; i--) {             // the longest first: the short ones fill the gaps
+        for (int b = 0; b < B; b++)
+            for (int i = blocks.count - 1; i >= 0; i--)  // the longest first: the short ones fill the gaps
                 for (int head = 0; head < K; head++) {
-                    int t = i < per_lead ? i * most : lead + (i - per_lead) / per_chunk * chunk + (i - per_lead) % per_chunk * most;
-                    int end = i < per_lead ? lead : lead + ((i - per_lead) / per_chunk + 1) * chunk;
-                    if (end > T) end = T;
-                    int n = end - t < most ? end - t : most;
-                    if (n <= 0) continue;
-                    int64_t low = causal && chunk ? (begin + t) / chunk * chunk - first : 0;
-                    block(out, q, k, v, &r, causal, low > 0 ? (int) low : 0, b, t, n, head, T, S, H, K, d);
+                    int n, t = block_of_queries(&blocks, i, &n);
+                    if (n > 0) attend_query_block(&arrays, &a, &st, b, t, n, head);
                 }
-            }
-        }
-        free(memory);
     }
+    release(&memory);
 }

@@ -1,153 +1,179 @@
-// The gradients of attention, equation (gqa-backward): the weights are computed again for some queries at a time.
+// The gradients of attention, equation (gqa-backward): the weights P are computed again for some queries at a time.
 //
-// A thread takes all queries of one key head in one chunk, so that what comes back to a key has one place to be summed.
+// A thread takes all queries of one key head in one chunk, so that a key's gradient is summed by one thread.  For one
+// block of query rows, in the letters of the FlashAttention papers:
+//
+//     P = softmax(q k^T / sqrt(d))        dP = dy v^T        D = rowsum(P * dP)        dS = P * (dP - D) / sqrt(d)
+//     dq = dS k        dk += dS^T q       dv += P^T dy
 #include "threads.h"
 
 #include <math.h>
-#include <stdlib.h>
 
-#include "row.h"
-#include "tile.h"
+#include "attention_shape.h"
+#include "gemm_tile.h"
+#include "memory.h"
+#include "row_ops.h"
 
-enum { WEIGHTS = 1 << 15, LEAST = 16, MOST = 64 };      // weights of a block, in the nearer caches; rows it has at least, at most
+enum { SCORES_PER_BLOCK = 1 << 15, MIN_ROWS = 16, MAX_ROWS = 64 };  // of query rows; scores stay in the nearer caches
 
-// One key head's keys and values packed for all products, what comes back to them, and one block of its queries.
+// One key head's keys and values packed for all products, their gradients, and one block of query rows.
 typedef struct {
-    float *k_in, *v_in;         // panels of keys: (d, PANEL) each, to multiply queries with
-    float *k_out;               // panels of channels: (keys, PANEL) each, to multiply weights with
-    float *dk, *dv;             // (keys, width), width: d rounded up to whole panels
-    float *q, *dy;              // (rows, d)
-    float *q_out, *dy_out;      // the same in panels of channels
-    float *weight, *slope;      // (rows, pitch): weights, and what the loss gains per unit of a score
-    float *dq;                  // (rows, width)
-    int pitch, width, room;     // room: keys rounded up to whole panels
-} work;
+    float *k_in, *v_in;                   // panels of keys: (d, NR) each, to multiply queries with
+    float *k_out;                         // panels of channels: (keys, NR) each, to multiply dS with
+    float *dk, *dv;                       // (keys, d_padded)
+    float *q, *dy;                        // (rows, d)
+    float *q_out, *dy_out;                // the same in panels of channels
+    float *P, *dS;                        // (rows, pitch): weights; dP, then dS
+    float *dq;                            // (rows, d_padded)
+    int d, pitch, d_padded, keys_padded;  // rounded up to full panels
+} workspace;
 
-static inline int panels(int n) { return (n + PANEL - 1) / PANEL * PANEL; }
-
-static work work_for(int keys, int rows, int d) {
-    work w = {.width = panels(d), .room = panels(keys)};
-    w.pitch = w.room + LANES;                           // no power of two: rows do not share the same places in a cache
-    size_t room = (size_t) w.room, width = (size_t) w.width, n = (size_t) rows;
-    w.k_in = malloc(sizeof(float) * (room * (2 * (size_t) d + 3 * width) + n * (2 * (size_t) d + 3 * width + 2 * (size_t) w.pitch)));
-    w.v_in = w.k_in + room * (size_t) d;
-    w.k_out = w.v_in + room * (size_t) d;
-    w.dk = w.k_out + room * width, w.dv = w.dk + room * width;
-    w.q = w.dv + room * width, w.dy = w.q + n * (size_t) d;
-    w.q_out = w.dy + n * (size_t) d, w.dy_out = w.q_out + n * width, w.dq = w.dy_out + n * width;
-    w.weight = w.dq + n * width, w.slope = w.weight + n * (size_t) w.pitch;
+static workspace workspace_in(arena *a, int keys, int rows, int d) {
+    workspace w = {.d = d, .d_padded = round_up(d, NR), .keys_padded = round_up(keys, NR)};
+    w.pitch = w.keys_padded + LANES;  // no power of two: rows would share the same sets of a cache
+    size_t n_keys = (size_t) w.keys_padded, n = (size_t) rows, d_padded = (size_t) w.d_padded;
+    w.k_in = carve_floats(a, n_keys * (size_t) d), w.v_in = carve_floats(a, n_keys * (size_t) d);
+    w.k_out = carve_floats(a, n_keys * d_padded);
+    w.dk = carve_floats(a, n_keys * d_padded), w.dv = carve_floats(a, n_keys * d_padded);
+    w.q = carve_floats(a, n * (size_t) d), w.dy = carve_floats(a, n * (size_t) d);
+    w.q_out = carve_floats(a, n * d_padded), w.dy_out = carve_floats(a, n * d_padded);
+    w.dq = carve_floats(a, n * d_padded);
+    w.P = carve_floats(a, n * (size_t) w.pitch), w.dS = carve_floats(a, n * (size_t) w.pitch);
     return w;
 }
 
 // Keys and values (keys, d), a row every `step` numbers, into panels.
-static void pack_keys(work *w, const float *k, const float *v, int keys, ptrdiff_t step, int d) {
-    for (int s = 0; s < keys; s += PANEL) {
-        pack(w->k_in + (size_t) s * d, k, F32, s * step, 1, step, d, keys - s);
-        pack(w->v_in + (size_t) s * d, v, F32, s * step, 1, step, d, keys - s);
+static void pack_keys(workspace *w, const float *k, const float *v, int keys, ptrdiff_t step) {
+    int d = w->d;
+    for (int s = 0; s < keys; s += NR) {
+        pack_panel(w->k_in + (size_t) s * d, columns_view(k + s * step, step), d, keys - s);
+        pack_panel(w->v_in + (size_t) s * d, columns_view(v + s * step, step), d, keys - s);
     }
-    for (int c = 0; c < d; c += PANEL) pack(w->k_out + (size_t) c * w->room, k, F32, c, step, 1, keys, d - c);
-    memset(w->dk, 0, sizeof(float) * 2 * (size_t) w->room * w->width);
+    for (int c = 0; c < d; c += NR)
+        pack_panel(w->k_out + (size_t) c * w->keys_padded, rows_view(k + c, step), keys, d - c);
+    memset(w->dk, 0, sizeof(float) * (size_t) w->keys_padded * w->d_padded);
+    memset(w->dv, 0, sizeof(float) * (size_t) w->keys_padded * w->d_padded);
 }
 
-// A row of products with keys and what comes down to its weights, of which the first `seen` count  ->  weights and slopes
+// A row of scores q k^T in P and of dP in dS, of which the first `visible` of n count  ->  P and dS
 //
-// The mean is taken with the weights as they are rounded: where one of them is 1 and the rest too small to be seen beside
-// it, nothing is left of its slope, and no rounding error instead.
-static void soften_back(float *weight, float *slope, float root, int seen, int room) {
-    memset(slope + seen, 0, sizeof(float) * (size_t) (room - seen));
-    for (int s = 0; s < seen; s++) weight[s] *= root;
-    float inverse = (float) (1.0 / row_exp(weight, weight, row_max(weight, seen), seen)), mean = 0.0f;
-    memset(weight + seen, 0, sizeof(float) * (size_t) (room - seen));
-    for (int s = 0; s < room; s += DEPTH) {
+// D is the mean of dP under the weights as they are rounded: where one weight is 1 and the others vanish beside it, its
+// dS is exactly 0 and no rounding error.
+static void softmax_backward_row(float *P, float *dS, float root, int visible, int n) {
+    memset(dS + visible, 0, sizeof(float) * (size_t) (n - visible));
+    for (int s = 0; s < visible; s++) P[s] *= root;
+    float inverse = (float) (1.0 / row_exp(P, P, row_max(P, visible), visible)), D = 0.0f;
+    memset(P + visible, 0, sizeof(float) * (size_t) (n - visible));
+    for (int s = 0; s < n; s += KC) {
         vec sums = {0};
-        for (int c = s; c < s + DEPTH && c < room; c += LANES) {
-            vec w = load(weight + c) * inverse;
-            store(weight + c, w);
-            sums += w * load(slope + c);
+        for (int c = s; c < s + KC && c < n; c += LANES) {
+            vec weight = load(P + c) * inverse;
+            store(P + c, weight);
+            sums += weight * load(dS + c);
         }
-        mean += sum_lanes(sums);
+        D += reduce_add(sums);
     }
-    for (int s = 0; s < seen; s++) slope[s] = weight[s] * (slope[s] - mean) * root;
+    for (int s = 0; s < visible; s++) dS[s] = P[s] * (dS[s] - D) * root;
 }
 
-// The block that stands in q and dy: `rows` rows of G heads, of which the first sees `seen` keys and each query one more
-// (causal) or as many  ->  dq, and what comes back to the keys is added to dk and dv
-static void block(work *w, int rows, int seen, int causal, int G, int d) {
+// P and dS (rows, n), n = `keys` padded: row i sees `visible` keys, and one more for each query after the first if
+// causal.
+static void weights_and_gradients(workspace *w, int rows, int keys, int visible, int causal, int G) {
+    int d = w->d, n = round_up(keys, NR);
     float root = 1.0f / sqrtf((float) d);
-    int all_seen = seen + (causal ? rows / G - 1 : 0), room = panels(all_seen);
     for (int i = 0; i < rows; i++) {
-        memset(w->weight + (size_t) i * w->pitch, 0, sizeof(float) * (size_t) room);
-        memset(w->slope + (size_t) i * w->pitch, 0, sizeof(float) * (size_t) room);
+        memset(w->P + (size_t) i * w->pitch, 0, sizeof(float) * (size_t) n);
+        memset(w->dS + (size_t) i * w->pitch, 0, sizeof(float) * (size_t) n);
     }
-    for (int s = 0; s < all_seen; s += PANEL) {
-        tile(w->weight + s, w->pitch, w->q, d, w->k_in + (size_t) s * d, rows, d, NULL);
-        tile(w->slope + s, w->pitch, w->dy, d, w->v_in + (size_t) s * d, rows, d, NULL);
+    for (int s = 0; s < keys; s += NR) {
+        gemm_tile(w->P + s, w->pitch, w->q, d, w->k_in + (size_t) s * d, rows, d, NULL);
+        gemm_tile(w->dS + s, w->pitch, w->dy, d, w->v_in + (size_t) s * d, rows, d, NULL);
     }
     for (int i = 0; i < rows; i++)
-        soften_back(w->weight + (size_t) i * w->pitch, w->slope + (size_t) i * w->pitch, root,
-                    seen + (causal ? i / G : 0), room);
-    memset(w->dq, 0, sizeof(float) * (size_t) rows * w->width);
-    for (int c = 0; c < d; c += PANEL) {
-        for (int s = 0; s < all_seen; s += DEPTH)
-            tile(w->dq + c, w->width, w->slope + s, w->pitch, w->k_out + (size_t) c * w->room + (size_t) s * PANEL, rows,
-                 all_seen - s < DEPTH ? all_seen - s : DEPTH, NULL);
-        pack(w->q_out, w->q, F32, c, d, 1, rows, d - c);
-        pack(w->dy_out, w->dy, F32, c, d, 1, rows, d - c);
-        tile_turned(w->dk + c, w->width, w->slope, w->pitch, w->q_out, all_seen, rows, NULL);
-        tile_turned(w->dv + c, w->width, w->weight, w->pitch, w->dy_out, all_seen, rows, NULL);
+        softmax_backward_row(w->P + (size_t) i * w->pitch, w->dS + (size_t) i * w->pitch, root,
+                             visible + (causal ? i / G : 0), n);
+}
+
+// The block in w->q and w->dy: `rows` rows of G heads, of which the first sees `visible` keys  ->  dq; dk and dv are
+// added to
+static void backward_block(workspace *w, int rows, int visible, int causal, int G) {
+    int d = w->d, keys = visible + (causal ? rows / G - 1 : 0);
+    // P (rows, keys) and dS (rows, keys)
+    weights_and_gradients(w, rows, keys, visible, causal, G);
+    memset(w->dq, 0, sizeof(float) * (size_t) rows * w->d_padded);
+    for (int c = 0; c < d; c += NR) {
+        // dq (rows, d) = dS k
+        for (int s = 0; s < keys; s += KC)
+            gemm_tile(w->dq + c, w->d_padded, w->dS + s, w->pitch,
+                      w->k_out + (size_t) c * w->keys_padded + (size_t) s * NR, rows, min_int(keys - s, KC), NULL);
+        // dk (keys, d) += dS^T q, dv (keys, d) += P^T dy
+        pack_panel(w->q_out, rows_view(w->q + c, d), rows, d - c);
+        pack_panel(w->dy_out, rows_view(w->dy + c, d), rows, d - c);
+        gemm_tile_t(w->dk + c, w->d_padded, w->dS, w->pitch, w->q_out, keys, rows, NULL);
+        gemm_tile_t(w->dv + c, w->d_padded, w->P, w->pitch, w->dy_out, keys, rows, NULL);
     }
 }
 
-// The queries begin to end - 1 of one sequence, `most` at a time, and the heads of key head `head`: they see keys from `low` on.
-static void queries(work *w, float *out_q, float *out_k, float *out_v, const float *dy, const float *q, const float *k, const float *v,
-                    int causal, int most, int b, int begin, int end, int low, int head, int T, int S, int H, int K, int d) {
-    int G = H / K, keys = (causal ? S - T + end : S) - low;
-    size_t first = (((size_t) b * S + low) * K + head) * d, step = (size_t) K * d;
-    pack_keys(w, k + first, v + first, keys, (ptrdiff_t) step, d);
-    for (int t = begin; t < end; t += most) {
-        int n = end - t < most ? end - t : most;
-        for (int i = 0; i < n * G; i++) {
-            size_t at = (((size_t) b * T + t + i / G) * H + (size_t) head * G + i % G) * d;
-            memcpy(w->q + (size_t) i * d, q + at, sizeof(float) * (size_t) d);
-            memcpy(w->dy + (size_t) i * d, dy + at, sizeof(float) * (size_t) d);
+typedef struct {
+    float *out_q, *out_k, *out_v;
+    const float *dy, *q, *k, *v;
+} attention_arrays;
+
+// The queries begin to end - 1 of sequence b, which see keys from the same one on, for all heads of key head `head`.
+static void backward_chunk(workspace *w, const attention_arrays *x, const attention_shape *a, int max_queries, int b,
+                           int begin, int end, int head) {
+    int G = group_size(a), d = a->d, low = first_visible(a, begin), keys = end_visible(a, end - 1) - low;
+    size_t row = sizeof(float) * (size_t) d, key = key_offset(a, b, low, head), step = (size_t) a->K * d;
+    pack_keys(w, x->k + key, x->v + key, keys, (ptrdiff_t) step);
+    for (int t = begin; t < end; t += max_queries) {
+        int rows = min_int(end - t, max_queries) * G;
+        for (int i = 0; i < rows; i++) {
+            size_t query = query_offset(a, b, t, head, i);
+            memcpy(w->q + (size_t) i * d, x->q + query, row);
+            memcpy(w->dy + (size_t) i * d, x->dy + query, row);
         }
-        block(w, n * G, causal ? S - T + t + 1 - low : keys, causal, G, d);
-        for (int i = 0; i < n * G; i++) {
-            size_t at = (((size_t) b * T + t + i / G) * H + (size_t) head * G + i % G) * d;
-            memcpy(out_q + at, w->dq + (size_t) i * w->width, sizeof(float) * (size_t) d);
-        }
+        backward_block(w, rows, end_visible(a, t) - low, a->causal, G);
+        for (int i = 0; i < rows; i++)
+            memcpy(x->out_q + query_offset(a, b, t, head, i), w->dq + (size_t) i * w->d_padded, row);
     }
     for (int s = 0; s < keys; s++) {
-        memcpy(out_k + first + s * step, w->dk + (size_t) s * w->width, sizeof(float) * (size_t) d);
-        memcpy(out_v + first + s * step, w->dv + (size_t) s * w->width, sizeof(float) * (size_t) d);
+        memcpy(x->out_k + key + s * step, w->dk + (size_t) s * w->d_padded, row);
+        memcpy(x->out_v + key + s * step, w->dv + (size_t) s * w->d_padded, row);
     }
 }
 
 // dy and q (B, T, H, d), k and v (B, S, K, d)  ->  out_q (B, T, H, d), out_k and out_v (B, S, K, d)
-void grouped_query_attention_backward(float *out_q, float *out_k, float *out_v, const float *dy, const float *q, const float *k,
-                                      const float *v, int causal, int chunk, int64_t first, int B, int T, int S, int H, int K,
-                                      int d) {
-    int64_t start = first + S - T;                      // the first query's position
-    int chunked = causal && chunk, chunks = chunked ? (int) ((start + T - 1) / chunk - start / chunk) + 1 : 1;
-    int keys = chunked && chunk < S ? chunk : S, rows = WEIGHTS / panels(keys);
-    rows = rows < LEAST ? LEAST : rows > MOST ? MOST : rows;
-    int most = rows > H / K ? rows / (H / K) : 1;
-    memset(out_k, 0, sizeof(float) * (size_t) B * S * K * d);               // keys of chunks that have no query
+void grouped_query_attention_backward(float *out_q, float *out_k, float *out_v, const float *dy, const float *q,
+                                      const float *k, const float *v, int causal, int chunk, int64_t first, int B,
+                                      int T, int S, int H, int K, int d) {
+    attention_shape a = {causal, chunk, first, B, T, S, H, K, d};
+    attention_arrays arrays = {out_q, out_k, out_v, dy, q, k, v};
+    int64_t start = query_position(&a, 0);
+    int is_chunked = causal && chunk, chunks = is_chunked ? (int) ((start + T - 1) / chunk - start / chunk) + 1 : 1;
+    int keys = is_chunked && chunk < S ? chunk : S, rows = SCORES_PER_BLOCK / round_up(keys, NR), G = H / K;
+    rows = rows < MIN_ROWS ? MIN_ROWS : rows > MAX_ROWS ? MAX_ROWS : rows;
+    int max_queries = rows > G ? rows / G : 1;
+    arena count = {0};
+    workspace_in(&count, keys, max_queries * G, d);
+    arena memory = allocate(count.used * max_threads());
+    if (!memory.base) return;
+    memset(out_k, 0, sizeof(float) * (size_t) B * S * K * d);  // keys of chunks without queries
     memset(out_v, 0, sizeof(float) * (size_t) B * S * K * d);
-    taken cpus = {0};
-    #pragma omp parallel if ((size_t) B * T * S * H * d > SMALL)
+    claimed_cpus cpus = {0};
+    #pragma omp parallel if ((size_t) B * T * S * H * d > PARALLEL_MIN)
     {
-        spread(&cpus);
-        work w = work_for(keys, most * (H / K), d);
+        pin_to_free_core(&cpus);
+        arena part = arena_part(&memory, count.used, thread_index());
+        workspace w = workspace_in(&part, keys, max_queries * G, d);
         #pragma omp for schedule(dynamic) collapse(3)
         for (int b = 0; b < B; b++)
             for (int i = 0; i < chunks; i++)
                 for (int head = 0; head < K; head++) {
-                    int64_t from = chunked ? (start / chunk + i) * chunk : 0, to = chunked ? from + chunk : start + T;
-                    int begin = chunked && from > start ? (int) (from - start) : 0, end = to < start + T ? (int) (to - start) : T;
-                    queries(&w, out_q, out_k, out_v, dy, q, k, v, causal, most, b, begin, end,
-                            from > first ? (int) (from - first) : 0, head, T, S, H, K, d);
+                    int64_t begin = is_chunked ? (start / chunk + i) * chunk - start : 0;
+                    int64_t end = is_chunked ? begin + chunk : T;
+                    backward_chunk(&w, &arrays, &a, max_queries, b, begin > 0 ? (int) begin : 0,
+                                   end < T ? (int) end : T, head);
                 }
-        free(w.k_in);
     }
+    release(&memory);
 }

@@ -1,249 +1,253 @@
-// One token through all layers: tinyscout/nn/text.py once more, without a way back to Python between the operations.
+// One token through all layers, without a way back to Python between the operations.
 //
-// There is one parallel region for the whole token.  Every thread computes its share of the outputs of each matrix; what
-// is small (a norm, a gate, a row turned into bytes) each thread computes for itself, which is cheaper than to wait.
-// The rows that the threads write for each other lie in `shared`, and a barrier stands wherever one is complete.
+// attention_block, feed_forward_block and encode_positions mirror the functions of the same names in the Python text
+// model, with the operations of the reference: rms_norm, apply_rope, grouped_query_attention, router, experts, swiglu,
+// quantize_rows.  The laws and tests/test_decode.py compare both.
+//
+// There is one parallel region for the whole token.  Every thread computes its share of the outputs of each matrix.
+// What is small (a norm, a gate, quantizing a row) each thread computes for itself, which is cheaper than to wait.  The
+// rows that the threads write for each other are in `shared_scratch`, and a barrier follows wherever one is complete.
 #include "barrier.h"
 
-#include "attend_few.h"
-#include "rows.h"
-
-// What one thread needs for itself.
-typedef struct {
-    float *row;                 // (1 + C, widest): inputs of the next products
-    few *bytes;                 // (1 + C): the same in bytes
-    few_queries past;           // attention over this thread's share of the keys, for the other threads to read
-} own;
+#include "decode_scratch.h"
+#include "kv_store.h"
+#include "matvec.h"
 
 typedef struct {
-    atomic_int *next;                                   // of each product of each layer: the outputs to be taken next
-    float *x, *q, *k, *v, *scores, *gate, *up, *y;      // gate and up: (1 + C, F): the shared expert's, then the chosen ones'
-} shared;
+    int64_t position;
+    const float *cos, *sin;  // (d/2)
+    float temperature;       // of the query in a global layer
+} token;
 
-static int widest(const decoder *m) {
-    int most = m->D > m->H * m->d ? m->D : m->H * m->d;
-    for (int i = 0; i < m->L; i++) most = m->layers[i].F > most ? m->layers[i].F : most;
-    return most;
-}
-static int most_experts(const decoder *m) {
-    int most = 1;
-    for (int i = 0; i < m->L; i++) most = m->layers[i].E > most ? m->layers[i].E : most;
-    return most;
-}
+// The threads that compute a token together, as one of them sees it.
+typedef struct {
+    barrier *barrier;
+    int part, parts;
+} team;
 
-// Products of a layer whose outputs are taken in turn: q k v o, router, gate, up, two for each chosen expert, all downs.
-static size_t products(const decoder *m) { return 8 + 2 * (size_t) m->C; }
+// All that one thread knows.
+typedef struct {
+    const decoder *model;
+    const token *token;
+    float *x;  // (D): the token's vector on its way
+    const shared_scratch *shared;
+    const thread_scratch *all;  // (parts)
+    const thread_scratch *own;  // all[team.part]
+    team team;
+} worker;
 
-static size_t own_floats(const decoder *m) {
-    size_t I = widest(m);
-    size_t floats = (1 + m->C) * (I + few_bytes((int) I) / 4 + sizeof(few) / 4) + few_queries_floats(m->H, m->K, m->d) + 64;
-    return floats / 16 * 16;                        // pointers stand in it too
-}
-static size_t shared_floats(const decoder *m) {
-    size_t floats = m->L * products(m) + (size_t) m->D + (size_t) (m->H + 2 * m->K) * m->d + most_experts(m) +
-                    2 * (size_t) (1 + m->C) * widest(m) + 64;
-    return floats / 16 * 16;
-}
-int64_t decoder_floats(const decoder *m) {
-    return (int64_t) (shared_floats(m) + (size_t) most_threads() * own_floats(m));
-}
+static void wait_for_team(const worker *w) { barrier_wait(w->team.barrier, w->team.parts); }
 
-static own own_at(float *memory, const decoder *m) {
-    size_t I = widest(m);
-    own o = {.bytes = (few *) (void *) memory, .row = memory + (1 + m->C) * sizeof(few) / 4};
-    memory = o.row + (1 + m->C) * I;
-    for (int c = 0; c <= m->C; c++, memory += few_bytes((int) I) / 4) o.bytes[c] = few_at((char *) memory, (int) I);
-    o.past = few_queries_at(memory, m->H, m->K, m->d);
-    return o;
-}
-static shared shared_at(float *memory, const decoder *m) {
-    shared s = {.next = (atomic_int *) (void *) memory, .q = memory + (size_t) m->L * products(m)};
-    s.k = s.q + (size_t) m->H * m->d;
-    s.v = s.k + (size_t) m->K * m->d;
-    s.scores = s.v + (size_t) m->K * m->d;
-    s.gate = s.scores + most_experts(m);
-    s.up = s.gate + (size_t) (1 + m->C) * widest(m);
-    s.y = s.up + (size_t) (1 + m->C) * widest(m);
-    return s;
+int64_t decode_scratch_floats(const decoder *model) {
+    arena count = {0};
+    shared_scratch_in(&count, model);
+    for (int part = 0; part < max_threads(); part++) thread_scratch_in(&count, model);
+    return (int64_t) ((count.used + CACHE_LINE) / sizeof(float));
 }
 
-// The c-th row in bytes too, where a matrix is in bits.  few_at is for the widest row: a shorter one begins there too.
-static void ready(own *o, const decoder *m, int c, int I, int in_bits) {
-    if (!in_bits) return;
-    o->bytes[c] = few_at((char *) o->bytes[c].scale, I);
-    to_bytes(&o->bytes[c], o->row + (size_t) c * widest(m), I, 0, I / GROUP);
+// Row c (I) of this thread's inputs: in memory, and quantized as well if a matrix needs that.
+static float *input_row(const worker *w, int c) { return w->own->rows + (size_t) c * max_width(w->model); }
+static void quantize_input(const worker *w, int c, int I, int is_quantized) {
+    if (is_quantized) quantize_row_q8(&w->own->rows_q8[c], input_row(w, c), I);
 }
 
-// Turn and normalise, or sharpen, some heads, as tinyscout.nn.text.attention does.
-static void place(float *x, int heads, const decoder *m, const layer *l, const float *cos, const float *sin,
-                  float temperature) {
-    if (l->rope) apply_rope(x, x, cos, sin, 1, 1, heads, m->d);
-    if (l->rope && m->qk_norm) rms_norm(x, x, NULL, m->eps, heads, m->d);
-    for (int i = 0; i < heads * m->d && !l->rope; i++) x[i] *= temperature;
+// out (O) = input row c (I) times w, as far as this thread can claim outputs.
+static void multiply(const worker *t, float *out, int c, const matrix *w, int expert, int I, int O,
+                     atomic_int *claimed) {
+    matvec p = {out, input_row(t, c), &t->own->rows_q8[c], w, expert, 1, I, O};
+    for (range r; claim_outputs(claimed, w, I, O, &r);) matvec_range(&p, r);
 }
 
-// One group of a key or value as integers and a scale, exactly as quantize_rows makes them (reference/quantize.py).
-static void keep_group(const past *k, const float *x, ptrdiff_t at) {
-    float most = 1e-6f;
-    for (int i = 0; i < k->group; i++) most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
-    float exact = most / (k->kind == INT4 ? 8.0f : 127.0f);
-    uint16_t half = to_bf16_one(exact);
-    if (from_bf16_one(half) < exact) half++;        // up, so that the largest number stays within reach
-    float scale = from_bf16_one(half);
-    ((uint16_t *) k->scales)[at / k->group] = half;
-    for (int i = 0; i < k->group; i++) {
-        float whole = rintf(x[i] / scale);
-        if (k->kind == INT8) {
-            ((int8_t *) k->values)[at + i] = (int8_t) (whole > 127 ? 127 : whole < -127 ? -127 : (int) whole);
-            continue;
-        }
-        int four = (whole > 7 ? 7 : whole < -8 ? -8 : (int) whole) & 15;
-        uint8_t *pair = (uint8_t *) k->values + (at + i) / 2;
-        *pair = (uint8_t) ((at + i) % 2 ? (*pair & 15) | four << 4 : four);
-    }
+// Some heads: rotated and normalized, or in a layer without RoPE scaled by the temperature.
+static void encode_positions(float *x, int heads, const worker *w, const layer *l, float temperature) {
+    const decoder *model = w->model;
+    if (l->rope) apply_rope(x, x, w->token->cos, w->token->sin, 1, 1, heads, model->d);
+    if (l->rope && model->qk_norm) rms_norm(x, x, NULL, model->eps, heads, model->d);
+    for (int i = 0; i < heads * model->d && !l->rope; i++) x[i] *= temperature;
 }
 
-// One head's key or value, put into the cache at `slot` in the cache's form.
-static void keep(const past *k, const float *row, int64_t slot, int head, int K, int d) {
-    ptrdiff_t at = ((ptrdiff_t) slot * K + head) * d;
-    if (k->kind == F32) memcpy((float *) k->values + at, row, sizeof(float) * (size_t) d);
-    else if (k->kind == BF16) for (int i = 0; i < d; i++) ((uint16_t *) k->values)[at + i] = to_bf16_one(row[i]);
-    else for (int g = 0; g < d / k->group; g++) keep_group(k, row + g * k->group, at + (ptrdiff_t) g * k->group);
+// The keys that this thread reads: full blocks of those that the token may see.
+static range key_range_of_thread(const layer *l, int64_t position, team t) {
+    int end = (int) (position - l->kv_start) + 1;
+    int64_t chunk_begin = l->chunk ? position / l->chunk * l->chunk - l->kv_start : 0;
+    int begin = chunk_begin > 0 ? (int) chunk_begin : 0, blocks = (end - begin + KEYS - 1) / KEYS;
+    int own_end = begin + (int) ((long) blocks * (t.part + 1) / t.parts) * KEYS;
+    return (range) {begin + (int) ((long) blocks * t.part / t.parts) * KEYS, min_int(own_end, end)};
 }
 
-// The keys that thread `part` of `parts` reads: whole tiles of those that the token may see.
-static void keys_of(const layer *l, int64_t position, int part, int parts, int *from, int *to) {
-    int stop = (int) (position - l->first) + 1;
-    int64_t chunk_low = l->chunk ? position / l->chunk * l->chunk - l->first : 0;
-    int low = chunk_low > 0 ? (int) chunk_low : 0, tiles = (stop - low + KEYS - 1) / KEYS;
-    *from = low + (int) ((long) tiles * part / parts) * KEYS;
-    *to = low + (int) ((long) tiles * (part + 1) / parts) * KEYS;
-    if (*to > stop) *to = stop;
-}
-
-// All queries over this thread's share of the keys.
-static void read_past(own *o, const shared *s, const decoder *m, const layer *l, int64_t position, int part, int parts) {
-    int from, to;
-    keys_of(l, position, part, parts, &from, &to);
-    few_queries_begin(&o->past, s->q, m->H, m->d);
-    few_read(&o->past, &l->keys, &l->values, from, to, m->H, m->K, m->d);
-}
-
-// What all threads have read, as one  ->  row (H, d)
-static void combine(float *row, const own *all_own, const decoder *m, int parts) {
-    int W = vectors(m->d);
-    for (int h = 0; h < m->H; h++, row += m->d) {
-        float most = -INFINITY, total = 0.0f;
-        for (int p = 0; p < parts; p++) most = all_own[p].past.most[h] > most ? all_own[p].past.most[h] : most;
-        for (int i = 0; i < m->d; i++) row[i] = 0.0f;
+// The partial softmaxes of all threads as one  ->  row (H, d)
+static void merge_partial_softmax(float *row, const thread_scratch *all, const decoder *model, int parts) {
+    for (int h = 0; h < model->H; h++, row += model->d) {
+        float m = -INFINITY, l = 0.0f;
+        for (int p = 0; p < parts; p++) m = all[p].attention.m[h] > m ? all[p].attention.m[h] : m;
+        for (int i = 0; i < model->d; i++) row[i] = 0.0f;
         for (int p = 0; p < parts; p++) {
-            const few_queries *f = &all_own[p].past;
-            if (f->total[h] == 0.0f) continue;                      // it had no keys to read
-            float weight = expf(f->most[h] - most);
-            total += weight * f->total[h];
-            for (int i = 0; i < m->d; i++) row[i] += weight * f->sum[(size_t) h * W + i];
+            const decode_attention_state *st = &all[p].attention;
+            if (st->l[h] == 0.0f) continue;  // this thread had no keys to read
+            float alpha = expf(st->m[h] - m);
+            l += alpha * st->l[h];
+            for (int i = 0; i < model->d; i++) row[i] += alpha * st->O[(size_t) h * st->W + i];
         }
-        for (int i = 0; i < m->d; i++) row[i] /= total;
+        for (int i = 0; i < model->d; i++) row[i] /= l;
     }
 }
 
-// The c-th best of E scores; of equals the lower expert, as in router.
-static int choice(const float *scores, int E, int c, const int *before) {
+// q (H, d), k (K, d), v (K, d) = norm(x) W
+static void project_qkv(const worker *w, const layer *l, atomic_int *claimed) {
+    const decoder *model = w->model;
+    int D = model->D, q_width = model->H * model->d, kv_width = model->K * model->d;
+    rms_norm(input_row(w, 0), w->x, l->attention_norm, model->eps, 1, D);
+    quantize_input(w, 0, D, l->w_q.scales || l->w_k.scales || l->w_v.scales);
+    multiply(w, w->shared->q, 0, &l->w_q, 0, D, q_width, &claimed[Q]);
+    multiply(w, w->shared->k, 0, &l->w_k, 0, D, kv_width, &claimed[K]);
+    multiply(w, w->shared->v, 0, &l->w_v, 0, D, kv_width, &claimed[V]);
+}
+
+// This thread's heads of q and k get their positions, and its heads of k and v go into the cache.
+static void encode_and_store(const worker *w, const layer *l) {
+    const decoder *model = w->model;
+    int part = w->team.part, parts = w->team.parts, d = model->d;
+    int q_begin = model->H * part / parts, q_end = model->H * (part + 1) / parts;
+    int k_begin = model->K * part / parts, k_end = model->K * (part + 1) / parts;
+    float *k = w->shared->k + (size_t) k_begin * d, *v = w->shared->v + (size_t) k_begin * d;
+    encode_positions(w->shared->q + (size_t) q_begin * d, q_end - q_begin, w, l, w->token->temperature);
+    encode_positions(k, k_end - k_begin, w, l, 1.0f);  // only the query is scaled
+    for (int head = k_begin; head < k_end; head++, k += d, v += d) {
+        ptrdiff_t at = ((ptrdiff_t) (w->token->position - l->kv_start) * model->K + head) * d;
+        kv_store(&l->keys, k, at, d);
+        kv_store(&l->values, v, at, d);
+    }
+}
+
+// All heads over this thread's keys: m (H), l (H), O (H, W)
+static void attend_own_keys(const worker *w, const layer *l) {
+    decode_attention_state state = w->own->attention;
+    range keys = key_range_of_thread(l, w->token->position, w->team);
+    decode_attention_reset(&state, w->shared->q);
+    decode_attend(&state, &l->keys, &l->values, keys.begin, keys.end);
+}
+
+// x (D) += attended (H d) W_o
+static void project_output(const worker *w, const layer *l, atomic_int *claimed) {
+    int I = w->model->H * w->model->d, D = w->model->D;
+    float *y = w->shared->y;
+    merge_partial_softmax(input_row(w, 0), w->all, w->model, w->team.parts);
+    quantize_input(w, 0, I, l->w_o.scales != NULL);
+    matvec p = {y, input_row(w, 0), w->own->rows_q8, &l->w_o, 0, 1, I, D};
+    for (range r; claim_outputs(claimed, &l->w_o, I, D, &r);) {
+        matvec_range(&p, r);
+        for (int i = r.begin; i < r.end; i++) w->x[i] += y[i];
+    }
+}
+
+// x += attention(norm(x))
+static void attention_block(const worker *w, const layer *l, atomic_int *claimed) {
+    project_qkv(w, l, claimed);  // phase 1: q, k, v = norm(x) W
+    wait_for_team(w);
+    encode_and_store(w, l);  // phase 2: positions, and into the cache
+    wait_for_team(w);
+    attend_own_keys(w, l);  // phase 3: the partial softmax over each thread's keys
+    wait_for_team(w);
+    project_output(w, l, &claimed[O]);  // phase 4: x += merged W_o
+    wait_for_team(w);
+}
+
+// The c-th best of E scores, after chosen[0] to chosen[c - 1]; of equals the lower expert, as in router.c.
+static int kth_best_expert(const float *scores, int E, int c, const int *chosen) {
     int best = -1;
     for (int e = 0; e < E; e++) {
-        int taken = 0;
-        for (int i = 0; i < c; i++) taken |= before[i] == e;
-        if (!taken && (best < 0 || scores[e] > scores[best])) best = e;
+        int is_chosen = 0;
+        for (int i = 0; i < c; i++) is_chosen |= chosen[i] == e;
+        if (!is_chosen && (best < 0 || scores[e] > scores[best])) best = e;
     }
     return best;
 }
 
-// Some outputs of a product, as long as there are any.
-static void multiply(float *out, const own *o, const matrix *w, int expert, int I, int O, atomic_int *next) {
-    for (int first, last; take(next, w, I, O, &first, &last);)
-        few_rows(out, o->row, o->bytes, w, expert, 1, I, O, first, last);
+// scores (E) of the router, gate (F) and up (F) of the dense network = norm(x) W
+static void project_dense(const worker *w, const layer *l, atomic_int *claimed) {
+    const shared_scratch *s = w->shared;
+    int D = w->model->D, F = l->F;
+    rms_norm(input_row(w, 0), w->x, l->feed_forward_norm, w->model->eps, 1, D);
+    quantize_input(w, 0, D, l->dense_gate.scales || l->dense_up.scales);
+    if (l->E) multiply(w, s->scores, 0, &l->w_router, 0, D, l->E, &claimed[ROUTER]);
+    multiply(w, s->gate, 0, &l->dense_gate, 0, D, F, &claimed[GATE]);
+    multiply(w, s->up, 0, &l->dense_up, 0, D, F, &claimed[UP]);
 }
 
-static void attention_block(const decoder *m, const layer *l, shared *s, own *all_own, int64_t position, const float *cos,
-                            const float *sin, float temperature, atomic_int *next, barrier *b, int part, int parts) {
-    own *o = &all_own[part];
-    rms_norm(o->row, s->x, l->attention_norm, m->eps, 1, m->D);
-    ready(o, m, 0, m->D, l->w_q.scales || l->w_k.scales || l->w_v.scales);
-    multiply(s->q, o, &l->w_q, 0, m->D, m->H * m->d, next++);
-    multiply(s->k, o, &l->w_k, 0, m->D, m->K * m->d, next++);
-    multiply(s->v, o, &l->w_v, 0, m->D, m->K * m->d, next++);
-    wait_for_all(b, parts);
-    int h = m->H * part / parts, h_end = m->H * (part + 1) / parts, k = m->K * part / parts, k_end = m->K * (part + 1) / parts;
-    place(s->q + (size_t) h * m->d, h_end - h, m, l, cos, sin, temperature);
-    place(s->k + (size_t) k * m->d, k_end - k, m, l, cos, sin, 1.0f);       // only the query is sharpened
-    for (; k < k_end; k++) {
-        keep(&l->keys, s->k + (size_t) k * m->d, position - l->first, k, m->K, m->d);
-        keep(&l->values, s->v + (size_t) k * m->d, position - l->first, k, m->K, m->d);
+// gate (C, F) and up (C, F) of the chosen experts = (router's gate * norm(x)) W  ->  chosen (C)
+static void project_experts(const worker *w, const layer *l, int *chosen, atomic_int *claimed) {
+    const shared_scratch *s = w->shared;
+    int D = w->model->D, F = l->F;
+    float *row = input_row(w, 0);
+    for (int c = 0; c < w->model->C; c++) {
+        chosen[c] = kth_best_expert(s->scores, l->E, c, chosen);
+        rms_norm(row, w->x, l->feed_forward_norm, w->model->eps, 1, D);
+        for (int i = 0; i < D; i++) row[i] *= 1.0f / (1.0f + expf(-s->scores[chosen[c]]));
+        quantize_input(w, 0, D, l->w_gate.scales || l->w_up.scales);
+        size_t hidden = (size_t) (1 + c) * F;
+        multiply(w, s->gate + hidden, 0, &l->w_gate, chosen[c], D, F, &claimed[EXPERT_GATE + 2 * c]);
+        multiply(w, s->up + hidden, 0, &l->w_up, chosen[c], D, F, &claimed[EXPERT_UP + 2 * c]);
     }
-    wait_for_all(b, parts);
-    read_past(o, s, m, l, position, part, parts);
-    wait_for_all(b, parts);
-    combine(o->row, all_own, m, parts);
-    ready(o, m, 0, m->H * m->d, l->w_o.scales != NULL);
-    for (int first, last; take(next, &l->w_o, m->H * m->d, m->D, &first, &last);) {
-        few_rows(s->y, o->row, o->bytes, &l->w_o, 0, 1, m->H * m->d, m->D, first, last);
-        for (int i = first; i < last; i++) s->x[i] += s->y[i];
-    }
-    wait_for_all(b, parts);
 }
 
-static void feed_forward_block(const decoder *m, const layer *l, shared *s, own *o, atomic_int *next, barrier *b, int parts) {
-    int chosen[m->C], D = m->D, F = l->F;
-    rms_norm(o->row, s->x, l->feed_forward_norm, m->eps, 1, D);
-    ready(o, m, 0, D, l->gate.scales || l->up.scales);
-    if (l->E) multiply(s->scores, o, &l->w_router, 0, D, l->E, next++);
-    multiply(s->gate, o, &l->gate, 0, D, F, next++);
-    multiply(s->up, o, &l->up, 0, D, F, next++);
-    wait_for_all(b, parts);
-    for (int c = 0; c < m->C && l->E; c++) {
-        chosen[c] = choice(s->scores, l->E, c, chosen);
-        rms_norm(o->row, s->x, l->feed_forward_norm, m->eps, 1, D);
-        for (int i = 0; i < D; i++) o->row[i] *= 1.0f / (1.0f + expf(-s->scores[chosen[c]]));
-        ready(o, m, 0, D, l->w_gate.scales || l->w_up.scales);
-        multiply(s->gate + (size_t) (1 + c) * F, o, &l->w_gate, chosen[c], D, F, next++);
-        multiply(s->up + (size_t) (1 + c) * F, o, &l->w_up, chosen[c], D, F, next++);
+// hidden (branches, F) = swiglu(gate, up), by each thread for itself
+static void activate(const worker *w, const layer *l, int branches) {
+    int F = l->F;
+    for (int c = 0; c < branches; c++) {
+        swiglu(input_row(w, c), w->shared->gate + (size_t) c * F, w->shared->up + (size_t) c * F, 1, F);
+        quantize_input(w, c, F, (c ? &l->w_down : &l->dense_down)->scales != NULL);
     }
-    if (l->E) wait_for_all(b, parts);
-    int ways = l->E ? 1 + m->C : 1;                 // the shared expert, then the chosen ones
-    for (int c = 0; c < ways; c++) {
-        swiglu(o->row + (size_t) c * widest(m), s->gate + (size_t) c * F, s->up + (size_t) c * F, 1, F);
-        ready(o, m, c, F, (c ? &l->w_down : &l->down)->scales != NULL);
-    }
-    for (int first, last; take(next, l->E ? &l->w_down : &l->down, F, D, &first, &last);)
-        for (int c = 0; c < ways; c++) {
-            few_rows(s->y, o->row + (size_t) c * widest(m), &o->bytes[c], c ? &l->w_down : &l->down, c ? chosen[c - 1] : 0,
-                     1, F, D, first, last);
-            for (int i = first; i < last; i++) s->x[i] += s->y[i];
+}
+
+// x (D) += hidden (branches, F) W_down, branch by branch
+static void project_down(const worker *w, const layer *l, int branches, const int *chosen, atomic_int *claimed) {
+    int D = w->model->D, F = l->F;
+    float *y = w->shared->y;
+    for (range r; claim_outputs(claimed, l->E ? &l->w_down : &l->dense_down, F, D, &r);)
+        for (int c = 0; c < branches; c++) {
+            matvec p = {y, input_row(w, c), &w->own->rows_q8[c], &l->dense_down, 0, 1, F, D};
+            if (c) p.w = &l->w_down, p.expert = chosen[c - 1];
+            matvec_range(&p, r);
+            for (int i = r.begin; i < r.end; i++) w->x[i] += y[i];
         }
-    wait_for_all(b, parts);
 }
 
-// x (D): a token's vector on its way, position: where it stands, first and last: the layers that it passes now, cos and
-// sin (d/2), temperature: of a global layer's query.  Its keys and values are in the cache of these layers then.
-int decode(float *x, const decoder *m, int first, int last, int64_t position, const float *cos, const float *sin,
-           float temperature) {
-    int most = most_threads();
-    own all_own[most];
-    shared s = shared_at(m->scratch, m);
-    for (int p = 0; p < most; p++) all_own[p] = own_at(m->scratch + shared_floats(m) + (size_t) p * own_floats(m), m);
-    s.x = x;
-    for (size_t i = 0; i < m->L * products(m); i++) atomic_init(&s.next[i], 0);
+// x += feed_forward(norm(x)): branch 0 is the dense network, then the chosen experts.
+static void feed_forward_block(const worker *w, const layer *l, atomic_int *claimed) {
+    int chosen[w->model->C], branches = l->E ? 1 + w->model->C : 1;
+    project_dense(w, l, claimed);  // phase 1: router's scores, dense gate and up = norm(x) W
+    wait_for_team(w);
+    if (l->E) {
+        project_experts(w, l, chosen, claimed);  // phase 2: the chosen experts' gate and up
+        wait_for_team(w);
+    }
+    activate(w, l, branches);                              // phase 3: hidden = swiglu(gate, up)
+    project_down(w, l, branches, chosen, &claimed[DOWN]);  // phase 4: x += hidden W_down
+    wait_for_team(w);
+}
+
+// x (D): a token's vector on its way through layers first_layer to end_layer - 1, which may be some of them.  cos and
+// sin (d/2).  Afterwards its keys and values are in the cache of these layers.
+void decode(float *x, const decoder *model, int first_layer, int end_layer, int64_t position, const float *cos,
+            const float *sin, float temperature) {
+    int threads = max_threads();
+    token t = {position, cos, sin, temperature};
+    arena memory = arena_at(model->scratch);
+    shared_scratch shared = shared_scratch_in(&memory, model);
+    thread_scratch all[threads];
+    for (int p = 0; p < threads; p++) all[p] = thread_scratch_in(&memory, model);
+    int products = products_per_layer(model);
+    for (int i = 0; i < model->L * products; i++) atomic_init(&shared.claimed[i], 0);
     barrier b = {0};
-    taken cpus = {0};
-    #pragma omp parallel num_threads(most)
+    claimed_cpus cpus = {0};
+    #pragma omp parallel num_threads(threads)
     {
-        spread(&cpus);
-        int part = thread(), parts = threads();
-        for (int i = first; i < last; i++) {
-            atomic_int *next = s.next + (size_t) i * products(m);
-            attention_block(m, &m->layers[i], &s, all_own, position, cos, sin, temperature, next, &b, part, parts);
-            feed_forward_block(m, &m->layers[i], &s, &all_own[part], next + 4, &b, parts);
+        pin_to_free_core(&cpus);
+        team team = {&b, thread_index(), thread_count()};
+        worker w = {model, &t, x, &shared, all, &all[team.part], team};
+        for (int i = first_layer; i < end_layer; i++) {
+            attention_block(&w, &model->layers[i], shared.claimed + i * products);
+            feed_forward_block(&w, &model->layers[i], shared.claimed + i * products);
         }
     }
-    return 0;
 }

@@ -6,20 +6,25 @@ enum { F32 = 0, BF16 = 1, F16 = 2, INT8 = 3, INT4 = 4 };
 
 // A matrix (I, O), or E of them, as a checkpoint holds it: nothing is converted before it is used.
 typedef struct {
-    const void *values, *scales;        // scales: NULL where the numbers are plain
-    int kind, scale_kind, group;        // group: inputs that share a scale
-    ptrdiff_t expert, in, out;          // plain numbers: how far it is to the next expert, input and output
+    const void *values, *scales;                     // scales: NULL for plain numbers
+    int kind, scale_kind, group;                     // group: inputs that share a scale
+    ptrdiff_t expert_stride, in_stride, out_stride;  // plain numbers: elements to the next expert, input and output
 } matrix;
 
 // Keys or values (B, S, K, d) as a cache holds them.  INT8 and INT4 are rows of QuantizedRows.
 typedef struct {
     const void *values, *scales;
-    int kind, scale_kind, group;        // group: channels that share a scale
-    ptrdiff_t batch;                    // how many positions lie between one sequence and the next
-} past;
+    int kind, scale_kind, group;  // group: channels that share a scale
+    ptrdiff_t batch_stride;       // positions from one sequence to the next
+} kv_view;
 
-int level(void);                        // which build of these kernels the processor can run: level.c
-int set_threads(int count);             // how many threads they use from now on; how many it was: threads.c
+int cpu_level(void);         // cpu_level.c: which build of these kernels the processor can run
+int set_threads(int count);  // threads.c: how many threads they use from now on  ->  how many before
+
+// memory.c
+int allocation_failed(void);     // did this thread run out of memory since it last asked?
+int fail_allocation(int count);  // for tests: the count-th allocation from now on fails
+int live_allocations(void);      // for tests: blocks that are not released
 
 // norm.c
 void rms_norm(float *out, const float *x, const float *weight, float eps, int N, int D);
@@ -39,15 +44,15 @@ void softmax(float *out, const float *x, int N, int S);
 void softmax_backward(float *out, const float *dy, const float *x, int N, int S);
 
 // attention.c, after attention_1.c
-void grouped_query_attention(float *out, const float *q, const past *k, const past *v, int causal, int chunk,
+void grouped_query_attention(float *out, const float *q, const kv_view *k, const kv_view *v, int causal, int chunk,
                              int64_t first, int B, int T, int S, int H, int K, int d);
 void grouped_query_attention_1(float *out, const float *q, const float *k, const float *v, int causal, int chunk,
                                int64_t first, int B, int T, int S, int H, int K, int d);
 
 // attention_backward.c
-void grouped_query_attention_backward(float *out_q, float *out_k, float *out_v, const float *dy, const float *q, const float *k,
-                                      const float *v, int causal, int chunk, int64_t first, int B, int T, int S, int H, int K,
-                                      int d);
+void grouped_query_attention_backward(float *out_q, float *out_k, float *out_v, const float *dy, const float *q,
+                                      const float *k, const float *v, int causal, int chunk, int64_t first, int B,
+                                      int T, int S, int H, int K, int d);
 
 // activation.c
 void sigmoid(float *out, const float *x, int N, int D);
@@ -72,22 +77,22 @@ void linear_backward(float *out_x, float *out_w, float *out_bias, const float *d
 void embed_backward(float *out, const float *dy, const int64_t *tokens, const matrix *embedding, int N, int D, int V);
 
 // router.c
-void router(int64_t *out_expert, float *out_gate, const float *x, const matrix *w_router, int top_k,
-            int N, int D, int E);
-void router_backward(float *out_x, float *out_w_router, const float *d_gate, const float *x, const matrix *w_router, int top_k,
-                     int N, int D, int E);
+void router(int64_t *out_expert, float *out_gate, const float *x, const matrix *w_router, int top_k, int N, int D,
+            int E);
+void router_backward(float *out_x, float *out_w_router, const float *d_gate, const float *x, const matrix *w_router,
+                     int top_k, int N, int D, int E);
 void load_balance(double *out, const float *x, const matrix *w_router, int top_k, int N, int D, int E);
-void load_balance_backward(float *out_x, float *out_w_router, double dy, const float *x, const matrix *w_router, int top_k,
-                           int N, int D, int E);
+void load_balance_backward(float *out_x, float *out_w_router, double dy, const float *x, const matrix *w_router,
+                           int top_k, int N, int D, int E);
 
 // moe.c
 void experts(float *out, const float *x, const int64_t *expert, const float *gate, const matrix *w_gate,
              const matrix *w_up, const matrix *w_down, int N, int C, int D, int E, int F);
 
 // moe_backward.c
-void experts_backward(float *out_x, float *out_gate, float *out_w_gate, float *out_w_up, float *out_w_down, const float *dy,
-                      const float *x, const int64_t *expert, const float *gate, const matrix *w_gate, const matrix *w_up,
-                      const matrix *w_down, int N, int C, int D, int E, int F);
+void experts_backward(float *out_x, float *out_gate, float *out_w_gate, float *out_w_up, float *out_w_down,
+                      const float *dy, const float *x, const int64_t *expert, const float *gate, const matrix *w_gate,
+                      const matrix *w_up, const matrix *w_down, int N, int C, int D, int E, int F);
 
 // patches.c
 void patchify(float *out, const float *tiles, int patch, int B, int C, int R, int S);
@@ -119,20 +124,22 @@ void muon_step(float *out_w, float *out_m, const float *w, const float *g, const
 // decode.c
 typedef struct {
     const float *attention_norm, *feed_forward_norm;
-    matrix w_q, w_k, w_v, w_o, gate, up, down;          // gate, up, down: the shared expert, or a layer without experts
-    matrix w_router, w_gate, w_up, w_down;              // of the E experts
-    int E, F, rope, chunk;                              // E: 0 in a layer without experts; chunk: 0 in a global layer
-    past keys, values;                                  // the cache, with room for one more
-    int64_t first;                                      // position of its slot 0
+    matrix w_q, w_k, w_v, w_o;
+    matrix dense_gate, dense_up,
+        dense_down;                         // the shared expert, or the feed-forward network of a layer without experts
+    matrix w_router, w_gate, w_up, w_down;  // of the E experts
+    int E, F, rope, chunk;                  // E: 0 in a layer without experts; chunk: 0 in a global layer
+    kv_view keys, values;                   // the cache, with room for one more
+    int64_t kv_start;                       // position of its slot 0
 } layer;
 
 typedef struct {
     layer *layers;
-    int L, D, H, K, d, C, qk_norm;                      // C: experts that a token chooses
+    int L, D, H, K, d, C, qk_norm;  // C: experts that a token chooses
     float eps;
-    float *scratch;                                     // decoder_floats(...) of them
+    float *scratch;  // decode_scratch_floats(...) of them
 } decoder;
 
-int64_t decoder_floats(const decoder *m);
-int decode(float *x, const decoder *m, int first, int last, int64_t position, const float *cos, const float *sin,
-           float temperature);
+int64_t decode_scratch_floats(const decoder *model);
+void decode(float *x, const decoder *model, int first_layer, int end_layer, int64_t position, const float *cos,
+            const float *sin, float temperature);

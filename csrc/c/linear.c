@@ -1,61 +1,73 @@
 // A matrix product with weights in any form, equation (linear): what is fastest depends on the rows of x.
 #include "threads.h"
 
-#include <stdlib.h>
-
 #include "linear.h"
-#include "rows.h"
+#include "matvec.h"
+#include "memory.h"
+#include "work_claim.h"
 
-enum { AT_ONCE = 64, PIECE = 1024 };       // rows of x that pass a tile of few bits together; that are in bytes together
+enum { ROWS_PER_TILE_PASS = 64 };          // rows of x that pass a quantized tile while it is in the cache
+enum { ROWS_PER_QUANTIZED_BLOCK = 1024 };  // rows of x that are quantized at a time: bounds the memory
+enum { TILES_PER_TASK = 4 };
 
-// Weights in bits: rows of x become bytes, then tiles of columns go to the threads.
-static void product_of_bits(float *out, const float *x, const matrix *w, int expert, int N, int I, int O) {
-    int rows = N < PIECE ? N : PIECE;
-    char *memory = malloc(few_bytes(I) * (size_t) rows);
-    few *bytes = malloc(sizeof(few) * (size_t) rows);
-    taken cpus = {0};
-    #pragma omp parallel if ((size_t) N * I * O > SMALL)
-    {
-        spread(&cpus);
-        for (int n = 0; n < N; n += PIECE) {
-            int some = N - n < PIECE ? N - n : PIECE;
-            #pragma omp for
-            for (int r = 0; r < some; r++) {
-                bytes[r] = few_at(memory + few_bytes(I) * (size_t) r, I);
-                to_bytes(&bytes[r], x + (size_t) (n + r) * I, I, 0, I / GROUP);
-            }
-            #pragma omp for schedule(dynamic)
-            for (int tile = 0; tile < O / COLUMNS; tile += 4)
-                for (int r = 0; r < some; r += AT_ONCE)
-                    few_product(out + (size_t) (n + r) * O, bytes + r, w, expert, some - r < AT_ONCE ? some - r : AT_ONCE,
-                                I, O, tile, O / COLUMNS < tile + 4 ? O / COLUMNS : tile + 4);
+// The first `rows` rows of p->x, which are quantized already, times all tiles; its tiles go to the threads of the
+// region.
+static void multiply_tiles(matvec p, int rows) {
+    int tiles = p.O / TILE_COLUMNS;
+    #pragma omp for schedule(dynamic)
+    for (int tile = 0; tile < tiles; tile += TILES_PER_TASK)
+        for (int r = 0; r < rows; r += ROWS_PER_TILE_PASS) {
+            matvec part = p;
+            part.out += (size_t) r * p.O, part.x_q8 += r, part.N = min_int(rows - r, ROWS_PER_TILE_PASS);
+            q_matmul(&part, tile, min_int(tile + TILES_PER_TASK, tiles));
         }
-    }
-    free(bytes);
-    free(memory);
 }
 
-void product(float *out, const float *x, const matrix *w, int expert, const float *bias, int N, int I, int O) {
-    if (!w->scales && (N >= FEW || !readable(w))) {
-        linear_packed(out, x, w, expert * w->expert, bias, N, I, O);
-        return;
-    }
-    if (w->scales) product_of_bits(out, x, w, expert, N, I, O);
-    else {
-        taken cpus = {0};
-        atomic_int next = 0;
-        #pragma omp parallel if ((size_t) N * I * O > SMALL)
-        {
-            spread(&cpus);
-            for (int first, last; take(&next, w, I, O, &first, &last);)
-                few_rows(out, x, NULL, w, expert, N, I, O, first, last);
+// Quantized weights: rows of x are quantized to int8 as well, then tiles of columns go to the threads.
+static void matmul_quantized(matvec p) {
+    int block = min_int(p.N, ROWS_PER_QUANTIZED_BLOCK);
+    arena memory = allocate(q8_rows_bytes(block, p.I));
+    if (!memory.base) return;
+    q8_row *quantized = q8_rows_in(&memory, block, p.I);
+    claimed_cpus cpus = {0};
+    #pragma omp parallel if ((size_t) p.N * p.I * p.O > PARALLEL_MIN)
+    {
+        pin_to_free_core(&cpus);
+        for (int n = 0; n < p.N; n += ROWS_PER_QUANTIZED_BLOCK) {
+            int rows = min_int(p.N - n, ROWS_PER_QUANTIZED_BLOCK);
+            #pragma omp for
+            for (int r = 0; r < rows; r++) quantize_row_q8(&quantized[r], p.x + (size_t) (n + r) * p.I, p.I);
+            matvec part = p;
+            part.out += (size_t) n * p.O, part.x_q8 = quantized;
+            multiply_tiles(part, rows);
         }
     }
+    release(&memory);
+}
+
+// A few rows and plain numbers: the threads claim outputs.
+static void matmul_few_rows(const matvec *p) {
+    claimed_cpus cpus = {0};
+    atomic_int claimed = 0;
+    #pragma omp parallel if ((size_t) p->N * p->I * p->O > PARALLEL_MIN)
+    {
+        pin_to_free_core(&cpus);
+        for (range r; claim_outputs(&claimed, p->w, p->I, p->O, &r);) matvec_range(p, r);
+    }
+}
+
+void matmul(float *out, const float *x, const matrix *w, int expert, const float *bias, int N, int I, int O) {
+    matvec p = {.out = out, .x = x, .w = w, .expert = expert, .N = N, .I = I, .O = O};
+    if (w->scales) matmul_quantized(p);
+    else if (N > MATVEC_MAX_ROWS || !is_streamable(w)) {
+        matmul_packed(out, x, w, expert, bias, N, I, O);
+        return;
+    } else matmul_few_rows(&p);
     for (int n = 0; bias && n < N; n++)
         for (int o = 0; o < O; o++) out[(size_t) n * O + o] += bias[o];
 }
 
 // x (N, I), w (I, O) in any form, bias (O) or NULL  ->  out (N, O)
 void linear(float *out, const float *x, const matrix *w, const float *bias, int N, int I, int O) {
-    product(out, x, w, 0, bias, N, I, O);
+    matmul(out, x, w, 0, bias, N, I, O);
 }

@@ -3,18 +3,24 @@
 
 #include "simd.h"
 
-// x (N, I), w (I, O) of one expert, in any form, bias (O) or NULL  ->  out (N, O), in a parallel region of its own
-void product(float *out, const float *x, const matrix *w, int expert, const float *bias, int N, int I, int O);
+// x (N, I), w (I, O) of one expert, in any form, bias (O) or NULL  ->  out (N, O), in a parallel region of its own.
+// Quantized weights take memory: see memory.h.
+void matmul(float *out, const float *x, const matrix *w, int expert, const float *bias, int N, int I, int O);
 
-// The same for plain numbers in any layout, from element `at` on, and many rows: linear_3.c
-void linear_packed(float *out, const float *x, const matrix *w, ptrdiff_t at, const float *bias, int N, int I, int O);
+// The same for plain numbers in any layout and many rows: linear_3.c.  Takes no memory.
+void matmul_packed(float *out, const float *x, const matrix *w, int expert, const float *bias, int N, int I, int O);
 
-// out (I, O) += x (N, I) turned over its diagonal, times y (N, O)
-void turned_product(float *out, const float *x, const float *y, int N, int I, int O);
+// out (I, O) += x^T y, with x (N, I) and y (N, O)
+void gemm_tn_accumulate(float *out, const float *x, const float *y, int N, int I, int O);
 
-// The same matrix turned over its diagonal: (I, O) is read as (O, I)
-static inline matrix turned(const matrix *w) {
+// The transpose of a matrix of plain numbers: (I, O) is read as (O, I)
+static inline matrix transposed(const matrix *w) {
     matrix t = *w;
-    t.in = w->out, t.out = w->in;
+    t.in_stride = w->out_stride, t.out_stride = w->in_stride;
     return t;
+}
+
+// Float32 (I, O) in rows as a matrix.
+static inline matrix row_major(const float *values, int O) {
+    return (matrix) {.values = values, .kind = F32, .in_stride = O, .out_stride = 1};
 }

@@ -1,89 +1,111 @@
-// A matrix product in packed tiles, equation (linear): what a register tile needs lies together before it is needed.
+// A matrix product in packed tiles, equation (linear): what a register tile needs is put together before it is needed.
+//
+// The loops, from the outside: blocks of rows and blocks of NC columns (which go to the threads), KC inputs of a block,
+// which are packed once, panels of NR columns, and MR rows (gemm_tile.h).
 #include "threads.h"
 
+#include "gemm_tile.h"
 #include "linear.h"
-#include "tile.h"
 
-enum { FEWEST = 64, MOST = 512 };       // rows that share what was packed: enough to be worth it; out stays in the cache
-enum { ALONE = 1 << 20 };               // fewer products than this are done before a second thread has woken up
+enum { MIN_ROWS_PER_BLOCK = 64, MAX_ROWS_PER_BLOCK = 512 };  // packing must be worth it; out has to stay in the cache
+enum { SERIAL_MAX_PRODUCTS = 1 << 20 };                      // so few are done before a second thread has woken up
 
-// out (N, columns) += x (N, depth) * panel, where the panel may be wider than what is left of out.
-static void panel_of(float *out, const float *x, ptrdiff_t x_row, ptrdiff_t x_in, const float *panel, int N, int O,
-                     int columns, int depth, ahead *soon) {
-    if (columns >= PANEL) {
-        if (x_in == 1) tile(out, O, x, x_row, panel, N, depth, soon);
-        else tile_turned(out, O, x, x_in, panel, N, depth, soon);
+// out (N, O) = x (N, I) w (I, O) + bias, or out += x w
+typedef struct {
+    float *out;
+    x_rows x;
+    block_view w;
+    const float *bias;
+    int accumulate, N, I, O;
+} gemm;
+
+// out (N, columns) += x (N, depth) * panel (depth, NR), of which columns beyond `columns` are not stored.
+static void multiply_panel(const gemm *g, float *out, const float *x, const float *panel, int N, int columns, int depth,
+                           prefetch_hint *prefetch) {
+    ptrdiff_t row = g->x.row_stride, in = g->x.in_stride;
+    if (columns >= NR) {
+        if (in == 1) gemm_tile(out, g->O, x, row, panel, N, depth, prefetch);
+        else gemm_tile_t(out, g->O, x, in, panel, N, depth, prefetch);
         return;
     }
-    for (int n = 0; n < N; n += ROWS, out += (size_t) ROWS * O, x += ROWS * x_row) {
-        float edge[ROWS * PANEL] = {0};
-        int rows = N - n < ROWS ? N - n : ROWS;
-        if (x_in == 1) tile(edge, PANEL, x, x_row, panel, rows, depth, soon);
-        else tile_turned(edge, PANEL, x, x_in, panel, rows, depth, soon);
+    for (int n = 0; n < N; n += MR, out += (size_t) MR * g->O, x += MR * row) {
+        float edge[MR * NR] = {0};
+        int rows = min_int(N - n, MR);
+        if (in == 1) gemm_tile(edge, NR, x, row, panel, rows, depth, prefetch);
+        else gemm_tile_t(edge, NR, x, in, panel, rows, depth, prefetch);
         for (int r = 0; r < rows; r++)
-            for (int c = 0; c < columns; c++) out[(size_t) r * O + c] += edge[r * PANEL + c];
+            for (int c = 0; c < columns; c++) out[(size_t) r * g->O + c] += edge[r * NR + c];
     }
 }
 
-// One stripe of up to WIDE columns for N rows.  Its weights are packed once, DEPTH inputs at a time, widened and in
+// Columns o to o + columns - 1 of rows n to n + N - 1.  The weights are packed once, KC inputs at a time, as floats in
 // the order of use, and stay in the cache while every row of x passes by.
-static void stripe(float *out, const float *x, ptrdiff_t x_row, ptrdiff_t x_in, const matrix *w, ptrdiff_t at,
-                   int N, int I, int O, int columns) {
-    float packed[WIDE / PANEL][DEPTH * PANEL] __attribute__((aligned(64)));
-    for (int i = 0; i < I; i += DEPTH) {
-        int depth = I - i < DEPTH ? I - i : DEPTH, bytes = w->kind == F32 ? 4 : 2;
-        for (int c = 0; c < columns; c += PANEL)
-            pack(packed[c / PANEL], w->values, w->kind, at + i * w->in + c * w->out, w->in, w->out, depth, columns - c);
-        // Rows that lie far apart: the machine does not guess the next ones by itself.
-        int far = w->out == 1 && i + 2 * DEPTH <= I;
-        ahead soon = {(const char *) w->values + (at + (i + DEPTH) * w->in) * bytes, w->in * bytes, far * columns * bytes / 64};
-        for (int c = 0; c < columns; c += PANEL)
-            panel_of(out + c, x + i * x_in, x_row, x_in, packed[c / PANEL], N, O, columns - c, depth, &soon);
+static void multiply_column_block(const gemm *g, int n, int N, int o, int columns) {
+    float packed[NC / NR][KC * NR] __attribute__((aligned(64)));
+    float *out = g->out + (size_t) n * g->O + o;
+    const float *x = g->x.values + n * g->x.row_stride;
+    int bytes = g->w.kind == F32 ? 4 : 2;
+    for (int i = 0; i < g->I; i += KC) {
+        int depth = min_int(g->I - i, KC);
+        for (int c = 0; c < columns; c += NR) {
+            block_view w = g->w;
+            w.offset += i * w.in_stride + (o + c) * w.out_stride;
+            pack_panel(packed[c / NR], w, depth, columns - c);
+        }
+        // Rows of w that are far apart: the hardware does not prefetch the next KC of them by itself.
+        int is_far = g->w.out_stride == 1 && i + 2 * KC <= g->I;
+        ptrdiff_t next = g->w.offset + o * g->w.out_stride + (i + KC) * g->w.in_stride;
+        prefetch_hint prefetch = {(const char *) g->w.values + next * bytes, g->w.in_stride * bytes,
+                                  is_far * columns * bytes / 64};
+        for (int c = 0; c < columns; c += NR)
+            multiply_panel(g, out + c, x + i * g->x.in_stride, packed[c / NR], N, columns - c, depth, &prefetch);
     }
 }
 
-// Up to WIDE columns from o on of up to `rows` rows from n on, in an out that holds sums already where there is `more`.
-static void piece(float *out, const float *x, ptrdiff_t x_row, ptrdiff_t x_in, const matrix *w, ptrdiff_t at,
-                  const float *bias, int more, int n, int rows, int o, int N, int I, int O) {
-    int some = N - n < rows ? N - n : rows, columns = O - o < WIDE ? O - o : WIDE;
-    float *y = out + (size_t) n * O + o;
-    for (int r = 0; !more && r < some; r++)
-        for (int c = 0; c < columns; c++) y[(size_t) r * O + c] = bias ? bias[o + c] : 0.0f;
-    stripe(y, x + n * x_row, x_row, x_in, w, at + o * w->out, some, I, O, columns);
+// Up to NC columns from o on of up to `max_rows` rows from n on.
+static void multiply_block(const gemm *g, int n, int max_rows, int o) {
+    int rows = min_int(g->N - n, max_rows), columns = min_int(g->O - o, NC);
+    float *out = g->out + (size_t) n * g->O + o;
+    for (int r = 0; !g->accumulate && r < rows; r++)
+        for (int c = 0; c < columns; c++) out[(size_t) r * g->O + c] = g->bias ? g->bias[o + c] : 0.0f;
+    multiply_column_block(g, n, rows, o, columns);
 }
 
-// Stripes of columns and pieces of rows go to the threads.  Sums are never cut: the result does not depend on who computes.
-// Who is one of several threads already takes all of it alone: a region within a region costs more than a small product.
-static void in_stripes(float *out, const float *x, ptrdiff_t x_row, ptrdiff_t x_in, const matrix *w, ptrdiff_t at,
-                       const float *bias, int more, int N, int I, int O) {
-    if (among_threads() || (size_t) N * I * O <= ALONE) {
-        for (int n = 0; n < N; n += MOST)
-            for (int o = 0; o < O; o += WIDE) piece(out, x, x_row, x_in, w, at, bias, more, n, MOST, o, N, I, O);
+// Blocks of rows and columns go to the threads.  Sums are never split, so the result does not depend on which thread
+// computes what.  One of several threads computes all of it alone: a nested region costs more than a small product.
+static void matmul_blocked(const gemm *g) {
+    if (in_parallel() || (size_t) g->N * g->I * g->O <= SERIAL_MAX_PRODUCTS) {
+        for (int n = 0; n < g->N; n += MAX_ROWS_PER_BLOCK)
+            for (int o = 0; o < g->O; o += NC) multiply_block(g, n, MAX_ROWS_PER_BLOCK, o);
         return;
     }
-    taken cpus = {0};
+    claimed_cpus cpus = {0};
     #pragma omp parallel
     {
-        spread(&cpus);
-        int64_t enough = ((int64_t) N * ((O + WIDE - 1) / WIDE) + 2 * threads() - 1) / (2 * threads());
-        int rows = enough < FEWEST ? FEWEST : enough > MOST ? MOST : (int) enough;
-        rows = (rows + ROWS - 1) / ROWS * ROWS;
+        pin_to_free_core(&cpus);
+        // two blocks for each thread
+        int64_t column_blocks = (g->O + NC - 1) / NC, blocks = 2 * thread_count();
+        int64_t wanted = (g->N * column_blocks + blocks - 1) / blocks;
+        int rows = wanted < MIN_ROWS_PER_BLOCK   ? MIN_ROWS_PER_BLOCK
+                   : wanted > MAX_ROWS_PER_BLOCK ? MAX_ROWS_PER_BLOCK
+                                                 : (int) wanted;
+        rows = round_up(rows, MR);
         #pragma omp for schedule(dynamic) collapse(2)
-        for (int n = 0; n < N; n += rows)
-            for (int o = 0; o < O; o += WIDE) piece(out, x, x_row, x_in, w, at, bias, more, n, rows, o, N, I, O);
+        for (int n = 0; n < g->N; n += rows)
+            for (int o = 0; o < g->O; o += NC) multiply_block(g, n, rows, o);
     }
 }
 
-void linear_packed(float *out, const float *x, const matrix *w, ptrdiff_t at, const float *bias, int N, int I, int O) {
-    in_stripes(out, x, I, 1, w, at, bias, 0, N, I, O);
+void matmul_packed(float *out, const float *x, const matrix *w, int expert, const float *bias, int N, int I, int O) {
+    block_view view = {w->values, w->kind, expert * w->expert_stride, w->in_stride, w->out_stride};
+    matmul_blocked(&(gemm) {.out = out, .x = {x, I, 1}, .w = view, .bias = bias, .N = N, .I = I, .O = O});
 }
 
-void turned_product(float *out, const float *x, const float *y, int N, int I, int O) {
-    matrix plain = {.values = y, .kind = F32, .in = O, .out = 1};
-    in_stripes(out, x, 1, I, &plain, 0, NULL, 1, I, N, O);
+void gemm_tn_accumulate(float *out, const float *x, const float *y, int N, int I, int O) {
+    matmul_blocked(&(gemm) {.out = out, .x = {x, 1, I}, .w = rows_view(y, O), .accumulate = 1, .N = I, .I = N, .O = O});
 }
 
 void linear_3(float *out, const float *x, const float *w, const float *bias, int N, int I, int O) {
-    matrix plain = {.values = w, .kind = F32, .in = O, .out = 1};
-    linear_packed(out, x, &plain, 0, bias, N, I, O);
+    matrix view = row_major(w, O);
+    matmul_packed(out, x, &view, 0, bias, N, I, O);
 }

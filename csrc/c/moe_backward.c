@@ -1,112 +1,190 @@
 // The gradients of a mixture of experts, equation (experts-backward): tokens sorted by expert, some thousand at a time.
 //
-// First every block of rows goes through its expert forth and back; then each expert's weights collect what their rows
-// left.  Either step has many small products: a thread takes whole ones, unless there are too few for all threads.
+// In a pass, every block of rows goes through its expert forward and backward first; then the gradient of each expert's
+// weights collects what its rows saved.  Either step has many small products: a thread takes whole products, unless
+// there are too few for all threads.
 #include "threads.h"
 
-#include <stdlib.h>
-
 #include "activation.h"
+#include "expert_order.h"
 #include "linear.h"
-#include "row.h"
-#include "sorted.h"
+#include "memory.h"
+#include "row_ops.h"
 
-enum { AT_ONCE = 4096, BLOCK = 128 };       // sorted rows whose hidden numbers are kept; rows that go through together
+enum { ROWS_PER_PASS = 4096 };  // sorted rows whose activations are saved
+enum { ROWS_PER_BLOCK = 128 };  // rows that go through an expert together
 
-// What some sorted rows leave for the weights: inputs and what comes down to outputs of the three products.
 typedef struct {
-    float *mine, *dy;                       // (AT_ONCE, D)
-    float *hidden, *d_opened, *d_up;        // (AT_ONCE, F)
-} kept;
+    const matrix *gate, *up, *down;
+} expert_weights;
 
-// Sorted rows `at` to at + rows - 1, all of expert e  ->  kept, from row `place` on, and d_mine (N * C, D) in its rows
-static void block(float *d_mine, kept k, float *scratch, const float *dy, const float *x, const float *gate, const int *order,
-                  int place, const matrix *w_gate, const matrix *w_up, const matrix *w_down, int e, int rows, int C, int D,
-                  int F) {
-    size_t n = (size_t) rows * F;
-    float *d_hidden = scratch, *by_gate = d_hidden + n, *by_up = by_gate + (size_t) rows * D;
-    matrix gate_back = turned(w_gate), up_back = turned(w_up), down_back = turned(w_down);
-    k.mine += (size_t) place * D, k.dy += (size_t) place * D;
-    k.hidden += (size_t) place * F, k.d_opened += (size_t) place * F, k.d_up += (size_t) place * F;
-    for (int r = 0; r < rows; r++) {
-        size_t token = (size_t) (order[r] / C) * D;
-        for (int d = 0; d < D; d++) k.mine[(size_t) r * D + d] = x[token + d] * gate[order[r]];
-        memcpy(k.dy + (size_t) r * D, dy + token, sizeof(float) * (size_t) D);
-    }
-    linear_packed(k.d_opened, k.mine, w_gate, e * w_gate->expert, NULL, rows, D, F);        // opened and up, so far
-    linear_packed(k.d_up, k.mine, w_up, e * w_up->expert, NULL, rows, D, F);
-    linear_packed(d_hidden, k.dy, &down_back, e * w_down->expert, NULL, rows, D, F);
+typedef struct {
+    int N, C, D, E, F;
+} moe_shape;
+
+typedef struct {
+    const float *dy, *x, *gate;           // (N, D), (N, D), (N, C)
+    float *out_gate, *out_up, *out_down;  // gradients of the weights
+} moe_arrays;
+
+// What some sorted rows save for the gradients of the weights: inputs of the three products, gradients of their
+// outputs.
+typedef struct {
+    float *x, *dy;                          // (rows, D): x is times its gate
+    float *hidden, *d_gate_pre, *d_up_pre;  // (rows, F)
+} activations;
+
+static activations activations_in(arena *a, size_t rows, int D, int F) {
+    return (activations) {
+        .x = carve_floats(a, rows * D),
+        .dy = carve_floats(a, rows * D),
+        .hidden = carve_floats(a, rows * F),
+        .d_gate_pre = carve_floats(a, rows * F),
+        .d_up_pre = carve_floats(a, rows * F),
+    };
+}
+static activations from_row(activations s, size_t row, const moe_shape *n) {
+    size_t d = row * n->D, f = row * n->F;
+    return (activations) {s.x + d, s.dy + d, s.hidden + f, s.d_gate_pre + f, s.d_up_pre + f};
+}
+
+typedef struct {
+    expert_order sorted;
+    activations saved;  // of a pass
+    float *dx;          // (N * C, D): gradient of each choice's input, which is x times the gate
+    float *scratch;     // (threads, scratch_floats): taken once, as page faults cost more than a block
+} workspace;
+
+static size_t scratch_floats(const moe_shape *n) { return ROWS_PER_BLOCK * ((size_t) n->F + 2 * (size_t) n->D); }
+
+static workspace workspace_in(arena *a, const moe_shape *n) {
+    int choices = n->N * n->C;
+    return (workspace) {
+        .sorted = expert_order_in(a, choices, n->E),
+        .saved = activations_in(a, (size_t) min_int(choices, ROWS_PER_PASS), n->D, n->F),
+        .dx = carve_floats(a, (size_t) choices * n->D),
+        .scratch = carve_floats(a, scratch_floats(n) * (size_t) max_threads()),
+    };
+}
+
+// hidden, d_gate_pre and d_up_pre, of which the latter two hold gate and up before, from d_hidden, a vector at a time
+static void swiglu_both_ways(activations s, const float *d_hidden, size_t n) {
     for (size_t i = 0; i < n; i += LANES) {
-        vec g = read_at(k.d_opened, i, n), up = read_at(k.d_up, i, n), open = sigmoid_of(g), down = read_at(d_hidden, i, n);
-        write_at(k.hidden, i, n, g * open * up);
-        write_at(k.d_opened, i, n, swiglu_slope(down, g, up, open));
-        write_at(k.d_up, i, n, down * g * open);
+        vec gate = load_at(s.d_gate_pre, i, n), up = load_at(s.d_up_pre, i, n), dy = load_at(d_hidden, i, n);
+        vec sigmoid = sigmoid_vec(gate);
+        store_at(s.hidden, i, n, gate * sigmoid * up);
+        store_at(s.d_gate_pre, i, n, dswiglu_dgate(dy, gate, up, sigmoid));
+        store_at(s.d_up_pre, i, n, dy * gate * sigmoid);
     }
-    linear_packed(by_gate, k.d_opened, &gate_back, e * w_gate->expert, NULL, rows, F, D);
-    linear_packed(by_up, k.d_up, &up_back, e * w_up->expert, NULL, rows, F, D);
+}
+
+// `rows` choices, all of expert e.
+typedef struct {
+    const int *choice;
+    int e, rows;
+} expert_rows;
+
+// Some rows forward and backward through their expert  ->  saved (rows), dx (N * C, D) in these rows
+static void backward_block(float *dx, activations saved, float *scratch, const moe_arrays *m, const expert_weights *w,
+                           const moe_shape *n, expert_rows b) {
+    int D = n->D, F = n->F, e = b.e, rows = b.rows;
+    float *d_hidden = scratch, *dx_gate = d_hidden + (size_t) rows * F, *dx_up = dx_gate + (size_t) rows * D;
+    matrix gate_t = transposed(w->gate), up_t = transposed(w->up), down_t = transposed(w->down);
+    // x (rows, D): the chosen tokens times their gates, dy (rows, D)
+    for (int r = 0; r < rows; r++) {
+        size_t token = (size_t) (b.choice[r] / n->C) * D;
+        for (int d = 0; d < D; d++) saved.x[(size_t) r * D + d] = m->x[token + d] * m->gate[b.choice[r]];
+        memcpy(saved.dy + (size_t) r * D, m->dy + token, sizeof(float) * (size_t) D);
+    }
+    // forward: gate (rows, F) = x W_gate, up (rows, F) = x W_up, and d_hidden (rows, F) = dy W_down^T
+    matmul_packed(saved.d_gate_pre, saved.x, w->gate, e, NULL, rows, D, F);
+    matmul_packed(saved.d_up_pre, saved.x, w->up, e, NULL, rows, D, F);
+    matmul_packed(d_hidden, saved.dy, &down_t, e, NULL, rows, D, F);
+    swiglu_both_ways(saved, d_hidden, (size_t) rows * F);
+    // dx (rows, D) = d_gate W_gate^T + d_up W_up^T
+    matmul_packed(dx_gate, saved.d_gate_pre, &gate_t, e, NULL, rows, F, D);
+    matmul_packed(dx_up, saved.d_up_pre, &up_t, e, NULL, rows, F, D);
     for (int r = 0; r < rows; r++)
-        for (int d = 0; d < D; d++) d_mine[(size_t) order[r] * D + d] = by_gate[(size_t) r * D + d] + by_up[(size_t) r * D + d];
+        for (int d = 0; d < D; d++)
+            dx[(size_t) b.choice[r] * D + d] = dx_gate[(size_t) r * D + d] + dx_up[(size_t) r * D + d];
 }
 
-// The sorted rows from `begin` to end - 1: what they leave, and from it what the weights of their experts gain.
-static void pass(float *d_mine, float *out_w_gate, float *out_w_up, float *out_w_down, kept k, const float *dy, const float *x,
-                 const float *gate, const sorted *s, const matrix *w_gate, const matrix *w_up, const matrix *w_down,
-                 int begin, int end, int C, int D, int E, int F) {
+// The sorted rows begin to end - 1 through their experts, a block at a time  ->  t->saved, t->dx
+static void backward_rows(const workspace *t, const moe_arrays *m, const expert_weights *w, const moe_shape *n,
+                          int begin, int end) {
+    const expert_order *s = &t->sorted;
     int blocks = 0;
-    for (int e = 0; e < E; e++) blocks += (rows_between(s, e, begin, end) + BLOCK - 1) / BLOCK;
-    taken cpus = {0};
-    #pragma omp parallel if (blocks > 1 && (size_t) (end - begin) * D * F > SMALL)
+    for (int e = 0; e < n->E; e++) blocks += (run_length(s, e, begin, end) + ROWS_PER_BLOCK - 1) / ROWS_PER_BLOCK;
+    claimed_cpus cpus = {0};
+    #pragma omp parallel if (blocks > 1 && (size_t) (end - begin) * n->D * n->F > PARALLEL_MIN)
     {
-        spread(&cpus);
-        float *scratch = malloc(sizeof(float) * BLOCK * ((size_t) F + 2 * (size_t) D));     // once: page faults cost more
+        pin_to_free_core(&cpus);
+        float *scratch = t->scratch + scratch_floats(n) * (size_t) thread_index();
         #pragma omp for schedule(dynamic) collapse(2)
-        for (int e = 0; e < E; e++)
-            for (int n = 0; n < AT_ONCE; n += BLOCK) {
-                int at = first_between(s, e, begin), rows = rows_between(s, e, begin, end) - n;
+        for (int e = 0; e < n->E; e++)
+            for (int i = 0; i < ROWS_PER_PASS; i += ROWS_PER_BLOCK) {
+                int at = run_begin(s, e, begin) + i, rows = run_length(s, e, begin, end) - i;
                 if (rows <= 0) continue;
-                block(d_mine, k, scratch, dy, x, gate, s->order + at + n, at + n - begin, w_gate, w_up, w_down, e,
-                      rows < BLOCK ? rows : BLOCK, C, D, F);
+                expert_rows block = {s->order + at, e, min_int(rows, ROWS_PER_BLOCK)};
+                backward_block(t->dx, from_row(t->saved, (size_t) (at - begin), n), scratch, m, w, n, block);
             }
-        free(scratch);
     }
-    #pragma omp parallel for schedule(dynamic) collapse(2) if ((size_t) (end - begin) * D * F > SMALL)
-    for (int e = 0; e < E; e++)
-        for (int which = 0; which < 3; which++) {
-            int at = first_between(s, e, begin) - begin, rows = rows_between(s, e, begin, end);
-            const float *mine = k.mine + (size_t) at * D;
-            size_t w = (size_t) e * D * F, f = (size_t) at * F;
+}
+
+// Gradients of the weights: each expert's rows among the sorted rows begin to end - 1 are added.
+static void add_weight_gradients(const workspace *t, const moe_arrays *m, const moe_shape *n, int begin, int end) {
+    const expert_order *s = &t->sorted;
+    int D = n->D, F = n->F;
+    #pragma omp parallel for schedule(dynamic) collapse(2) if ((size_t) (end - begin) * D * F > PARALLEL_MIN)
+    for (int e = 0; e < n->E; e++)
+        for (int product = 0; product < 3; product++) {
+            int rows = run_length(s, e, begin, end);
             if (rows <= 0) continue;
-            if (which == 0) turned_product(out_w_gate + w, mine, k.d_opened + f, rows, D, F);
-            if (which == 1) turned_product(out_w_up + w, mine, k.d_up + f, rows, D, F);
-            if (which == 2) turned_product(out_w_down + w, k.hidden + f, k.dy + (size_t) at * D, rows, F, D);
+            activations saved = from_row(t->saved, (size_t) (run_begin(s, e, begin) - begin), n);
+            size_t w = (size_t) e * D * F;
+            if (product == 0) gemm_tn_accumulate(m->out_gate + w, saved.x, saved.d_gate_pre, rows, D, F);
+            if (product == 1) gemm_tn_accumulate(m->out_up + w, saved.x, saved.d_up_pre, rows, D, F);
+            if (product == 2) gemm_tn_accumulate(m->out_down + w, saved.hidden, saved.dy, rows, F, D);
         }
 }
 
-// dy and x (N, D), expert and gate (N, C), w_gate and w_up (E, D, F), w_down (E, F, D) of plain numbers  ->  one of each,
-// but none for `expert`
-void experts_backward(float *out_x, float *out_gate, float *out_w_gate, float *out_w_up, float *out_w_down, const float *dy,
-                      const float *x, const int64_t *expert, const float *gate, const matrix *w_gate, const matrix *w_up,
-                      const matrix *w_down, int N, int C, int D, int E, int F) {
-    sorted s = sorted_by_expert(expert, N * C, E);
-    size_t rows = (size_t) (N * C < AT_ONCE ? N * C : AT_ONCE), weights = sizeof(float) * (size_t) E * D * F;
-    kept k = {.mine = malloc(sizeof(float) * rows * (2 * (size_t) D + 3 * (size_t) F))};
-    k.dy = k.mine + rows * D, k.hidden = k.dy + rows * D, k.d_opened = k.hidden + rows * F, k.d_up = k.d_opened + rows * F;
-    float *d_mine = malloc(sizeof(float) * (size_t) N * C * D);
-    memset(out_w_gate, 0, weights), memset(out_w_up, 0, weights), memset(out_w_down, 0, weights);
-    for (int at = 0; at < N * C; at += AT_ONCE)
-        pass(d_mine, out_w_gate, out_w_up, out_w_down, k, dy, x, gate, &s, w_gate, w_up, w_down,
-             at, N * C - at < AT_ONCE ? N * C : at + AT_ONCE, C, D, E, F);
-    #pragma omp parallel for if ((size_t) N * C * D > SMALL)
-    for (int n = 0; n < N; n++) {
-        float *dx = out_x + (size_t) n * D;
-        memset(dx, 0, sizeof(float) * (size_t) D);
-        for (int i = n * C; i < (n + 1) * C; i++) {
-            const float *back = d_mine + (size_t) i * D;
-            out_gate[i] = (float) dot(back, x + (size_t) n * D, D);
-            for (int d = 0; d < D; d++) dx[d] += back[d] * gate[i];
+// dx of every choice  ->  out_x (N, D), the sum over a token's choices, and out_gate (N, C)
+static void combine_choices(float *out_x, float *out_gate, const float *dx, const float *x, const float *gate,
+                            const moe_shape *n) {
+    int C = n->C, D = n->D;
+    #pragma omp parallel for if ((size_t) n->N * C * D > PARALLEL_MIN)
+    for (int t = 0; t < n->N; t++) {
+        float *sum = out_x + (size_t) t * D;
+        memset(sum, 0, sizeof(float) * (size_t) D);
+        for (int i = t * C; i < (t + 1) * C; i++) {
+            const float *dx_i = dx + (size_t) i * D;
+            out_gate[i] = (float) dot(dx_i, x + (size_t) t * D, D);
+            for (int d = 0; d < D; d++) sum[d] += dx_i[d] * gate[i];
         }
     }
-    free(d_mine);
-    free(k.mine);
-    sorted_free(&s);
+}
+
+// dy and x (N, D), expert and gate (N, C), w_gate and w_up (E, D, F), w_down (E, F, D) of plain numbers  ->  a gradient
+// of each but `expert`
+void experts_backward(float *out_x, float *out_gate, float *out_w_gate, float *out_w_up, float *out_w_down,
+                      const float *dy, const float *x, const int64_t *expert, const float *gate, const matrix *w_gate,
+                      const matrix *w_up, const matrix *w_down, int N, int C, int D, int E, int F) {
+    moe_shape n = {N, C, D, E, F};
+    expert_weights w = {w_gate, w_up, w_down};
+    moe_arrays m = {dy, x, gate, out_w_gate, out_w_up, out_w_down};
+    arena count = {0};
+    workspace_in(&count, &n);
+    arena memory = allocate(count.used);
+    if (!memory.base) return;
+    workspace t = workspace_in(&memory, &n);
+    sort_by_expert(&t.sorted, expert, N * C, E);
+    size_t bytes = sizeof(float) * (size_t) E * D * F;
+    memset(out_w_gate, 0, bytes), memset(out_w_up, 0, bytes), memset(out_w_down, 0, bytes);
+    for (int begin = 0; begin < N * C; begin += ROWS_PER_PASS) {
+        int end = begin + min_int(N * C - begin, ROWS_PER_PASS);
+        backward_rows(&t, &m, &w, &n, begin, end);
+        add_weight_gradients(&t, &m, &n, begin, end);
+    }
+    combine_choices(out_x, out_gate, t.dx, x, gate, &n);
+    release(&memory);
 }

@@ -1,91 +1,126 @@
 // The gradients of normalisation, equations (rms-norm-backward) and (layer-norm-backward).
 #include <math.h>
-#include <stdlib.h>
 
-#include "row.h"
+#include "memory.h"
+#include "row_ops.h"
 
-// The weights' gradients are sums over all rows: of ROWS rows each in floats, and of these sums in doubles.  They are the
-// same whatever the number of threads.
-enum { ROWS = 64 };
-static float *sums_for(int N, int D) { return calloc((size_t) (N + ROWS - 1) / ROWS * D, sizeof(float)); }
-static void add_up(float *out, float *sums, int N, int D) {
-    double *total = calloc((size_t) D, sizeof *total);
-    for (int n = 0; n < N; n += ROWS)
-        for (int d = 0; d < D; d++) total[d] += sums[(size_t) (n / ROWS) * D + d];
-    for (int d = 0; d < D; d++) out[d] = (float) total[d];
-    free(total);
-    free(sums);
+// The gradient of a weight is a sum over all rows: of ROWS_PER_SUM rows each in floats, and of these sums in doubles.
+// So it is the same whatever the number of threads.
+enum { ROWS_PER_SUM = 64 };
+
+typedef struct {
+    float *weight, *bias;  // (sums, D)
+    double *total;         // (D)
+} workspace;
+
+static workspace workspace_in(arena *a, int N, int D) {
+    size_t count = (size_t) (N + ROWS_PER_SUM - 1) / ROWS_PER_SUM * D;
+    return (workspace) {carve_floats(a, count), carve_floats(a, count), carve(a, sizeof(double) * (size_t) D)};
+}
+static arena workspace_memory(int N, int D) {
+    arena count = {0};
+    workspace_in(&count, N, D);
+    return allocate(count.used);
 }
 
-// The sums of dy * weight * x and of dy * weight over a row, in doubles side by side
-static void moments(double *along, double *shift, const float *dy, const float *weight, const float *x, int D) {
+// sums (sums, D)  ->  out (D)
+static void add_sums(float *out, const float *sums, double *total, int N, int D) {
+    memset(total, 0, sizeof *total * (size_t) D);
+    for (int n = 0; n < N; n += ROWS_PER_SUM)
+        for (int d = 0; d < D; d++) total[d] += sums[(size_t) (n / ROWS_PER_SUM) * D + d];
+    for (int d = 0; d < D; d++) out[d] = (float) total[d];
+}
+
+// The sums over a row of g x_hat and of g, with g = dy * weight, in several doubles side by side
+static void gradient_sums(double *g_x_hat, double *g, const float *dy, const float *weight, const float *x_hat, int D) {
     enum { SUMS = LANES };
     double products[SUMS] = {0}, sums[SUMS] = {0};
     int i = 0;
     for (; i + SUMS <= D; i += SUMS)
         for (int l = 0; l < SUMS; l++) {
             double term = (double) dy[i + l] * weight[i + l];
-            products[l] += term * x[i + l];
+            products[l] += term * x_hat[i + l];
             sums[l] += term;
         }
     for (; i < D; i++) {
         double term = (double) dy[i] * weight[i];
-        products[0] += term * x[i];
+        products[0] += term * x_hat[i];
         sums[0] += term;
     }
-    for (int l = 0; l < SUMS; l++) *along += products[l], *shift += sums[l];
+    for (int l = 0; l < SUMS; l++) *g_x_hat += products[l], *g += sums[l];
+}
+
+// One row: out = rstd * (g - x * mean(g x) / mean(x^2)) with g = dy * weight, and sum += dy * x * rstd
+static void rms_norm_backward_row(float *restrict out, float *restrict sum, const float *dy, const float *x,
+                                  const float *weight, float eps, int D) {
+    double mean_square = dot(x, x, D) / D + eps;
+    float rstd = (float) (1.0 / sqrt(mean_square));
+    if (weight)
+        for (int d = 0; d < D; d++) {
+            sum[d] += dy[d] * (x[d] * rstd);
+            out[d] = dy[d] * weight[d];
+        }
+    else memcpy(out, dy, sizeof(float) * (size_t) D);
+    float along_x = (float) (dot(out, x, D) / D / mean_square);
+    for (int d = 0; d < D; d++) out[d] = rstd * (out[d] - x[d] * along_x);
 }
 
 // dy and x (N, D), weight (D) or NULL  ->  out_x (N, D), out_weight (D) or NULL
-void rms_norm_backward(float *restrict out_x, float *out_weight, const float *dy, const float *x, const float *weight, float eps,
-                       int N, int D) {
-    float *sums = weight ? sums_for(N, D) : NULL;
-    #pragma omp parallel for if ((size_t) N * D > SMALL)
-    for (int first = 0; first < N; first += ROWS)
-        for (int n = first; n < first + ROWS && n < N; n++) {
-            const float *dy_n = dy + (size_t) n * D, *x_n = x + (size_t) n * D;
-            float *restrict out_n = out_x + (size_t) n * D;
-            double size = dot(x_n, x_n, D) / D + eps;
-            float scale = (float) (1.0 / sqrt(size));
-            if (weight) {
-                float *restrict sum = sums + (size_t) (first / ROWS) * D;
-                for (int d = 0; d < D; d++) {
-                    sum[d] += dy_n[d] * (x_n[d] * scale);
-                    out_n[d] = dy_n[d] * weight[d];
-                }
-            } else memcpy(out_n, dy_n, sizeof(float) * (size_t) D);
-            float pull = (float) (dot(out_n, x_n, D) / D / size);               // along the row
-            for (int d = 0; d < D; d++) out_n[d] = scale * (out_n[d] - x_n[d] * pull);
+void rms_norm_backward(float *restrict out_x, float *out_weight, const float *dy, const float *x, const float *weight,
+                       float eps, int N, int D) {
+    arena memory = weight ? workspace_memory(N, D) : (arena) {0};
+    if (weight && !memory.base) return;
+    workspace w = workspace_in(&memory, N, D);
+    #pragma omp parallel for if ((size_t) N * D > PARALLEL_MIN)
+    for (int block = 0; block < N; block += ROWS_PER_SUM) {
+        float *sum = weight ? w.weight + (size_t) (block / ROWS_PER_SUM) * D : NULL;
+        if (sum) memset(sum, 0, sizeof(float) * (size_t) D);
+        for (int n = block; n < block + ROWS_PER_SUM && n < N; n++) {
+            size_t row = (size_t) n * D;
+            rms_norm_backward_row(out_x + row, sum, dy + row, x + row, weight, eps, D);
         }
-    if (weight) add_up(out_weight, sums, N, D);
+    }
+    if (weight) add_sums(out_weight, w.weight, w.total, N, D);
+    release(&memory);
+}
+
+// One row: out = rstd * (g - mean(g) - x_hat * mean(g x_hat)) with g = dy * weight, sum += dy * x_hat, bias_sum += dy
+static void layer_norm_backward_row(float *restrict out, float *restrict sum, float *restrict bias_sum, const float *dy,
+                                    const float *x, const float *weight, float eps, int D) {
+    double g_x_hat = 0.0, mean_g = 0.0, mean = 0.0;
+    for (int d = 0; d < D; d++) mean += (double) x[d] / D;
+    float mean_high = (float) mean, mean_low = (float) (mean - mean_high);  // together the mean, to twice the digits
+    for (int d = 0; d < D; d++) out[d] = (x[d] - mean_high) - mean_low;
+    float rstd = (float) (1.0 / sqrt(dot(out, out, D) / D + eps));
+    gradient_sums(&g_x_hat, &mean_g, dy, weight, out, D);
+    float along_x = (float) (g_x_hat / D * rstd);
+    mean_g /= D;
+    for (int d = 0; d < D; d++) {
+        float x_hat = out[d] * rstd;
+        sum[d] += dy[d] * x_hat;
+        bias_sum[d] += dy[d];
+        out[d] = rstd * ((float) ((double) dy[d] * weight[d] - mean_g) - x_hat * along_x);
+    }
 }
 
 // dy and x (N, D), weight and bias (D)  ->  out_x (N, D), out_weight and out_bias (D)
 void layer_norm_backward(float *restrict out_x, float *out_weight, float *out_bias, const float *dy, const float *x,
                          const float *weight, const float *bias, float eps, int N, int D) {
     (void) bias;
-    float *sums = sums_for(N, D), *bias_sums = sums_for(N, D);
-    #pragma omp parallel for if ((size_t) N * D > SMALL)
-    for (int first = 0; first < N; first += ROWS)
-        for (int n = first; n < first + ROWS && n < N; n++) {
-            const float *dy_n = dy + (size_t) n * D, *x_n = x + (size_t) n * D;
-            float *restrict out_n = out_x + (size_t) n * D, *restrict sum = sums + (size_t) (first / ROWS) * D;
-            float *restrict bias_sum = bias_sums + (size_t) (first / ROWS) * D;
-            double along = 0.0, shift = 0.0, mean = 0.0;
-            for (int d = 0; d < D; d++) mean += (double) x_n[d] / D;
-            float middle = (float) mean, rest = (float) (mean - middle);        // together the mean, to twice the digits
-            for (int d = 0; d < D; d++) out_n[d] = (x_n[d] - middle) - rest;
-            float scale = (float) (1.0 / sqrt(dot(out_n, out_n, D) / D + eps));
-            moments(&along, &shift, dy_n, weight, out_n, D);
-            float pull = (float) (along / D * scale);
-            shift /= D;
-            for (int d = 0; d < D; d++) {
-                float normal = out_n[d] * scale;
-                sum[d] += dy_n[d] * normal;
-                bias_sum[d] += dy_n[d];
-                out_n[d] = scale * ((float) ((double) dy_n[d] * weight[d] - shift) - normal * pull);
-            }
+    arena memory = workspace_memory(N, D);
+    if (!memory.base) return;
+    workspace w = workspace_in(&memory, N, D);
+    #pragma omp parallel for if ((size_t) N * D > PARALLEL_MIN)
+    for (int block = 0; block < N; block += ROWS_PER_SUM) {
+        size_t at = (size_t) (block / ROWS_PER_SUM) * D;
+        memset(w.weight + at, 0, sizeof(float) * (size_t) D);
+        memset(w.bias + at, 0, sizeof(float) * (size_t) D);
+        for (int n = block; n < block + ROWS_PER_SUM && n < N; n++) {
+            size_t row = (size_t) n * D;
+            layer_norm_backward_row(out_x + row, w.weight + at, w.bias + at, dy + row, x + row, weight, eps, D);
         }
-    add_up(out_weight, sums, N, D);
-    add_up(out_bias, bias_sums, N, D);
+    }
+    add_sums(out_weight, w.weight, w.total, N, D);
+    add_sums(out_bias, w.bias, w.total, N, D);
+    release(&memory);
 }

@@ -3,7 +3,7 @@
 
 // x (B, T, H, d), cos and sin (T, d/2)  ->  out (B, T, H, d)
 void apply_rope(float *out, const float *x, const float *cos, const float *sin, int B, int T, int H, int d) {
-    #pragma omp parallel for collapse(2) if ((size_t) B * T * H * d > SMALL)
+    #pragma omp parallel for collapse(2) if ((size_t) B * T * H * d > PARALLEL_MIN)
     for (int b = 0; b < B; b++) {
         for (int t = 0; t < T; t++) {
             const float *cos_t = cos + (size_t) t * (d / 2), *sin_t = sin + (size_t) t * (d / 2);

@@ -1,115 +1,131 @@
-// The router of a mixture of experts, equations (router), (router-backward), (load-balance) and (load-balance-backward).
+// The router of a mixture of experts, equations (router), (router-backward), (load-balance) and
+// (load-balance-backward).
 #include <math.h>
-#include <stdlib.h>
 
 #include "linear.h"
-#include "row.h"
+#include "memory.h"
+#include "row_ops.h"
 
-// Put an expert where it belongs among the `found` best so far: behind its equals, and NaN behind all.
+// Insert an expert among the `found` best so far: behind its equals, and NaN behind all.
 static void insert(int64_t *expert, float *best, int found, int top_k, int e, float score) {
-    int place = found;
-    while (place > 0 && (score > best[place - 1] || (isnan(best[place - 1]) && !isnan(score)))) place--;
-    if (place >= top_k) return;
-    for (int i = found < top_k ? found : top_k - 1; i > place; i--) {
+    int at = found;
+    while (at > 0 && (score > best[at - 1] || (isnan(best[at - 1]) && !isnan(score)))) at--;
+    if (at >= top_k) return;
+    for (int i = found < top_k ? found : top_k - 1; i > at; i--) {
         expert[i] = expert[i - 1];
         best[i] = best[i - 1];
     }
-    expert[place] = e;
-    best[place] = score;
+    expert[at] = e;
+    best[at] = score;
 }
 
 // scores (N, E)  ->  expert and gate (N, top_k)
 static void choose_best(int64_t *expert, float *gate, const float *scores, int top_k, int N, int E) {
-    #pragma omp parallel for if ((size_t) N * E > SMALL)
+    #pragma omp parallel for if ((size_t) N * E > PARALLEL_MIN)
     for (int n = 0; n < N; n++) {
-        int64_t *mine = expert + (size_t) n * top_k;
-        float *opened = gate + (size_t) n * top_k;
-        for (int e = 0; e < E; e++) insert(mine, opened, e < top_k ? e : top_k, top_k, e, scores[(size_t) n * E + e]);
-        for (int i = 0; i < top_k; i++) {           // so far the gate held the best scores
-            float small = expf(-fabsf(opened[i]));
-            opened[i] = (opened[i] >= 0 ? 1.0f : small) / (1.0f + small);
+        int64_t *expert_row = expert + (size_t) n * top_k;
+        float *gate_row = gate + (size_t) n * top_k;  // the best scores first, then their sigmoids
+        for (int e = 0; e < E; e++)
+            insert(expert_row, gate_row, e < top_k ? e : top_k, top_k, e, scores[(size_t) n * E + e]);
+        for (int i = 0; i < top_k; i++) {
+            float small = expf(-fabsf(gate_row[i]));  // never overflows
+            gate_row[i] = (gate_row[i] >= 0 ? 1.0f : small) / (1.0f + small);
         }
     }
 }
 
 // x (N, D), w_router (D, E)  ->  out_expert and out_gate (N, top_k)
-void router(int64_t *out_expert, float *out_gate, const float *x, const matrix *w_router, int top_k,
-            int N, int D, int E) {
-    float *scores = malloc(sizeof(float) * (size_t) N * E);
-    product(scores, x, w_router, 0, NULL, N, D, E);
+void router(int64_t *out_expert, float *out_gate, const float *x, const matrix *w_router, int top_k, int N, int D,
+            int E) {
+    arena memory = allocate(sizeof(float) * (size_t) N * E);
+    if (!memory.base) return;
+    float *scores = carve_floats(&memory, (size_t) N * E);
+    matmul(scores, x, w_router, 0, NULL, N, D, E);
     choose_best(out_expert, out_gate, scores, top_k, N, E);
-    free(scores);
+    release(&memory);
 }
 
-// The scores of all experts, and which of them are chosen.
+// The scores of all experts, which of them are chosen, and what load balancing asks of them.
 typedef struct {
-    float *scores, *gate;       // (N, E), (N, top_k)
-    int64_t *expert;            // (N, top_k)
-} choice;
-static choice choice_of(const float *x, const matrix *w_router, int top_k, int N, int D, int E) {
-    choice c = {malloc(sizeof(float) * (size_t) N * E), malloc(sizeof(float) * (size_t) N * top_k),
-                malloc(sizeof(int64_t) * (size_t) N * top_k)};
-    product(c.scores, x, w_router, 0, NULL, N, D, E);
-    choose_best(c.expert, c.gate, c.scores, top_k, N, E);
-    return c;
+    float *scores, *gate;  // (N, E), (N, top_k)
+    int64_t *expert;       // (N, top_k)
+    int64_t *count;        // (E): how often each expert is chosen
+    float *load;           // (E): its share of all choices
+    float *mean_load;      // (N): the mean of `load` under a token's probabilities
+} routing;
+static routing routing_in(arena *a, int top_k, int N, int E) {
+    return (routing) {
+        .scores = carve_floats(a, (size_t) N * E),
+        .gate = carve_floats(a, (size_t) N * top_k),
+        .expert = carve(a, sizeof(int64_t) * (size_t) N * top_k),
+        .count = carve(a, sizeof(int64_t) * (size_t) E),
+        .load = carve_floats(a, E),
+        .mean_load = carve_floats(a, N),
+    };
 }
-static void choice_free(choice *c) {
-    free(c->scores);
-    free(c->gate);
-    free(c->expert);
+static arena routing_memory(int top_k, int N, int E) {
+    arena count = {0};
+    routing_in(&count, top_k, N, E);
+    return allocate(count.used);
+}
+static routing choose_experts(arena *a, const float *x, const matrix *w_router, int top_k, int N, int D, int E) {
+    routing r = routing_in(a, top_k, N, E);
+    matmul(r.scores, x, w_router, 0, NULL, N, D, E);
+    choose_best(r.expert, r.gate, r.scores, top_k, N, E);
+    return r;
 }
 
 // d_gate (N, top_k), x (N, D), w_router (D, E) of plain numbers  ->  out_x (N, D), out_w_router (D, E)
-void router_backward(float *out_x, float *out_w_router, const float *d_gate, const float *x, const matrix *w_router, int top_k,
-                     int N, int D, int E) {
-    choice c = choice_of(x, w_router, top_k, N, D, E);
-    memset(c.scores, 0, sizeof(float) * (size_t) N * E);            // from here on what comes down to them
+void router_backward(float *out_x, float *out_w_router, const float *d_gate, const float *x, const matrix *w_router,
+                     int top_k, int N, int D, int E) {
+    arena memory = routing_memory(top_k, N, E);
+    if (!memory.base) return;
+    routing r = choose_experts(&memory, x, w_router, top_k, N, D, E);
+    memset(r.scores, 0, sizeof(float) * (size_t) N * E);  // from here on their gradients
     for (size_t i = 0; i < (size_t) N * top_k; i++)
-        c.scores[i / top_k * E + (size_t) c.expert[i]] = d_gate[i] * c.gate[i] * (1.0f - c.gate[i]);
-    linear_backward(out_x, out_w_router, NULL, c.scores, x, w_router, NULL, N, D, E);
-    choice_free(&c);
+        r.scores[i / top_k * E + (size_t) r.expert[i]] = d_gate[i] * r.gate[i] * (1.0f - r.gate[i]);
+    linear_backward(out_x, out_w_router, NULL, r.scores, x, w_router, NULL, N, D, E);
+    release(&memory);
 }
 
-// Scores become beliefs  ->  the share (E) of each expert of all choices, and along (N), the mean share by these beliefs:
-// where all shares are equal it is one of them to the last digit, so that nothing is left to learn
-static float *believe(float *along, choice *c, int top_k, int N, int E) {
-    float *share = malloc(sizeof *share * (size_t) E);
-    int64_t *count = calloc((size_t) E, sizeof *count);
-    for (size_t i = 0; i < (size_t) N * top_k; i++) count[c->expert[i]]++;
-    for (int e = 0; e < E; e++) share[e] = (float) ((double) count[e] / ((double) N * top_k));
-    free(count);
-    #pragma omp parallel for if ((size_t) N * E > SMALL)
+// Scores become probabilities, and load and mean_load are computed.  If all loads are equal, mean_load is one of them
+// to the last digit, so that the gradient is exactly zero.
+static void softmax_and_load(routing *r, int top_k, int N, int E) {
+    memset(r->count, 0, sizeof *r->count * (size_t) E);
+    for (size_t i = 0; i < (size_t) N * top_k; i++) r->count[r->expert[i]]++;
+    for (int e = 0; e < E; e++) r->load[e] = (float) ((double) r->count[e] / ((double) N * top_k));
+    #pragma omp parallel for if ((size_t) N * E > PARALLEL_MIN)
     for (int n = 0; n < N; n++) {
-        float *belief = c->scores + (size_t) n * E, total = (float) row_exp(belief, belief, row_max(belief, E), E);
-        for (int e = 0; e < E; e++) belief[e] /= total;
+        float *probs = r->scores + (size_t) n * E, total = (float) row_exp(probs, probs, row_max(probs, E), E);
+        for (int e = 0; e < E; e++) probs[e] /= total;
         double sum = 0.0;
-        for (int e = 0; e < E; e++) sum += belief[e];
-        along[n] = (float) (dot(belief, share, E) / sum);
+        for (int e = 0; e < E; e++) sum += probs[e];
+        r->mean_load[n] = (float) (dot(probs, r->load, E) / sum);
     }
-    return share;
 }
 
 // x (N, D), w_router (D, E)  ->  out (1)
 void load_balance(double *out, const float *x, const matrix *w_router, int top_k, int N, int D, int E) {
-    choice c = choice_of(x, w_router, top_k, N, D, E);
-    float *along = malloc(sizeof *along * (size_t) N);
+    arena memory = routing_memory(top_k, N, E);
+    if (!memory.base) return;
+    routing r = choose_experts(&memory, x, w_router, top_k, N, D, E);
     double sum = 0.0;
-    free(believe(along, &c, top_k, N, E));
-    for (int n = 0; n < N; n++) sum += along[n];
+    softmax_and_load(&r, top_k, N, E);
+    for (int n = 0; n < N; n++) sum += r.mean_load[n];
     *out = sum / N * E;
-    free(along);
-    choice_free(&c);
+    release(&memory);
 }
 
 // dy, x (N, D), w_router (D, E) of plain numbers  ->  out_x (N, D), out_w_router (D, E)
-void load_balance_backward(float *out_x, float *out_w_router, double dy, const float *x, const matrix *w_router, int top_k,
-                           int N, int D, int E) {
-    choice c = choice_of(x, w_router, top_k, N, D, E);
-    float *along = malloc(sizeof *along * (size_t) N), *share = believe(along, &c, top_k, N, E), size = (float) (dy * E / N);
+void load_balance_backward(float *out_x, float *out_w_router, double dy, const float *x, const matrix *w_router,
+                           int top_k, int N, int D, int E) {
+    arena memory = routing_memory(top_k, N, E);
+    if (!memory.base) return;
+    routing r = choose_experts(&memory, x, w_router, top_k, N, D, E);
+    float scale = (float) (dy * E / N);
+    softmax_and_load(&r, top_k, N, E);
     for (size_t n = 0; n < (size_t) N; n++)
-        for (int e = 0; e < E; e++) c.scores[n * E + e] *= (share[e] - along[n]) * size;
-    linear_backward(out_x, out_w_router, NULL, c.scores, x, w_router, NULL, N, D, E);
-    free(share);
-    free(along);
-    choice_free(&c);
+        for (int e = 0; e < E; e++) r.scores[n * E + e] *= (r.load[e] - r.mean_load[n]) * scale;
+    linear_backward(out_x, out_w_router, NULL, r.scores, x, w_router, NULL, N, D, E);
+    release(&memory);
 }

@@ -1,99 +1,111 @@
 // Sampling, equations (top-k), (top-p) and (sampling).
+#include "threads.h"
+
 #include "simd.h"
 
 #include <math.h>
-#include <stdlib.h>
 
-// The float at place `rank` when all floats stand in order, minus infinity and plus infinity at these two ranks.
-enum { LOWEST = 0x007fffff };
-static const uint32_t HIGHEST = 0xff800000;
-static inline float in_order(uint32_t rank) {
+#include "memory.h"
+
+// All floats in order have a rank as 32 bits: those of minus and plus infinity, and the float of a rank.
+enum { RANK_MIN = 0x007fffff };
+static const uint32_t RANK_MAX = 0xff800000;
+static inline float float_of_rank(uint32_t rank) {
     uint32_t bits = rank & 0x80000000 ? rank ^ 0x80000000 : ~rank;
     float x;
     memcpy(&x, &bits, sizeof x);
     return x;
 }
 
-// A level that k of x (V) reach, and fewer than k a higher one: the k-th largest, or between it and the next.  Halving
-// the floats that it may be takes at most 32 rounds of counting, and counting is what vectors are good at.  NaN
-// reaches any level; where k are NaN, everything stays.
-static float level_of_best(const float *x, int k, int V) {
+// A level that k of x (V) reach, and fewer than k a higher one: the k-th largest, or between it and the next.
+// Bisecting the ranks takes at most 32 rounds of counting, which vectorizes.  NaN reaches any level; if k are NaN,
+// everything is kept.
+static float kth_largest(const float *x, int k, int V) {
     int nans = 0, count = 0;
     for (int i = 0; i < V; i++) nans += x[i] != x[i];
-    uint32_t low = LOWEST, high = nans < k ? HIGHEST + 1 : LOWEST + 1;
+    uint32_t low = RANK_MIN, high = nans < k ? RANK_MAX + 1 : RANK_MIN + 1;
     while (high - low > 1 && count != k) {
         uint32_t middle = low + (high - low) / 2;
-        float level = in_order(middle);
+        float level = float_of_rank(middle);
         count = 0;
         for (int i = 0; i < V; i++) count += !(x[i] < level);
         if (count >= k) low = middle;
         else high = middle;
     }
-    return in_order(low);
+    return float_of_rank(low);
 }
 
 // logits (N, V), k from 1 to V  ->  out (N, V)
 void top_k(float *out, const float *logits, int k, int N, int V) {
-    #pragma omp parallel for if ((size_t) N * V > SMALL)
+    #pragma omp parallel for if ((size_t) N * V > PARALLEL_MIN)
     for (int n = 0; n < N; n++) {
         const float *x = logits + (size_t) n * V;
-        float worst = level_of_best(x, k, V);
-        for (int i = 0; i < V; i++) out[(size_t) n * V + i] = x[i] < worst ? -INFINITY : x[i];
+        float threshold = kth_largest(x, k, V);
+        for (int i = 0; i < V; i++) out[(size_t) n * V + i] = x[i] < threshold ? -INFINITY : x[i];
     }
 }
 
-// A heap of tokens: each before the two below it, by probability and among equals by number; NaN comes last.
-static inline int before(const double *p, int a, int b) {
+// A heap of tokens: each before its two children, by probability and among equals by number; NaN comes last.
+static inline int is_before(const double *p, int a, int b) {
     return p[a] > p[b] || (p[a] == p[b] ? a < b : isnan(p[b]) && (!isnan(p[a]) || a < b));
 }
-static void sink(int *heap, const double *p, int at, int size) {
+static void sift_down(int *heap, const double *p, int at, int size) {
     int token = heap[at];
-    for (int below; (below = 2 * at + 1) < size; at = below) {
-        if (below + 1 < size && before(p, heap[below + 1], heap[below])) below++;
-        if (!before(p, heap[below], token)) break;
-        heap[at] = heap[below];
+    for (int child; (child = 2 * at + 1) < size; at = child) {
+        if (child + 1 < size && is_before(p, heap[child + 1], heap[child])) child++;
+        if (!is_before(p, heap[child], token)) break;
+        heap[at] = heap[child];
     }
     heap[at] = token;
 }
 
-// Zero all but the likeliest of probability (V) that together hold `most`; what the kept ones hold comes back.  Taking
-// them from a heap one by one costs nothing for those that are never reached.
-static double keep_likeliest(double *probability, int *heap, double most, int V) {
+// Zero all but the likeliest of probability (V) that together hold p  ->  the sum of those that are kept.  Taking them
+// from a heap one by one costs nothing for those that are never reached.
+static double keep_top_p(double *probability, int *heap, double p, int V) {
     for (int i = 0; i < V; i++) heap[i] = i;
-    for (int i = V / 2 - 1; i >= 0; i--) sink(heap, probability, i, V);
-    double sum = 0.0, held = 0.0;
+    for (int i = V / 2 - 1; i >= 0; i--) sift_down(heap, probability, i, V);
+    double sum = 0.0, kept = 0.0;
     int size = V;
     while (size > 0) {
         double next = probability[heap[0]];
         sum += next;
-        if (!(sum - next <= most)) break;           // as NumPy's cumulative sum less its last term
-        held = sum;
+        if (!(sum - next <= p)) break;  // as NumPy's cumulative sum minus its last term
+        kept = sum;
         heap[0] = heap[--size];
-        if (size) sink(heap, probability, 0, size);
+        if (size) sift_down(heap, probability, 0, size);
     }
     for (int i = 0; i < size; i++) probability[heap[i]] = 0.0;
-    return held;
+    return kept;
 }
 
-// probabilities (N, V)  ->  out (N, V); a row is NaN where there is no memory to sort it in
+typedef struct {
+    double *probability;  // (V)
+    int *heap;            // (V)
+} workspace;
+static workspace workspace_in(arena *a, int V) {
+    return (workspace) {carve(a, sizeof(double) * (size_t) V), carve_ints(a, V)};
+}
+
+// probabilities (N, V)  ->  out (N, V)
 void top_p(float *out, const float *probabilities, double p, int N, int V) {
-    #pragma omp parallel for if ((size_t) N * V > SMALL)
+    arena count = {0};
+    workspace_in(&count, V);
+    arena memory = allocate(count.used * max_threads());
+    if (!memory.base) return;
+    #pragma omp parallel for if ((size_t) N * V > PARALLEL_MIN)
     for (int n = 0; n < N; n++) {
         const float *row = probabilities + (size_t) n * V;
-        double *kept = malloc((size_t) V * sizeof *kept), held = NAN;
-        int *heap = malloc((size_t) V * sizeof *heap);
-        if (kept && heap) {
-            for (int i = 0; i < V; i++) kept[i] = row[i];
-            held = keep_likeliest(kept, heap, p, V);
-        }
-        for (int i = 0; i < V; i++) out[(size_t) n * V + i] = isnan(held) ? NAN : (float) (kept[i] / held);
-        free(kept);
-        free(heap);
+        arena part = arena_part(&memory, count.used, thread_index());
+        workspace t = workspace_in(&part, V);
+        for (int i = 0; i < V; i++) t.probability[i] = row[i];
+        double kept = keep_top_p(t.probability, t.heap, p, V);
+        for (int i = 0; i < V; i++) out[(size_t) n * V + i] = isnan(kept) ? NAN : (float) (t.probability[i] / kept);
     }
+    release(&memory);
 }
 
-// The first token whose cumulative weight passes the share `uniform` of all, V where none does.
-static int draw(const double *weight, double uniform, int V) {
+// The first token whose cumulative weight exceeds `uniform` times the sum of all, V if none does.
+static int inverse_cdf(const double *weight, double uniform, int V) {
     double total = 0.0, sum = 0.0;
     for (int i = 0; i < V; i++) total += weight[i];
     for (int i = 0; i < V; i++)
@@ -101,28 +113,31 @@ static int draw(const double *weight, double uniform, int V) {
     return V;
 }
 
-// logits (V), temperature > 0, k from 1 to V, p infinite for all  ->  out (1), a token; V where the best logit is not
-// finite, as NumPy's search has it, and -1 without memory
+// logits (V), temperature > 0, k from 1 to V, p infinite for all  ->  out (1), a token; V if the best logit is not
+// finite, as NumPy's search has it
 void sample(int *out, const float *logits, double uniform, double temperature, int k, double p, int V) {
-    double *weight = malloc((size_t) V * sizeof *weight), sum = 0.0;
-    int *heap = malloc((size_t) V * sizeof *heap);
+    arena count = {0};
+    workspace_in(&count, V);
+    arena memory = allocate(count.used);
+    if (!memory.base) return;
+    workspace t = workspace_in(&memory, V);
+    double *weight = t.probability, sum = 0.0;
     float best = logits[0];
     for (int i = 1; i < V; i++) best = logits[i] > best || isnan(logits[i]) ? logits[i] : best;
-    *out = weight && heap ? V : -1;
-    if (weight && heap && isfinite(best)) {
-        float worst = k < V ? level_of_best(logits, k, V) : -INFINITY;
-        #pragma omp parallel for if (V > SMALL)
+    *out = V;
+    if (isfinite(best)) {
+        float threshold = k < V ? kth_largest(logits, k, V) : -INFINITY;
+        #pragma omp parallel for if (V > PARALLEL_MIN)
         for (int i = 0; i < V; i++) {
             double score = ((double) logits[i] - best) / temperature;
-            weight[i] = logits[i] < worst ? 0.0 : exp(score);
+            weight[i] = logits[i] < threshold ? 0.0 : exp(score);
         }
         if (p != INFINITY) {
             for (int i = 0; i < V; i++) sum += weight[i];
             for (int i = 0; i < V; i++) weight[i] /= sum;
-            keep_likeliest(weight, heap, p, V);
+            keep_top_p(weight, t.heap, p, V);
         }
-        *out = draw(weight, uniform, V);
+        *out = inverse_cdf(weight, uniform, V);
     }
-    free(weight);
-    free(heap);
+    release(&memory);
 }

@@ -1,4 +1,4 @@
-// How the kernels use the machine: vectors of LANES floats, written once for every processor.
+// SIMD: vectors of LANES floats, written once for every processor.
 //
 // A vector type is an array that the compiler keeps in a register: 16 floats of AVX-512, 8 of AVX2, 4 of SSE or NEON.
 // build.py compiles all kernels once for each level of processor, and tinyscout/kernels/c/library.py picks at load.
@@ -10,7 +10,7 @@
 
 #include "kernels.h"
 
-enum { SMALL = 1 << 14 };      // fewer elements than this are done before a second thread has woken up
+enum { PARALLEL_MIN = 1 << 14 };  // with fewer elements, one thread is done before a second has woken up
 
 #if defined(__AVX512F__)
 enum { LANES = 16 };
@@ -22,7 +22,7 @@ enum { LANES = 4 };
 
 #define VECTOR(type, count) \
     typedef type __attribute__((vector_size(count * sizeof(type)), aligned(sizeof(type)), may_alias))
-VECTOR(float, LANES) vec;       // aligned(sizeof(type)): it may be loaded from anywhere
+VECTOR(float, LANES) vec;  // aligned(sizeof(type)): it may be loaded from any address
 VECTOR(int32_t, LANES) ivec;
 VECTOR(uint32_t, LANES) uvec;
 VECTOR(uint16_t, LANES) hvec;
@@ -30,31 +30,35 @@ VECTOR(int8_t, LANES) bvec;
 
 #define INLINE static inline __attribute__((always_inline))
 
+INLINE int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
+INLINE int min_int(int a, int b) { return a < b ? a : b; }
+
 INLINE vec load(const float *p) { return *(const vec *) p; }
 INLINE void store(float *p, vec v) { *(vec *) p = v; }
-INLINE vec all(float x) { return x - (vec) {0}; }
+INLINE vec splat(float x) { return x - (vec) {0}; }
 
-// The first n numbers, the rest as `fill`; and back.
-INLINE vec load_some(const float *p, int n, float fill) {
-    vec v = all(fill);
+// The first n lanes from memory, the others `fill`; and back.
+INLINE vec load_partial(const float *p, int n, float fill) {
+    vec v = splat(fill);
     memcpy(&v, p, sizeof(float) * (size_t) n);
     return v;
 }
-INLINE void store_some(float *p, vec v, int n) { memcpy(p, &v, sizeof(float) * (size_t) n); }
+INLINE void store_partial(float *p, vec v, int n) { memcpy(p, &v, sizeof(float) * (size_t) n); }
 
-// Lane by lane a where the mask is -1, b where it is 0: what comparing two vectors gives.
-INLINE vec choose(ivec mask, vec a, vec b) { return (vec) ((mask & (ivec) a) | (~mask & (ivec) b)); }
-INLINE vec max_of(vec a, vec b) { return choose(a > b, a, b); }
-INLINE vec min_of(vec a, vec b) { return choose(a < b, a, b); }
+// Lane by lane: a if the mask is -1, b if it is 0.  Comparing two vectors gives such a mask.
+INLINE vec select_vec(ivec mask, vec a, vec b) { return (vec) ((mask & (ivec) a) | (~mask & (ivec) b)); }
+INLINE vec max_vec(vec a, vec b) { return select_vec(a > b, a, b); }
+INLINE vec min_vec(vec a, vec b) { return select_vec(a < b, a, b); }
+INLINE vec abs_vec(vec x) { return (vec) ((ivec) x & 0x7fffffff); }
 
-INLINE float sum_lanes(vec v) {                           // pairwise: short chains and small rounding errors
+INLINE float reduce_add(vec v) {  // pairwise: short chains and small rounding errors
     float x[LANES];
     memcpy(x, &v, sizeof x);
     for (int half = LANES / 2; half > 0; half /= 2)
         for (int i = 0; i < half; i++) x[i] += x[i + half];
     return x[0];
 }
-INLINE float largest_lane(vec v) {
+INLINE float reduce_max(vec v) {
     float x[LANES];
     memcpy(x, &v, sizeof x);
     for (int half = LANES / 2; half > 0; half /= 2)
@@ -62,47 +66,51 @@ INLINE float largest_lane(vec v) {
     return x[0];
 }
 
-// Half precision.  bfloat16 is the upper half of a float; float16's exponent counts from another zero.
+// Half precision.  bfloat16 is the upper half of a float; float16 has an exponent with another bias.
 INLINE vec from_bf16(const uint16_t *p) { return (vec) (__builtin_convertvector(*(const hvec *) p, uvec) << 16); }
 INLINE vec from_f16(const uint16_t *p) {
-    uvec h = __builtin_convertvector(*(const hvec *) p, uvec), rest = h & 0x7fff;
-    vec number = (vec) (rest << 13) * 0x1p112f, beyond = (vec) (rest << 13 | 0x7f800000);
-    return (vec) ((uvec) choose((ivec) (rest >= 0x7c00), beyond, number) | (h & 0x8000) << 16);
+    uvec h = __builtin_convertvector(*(const hvec *) p, uvec), magnitude = h & 0x7fff;
+    vec finite = (vec) (magnitude << 13) * 0x1p112f, inf_or_nan = (vec) (magnitude << 13 | 0x7f800000);
+    return (vec) ((uvec) select_vec((ivec) (magnitude >= 0x7c00), inf_or_nan, finite) | (h & 0x8000) << 16);
 }
-INLINE float from_bf16_one(uint16_t h) {
+INLINE float from_bf16_scalar(uint16_t h) {
     uint32_t bits = (uint32_t) h << 16;
     float x;
     memcpy(&x, &bits, sizeof x);
     return x;
 }
-INLINE float from_f16_one(uint16_t h) {
+INLINE float from_f16_scalar(uint16_t h) {
     uint16_t padded[LANES] = {h};
     return from_f16(padded)[0];
 }
-INLINE uint16_t to_bf16_one(float x) {              // to the nearest, halves to even; NaN stays NaN
+INLINE uint16_t to_bf16_scalar(float x) {  // to the nearest, halves to even; NaN stays NaN
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
     if ((bits & 0x7fffffff) > 0x7f800000) return (uint16_t) (bits >> 16 | 64);
     return (uint16_t) ((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-// A vector, or one, of stored numbers as floats.
-INLINE vec widened(const void *values, ptrdiff_t at, int kind) {
-    return kind == F32 ? load((const float *) values + at)
-         : kind == BF16 ? from_bf16((const uint16_t *) values + at) : from_f16((const uint16_t *) values + at);
+// Stored numbers F32, BF16 or F16 from element `at` on, as floats: a vector, or one.
+INLINE vec load_as_f32(const void *values, ptrdiff_t at, int kind) {
+    if (kind == F32) return load((const float *) values + at);
+    return kind == BF16 ? from_bf16((const uint16_t *) values + at) : from_f16((const uint16_t *) values + at);
 }
-INLINE float widened_one(const void *values, ptrdiff_t at, int kind) {
-    return kind == F32 ? ((const float *) values)[at]
-         : kind == BF16 ? from_bf16_one(((const uint16_t *) values)[at]) : from_f16_one(((const uint16_t *) values)[at]);
+INLINE float load_as_f32_scalar(const void *values, ptrdiff_t at, int kind) {
+    if (kind == F32) return ((const float *) values)[at];
+    uint16_t h = ((const uint16_t *) values)[at];
+    return kind == BF16 ? from_bf16_scalar(h) : from_f16_scalar(h);
 }
 
-// e^x to about one unit in the last place: x = n ln 2 + r, a polynomial for e^r, and n added to the exponent.  Two
-// halves of n, so that results below the smallest normal float come out right; NaN stays NaN.
-INLINE vec exp_of(vec x) {
-    const float log2e = 1.44269504f, ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f, round = 12582912.0f;
-    x = choose(x > 89.0f, all(89.0f), x);           // e^89 is infinite already, e^-104 zero
-    x = choose(x < -104.0f, all(-104.0f), x);
-    vec n = (x * log2e + round) - round;
+// Adding and subtracting 1.5 * 2^23 rounds a float below 2^22 to an integer: floats of that size have no fraction.
+#define ROUND_MAGIC 12582912.0f
+
+// e^x to about one unit in the last place: x = n ln 2 + r, a polynomial for e^r, and n is added to the exponent, half
+// of it at a time, so that results below the smallest normal float come out right.  NaN stays NaN.
+INLINE vec exp_vec(vec x) {
+    const float log2e = 1.44269504f, ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
+    x = select_vec(x > 89.0f, splat(89.0f), x);  // e^89 is infinite already, e^-104 zero
+    x = select_vec(x < -104.0f, splat(-104.0f), x);
+    vec n = (x * log2e + ROUND_MAGIC) - ROUND_MAGIC;
     vec r = (x - n * ln2_high) - n * ln2_low;
     vec p = 1.9875691500e-4f * r + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
@@ -110,6 +118,6 @@ INLINE vec exp_of(vec x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = (p * r) * r + r + 1.0f;
-    ivec whole = __builtin_convertvector(n, ivec), half = whole >> 1;
-    return p * (vec) ((half + 127) << 23) * (vec) ((whole - half + 127) << 23);
+    ivec exponent = __builtin_convertvector(n, ivec), half = exponent >> 1;
+    return p * (vec) ((half + 127) << 23) * (vec) ((exponent - half + 127) << 23);
 }

@@ -5,7 +5,7 @@
 
 // -> how many it was before
 int set_threads(int count) {
-    int before = most_threads();
+    int before = max_threads();
 #if defined(_OPENMP)
     if (count > 0) omp_set_num_threads(count);
 #endif

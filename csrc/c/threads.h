@@ -1,48 +1,50 @@
-// Threads: OpenMP's where it is there, else one.
+// Threads: OpenMP's if the compiler has them, else one.
 #pragma once
 
 #if defined(__linux__) && !defined(_GNU_SOURCE)
-#define _GNU_SOURCE             // before the first header: sched_getcpu
+#define _GNU_SOURCE  // before the first header: sched_getcpu
 #endif
 #include <sched.h>
 #include <stdatomic.h>
 #if defined(_OPENMP)
 #include <omp.h>
-static inline int thread(void) { return omp_get_thread_num(); }
-static inline int threads(void) { return omp_get_num_threads(); }
-static inline int most_threads(void) { return omp_get_max_threads(); }
-static inline int among_threads(void) { return omp_get_level() > 0; }   // is this within a parallel region already?
+static inline int thread_index(void) { return omp_get_thread_num(); }
+static inline int thread_count(void) { return omp_get_num_threads(); }
+static inline int max_threads(void) { return omp_get_max_threads(); }
+static inline int in_parallel(void) { return omp_get_level() > 0; }
 #else
-static inline int thread(void) { return 0; }
-static inline int threads(void) { return 1; }
-static inline int most_threads(void) { return 1; }
-static inline int among_threads(void) { return 0; }
+static inline int thread_index(void) { return 0; }
+static inline int thread_count(void) { return 1; }
+static inline int max_threads(void) { return 1; }
+static inline int in_parallel(void) { return 0; }
 #endif
 
-// The processors that threads of one parallel region have found themselves on.
+// The processors that the threads of one parallel region occupy.
 typedef struct {
     atomic_ullong cpus[CPU_SETSIZE / 64];
-} taken;
+} claimed_cpus;
 
-// Called by every thread when a region begins.  Linux wakes a thread where it ran last, which may be where the thread
-// runs that woke it, and then both share one core for a long time while another is idle: seen to cost a factor of ten.
-// Who finds the place taken moves to a free one; it may be moved on from there as ever.
-static inline void spread(taken *t) {
+static inline int claim_cpu(claimed_cpus *claimed, int cpu) {  // -> was it free?
+    return !(atomic_fetch_or(&claimed->cpus[cpu / 64], 1ull << cpu % 64) >> cpu % 64 & 1);
+}
+
+// Called by every thread when a region begins.  Linux wakes a thread on the core where it ran last.  If the thread that
+// woke it runs there now, both may share that core for a long time while another is idle, which has cost a factor of
+// ten.  A thread that finds its core claimed moves to a free one; the scheduler may move it again later.
+static inline void pin_to_free_core(claimed_cpus *claimed) {
 #if defined(__linux__)
-    int here = sched_getcpu();
-    if (here < 0 || here >= CPU_SETSIZE) return;
-    if (!(atomic_fetch_or(&t->cpus[here / 64], 1ull << here % 64) >> here % 64 & 1)) return;
+    int current = sched_getcpu();
+    if (current < 0 || current >= CPU_SETSIZE || claim_cpu(claimed, current)) return;
     cpu_set_t allowed, one;
     if (sched_getaffinity(0, sizeof allowed, &allowed)) return;
     for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (!CPU_ISSET(cpu, &allowed)) continue;
-        if (atomic_fetch_or(&t->cpus[cpu / 64], 1ull << cpu % 64) >> cpu % 64 & 1) continue;
+        if (!CPU_ISSET(cpu, &allowed) || !claim_cpu(claimed, cpu)) continue;
         CPU_ZERO(&one);
         CPU_SET(cpu, &one);
         if (!sched_setaffinity(0, sizeof one, &one)) sched_setaffinity(0, sizeof allowed, &allowed);
         return;
     }
 #else
-    (void) t;
+    (void) claimed;
 #endif
 }

@@ -1,32 +1,33 @@
 // Attention as the formula says it, equation (gqa): one thread owns one query of one head.
 //
 // It goes through the keys one by one and corrects what it has, equation (online-softmax).  The weighted sum of values
-// grows where it will stand in the end, in global memory, so each key costs a pass over it; and neighbouring threads
-// read numbers that lie far apart.
+// O grows in global memory, in the output itself, so each key costs a pass over it; and neighbouring threads read
+// numbers that lie far apart.
 #include <math_constants.h>
 
 #include "mask.cuh"
 
 // q (B, T, H, d), k and v (B, S, K, d)  ->  out (B, T, H, d)
-extern "C" __global__ void grouped_query_attention_1(float *out, const float *q, const float *k, const float *v, int causal,
-                                                     int chunk, long long first, int B, int T, int S, int H, int K, int d) {
+extern "C" __global__ void grouped_query_attention_1(float *out, const float *q, const float *k, const float *v,
+                                                     int causal, int chunk, long long first, int B, int T, int S, int H,
+                                                     int K, int d) {
     long long row = (long long) blockIdx.x * blockDim.x + threadIdx.x;
     if (row >= (long long) B * T * H) return;
     int h = row % H, t = row / H % T, b = row / H / T;
     const float *query = q + row * d;
-    float *y = out + row * d;
-    float most = -CUDART_INF_F, total = 0.0f;
+    float *O = out + row * d;
+    float m = -CUDART_INF_F, l = 0.0f;
 
-    int end = seen_to(t, causal, T, S);
-    for (int s = seen_from(t, causal, chunk, first, T, S); s < end; s++) {
+    int end = key_end(t, causal, T, S);
+    for (int s = key_begin(t, causal, chunk, first, T, S); s < end; s++) {
         long long at = (((long long) b * S + s) * K + h / (H / K)) * d;
         float score = 0.0f;
         for (int i = 0; i < d; i++) score += query[i] * k[at + i];
         score /= sqrtf((float) d);
-        float top = fmaxf(most, score), before = expf(most - top), weight = expf(score - top);
-        for (int i = 0; i < d; i++) y[i] = (total > 0.0f ? y[i] * before : 0.0f) + weight * v[at + i];
-        total = total * before + weight;
-        most = top;
+        float m_new = fmaxf(m, score), rescale = expf(m - m_new), p = expf(score - m_new);
+        for (int i = 0; i < d; i++) O[i] = (l > 0.0f ? O[i] * rescale : 0.0f) + p * v[at + i];
+        l = l * rescale + p;
+        m = m_new;
     }
-    for (int i = 0; i < d; i++) y[i] /= total;
+    for (int i = 0; i < d; i++) O[i] /= l;
 }

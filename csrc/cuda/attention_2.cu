@@ -1,145 +1,134 @@
-// Attention in tiles, equation (online-softmax): one block owns 64 rows of one key head, and keys pass by 32 at a time.
+// Attention in tiles (FlashAttention), equation (online-softmax): one block owns 64 rows of one key head, and the keys
+// stream by, 32 at a time.
 //
-// A row is a query of one of the G heads that read that key head, so a tile of keys, once it is in shared memory, serves
-// all of them.  Each thread keeps 4 rows by 4 columns of scores in registers, and later 4 rows by up to 16 channels of
-// the result: what it loads serves four times.  Tiles that no row may see are never fetched.
+// A row is a query of one of the G heads that share that key head, so a tile of keys in shared memory serves all of
+// them.  Each thread keeps 4 rows by 4 columns of scores in registers, and 4 rows by up to 16 channels of the result:
+// what it loads serves four times (attention_tile.cuh).  Tiles that no row may see are never fetched.  The plain form,
+// of one row:
+//
+//     m = -infinity, l = 0, O = 0;
+//     for each tile of keys {
+//         scores = q k^T / sqrt(d), m_new = max(m, max(scores));
+//         P = exp(scores - m_new), rescale = exp(m - m_new);
+//         l = l * rescale + sum(P), O = O * rescale + P v, m = m_new;
+//     }
+//     out = O / l;
 #include <math_constants.h>
 
-#include "bf16.cuh"
-#include "mask.cuh"
+#include "attention_tile.cuh"
 
-enum { THREADS = 128, ROWS = 64, KEYS = 32, WEIGHTS = KEYS + 4 };       // WEIGHTS: from one row of weights to the next
+enum { ROWS = 64, KEYS = STREAMED };
 
-// Up to `most` rows of d numbers as floats (most, pitch), zeros where there is no row or no channel.  A warp takes a row.
-template <class Row> __device__ void stage(float *tile, int most, int d, int pitch, Row row) {
-    for (int r = threadIdx.x / 32; r < most; r += THREADS / 32) {
-        auto from = row(r);
-        for (int i = threadIdx.x % 32; i < pitch - 4; i += 32) tile[r * pitch + i] = from && i < d ? widened(from[i]) : 0.0f;
-    }
-}
+// Shared memory: q (ROWS, d), k and v (KEYS, d), P (ROWS, KEYS).
+struct Tiles {
+    float *q, *k, *v, *P;
+    int pitch;
 
-__device__ float dot(float4 a, float4 b) { return a.x * b.x + a.y * b.y + a.z * b.z + a.w * b.w; }
+    __device__ Tiles(float *memory, int pitch)
+        : q(memory), k(q + ROWS * pitch), v(k + KEYS * pitch), P(v + KEYS * pitch), pitch(pitch) {}
+};
 
-// f of the 8 threads that share four rows.
-__device__ float largest_of_8(float x) {
-    for (int lane = 4; lane > 0; lane /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, lane));
-    return x;
-}
-__device__ float sum_of_8(float x) {
-    for (int lane = 4; lane > 0; lane /= 2) x += __shfl_xor_sync(0xffffffff, x, lane);
-    return x;
-}
+// What a thread knows of its four rows: the keys they see, largest score, sum of weights, weighted sum of values.
+struct OnlineSoftmax {
+    int key_begin[4], key_end[4];
+    float m[4], l[4], O[4][4][4];
+};
 
-template <class Number>
-__device__ void attend(float *out, const float *q, const Number *k, const Number *v, int causal, int chunk,
-                       long long first, int T, int S, int H, int K, int d) {
-    extern __shared__ __align__(16) float memory[];
-    int pitch = (d + 31) / 32 * 32 + 4;             // 4 more: eight rows then begin in different banks
-    float *queries = memory, *keys = queries + ROWS * pitch, *values = keys + KEYS * pitch, *weights = values + KEYS * pitch;
-    int G = H / K, head = blockIdx.y, b = blockIdx.z, begin = (gridDim.x - 1 - blockIdx.x) * ROWS;      // the longest first
-    int count = min(ROWS, T * G - begin);
-    auto place = [&](int r) { return (((size_t) b * T + (begin + r) / G) * H + head * G + (begin + r) % G) * d; };
-    stage(queries, ROWS, d, pitch, [&](int r) { return r < count ? q + place(r) : nullptr; });
-
-    int x = threadIdx.x % 8, y = threadIdx.x / 8;   // this thread's rows are y, y + 16, ...: a warp has 16 of its own
-    int from[4], to[4];
-    float most[4], total[4] = {}, sum[4][4][4] = {}, root = 1.0f / sqrtf((float) d);
+__device__ void start(OnlineSoftmax &state, const AttentionShape &shape, const QueryRows &rows) {
     #pragma unroll
     for (int r = 0; r < 4; r++) {
-        int t = (begin + min(y + 16 * r, count - 1)) / G;
-        from[r] = seen_from(t, causal, chunk, first, T, S), to[r] = seen_to(t, causal, T, S), most[r] = -CUDART_INF_F;
-    }
-    int low = seen_from(begin / G, causal, chunk, first, T, S), high = seen_to((begin + count - 1) / G, causal, T, S);
-
-    for (int s = low; s < high; s += KEYS) {
-        auto row = [&](const Number *a, int r) {
-            return s + r < high ? a + (((size_t) b * S + s + r) * K + head) * d : nullptr;
-        };
-        __syncthreads();                            // nobody reads the tiles before any more
-        stage(keys, KEYS, d, pitch, [&](int r) { return row(k, r); });
-        stage(values, KEYS, d, pitch, [&](int r) { return row(v, r); });
-        __syncthreads();                            // these are whole
-
-        float score[4][4] = {};                     // of keys x, x + 8, ...
-        for (int i = 0; i < d; i += 4) {
-            float4 of_k[4];
-            #pragma unroll
-            for (int j = 0; j < 4; j++) of_k[j] = *(const float4 *) (keys + (x + 8 * j) * pitch + i);
-            #pragma unroll
-            for (int r = 0; r < 4; r++) {
-                float4 of_q = *(const float4 *) (queries + (y + 16 * r) * pitch + i);
-                #pragma unroll
-                for (int j = 0; j < 4; j++) score[r][j] += dot(of_q, of_k[j]);
-            }
-        }
-        // Scores become weights; eight threads share a row.
+        int n = rows.clamp_row(own_row(r));
+        state.key_begin[r] = shape.first_key(n), state.key_end[r] = shape.end_key(n);
+        state.m[r] = -CUDART_INF_F, state.l[r] = 0.0f;
         #pragma unroll
-        for (int r = 0; r < 4; r++) {
-            float top = most[r];
+        for (int p = 0; p < 4; p++)
             #pragma unroll
-            for (int j = 0; j < 4; j++) {
-                int key = s + x + 8 * j;
-                score[r][j] = from[r] <= key && key < to[r] ? score[r][j] * root : -CUDART_INF_F;
-                top = fmaxf(top, score[r][j]);
-            }
-            top = largest_of_8(top);
-            float base = top == -CUDART_INF_F ? 0.0f : top;             // a row that has seen nothing yet
-            float before = expf(most[r] - base);
-            most[r] = top, total[r] *= before;
-            #pragma unroll
-            for (int j = 0; j < 4; j++) {
-                float weight = expf(score[r][j] - base);
-                weights[(y + 16 * r) * WEIGHTS + x + 8 * j] = weight, total[r] += weight;
-            }
-            #pragma unroll
-            for (int p = 0; p < 4; p++)
-                #pragma unroll
-                for (int e = 0; e < 4; e++) sum[r][p][e] *= before;
-        }
-        __syncwarp();                               // weights go from lane to lane of one warp only
-        for (int j = 0; j < KEYS; j += 4) {
-            float4 w[4];
-            #pragma unroll
-            for (int r = 0; r < 4; r++) w[r] = *(const float4 *) (weights + (y + 16 * r) * WEIGHTS + j);
-            #pragma unroll
-            for (int p = 0; p < 4; p++) {           // channels 32 p + 4 x to 32 p + 4 x + 3
-                if (32 * p >= d) break;
-                const float *value = values + j * pitch + 32 * p + 4 * x;
-                float4 v0 = *(const float4 *) value, v1 = *(const float4 *) (value + pitch),
-                       v2 = *(const float4 *) (value + 2 * pitch), v3 = *(const float4 *) (value + 3 * pitch);
-                #pragma unroll
-                for (int r = 0; r < 4; r++) {
-                    sum[r][p][0] += dot(w[r], make_float4(v0.x, v1.x, v2.x, v3.x));
-                    sum[r][p][1] += dot(w[r], make_float4(v0.y, v1.y, v2.y, v3.y));
-                    sum[r][p][2] += dot(w[r], make_float4(v0.z, v1.z, v2.z, v3.z));
-                    sum[r][p][3] += dot(w[r], make_float4(v0.w, v1.w, v2.w, v3.w));
-                }
-            }
-        }
+            for (int e = 0; e < 4; e++) state.O[r][p][e] = 0.0f;
     }
+}
+
+// scores (4, KEYS), already q k^T, of the keys from s on  ->  P in shared memory; m, l and O rescaled for it
+__device__ void online_softmax_rows(OnlineSoftmax &state, float *P, float (&scores)[4][4], int s, float scale) {
     #pragma unroll
     for (int r = 0; r < 4; r++) {
-        float all = sum_of_8(total[r]);
+        float m_new = state.m[r];
+        #pragma unroll
+        for (int j = 0; j < 4; j++) {
+            int key = s + streamed_row(j);
+            bool is_visible = state.key_begin[r] <= key && key < state.key_end[r];
+            scores[r][j] = is_visible ? scores[r][j] * scale : -CUDART_INF_F;
+            m_new = fmaxf(m_new, scores[r][j]);
+        }
+        m_new = max_over_8_lanes(m_new);
+        float base = m_new == -CUDART_INF_F ? 0.0f : m_new;  // a row that has seen nothing yet
+        float rescale = expf(state.m[r] - base);
+        state.m[r] = m_new, state.l[r] *= rescale;
+        #pragma unroll
+        for (int j = 0; j < 4; j++) {
+            float p = expf(scores[r][j] - base);
+            P[own_row(r) * SCORES_PITCH + streamed_row(j)] = p, state.l[r] += p;
+        }
+        #pragma unroll
+        for (int p = 0; p < 4; p++)
+            #pragma unroll
+            for (int e = 0; e < 4; e++) state.O[r][p][e] *= rescale;
+    }
+}
+
+// out (ROWS, d) = O / l
+__device__ void write_rows(float *out, const OnlineSoftmax &state, const AttentionShape &shape, const QueryRows &rows) {
+    #pragma unroll
+    for (int r = 0; r < 4; r++) {
+        float l = sum_over_8_lanes(state.l[r]), *out_row = out + rows.at(shape, own_row(r)) * shape.d;
         #pragma unroll
         for (int p = 0; p < 4; p++)
             #pragma unroll
             for (int e = 0; e < 4; e++) {
-                int i = 32 * p + 4 * x + e;
-                if (y + 16 * r < count && i < d) out[place(y + 16 * r) + i] = sum[r][p][e] / all;
+                int channel = 32 * p + threadIdx.x % 8 * 4 + e;
+                if (own_row(r) < rows.count && channel < shape.d) out_row[channel] = state.O[r][p][e] / l;
             }
     }
+}
+
+template <class Number>
+__device__ void flash_attention(float *out, const float *q, const Number *k, const Number *v, AttentionShape shape) {
+    extern __shared__ __align__(16) float memory[];
+    int d = shape.d, pitch = shape.pitch();
+    Tiles tiles(memory, pitch);
+    QueryRows rows = own_query_rows<ROWS>(shape);
+    auto q_row = [&](int r) { return r < rows.count ? q + rows.at(shape, r) * d : nullptr; };
+    load_tile(tiles.q, ROWS, d, pitch, q_row);
+
+    OnlineSoftmax state;
+    start(state, shape, rows);
+    for (int s = rows.key_begin; s < rows.key_end; s += KEYS) {
+        auto kv_row = [&](const Number *a, int r) {
+            return s + r < rows.key_end ? a + shape.kv_row(rows.b, rows.kv_head, s + r) * d : nullptr;
+        };
+        __syncthreads();  // nobody reads the tiles before any more
+        load_tile(tiles.k, KEYS, d, pitch, [&](int r) { return kv_row(k, r); });
+        load_tile(tiles.v, KEYS, d, pitch, [&](int r) { return kv_row(v, r); });
+        __syncthreads();  // these are complete
+
+        float scores[4][4] = {};
+        add_row_products(scores, tiles.q, tiles.k, d, pitch);
+        online_softmax_rows(state, tiles.P, scores, s, 1.0f / sqrtf((float) d));
+        __syncwarp();  // P goes from lane to lane of one warp only
+        add_weighted_rows(state.O, tiles.P, tiles.v, d, pitch);
+    }
+    write_rows(out, state, shape, rows);
 }
 
 // q (B, T, H, d), k and v (B, S, K, d) with d up to 128  ->  out (B, T, H, d)
 extern "C" __global__ __launch_bounds__(THREADS)
 void grouped_query_attention_2(float *out, const float *q, const float *k, const float *v, int causal, int chunk,
                                long long first, int B, int T, int S, int H, int K, int d) {
-    attend(out, q, k, v, causal, chunk, first, T, S, H, K, d);
+    flash_attention(out, q, k, v, {causal, chunk, first, T, S, H, K, d});
 }
 
 // The same of a cache in bfloat16.
 extern "C" __global__ __launch_bounds__(THREADS)
 void grouped_query_attention_2_bf16(float *out, const float *q, const bf16 *k, const bf16 *v, int causal, int chunk,
                                     long long first, int B, int T, int S, int H, int K, int d) {
-    attend(out, q, k, v, causal, chunk, first, T, S, H, K, d);
+    flash_attention(out, q, k, v, {causal, chunk, first, T, S, H, K, d});
 }

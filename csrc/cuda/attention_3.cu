@@ -1,165 +1,215 @@
-// Attention on tensor cores: a block owns 128 rows of one key head, and each of its four warps 32 of them.
+// Attention on tensor cores (FlashAttention-2): a block owns 128 rows of one key head, a warp 32 of them.
 //
-// Queries, keys, values and the result are bfloat16, sums float32.  One instruction (ptx.cuh, mma) multiplies 16 x 16 by
-// 16 x 8 numbers that are spread over the registers of a warp.  While it works on a tile of keys, the next is on its
-// way from global to shared memory, past the registers.  Scores never leave the registers: what mma puts out for the product
-// with the keys lies just as it wants its input for the product with the values.
+// Queries, keys, values and the result are bfloat16, sums float32.  One instruction (ptx.cuh, mma) multiplies 16 x 16
+// by 16 x 8 numbers that are spread over the registers of a warp.  While it works on a tile of keys, the next is on its
+// way from global to shared memory, past the registers.  Scores never leave the registers: the fragments d of the
+// product with the keys are the fragments a of the product with the values.  The plain form is above attention_2.cu.
 #include <math_constants.h>
 
-#include "mask.cuh"
+#include "attention_shape.cuh"
 #include "ptx.cuh"
 
 enum { THREADS = 128, ROWS = 128 };
 
-// Begin to copy `most` rows of d numbers, zeros where there is no row or no channel.
-template <int WIDE, class Row> __device__ void stage(bf16 *tile, int most, int d, const bf16 *any, Row row) {
-    for (int c = threadIdx.x; c < most * (WIDE / 8); c += THREADS) {
-        int r = c / (WIDE / 8), i = c % (WIDE / 8) * 8;
+constexpr float LOG2_E = 1.4426950408889634f;
+
+// Of heads up to WIDTH channels, which the compiler must know: sums stay in registers, which have no index.
+template <int WIDTH> struct Tile {
+    static constexpr int KEYS = WIDTH > 96 ? 48 : 64;  // no more than the registers have room for
+    static constexpr int PITCH = WIDTH + 8;  // 16 bytes more: the eight rows of a matrix begin in different banks
+    static constexpr int SIZE = KEYS * PITCH;
+};
+
+// A warp's rows are 2 x 16 (m), and a lane has numbers of rows 16 m + 8 h + lane / 4: m[m][h] is the largest score of
+// such a row, l[m][h] this lane's share of the sum of its weights, O[m][n] the fragment d (ptx.cuh) of channels from
+// 8 n on.
+template <int WIDTH> struct OnlineSoftmax {
+    float m[2][2], l[2][2], O[2][WIDTH / 8][4];
+};
+
+// The same for the scores of a tile of keys, or P: the fragment d of 8 keys, 8 n on.
+template <int WIDTH> using Scores = float[2][Tile<WIDTH>::KEYS / 8][4];
+
+// This lane's row of those that the block owns.
+__device__ inline int own_row(int m, int h) { return threadIdx.x / 32 * 32 + 16 * m + 8 * h + threadIdx.x % 32 / 4; }
+
+// Begin to copy `rows` rows of d numbers.  row(r): where row r begins, or null for zeros.  fallback: any valid address.
+template <int WIDTH, class Row>
+__device__ void copy_rows_async(bf16 *tile, int rows, int d, const bf16 *fallback, Row row) {
+    for (int c = threadIdx.x; c < rows * (WIDTH / 8); c += THREADS) {
+        int r = c / (WIDTH / 8), i = c % (WIDTH / 8) * 8;
         const bf16 *from = row(r);
-        bool there = from && i < d;
-        copy_async(tile + r * (WIDE + 8) + i, there ? from + i : any, there);
+        bool is_inside = from && i < d;
+        copy_async(tile + r * Tile<WIDTH>::PITCH + i, is_inside ? from + i : fallback, is_inside);
     }
 }
 
-// WIDE: d rounded up, so that the sums can stay in registers, which have no index.
-template <int WIDE>
-__device__ void attend(bf16 *out, const bf16 *q, const bf16 *k, const bf16 *v, int causal, int chunk,
-                       long long first, int T, int S, int H, int K, int d) {
-    extern __shared__ __align__(16) bf16 memory[];
-    constexpr int KEYS = WIDE > 96 ? 48 : 64;       // in a tile: no more than the registers have room for
-    constexpr int PITCH = WIDE + 8;                 // 16 bytes more: the eight rows of a matrix begin in different banks
-    bf16 *queries = memory, *keys = queries + ROWS * PITCH, *values = keys + 2 * KEYS * PITCH;  // one in use, one on its way
-    int G = H / K, head = blockIdx.y, b = blockIdx.z, begin = (gridDim.x - 1 - blockIdx.x) * ROWS;      // the longest first
-    int count = min(ROWS, T * G - begin), warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    auto place = [&](int r) { return (((size_t) b * T + (begin + r) / G) * H + head * G + (begin + r) % G) * d; };
-    __shared__ int from[ROWS], to[ROWS];            // which keys a row sees
-    int mine = (begin + min((int) threadIdx.x, count - 1)) / G;
-    from[threadIdx.x] = seen_from(mine, causal, chunk, first, T, S), to[threadIdx.x] = seen_to(mine, causal, T, S);
-    int low = seen_from(begin / G, causal, chunk, first, T, S), high = seen_to((begin + count - 1) / G, causal, T, S);
-    // All rows see the keys from all_from to all_to - 1, and tiles among them need no mask.
-    int all_from = seen_from((begin + count - 1) / G, causal, chunk, first, T, S), all_to = seen_to(begin / G, causal, T, S);
-    auto fetch = [&](int s, int half) {
-        auto row = [&](const bf16 *a, int r) {
-            return s + r < high ? a + (((size_t) b * S + s + r) * K + head) * d : nullptr;
-        };
-        stage<WIDE>(keys + half * KEYS * PITCH, KEYS, d, k, [&](int r) { return row(k, r); });
-        stage<WIDE>(values + half * KEYS * PITCH, KEYS, d, v, [&](int r) { return row(v, r); });
-    };
-    stage<WIDE>(queries, ROWS, d, q, [&](int r) { return r < count ? q + place(r) : nullptr; });
-    fetch(low, 0);
-    copy_commit();
+// Begin to copy the block's rows of q ...
+template <int WIDTH>
+__device__ void copy_queries_async(bf16 *tile, const bf16 *q, const AttentionShape &shape, const QueryRows &rows) {
+    copy_rows_async<WIDTH>(tile, ROWS, shape.d, q,
+                           [&](int r) { return r < rows.count ? q + rows.at(shape, r) * shape.d : nullptr; });
+}
 
-    // A lane holds parts of rows 16 m + 8 h + lane / 4 of its warp's 32, in columns 8 n + lane % 4 * 2 and the next.
-    float most[2][2] = {{-CUDART_INF_F, -CUDART_INF_F}, {-CUDART_INF_F, -CUDART_INF_F}};
-    float total[2][2] = {}, sum[2][WIDE / 8][4] = {};
-    float unit = 1.4426950408889634f / sqrtf((float) d);        // exp(x / root of d) = 2 to the power of x * unit
+// ... or the rows of k or v from key s on.
+template <int WIDTH>
+__device__ void copy_keys_async(bf16 *tile, const bf16 *k, const AttentionShape &shape, const QueryRows &rows, int s) {
+    copy_rows_async<WIDTH>(tile, Tile<WIDTH>::KEYS, shape.d, k, [&](int r) {
+        return s + r < rows.key_end ? k + shape.kv_row(rows.b, rows.kv_head, s + r) * shape.d : nullptr;
+    });
+}
 
-    for (int s = low, half = 0; s < high; s += KEYS, half ^= 1) {
-        if (s + KEYS < high) fetch(s + KEYS, half ^ 1);
-        copy_commit();
-        copy_wait<1>();                             // all but the newest group: this tile is here
-        __syncthreads();                            // and what the other threads copied of it, too
-        const bf16 *key = keys + half * KEYS * PITCH, *value = values + half * KEYS * PITCH;
-
-        float score[2][KEYS / 8][4] = {};
+// scores (32, KEYS) += q k^T of this warp's rows of q (ROWS, WIDTH) and k (KEYS, WIDTH)
+template <int WIDTH> __device__ void scores_mma(Scores<WIDTH> &scores, const bf16 *q, const bf16 *k) {
+    constexpr int KEYS = Tile<WIDTH>::KEYS, PITCH = Tile<WIDTH>::PITCH;
+    #pragma unroll
+    for (int c = 0; c < WIDTH / 16; c++) {  // sixteen channels at a time
+        unsigned q_a[2][4];
         #pragma unroll
-        for (int c = 0; c < WIDE / 16; c++) {       // sixteen channels at a time
-            unsigned of_q[2][4];
+        for (int m = 0; m < 2; m++) load_fragment_a(q_a[m], q, PITCH, threadIdx.x / 32 * 32 + 16 * m, 16 * c);
+        #pragma unroll
+        for (int n = 0; n < KEYS / 16; n++) {
+            unsigned k_b[4];
+            load_fragment_b(k_b, k, PITCH, 16 * n, 16 * c);
             #pragma unroll
-            for (int m = 0; m < 2; m++)
-                ldmatrix(of_q[m], queries + (warp * 32 + 16 * m + lane % 16) * PITCH + 16 * c + lane / 16 * 8);
-            #pragma unroll
-            for (int n = 0; n < KEYS / 16; n++) {
-                unsigned of_k[4];
-                ldmatrix(of_k, key + (16 * n + lane / 16 * 8 + lane % 8) * PITCH + 16 * c + lane / 8 % 2 * 8);
-                #pragma unroll
-                for (int m = 0; m < 2; m++) {
-                    mma(score[m][2 * n], of_q[m], of_k[0], of_k[1]);
-                    mma(score[m][2 * n + 1], of_q[m], of_k[2], of_k[3]);
-                }
+            for (int m = 0; m < 2; m++) {
+                mma(scores[m][2 * n], q_a[m], k_b[0], k_b[1]);
+                mma(scores[m][2 * n + 1], q_a[m], k_b[2], k_b[3]);
             }
         }
-        bool masked = s < all_from || s + KEYS > all_to;
+    }
+}
+
+// Minus infinity for the keys, s and on, outside of key_begin to key_end - 1.  scores: of row (m, h).
+template <int N> __device__ void mask_row(float (&scores)[N][4], int h, int s, int key_begin, int key_end) {
+    int key = s + threadIdx.x % 4 * 2;
+    #pragma unroll
+    for (int n = 0; n < N; n++)
+        #pragma unroll
+        for (int e = 0; e < 2; e++)
+            if (key + 8 * n + e < key_begin || key + 8 * n + e >= key_end) scores[n][2 * h + e] = -CUDART_INF_F;
+}
+
+// scores of row (m, h)  ->  P, in place; m, l and O rescaled for it.  unit: exp(score / sqrt(d)) = 2^(score * unit)
+template <int WIDTH>
+__device__ void online_softmax_row(OnlineSoftmax<WIDTH> &state, Scores<WIDTH> &scores, int m, int h, float unit) {
+    constexpr int KEYS = Tile<WIDTH>::KEYS;
+    float m_new = state.m[m][h];
+    #pragma unroll
+    for (int n = 0; n < KEYS / 8; n++) m_new = fmaxf(m_new, fmaxf(scores[m][n][2 * h], scores[m][n][2 * h + 1]));
+    m_new = fmaxf(m_new, __shfl_xor_sync(0xffffffff, m_new, 1));  // four lanes share a row
+    m_new = fmaxf(m_new, __shfl_xor_sync(0xffffffff, m_new, 2));
+    float base = m_new == -CUDART_INF_F ? 0.0f : m_new * unit;  // a row that has seen nothing yet
+    float rescale = exp2_fast(state.m[m][h] * unit - base);
+    state.m[m][h] = m_new, state.l[m][h] *= rescale;
+    #pragma unroll
+    for (int n = 0; n < KEYS / 8; n++)
+        #pragma unroll
+        for (int e = 0; e < 2; e++) {
+            float &x = scores[m][n][2 * h + e];
+            state.l[m][h] += x = exp2_fast(x * unit - base);
+        }
+    #pragma unroll
+    for (int n = 0; n < WIDTH / 8; n++) state.O[m][n][2 * h] *= rescale, state.O[m][n][2 * h + 1] *= rescale;
+}
+
+// O (32, WIDTH) += P v of this warp's P (32, KEYS), rounded to bfloat16, and v (KEYS, WIDTH)
+template <int WIDTH> __device__ void values_mma(OnlineSoftmax<WIDTH> &state, const Scores<WIDTH> &P, const bf16 *v) {
+    #pragma unroll
+    for (int c = 0; c < Tile<WIDTH>::KEYS / 16; c++) {  // sixteen keys at a time
+        unsigned P_a[2][4];
         #pragma unroll
         for (int m = 0; m < 2; m++)
             #pragma unroll
-            for (int h = 0; h < 2; h++) {
-                if (masked) {
-                    int row = warp * 32 + 16 * m + 8 * h + lane / 4, column = s + lane % 4 * 2;
-                    #pragma unroll
-                    for (int n = 0; n < KEYS / 8; n++)
-                        #pragma unroll
-                        for (int e = 0; e < 2; e++)
-                            if (column + 8 * n + e < from[row] || column + 8 * n + e >= to[row])
-                                score[m][n][2 * h + e] = -CUDART_INF_F;
-                }
-                float top = most[m][h];
-                #pragma unroll
-                for (int n = 0; n < KEYS / 8; n++) top = fmaxf(top, fmaxf(score[m][n][2 * h], score[m][n][2 * h + 1]));
-                top = fmaxf(top, __shfl_xor_sync(0xffffffff, top, 1));          // four lanes share a row
-                top = fmaxf(top, __shfl_xor_sync(0xffffffff, top, 2));
-                float base = top == -CUDART_INF_F ? 0.0f : top * unit;          // a row that has seen nothing yet
-                float before = exp2_fast(most[m][h] * unit - base);
-                most[m][h] = top, total[m][h] *= before;
-                #pragma unroll
-                for (int n = 0; n < KEYS / 8; n++)
-                    #pragma unroll
-                    for (int e = 0; e < 2; e++) {
-                        float &x = score[m][n][2 * h + e];
-                        total[m][h] += x = exp2_fast(x * unit - base);
-                    }
-                #pragma unroll
-                for (int n = 0; n < WIDE / 8; n++) sum[m][n][2 * h] *= before, sum[m][n][2 * h + 1] *= before;
-            }
+            for (int i = 0; i < 4; i++)
+                P_a[m][i] = pack_bf16x2(P[m][2 * c + i / 2][i % 2 * 2], P[m][2 * c + i / 2][i % 2 * 2 + 1]);
         #pragma unroll
-        for (int c = 0; c < KEYS / 16; c++) {       // sixteen keys at a time
-            unsigned weight[2][4];
+        for (int n = 0; n < WIDTH / 16; n++) {
+            unsigned v_b[4];
+            load_fragment_b_transposed(v_b, v, Tile<WIDTH>::PITCH, 16 * c, 16 * n);
             #pragma unroll
-            for (int m = 0; m < 2; m++)
-                #pragma unroll
-                for (int i = 0; i < 4; i++)
-                    weight[m][i] = rounded_pair(score[m][2 * c + i / 2][i % 2 * 2], score[m][2 * c + i / 2][i % 2 * 2 + 1]);
-            #pragma unroll
-            for (int n = 0; n < WIDE / 16; n++) {
-                unsigned of_v[4];
-                ldmatrix_transposed(of_v, value + (16 * c + lane % 16) * PITCH + 16 * n + lane / 16 * 8);
-                #pragma unroll
-                for (int m = 0; m < 2; m++) {
-                    mma(sum[m][2 * n], weight[m], of_v[0], of_v[1]);
-                    mma(sum[m][2 * n + 1], weight[m], of_v[2], of_v[3]);
-                }
+            for (int m = 0; m < 2; m++) {
+                mma(state.O[m][2 * n], P_a[m], v_b[0], v_b[1]);
+                mma(state.O[m][2 * n + 1], P_a[m], v_b[2], v_b[3]);
             }
         }
-        __syncthreads();                            // nobody reads this tile any more: it may be overwritten
     }
+}
 
-    // The result goes through shared memory, each warp's where its queries were, so that it leaves in whole rows.
+// out (ROWS, d) = O / l, through `tile`, each warp's where its queries were, so that it leaves in whole rows
+template <int WIDTH>
+__device__ void write_rows(bf16 *out, bf16 *tile, const OnlineSoftmax<WIDTH> &state, const AttentionShape &shape,
+                           const QueryRows &rows) {
+    constexpr int PITCH = Tile<WIDTH>::PITCH;
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     #pragma unroll
     for (int m = 0; m < 2; m++)
         #pragma unroll
         for (int h = 0; h < 2; h++) {
-            float all = total[m][h];
-            all += __shfl_xor_sync(0xffffffff, all, 1);
-            all += __shfl_xor_sync(0xffffffff, all, 2);
+            bf16 *row = tile + own_row(m, h) * PITCH + lane % 4 * 2;
+            float l = state.l[m][h];
+            l += __shfl_xor_sync(0xffffffff, l, 1);
+            l += __shfl_xor_sync(0xffffffff, l, 2);
             #pragma unroll
-            for (int n = 0; n < WIDE / 8; n++)
-                *(unsigned *) (queries + (warp * 32 + 16 * m + 8 * h + lane / 4) * PITCH + 8 * n + lane % 4 * 2) =
-                    rounded_pair(sum[m][n][2 * h] / all, sum[m][n][2 * h + 1] / all);
+            for (int n = 0; n < WIDTH / 8; n++)
+                *(unsigned *) (row + 8 * n) = pack_bf16x2(state.O[m][n][2 * h] / l, state.O[m][n][2 * h + 1] / l);
         }
     __syncwarp();
-    for (int c = lane; c < 32 * (WIDE / 8); c += 32) {
-        int r = warp * 32 + c / (WIDE / 8), i = c % (WIDE / 8) * 8;
-        if (r < count && i < d) *(uint4 *) (out + place(r) + i) = *(const uint4 *) (queries + r * PITCH + i);
+    for (int c = lane; c < 32 * (WIDTH / 8); c += 32) {
+        int r = warp * 32 + c / (WIDTH / 8), i = c % (WIDTH / 8) * 8;
+        if (r < rows.count && i < shape.d)
+            *(uint4 *) (out + rows.at(shape, r) * shape.d + i) = *(const uint4 *) (tile + r * PITCH + i);
     }
 }
 
-// q (B, T, H, d), k and v (B, S, K, d) in bfloat16, d a multiple of 8 up to 64, 96 or 128  ->  out (B, T, H, d)
-#define WIDTH(N) \
-extern "C" __global__ __launch_bounds__(THREADS) \
-void grouped_query_attention_3_##N(bf16 *out, const bf16 *q, const bf16 *k, const bf16 *v, int causal, int chunk, \
-                                   long long first, int B, int T, int S, int H, int K, int d) { \
-    attend<N>(out, q, k, v, causal, chunk, first, T, S, H, K, d); \
+template <int WIDTH>
+__device__ void flash_attention(bf16 *out, const bf16 *q, const bf16 *k, const bf16 *v, AttentionShape shape) {
+    extern __shared__ __align__(16) bf16 q_tile[];
+    constexpr int KEYS = Tile<WIDTH>::KEYS, SIZE = Tile<WIDTH>::SIZE;
+    bf16 *k_tiles = q_tile + ROWS * Tile<WIDTH>::PITCH, *v_tiles = k_tiles + 2 * SIZE;  // one in use, one on its way
+    QueryRows rows = own_query_rows<ROWS>(shape);
+    __shared__ int key_begin[ROWS], key_end[ROWS];  // which keys a row sees
+    int own = rows.clamp_row(threadIdx.x);
+    key_begin[threadIdx.x] = shape.first_key(own), key_end[threadIdx.x] = shape.end_key(own);
+    // All rows see the keys from all_begin to all_end - 1, and tiles among them need no mask.
+    int all_begin = shape.first_key(rows.begin + rows.count - 1), all_end = shape.end_key(rows.begin);
+    auto fetch = [&](int s, int half) {  // of k and v, the keys from s on
+        copy_keys_async<WIDTH>(k_tiles + half * SIZE, k, shape, rows, s);
+        copy_keys_async<WIDTH>(v_tiles + half * SIZE, v, shape, rows, s);
+    };
+    copy_queries_async<WIDTH>(q_tile, q, shape, rows);
+    fetch(rows.key_begin, 0);
+    copy_commit();
+
+    OnlineSoftmax<WIDTH> state = {{{-CUDART_INF_F, -CUDART_INF_F}, {-CUDART_INF_F, -CUDART_INF_F}}};
+    float unit = LOG2_E / sqrtf((float) shape.d);
+    for (int s = rows.key_begin, half = 0; s < rows.key_end; s += KEYS, half ^= 1) {
+        if (s + KEYS < rows.key_end) fetch(s + KEYS, half ^ 1);
+        copy_commit();
+        copy_wait<1>();   // all but the newest group: this tile is here
+        __syncthreads();  // and what the other threads copied of it, too
+        Scores<WIDTH> scores = {};
+        scores_mma<WIDTH>(scores, q_tile, k_tiles + half * SIZE);
+        bool is_masked = s < all_begin || s + KEYS > all_end;
+        #pragma unroll
+        for (int i = 0; i < 4; i++) {
+            int m = i / 2, h = i % 2, row = own_row(m, h);
+            if (is_masked) mask_row(scores[m], h, s, key_begin[row], key_end[row]);
+            online_softmax_row<WIDTH>(state, scores, m, h, unit);
+        }
+        values_mma<WIDTH>(state, scores, v_tiles + half * SIZE);
+        __syncthreads();  // nobody reads this tile any more: it may be overwritten
+    }
+    write_rows<WIDTH>(out, q_tile, state, shape, rows);
 }
-WIDTH(64)
-WIDTH(96)
-WIDTH(128)
+
+// q (B, T, H, d), k and v (B, S, K, d) in bfloat16, d a multiple of 8 up to 64, 96 or 128  ->  out (B, T, H, d)
+#define GROUPED_QUERY_ATTENTION_3(WIDTH) \
+    extern "C" __global__ __launch_bounds__(THREADS) \
+    void grouped_query_attention_3_##WIDTH(bf16 *out, const bf16 *q, const bf16 *k, const bf16 *v, int causal, \
+                                           int chunk, long long first, int B, int T, int S, int H, int K, int d) { \
+        flash_attention<WIDTH>(out, q, k, v, {causal, chunk, first, T, S, H, K, d}); \
+    }
+GROUPED_QUERY_ATTENTION_3(64)
+GROUPED_QUERY_ATTENTION_3(96)
+GROUPED_QUERY_ATTENTION_3(128)

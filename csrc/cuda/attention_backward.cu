@@ -1,236 +1,247 @@
-// The gradient of attention, equation (gqa-backward): a block owns 32 queries, and the keys pass by, 32 at a time; then a
-// block owns 32 keys, and the queries pass by.  Nobody else adds to what a block owns: no atomics, and the same bits every
-// time.
+// The gradient of attention, equation (gqa-backward), as FlashAttention-2 has it.  With q, k, v, dO (here dy) and the
+// forward pass's m and l of each row, and sums over keys s:
 //
-// Weights are not kept but computed again, here as there: a score is q times k, and what comes down to its weight is dy times
-// v.  So a tile of scores takes two tiles of each side, and both kernels do the same with their sides exchanged.
+//     scores = q k^T / sqrt(d)    P = exp(scores - m) / l     dP = dO v^T     D = sum_s P dP  (one for each row)
+//     dS = P (dP - D)             dq = dS k / sqrt(d)         dv = P^T dO     dk = dS^T q / sqrt(d)
+//
+// P and dP are not kept but computed again.  Two kernels do so with the sides exchanged: in the first a block owns 32
+// rows of queries and the keys stream by, 32 at a time, twice: pass 1 finds m, l and D, pass 2 dq.  In the second a
+// block owns 32 keys and the rows of queries stream by.  Nobody else adds to what a block owns: no atomics, and the
+// same bits every time.
+//
+// D is measured from dP at the row's largest score, dP_at_max: D = dP_at_max + sum_s P (dP - dP_at_max).  If that
+// weight is nearly all, every rounding on the way would be as large as what is left of dP - D in the end.
 #include <math_constants.h>
 
-#include "mask.cuh"
+#include "attention_tile.cuh"
 
-enum { THREADS = 128, TILE = 32, WEIGHTS = TILE + 4, STRETCH = 16 };    // WEIGHTS: from one row of weights to the next
+enum { TILE = STREAMED, TILES_PER_SUM = 16 };  // a few hundred terms are summed in registers: none drifts
 
-// Up to TILE rows of d numbers (TILE, pitch), zeros where there is no row or no channel.  A warp takes a row.
-template <class Row> __device__ void stage(float *tile, int d, int pitch, Row row) {
-    for (int r = threadIdx.x / 32; r < TILE; r += THREADS / 32) {
-        const float *from = row(r);
-        for (int i = threadIdx.x % 32; i < pitch - 4; i += 32) tile[r * pitch + i] = from && i < d ? from[i] : 0.0f;
-    }
-}
+// Shared memory: q, dy, k and v (TILE, d), of which a block owns two and two stream by; P and dS (TILE, TILE).
+struct Tiles {
+    float *q, *dy, *k, *v, *P, *dS;
+    int pitch;
 
-__device__ float dot(float4 a, float4 b) { return a.x * b.x + a.y * b.y + a.z * b.z + a.w * b.w; }
+    __device__ Tiles(float *memory, int pitch)
+        : q(memory), dy(q + TILE * pitch), k(dy + TILE * pitch), v(k + TILE * pitch), P(v + TILE * pitch),
+          dS(P + TILE * SCORES_PITCH), pitch(pitch) {}
+};
 
-// f of the 8 threads that share two rows.
-__device__ float largest_of_8(float x) {
-    for (int lane = 4; lane > 0; lane /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, lane));
-    return x;
-}
-__device__ float sum_of_8(float x) {
-    for (int lane = 4; lane > 0; lane /= 2) x += __shfl_xor_sync(0xffffffff, x, lane);
-    return x;
-}
-
-// Thread (x, y) of 8 by 16 has rows y and y + 16 of the tiles that its block owns, and rows x, x + 8, ... of those that pass.
-__device__ inline int own(int r) { return threadIdx.x / 8 + 16 * r; }
-__device__ inline int passing(int j) { return threadIdx.x % 8 + 8 * j; }
-
-// Each of its rows of a times each of b.
-__device__ void products(float (&out)[2][4], const float *a, const float *b, int d, int pitch) {
+__device__ void set_to_zero(float (&x)[2][4]) {
     #pragma unroll
     for (int r = 0; r < 2; r++)
         #pragma unroll
-        for (int j = 0; j < 4; j++) out[r][j] = 0.0f;
-    for (int i = 0; i < d; i += 4) {
-        float4 of_b[4];
-        #pragma unroll
-        for (int j = 0; j < 4; j++) of_b[j] = *(const float4 *) (b + passing(j) * pitch + i);
-        #pragma unroll
-        for (int r = 0; r < 2; r++) {
-            float4 of_a = *(const float4 *) (a + own(r) * pitch + i);
-            #pragma unroll
-            for (int j = 0; j < 4; j++) out[r][j] += dot(of_a, of_b[j]);
-        }
-    }
+        for (int j = 0; j < 4; j++) x[r][j] = 0.0f;
 }
 
-// The rows of b that pass, weighed and added up: this thread has channels 32 p + 4 x to 32 p + 4 x + 3 of its own rows.
-__device__ void add_up(float (&sum)[2][4][4], const float *weights, const float *b, int d, int pitch) {
-    for (int j = 0; j < TILE; j += 4) {
-        float4 w[2];
-        #pragma unroll
-        for (int r = 0; r < 2; r++) w[r] = *(const float4 *) (weights + own(r) * WEIGHTS + j);
-        #pragma unroll
-        for (int p = 0; p < 4; p++) {
-            if (32 * p >= d) break;
-            const float *at = b + j * pitch + 32 * p + threadIdx.x % 8 * 4;
-            float4 b0 = *(const float4 *) at, b1 = *(const float4 *) (at + pitch),
-                   b2 = *(const float4 *) (at + 2 * pitch), b3 = *(const float4 *) (at + 3 * pitch);
-            #pragma unroll
-            for (int r = 0; r < 2; r++) {
-                sum[r][p][0] += dot(w[r], make_float4(b0.x, b1.x, b2.x, b3.x));
-                sum[r][p][1] += dot(w[r], make_float4(b0.y, b1.y, b2.y, b3.y));
-                sum[r][p][2] += dot(w[r], make_float4(b0.z, b1.z, b2.z, b3.z));
-                sum[r][p][3] += dot(w[r], make_float4(b0.w, b1.w, b2.w, b3.w));
-            }
-        }
-    }
-}
-
-// What was added up goes to memory, the first time as it is and then on top, and counting begins again: a few hundred terms
-// are summed in a register before they join the others, so none drifts.  row(r): where row r of the tile lies, or null.
-template <class Row> __device__ void put(float (&sum)[2][4][4], bool more, int d, Row row) {
+// Adds the sums of this thread's channels to the rows in memory, or writes them if `is_first`, and sets them to zero.
+// row(r): where row r of the block begins, or null.
+template <class Row> __device__ void flush_sums(float (&sum)[2][4][4], bool is_first, int d, Row row) {
     #pragma unroll
     for (int r = 0; r < 2; r++) {
-        float *to = row(own(r));
+        float *to = row(own_row(r));
         #pragma unroll
         for (int p = 0; p < 4; p++)
             #pragma unroll
             for (int e = 0; e < 4; e++) {
                 int i = 32 * p + threadIdx.x % 8 * 4 + e;
-                if (to && i < d) to[i] = (more ? to[i] : 0.0f) + sum[r][p][e];
+                if (to && i < d) to[i] = (is_first ? 0.0f : to[i]) + sum[r][p][e];
                 sum[r][p][e] = 0.0f;
             }
     }
 }
 
-// dy and q (B, T, H, d), k and v (B, S, K, d) with d up to 128
-// ->  out_q (B, T, H, d), and for the other kernel out_rows (B, T, H, 3): the largest score of a query and head, the sum of
-// weights beside it, and the mean of what comes down to its weights.  The mean is measured from what comes down to the
-// largest: where that weight is nearly all, every rounding on the way would be as large as what is left in the end.
-extern "C" __global__ __launch_bounds__(THREADS)
-void attention_backward_q(float *out_q, float *out_rows, const float *dy, const float *q, const float *k, const float *v,
-                          int causal, int chunk, long long first, int B, int T, int S, int H, int K, int d) {
-    extern __shared__ __align__(16) float memory[];
-    int pitch = (d + 31) / 32 * 32 + 4, G = H / K, head = blockIdx.y, b = blockIdx.z;
-    float *of_q = memory, *of_dy = of_q + TILE * pitch, *of_k = of_dy + TILE * pitch, *of_v = of_k + TILE * pitch,
-          *weights = of_v + TILE * pitch;
-    int begin = (gridDim.x - 1 - blockIdx.x) * TILE, count = min(TILE, T * G - begin);          // the longest first
-    auto place = [&](int r) { return ((size_t) b * T + (begin + r) / G) * H + head * G + (begin + r) % G; };
-    stage(of_q, d, pitch, [&](int r) { return r < count ? q + place(r) * d : nullptr; });
-    stage(of_dy, d, pitch, [&](int r) { return r < count ? dy + place(r) * d : nullptr; });
+// Of the first kernel: the block's rows of queries, and the keys that this thread's two of them see.
+struct QuerySide {
+    AttentionShape shape;
+    QueryRows rows;
+    const float *k, *v;
+    int key_begin[2], key_end[2];
+    float scale;  // 1 / sqrt(d)
+};
 
-    int low = seen_from(begin / G, causal, chunk, first, T, S), high = seen_to((begin + count - 1) / G, causal, T, S);
-    int from[2], to[2];
-    #pragma unroll
-    for (int r = 0; r < 2; r++) {
-        int t = (begin + min(own(r), count - 1)) / G;
-        from[r] = seen_from(t, causal, chunk, first, T, S), to[r] = seen_to(t, causal, T, S);
-    }
-    float score[2][4], down[2][4], root = 1.0f / sqrtf((float) d);
-    auto scores = [&](int s) {                      // of the keys from s on; minus infinity where a query may not look
-        __syncthreads();                            // nobody reads the tiles before any more
-        auto row = [&](const float *a, int r) {
-            return s + r < high ? a + (((size_t) b * S + s + r) * K + head) * d : nullptr;
-        };
-        stage(of_k, d, pitch, [&](int r) { return row(k, r); });
-        stage(of_v, d, pitch, [&](int r) { return row(v, r); });
-        __syncthreads();                            // these are whole
-        products(score, of_q, of_k, d, pitch);
-        products(down, of_dy, of_v, d, pitch);
-        #pragma unroll
-        for (int r = 0; r < 2; r++)
-            #pragma unroll
-            for (int j = 0; j < 4; j++) {
-                int key = s + passing(j);
-                score[r][j] = from[r] <= key && key < to[r] ? score[r][j] * root : -CUDART_INF_F;
-            }
+struct RowStatistics {
+    float m[2], l[2], D[2];
+};
+
+// scores (2, 4) and dP (2, 4) of the keys from s on, whose k and v are in the tiles then.  Hidden keys score -infinity.
+__device__ void compute_scores_and_dP(float (&scores)[2][4], float (&dP)[2][4], const Tiles &tiles,
+                                      const QuerySide &side, int s) {
+    const QueryRows &rows = side.rows;
+    int d = side.shape.d;
+    auto kv_row = [&](const float *a, int r) {
+        return s + r < rows.key_end ? a + side.shape.kv_row(rows.b, rows.kv_head, s + r) * d : nullptr;
     };
-
-    float most[2] = {-CUDART_INF_F, -CUDART_INF_F}, total[2] = {}, level[2] = {}, mean[2] = {}, sum[2][4][4] = {};
-    for (int s = low; s < high; s += TILE) {
-        scores(s);
-        #pragma unroll
-        for (int r = 0; r < 2; r++) {
-            float top = most[r];
-            #pragma unroll
-            for (int j = 0; j < 4; j++) top = fmaxf(top, score[r][j]);
-            top = largest_of_8(top);
-            float base = top == -CUDART_INF_F ? 0.0f : top;             // a row that has seen nothing yet
-            float before = expf(most[r] - base), at_top = -CUDART_INF_F;
-            #pragma unroll
-            for (int j = 0; j < 4; j++)
-                if (score[r][j] == top) at_top = fmaxf(at_top, down[r][j]);
-            at_top = largest_of_8(at_top);
-            if (top == most[r]) at_top = level[r];
-            total[r] *= before, mean[r] = mean[r] * before + (level[r] - at_top) * total[r];
-            most[r] = top, level[r] = at_top;
-            #pragma unroll
-            for (int j = 0; j < 4; j++) {
-                float weight = expf(score[r][j] - base);
-                total[r] += weight, mean[r] += weight * (down[r][j] - at_top);
-            }
-        }
-    }
+    __syncthreads();  // nobody reads the tiles before any more
+    load_tile(tiles.k, TILE, d, tiles.pitch, [&](int r) { return kv_row(side.k, r); });
+    load_tile(tiles.v, TILE, d, tiles.pitch, [&](int r) { return kv_row(side.v, r); });
+    __syncthreads();  // these are complete
+    set_to_zero(scores), set_to_zero(dP);
+    add_row_products(scores, tiles.q, tiles.k, d, tiles.pitch);
+    add_row_products(dP, tiles.dy, tiles.v, d, tiles.pitch);
     #pragma unroll
-    for (int r = 0; r < 2; r++) {
-        total[r] = sum_of_8(total[r]), mean[r] = level[r] + sum_of_8(mean[r]) / total[r];
-        float *of_row = out_rows + place(own(r)) * 3;
-        if (own(r) < count && threadIdx.x % 8 == 0) of_row[0] = most[r], of_row[1] = total[r], of_row[2] = mean[r];
-    }
-
-    auto row = [&](int r) { return r < count ? out_q + place(r) * d : nullptr; };
-    int tiles = 0;
-    for (int s = low; s < high; s += TILE) {
-        scores(s);
-        #pragma unroll
-        for (int r = 0; r < 2; r++)
-            #pragma unroll
-            for (int j = 0; j < 4; j++)
-                weights[own(r) * WEIGHTS + passing(j)] = expf(score[r][j] - most[r]) / total[r] * (down[r][j] - mean[r]) * root;
-        __syncwarp();                               // weights go from lane to lane of one warp only
-        add_up(sum, weights, of_k, d, pitch);
-        if (++tiles % STRETCH == 0) put(sum, tiles > STRETCH, d, row);
-    }
-    put(sum, tiles >= STRETCH, d, row);
-}
-
-// dy and q (B, T, H, d), rows (B, T, H, 3) from above, k and v (B, S, K, d)  ->  out_k and out_v (B, S, K, d)
-extern "C" __global__ __launch_bounds__(THREADS)
-void attention_backward_kv(float *out_k, float *out_v, const float *dy, const float *q, const float *rows, const float *k,
-                           const float *v, int causal, int chunk, long long first, int B, int T, int S, int H, int K, int d) {
-    extern __shared__ __align__(16) float memory[];
-    int pitch = (d + 31) / 32 * 32 + 4, G = H / K, head = blockIdx.y, b = blockIdx.z;
-    float *of_k = memory, *of_v = of_k + TILE * pitch, *of_q = of_v + TILE * pitch, *of_dy = of_q + TILE * pitch,
-          *weights = of_dy + TILE * pitch, *slopes = weights + TILE * WEIGHTS;
-    int begin = blockIdx.x * TILE, count = min(TILE, S - begin);
-    auto place = [&](int r) { return (((size_t) b * S + begin + r) * K + head) * d; };
-    stage(of_k, d, pitch, [&](int r) { return r < count ? k + place(r) : nullptr; });
-    stage(of_v, d, pitch, [&](int r) { return r < count ? v + place(r) : nullptr; });
-
-    int from[2], to[2];                             // rows of queries that see a key: G for each query
-    #pragma unroll
-    for (int r = 0; r < 2; r++) {
-        int s = begin + min(own(r), count - 1);
-        from[r] = G * sees_from(s, causal, T, S), to[r] = G * sees_to(s, causal, chunk, first, T, S);
-    }
-    int low = G * sees_from(begin, causal, T, S), high = G * sees_to(begin + count - 1, causal, chunk, first, T, S), tiles = 0;
-    float score[2][4], down[2][4], sum_k[2][4][4] = {}, sum_v[2][4][4] = {}, root = 1.0f / sqrtf((float) d);
-    auto row_k = [&](int r) { return r < count ? out_k + place(r) : nullptr; };
-    auto row_v = [&](int r) { return r < count ? out_v + place(r) : nullptr; };
-    for (int n = low; n < high; n += TILE) {
-        auto query = [&](int r) { return ((size_t) b * T + (n + r) / G) * H + head * G + (n + r) % G; };
-        __syncthreads();                            // nobody reads the tiles before any more
-        stage(of_q, d, pitch, [&](int r) { return n + r < high ? q + query(r) * d : nullptr; });
-        stage(of_dy, d, pitch, [&](int r) { return n + r < high ? dy + query(r) * d : nullptr; });
-        __syncthreads();                            // these are whole
-        products(score, of_k, of_q, d, pitch);
-        products(down, of_v, of_dy, d, pitch);
+    for (int r = 0; r < 2; r++)
         #pragma unroll
         for (int j = 0; j < 4; j++) {
-            int at = n + passing(j);
-            const float *of_row = rows + query(min(passing(j), high - 1 - n)) * 3;
-            float most = of_row[0], total = of_row[1], mean = of_row[2];
+            int key = s + streamed_row(j);
+            bool is_visible = side.key_begin[r] <= key && key < side.key_end[r];
+            scores[r][j] = is_visible ? scores[r][j] * side.scale : -CUDART_INF_F;
+        }
+}
+
+// Pass 1: m, l and D of this thread's rows, by the online softmax; D is kept as sum_s exp(scores - m) (dP - dP_at_max)
+__device__ RowStatistics compute_row_statistics(const Tiles &tiles, const QuerySide &side) {
+    RowStatistics stats = {{-CUDART_INF_F, -CUDART_INF_F}};
+    float dP_at_max[2] = {}, scores[2][4], dP[2][4];
+    for (int s = side.rows.key_begin; s < side.rows.key_end; s += TILE) {
+        compute_scores_and_dP(scores, dP, tiles, side, s);
+        #pragma unroll
+        for (int r = 0; r < 2; r++) {
+            float m_new = stats.m[r];
             #pragma unroll
-            for (int r = 0; r < 2; r++) {
-                float weight = from[r] <= at && at < to[r] ? expf(score[r][j] * root - most) / total : 0.0f;
-                weights[own(r) * WEIGHTS + passing(j)] = weight;
-                slopes[own(r) * WEIGHTS + passing(j)] = weight * (down[r][j] - mean) * root;
+            for (int j = 0; j < 4; j++) m_new = fmaxf(m_new, scores[r][j]);
+            m_new = max_over_8_lanes(m_new);
+            float base = m_new == -CUDART_INF_F ? 0.0f : m_new;  // a row that has seen nothing yet
+            float rescale = expf(stats.m[r] - base), dP_at_m_new = -CUDART_INF_F;
+            #pragma unroll
+            for (int j = 0; j < 4; j++)
+                if (scores[r][j] == m_new) dP_at_m_new = fmaxf(dP_at_m_new, dP[r][j]);
+            dP_at_m_new = max_over_8_lanes(dP_at_m_new);
+            if (m_new == stats.m[r]) dP_at_m_new = dP_at_max[r];
+            stats.l[r] *= rescale, stats.D[r] = stats.D[r] * rescale + (dP_at_max[r] - dP_at_m_new) * stats.l[r];
+            stats.m[r] = m_new, dP_at_max[r] = dP_at_m_new;
+            #pragma unroll
+            for (int j = 0; j < 4; j++) {
+                float p = expf(scores[r][j] - base);
+                stats.l[r] += p, stats.D[r] += p * (dP[r][j] - dP_at_m_new);
             }
         }
-        __syncwarp();                               // weights go from lane to lane of one warp only
-        add_up(sum_k, slopes, of_q, d, pitch);
-        add_up(sum_v, weights, of_dy, d, pitch);
-        if (++tiles % STRETCH == 0) put(sum_k, tiles > STRETCH, d, row_k), put(sum_v, tiles > STRETCH, d, row_v);
     }
-    put(sum_k, tiles >= STRETCH, d, row_k), put(sum_v, tiles >= STRETCH, d, row_v);
+    #pragma unroll
+    for (int r = 0; r < 2; r++) {
+        stats.l[r] = sum_over_8_lanes(stats.l[r]);
+        stats.D[r] = dP_at_max[r] + sum_over_8_lanes(stats.D[r]) / stats.l[r];
+    }
+    return stats;
+}
+
+// Pass 2: out_q (TILE, d) = dS k / sqrt(d)
+__device__ void compute_query_gradient(float *out_q, const Tiles &tiles, const QuerySide &side,
+                                       const RowStatistics &stats) {
+    int d = side.shape.d, tile_count = 0;
+    float scores[2][4], dP[2][4], dq[2][4][4] = {};
+    auto row = [&](int r) { return r < side.rows.count ? out_q + side.rows.at(side.shape, r) * d : nullptr; };
+    for (int s = side.rows.key_begin; s < side.rows.key_end; s += TILE) {
+        compute_scores_and_dP(scores, dP, tiles, side, s);
+        #pragma unroll
+        for (int r = 0; r < 2; r++)
+            #pragma unroll
+            for (int j = 0; j < 4; j++) {
+                float p = expf(scores[r][j] - stats.m[r]) / stats.l[r];
+                tiles.dS[own_row(r) * SCORES_PITCH + streamed_row(j)] = p * (dP[r][j] - stats.D[r]) * side.scale;
+            }
+        __syncwarp();  // dS goes from lane to lane of one warp only
+        add_weighted_rows(dq, tiles.dS, tiles.k, d, tiles.pitch);
+        if (++tile_count % TILES_PER_SUM == 0) flush_sums(dq, tile_count == TILES_PER_SUM, d, row);
+    }
+    flush_sums(dq, tile_count < TILES_PER_SUM, d, row);
+}
+
+// dy and q (B, T, H, d), k and v (B, S, K, d) with d up to 128
+// ->  out_q (B, T, H, d), and for the other kernel out_stats (B, T, H, 3): m, l and D of each row
+extern "C" __global__ __launch_bounds__(THREADS)
+void attention_backward_q(float *out_q, float *out_stats, const float *dy, const float *q, const float *k,
+                          const float *v, int causal, int chunk, long long first, int B, int T, int S, int H, int K,
+                          int d) {
+    extern __shared__ __align__(16) float memory[];
+    AttentionShape shape = {causal, chunk, first, T, S, H, K, d};
+    Tiles tiles(memory, shape.pitch());
+    QueryRows rows = own_query_rows<TILE>(shape);
+    auto row = [&](const float *a, int r) { return r < rows.count ? a + rows.at(shape, r) * d : nullptr; };
+    load_tile(tiles.q, TILE, d, tiles.pitch, [&](int r) { return row(q, r); });
+    load_tile(tiles.dy, TILE, d, tiles.pitch, [&](int r) { return row(dy, r); });
+
+    QuerySide side = {shape, rows, k, v, {}, {}, 1.0f / sqrtf((float) d)};
+    #pragma unroll
+    for (int r = 0; r < 2; r++) {
+        int n = rows.clamp_row(own_row(r));
+        side.key_begin[r] = shape.first_key(n), side.key_end[r] = shape.end_key(n);
+    }
+    RowStatistics stats = compute_row_statistics(tiles, side);
+    #pragma unroll
+    for (int r = 0; r < 2; r++) {
+        float *row_stats = out_stats + rows.at(shape, own_row(r)) * 3;
+        if (own_row(r) < rows.count && threadIdx.x % 8 == 0)
+            row_stats[0] = stats.m[r], row_stats[1] = stats.l[r], row_stats[2] = stats.D[r];
+    }
+    compute_query_gradient(out_q, tiles, side, stats);
+}
+
+// Of the second kernel: the rows of queries that see this thread's two keys, G for each query.
+struct KeySide {
+    AttentionShape shape;
+    const float *dy, *q, *stats;
+    int b, kv_head, row_begin[2], row_end[2];  // of the keys that this thread owns
+    int end;                                   // of the rows that see any of the block's keys
+    float scale;                               // 1 / sqrt(d)
+};
+
+// P^T and dS^T / sqrt(d) (TILE keys, TILE rows) of the rows from n on; q and dy are in the tiles then
+__device__ void compute_P_and_dS(const Tiles &tiles, const KeySide &side, int n) {
+    int d = side.shape.d;
+    auto at = [&](int r) { return side.shape.query_row(side.b, side.kv_head, n + r); };
+    __syncthreads();  // nobody reads the tiles before any more
+    load_tile(tiles.q, TILE, d, tiles.pitch, [&](int r) { return n + r < side.end ? side.q + at(r) * d : nullptr; });
+    load_tile(tiles.dy, TILE, d, tiles.pitch, [&](int r) { return n + r < side.end ? side.dy + at(r) * d : nullptr; });
+    __syncthreads();  // these are complete
+    float scores[2][4] = {}, dP[2][4] = {};
+    add_row_products(scores, tiles.k, tiles.q, d, tiles.pitch);
+    add_row_products(dP, tiles.v, tiles.dy, d, tiles.pitch);
+    #pragma unroll
+    for (int j = 0; j < 4; j++) {
+        int row = n + streamed_row(j);
+        const float *row_stats = side.stats + at(min(streamed_row(j), side.end - 1 - n)) * 3;
+        float m = row_stats[0], l = row_stats[1], D = row_stats[2];
+        #pragma unroll
+        for (int r = 0; r < 2; r++) {
+            bool is_visible = side.row_begin[r] <= row && row < side.row_end[r];
+            float p = is_visible ? expf(scores[r][j] * side.scale - m) / l : 0.0f;
+            tiles.P[own_row(r) * SCORES_PITCH + streamed_row(j)] = p;
+            tiles.dS[own_row(r) * SCORES_PITCH + streamed_row(j)] = p * (dP[r][j] - D) * side.scale;
+        }
+    }
+    __syncwarp();  // P and dS go from lane to lane of one warp only
+}
+
+// dy and q (B, T, H, d), stats (B, T, H, 3) from above, k and v (B, S, K, d)  ->  out_k and out_v (B, S, K, d)
+extern "C" __global__ __launch_bounds__(THREADS)
+void attention_backward_kv(float *out_k, float *out_v, const float *dy, const float *q, const float *stats,
+                           const float *k, const float *v, int causal, int chunk, long long first, int B, int T, int S,
+                           int H, int K, int d) {
+    extern __shared__ __align__(16) float memory[];
+    AttentionShape shape = {causal, chunk, first, T, S, H, K, d};
+    Tiles tiles(memory, shape.pitch());
+    int kv_head = blockIdx.y, b = blockIdx.z, begin = blockIdx.x * TILE, count = min(TILE, S - begin);
+    auto at = [&](int r) { return shape.kv_row(b, kv_head, begin + r) * d; };
+    load_tile(tiles.k, TILE, d, tiles.pitch, [&](int r) { return r < count ? k + at(r) : nullptr; });
+    load_tile(tiles.v, TILE, d, tiles.pitch, [&](int r) { return r < count ? v + at(r) : nullptr; });
+
+    KeySide side = {shape, dy, q, stats, b, kv_head, {}, {}, shape.end_row(begin + count - 1), 1.0f / sqrtf((float) d)};
+    #pragma unroll
+    for (int r = 0; r < 2; r++) {
+        int s = begin + min(own_row(r), count - 1);
+        side.row_begin[r] = shape.first_row(s), side.row_end[r] = shape.end_row(s);
+    }
+    int tile_count = 0;
+    float dk[2][4][4] = {}, dv[2][4][4] = {};
+    auto k_row = [&](int r) { return r < count ? out_k + at(r) : nullptr; };
+    auto v_row = [&](int r) { return r < count ? out_v + at(r) : nullptr; };
+    for (int n = shape.first_row(begin); n < side.end; n += TILE) {
+        compute_P_and_dS(tiles, side, n);
+        add_weighted_rows(dk, tiles.dS, tiles.q, d, tiles.pitch);
+        add_weighted_rows(dv, tiles.P, tiles.dy, d, tiles.pitch);
+        if (++tile_count % TILES_PER_SUM) continue;
+        flush_sums(dk, tile_count == TILES_PER_SUM, d, k_row), flush_sums(dv, tile_count == TILES_PER_SUM, d, v_row);
+    }
+    flush_sums(dk, tile_count < TILES_PER_SUM, d, k_row), flush_sums(dv, tile_count < TILES_PER_SUM, d, v_row);
 }

@@ -3,5 +3,5 @@
 
 typedef unsigned short bf16;
 
-__device__ inline float widened(float x) { return x; }
-__device__ inline float widened(bf16 x) { return __uint_as_float((unsigned) x << 16); }
+__device__ inline float to_float(float x) { return x; }
+__device__ inline float to_float(bf16 x) { return __uint_as_float((unsigned) x << 16); }

@@ -7,22 +7,22 @@ extern "C" __global__ void embed(float *out, const long long *tokens, const floa
     for (int i = threadIdx.x; i < D; i += blockDim.x) out[(size_t) blockIdx.x * D + i] = row[i];
 }
 
-// Its gradient, equation (embed-backward): one warp owns one row of the table, and looks among all tokens for its own.  So
-// nobody else adds to that row: no atomics, and the same bits every time.
+// Its gradient, equation (embed-backward): one warp owns one row of the table, and looks for its token among all
+// tokens.  Nobody else adds to that row: no atomics, and the same bits every time.
 //
 // dy (N, D), tokens (N), embedding (V, D), of which only the shape matters  ->  out (V, D)
 extern "C" __global__ void embed_backward(float *out, const float *dy, const long long *tokens, const float *embedding,
                                           int N, int D, int V) {
-    int token = blockIdx.x * warps() + warp();
+    int token = blockIdx.x * warp_count() + warp();
     if (token >= V) return;
     float *row = out + (size_t) token * D;
     for (int d = lane(); d < D; d += WARP) row[d] = 0.0f;
     for (int start = 0; start < N; start += WARP) {
         int n = start + lane();
-        unsigned found = __ballot_sync(ALL, n < N && tokens[n] == token);
-        for (int d = lane(); found && d < D; d += WARP) {
-            float sum = 0.0f;                           // of up to 32 places, before it joins the others: none drifts
-            for (unsigned left = found; left; left &= left - 1) sum += dy[(size_t) (start + __ffs(left) - 1) * D + d];
+        unsigned matches = __ballot_sync(FULL_MASK, n < N && tokens[n] == token);
+        for (int d = lane(); matches && d < D; d += WARP) {
+            float sum = 0.0f;  // of up to 32 tokens, before it joins the others: none drifts
+            for (unsigned bits = matches; bits; bits &= bits - 1) sum += dy[(size_t) (start + __ffs(bits) - 1) * D + d];
             row[d] += sum;
         }
     }

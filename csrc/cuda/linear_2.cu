@@ -5,38 +5,36 @@
 template <class Weight>
 __device__ void linear(float *out, const float *x, Weight w, const float *bias, int N, int I, int O) {
     int n = blockIdx.y * TILE, o = blockIdx.x * TILE;
-    float sum[4][4] = {};
-    multiply(sum, I, w.along_inputs(), [&](int r, int i) { return n + r < N ? x[(size_t) (n + r) * I + i] : 0.0f; },
-             [&](int i, int c) { return o + c < O ? w.at(i, o + c) : 0.0f; });
-    #pragma unroll
-    for (int r = 0; r < 4; r++)
-        #pragma unroll
-        for (int c = 0; c < 4; c++) {
-            int row = n + threadIdx.x / 16 * 4 + r, column = o + threadIdx.x % 16 * 4 + c;
-            if (row < N && column < O) out[(size_t) row * O + column] = sum[r][c] + (bias ? bias[column] : 0.0f);
-        }
+    float tile[4][4] = {};
+    auto x_at = [&](int r, int i) { return n + r < N ? x[(size_t) (n + r) * I + i] : 0.0f; };
+    auto w_at = [&](int i, int c) { return o + c < O ? w.at(i, o + c) : 0.0f; };
+    tile_matmul(tile, I, w.are_inputs_contiguous(), x_at, w_at);
+    for_each_output(tile, [&](int r, int c, float y) {
+        int row = n + r, column = o + c;
+        if (row < N && column < O) out[(size_t) row * O + column] = y + (bias ? bias[column] : 0.0f);
+    });
 }
 
-// x (N, I), w (I, O) with `in` and `across` from one input and one output to the next, bias (O) or null  ->  out (N, O)
+// x (N, I), w (I, O) with the strides to its next input and output, bias (O) or null  ->  out (N, O)
 extern "C" __global__ __launch_bounds__(THREADS)
-void linear_2(float *out, const float *x, const float *w, const float *bias, int N, int I, int O,
-              long long in, long long across) {
-    linear(out, x, Plain<float> {w, in, across}, bias, N, I, O);
+void linear_2(float *out, const float *x, const float *w, const float *bias, int N, int I, int O, long long in_stride,
+              long long out_stride) {
+    linear(out, x, Plain<float> {w, in_stride, out_stride}, bias, N, I, O);
 }
 extern "C" __global__ __launch_bounds__(THREADS)
 void linear_2_bf16(float *out, const float *x, const bf16 *w, const float *bias, int N, int I, int O,
-                   long long in, long long across) {
-    linear(out, x, Plain<bf16> {w, in, across}, bias, N, I, O);
+                   long long in_stride, long long out_stride) {
+    linear(out, x, Plain<bf16> {w, in_stride, out_stride}, bias, N, I, O);
 }
 
-// w in few bits: each number is widened as it enters shared memory, and serves 64 rows.
-#define BITS_AND_SCALE(BITS, NAME, Scale) \
-extern "C" __global__ __launch_bounds__(THREADS) \
-void linear_2_int##NAME(float *out, const float *x, const unsigned char *values, const Scale *scales, const float *bias, \
-                        int N, int I, int O, int group) { \
-    linear(out, x, Few<BITS, Scale> {values, scales, group, I}, bias, N, I, O); \
-}
-BITS_AND_SCALE(8, 8, float)
-BITS_AND_SCALE(8, 8_bf16, bf16)
-BITS_AND_SCALE(4, 4, float)
-BITS_AND_SCALE(4, 4_bf16, bf16)
+// w of 8 or 4 bits: each number becomes a float as it enters shared memory, and serves 64 rows.
+#define LINEAR_2_QUANTIZED(SUFFIX, BITS, Scale) \
+    extern "C" __global__ __launch_bounds__(THREADS) \
+    void linear_2_##SUFFIX(float *out, const float *x, const unsigned char *values, const Scale *scales, \
+                           const float *bias, int N, int I, int O, int group) { \
+        linear(out, x, Quantized<BITS, Scale> {values, scales, group, I}, bias, N, I, O); \
+    }
+LINEAR_2_QUANTIZED(int8, 8, float)
+LINEAR_2_QUANTIZED(int8_bf16, 8, bf16)
+LINEAR_2_QUANTIZED(int4, 4, float)
+LINEAR_2_QUANTIZED(int4_bf16, 4, bf16)

@@ -1,96 +1,128 @@
 // A matrix product on tensor cores, equation (linear): one block owns 128 rows by 128 columns of the output.
 //
-// x, w and the output are bfloat16, sums float32.  Each of eight warps owns 64 by 32 of the tile in its registers, so that
-// what it loads for one mma (ptx.cuh) serves four others.  64 inputs make a stage; while one is multiplied, two are on
-// their way from global to shared memory.
+// x, w and the output are bfloat16, sums float32.  Each of eight warps owns 64 by 32 of the tile in its registers, so
+// that what it loads for one mma (ptx.cuh) serves four others:
+//
+//               32 columns    32         32         32
+//     64 rows [  warp 0   |  warp 1  |  warp 2  |  warp 3  ]        a warp: 4 by 4 fragments d of 16 rows by 8 columns,
+//     64      [  warp 4   |  warp 5  |  warp 6  |  warp 7  ]        from 4 fragments a of x and 4 fragments b of w
+//
+// 64 inputs make a stage; while one is multiplied, two are on their way from global to shared memory.  The plain form:
+//
+//     for (i = 0; i < I; i++)
+//         for (r = 0; r < TILE; r++)
+//             for (c = 0; c < TILE; c++) sum[r][c] += x[n + r][i] * w[i][o + c];
 #include "ptx.cuh"
 
-enum { THREADS = 256, TILE = 128, DEPTH = 64, STAGES = 3, PITCH = DEPTH + 8, WIDE_PITCH = TILE + 8 };
+enum { THREADS = 256, TILE = 128, DEPTH = 64, STAGES = 3 };
 
-// 16 bytes more than a row needs, PITCH and WIDE_PITCH: the eight rows of a matrix then begin in different banks.
-enum { OF_X = TILE * PITCH, STAGE = OF_X + TILE * PITCH };      // numbers of x in a stage; of x and w
+// From one row of a tile to the next, of DEPTH or of TILE numbers: 16 bytes more than a row needs, so that the eight
+// rows of a matrix that ldmatrix reads begin in different banks.
+enum { DEPTH_PITCH = DEPTH + 8, TILE_PITCH = TILE + 8 };
+enum { X_ELEMENTS = TILE * DEPTH_PITCH, STAGE_ELEMENTS = X_ELEMENTS + TILE * DEPTH_PITCH };  // of x; of x and w
 
-// Begin to copy a stage of `most` rows of `wide` numbers, each row `step` after the one before.  Zeros arrive where
-// r >= rows or i >= columns; the caller has columns a multiple of 8.
-template <int most, int wide, int pitch>
-__device__ void stage(bf16 *tile, const bf16 *from, long long step, int rows, int columns) {
+// x (N, I), w (I, O), or (O, I) in memory if TRANSPOSED, bias (O) or null  ->  out (N, O); a block has the TILE rows
+// from n and the TILE columns from o on.
+struct Product {
+    bf16 *out;
+    const bf16 *x, *w, *bias;
+    int N, I, O, n, o;
+};
+
+// Begin to copy ROWS rows of COLUMNS numbers, each `stride` after the one before.  Zeros arrive where r >= rows or
+// i >= columns; the caller has columns a multiple of 8.
+template <int ROWS, int COLUMNS, int PITCH>
+__device__ void copy_tile_async(bf16 *tile, const bf16 *from, long long stride, int rows, int columns) {
     #pragma unroll
-    for (int c = threadIdx.x; c < most * wide / 8; c += THREADS) {
-        int r = c / (wide / 8), i = c % (wide / 8) * 8;
-        bool any = r < rows && i < columns;
-        copy_async(tile + r * pitch + i, any ? from + r * step + i : from, any);
+    for (int c = threadIdx.x; c < ROWS * COLUMNS / 8; c += THREADS) {
+        int r = c / (COLUMNS / 8), i = c % (COLUMNS / 8) * 8;
+        bool is_inside = r < rows && i < columns;
+        copy_async(tile + r * PITCH + i, is_inside ? from + r * stride + i : from, is_inside);
     }
 }
 
-// TURNED: w lies as (O, I), as most of a checkpoint's matrices do.  Otherwise ldmatrix turns it on its way.
-template <bool TURNED>
-__device__ void product(bf16 *out, const bf16 *x, const bf16 *w, const bf16 *bias, int N, int I, int O) {
-    extern __shared__ __align__(16) bf16 memory[];
-    int n = blockIdx.y * TILE, o = blockIdx.x * TILE, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    int row = warp / 4 * 64, column = warp % 4 * 32;            // of this warp's part
-    auto fetch = [&](int i) {
-        bf16 *to = memory + i / DEPTH % STAGES * STAGE;
-        if (i < I) {
-            stage<TILE, DEPTH, PITCH>(to, x + (long long) n * I + i, I, N - n, I - i);
-            if (TURNED) stage<TILE, DEPTH, PITCH>(to + OF_X, w + (long long) o * I + i, I, O - o, I - i);
-            else stage<DEPTH, TILE, WIDE_PITCH>(to + OF_X, w + (long long) i * O + o, O, I - i, O - o);
-        }
-        copy_commit();
-    };
-    for (int i = 0; i < (STAGES - 1) * DEPTH; i += DEPTH) fetch(i);
-
-    float sum[4][4][4] = {};                        // 16 rows by 8 columns each: ptx.cuh says which lane has which
-    for (int i = 0; i < I; i += DEPTH) {
-        copy_wait<STAGES - 2>();
-        __syncthreads();                            // the oldest stage is here, and nobody reads the one before it any more
-        fetch(i + (STAGES - 1) * DEPTH);
-        const bf16 *of_x = memory + i / DEPTH % STAGES * STAGE, *of_w = of_x + OF_X;
-        #pragma unroll
-        for (int k = 0; k < DEPTH; k += 16) {
-            unsigned a[4][4], b[2][4];
-            #pragma unroll
-            for (int m = 0; m < 4; m++) ldmatrix(a[m], of_x + (row + 16 * m + lane % 16) * PITCH + k + lane / 16 * 8);
-            #pragma unroll
-            for (int c = 0; c < 2; c++) {
-                if (TURNED) ldmatrix(b[c], of_w + (column + 16 * c + lane / 16 * 8 + lane % 8) * PITCH + k + lane / 8 % 2 * 8);
-                else ldmatrix_transposed(b[c], of_w + (k + lane % 16) * WIDE_PITCH + column + 16 * c + lane / 16 * 8);
-            }
-            #pragma unroll
-            for (int m = 0; m < 4; m++)
-                #pragma unroll
-                for (int c = 0; c < 4; c++) mma(sum[m][c], a[m], b[c / 2][c % 2 * 2], b[c / 2][c % 2 * 2 + 1]);
-        }
+// Begin to copy x (TILE, DEPTH) and w (DEPTH, TILE) of the inputs from i on, if there are any: always one group.
+template <bool TRANSPOSED> __device__ void copy_stage_async(bf16 *stages, const Product &p, int i) {
+    bf16 *x_tile = stages + i / DEPTH % STAGES * STAGE_ELEMENTS, *w_tile = x_tile + X_ELEMENTS;
+    if (i < p.I) {
+        const bf16 *x = p.x + (long long) p.n * p.I + i;
+        copy_tile_async<TILE, DEPTH, DEPTH_PITCH>(x_tile, x, p.I, p.N - p.n, p.I - i);
+        const bf16 *w = p.w + (TRANSPOSED ? (long long) p.o * p.I + i : (long long) i * p.O + p.o);
+        if (TRANSPOSED) copy_tile_async<TILE, DEPTH, DEPTH_PITCH>(w_tile, w, p.I, p.O - p.o, p.I - i);
+        else copy_tile_async<DEPTH, TILE, TILE_PITCH>(w_tile, w, p.O, p.I - i, p.O - p.o);
     }
-    copy_wait<0>();
-    __syncthreads();                                // all stages are done with: the output goes through them, in whole rows
+    copy_commit();
+}
+
+// sum (64, 32) += this warp's rows of x_tile (TILE, DEPTH) times its columns of w_tile (DEPTH, TILE)
+template <bool TRANSPOSED>
+__device__ void stage_mma(float (&sum)[4][4][4], const bf16 *x_tile, const bf16 *w_tile, int row, int column) {
+    #pragma unroll
+    for (int k = 0; k < DEPTH; k += 16) {
+        unsigned a[4][4], b[2][4];
+        #pragma unroll
+        for (int m = 0; m < 4; m++) load_fragment_a(a[m], x_tile, DEPTH_PITCH, row + 16 * m, k);
+        #pragma unroll
+        for (int c = 0; c < 2; c++) {
+            if (TRANSPOSED) load_fragment_b(b[c], w_tile, DEPTH_PITCH, column + 16 * c, k);
+            else load_fragment_b_transposed(b[c], w_tile, TILE_PITCH, k, column + 16 * c);
+        }
+        #pragma unroll
+        for (int m = 0; m < 4; m++)
+            #pragma unroll
+            for (int c = 0; c < 4; c++) mma(sum[m][c], a[m], b[c / 2][c % 2 * 2], b[c / 2][c % 2 * 2 + 1]);
+    }
+}
+
+// out (TILE, TILE) = sum + bias, through shared memory, so that it leaves in whole rows
+__device__ void write_tile(bf16 *tile, const float (&sum)[4][4][4], const Product &p, int row, int column) {
+    int lane = threadIdx.x % 32;
     #pragma unroll
     for (int m = 0; m < 4; m++)
         #pragma unroll
         for (int c = 0; c < 4; c++)
             #pragma unroll
-            for (int h = 0; h < 2; h++) {
-                int r = row + 16 * m + 8 * h + lane / 4, at = column + 8 * c + lane % 4 * 2;
-                float low = bias && o + at < O ? widened(bias[o + at]) : 0.0f;
-                float high = bias && o + at + 1 < O ? widened(bias[o + at + 1]) : 0.0f;
-                unsigned pair = rounded_pair(sum[m][c][2 * h] + low, sum[m][c][2 * h + 1] + high);
-                *(unsigned *) (memory + r * WIDE_PITCH + at) = pair;
+            for (int h = 0; h < 2; h++) {  // the fragment's upper and lower eight rows
+                int r = row + 16 * m + 8 * h + lane / 4, at = column + 8 * c + lane % 4 * 2, o = p.o + at;
+                float low = p.bias && o < p.O ? to_float(p.bias[o]) : 0.0f;
+                float high = p.bias && o + 1 < p.O ? to_float(p.bias[o + 1]) : 0.0f;
+                unsigned pair = pack_bf16x2(sum[m][c][2 * h] + low, sum[m][c][2 * h + 1] + high);
+                *(unsigned *) (tile + r * TILE_PITCH + at) = pair;
             }
     __syncthreads();
     for (int c = threadIdx.x; c < TILE * TILE / 8; c += THREADS) {
         int r = c / (TILE / 8), at = c % (TILE / 8) * 8;
-        if (n + r < N && o + at < O)
-            *(uint4 *) (out + (long long) (n + r) * O + o + at) = *(const uint4 *) (memory + r * WIDE_PITCH + at);
+        if (p.n + r < p.N && p.o + at < p.O)
+            *(uint4 *) (p.out + (long long) (p.n + r) * p.O + p.o + at) = *(const uint4 *) (tile + r * TILE_PITCH + at);
     }
+}
+
+template <bool TRANSPOSED> __device__ void tensor_core_matmul(const Product &p) {
+    extern __shared__ __align__(16) bf16 stages[];
+    int warp = threadIdx.x / 32, row = warp / 4 * 64, column = warp % 4 * 32;  // of this warp's part of the tile
+    for (int i = 0; i < (STAGES - 1) * DEPTH; i += DEPTH) copy_stage_async<TRANSPOSED>(stages, p, i);
+
+    float sum[4][4][4] = {};  // fragments d of 16 rows by 8 columns each
+    for (int i = 0; i < p.I; i += DEPTH) {
+        copy_wait<STAGES - 2>();
+        __syncthreads();  // the oldest stage is here, and nobody reads the one before it any more
+        copy_stage_async<TRANSPOSED>(stages, p, i + (STAGES - 1) * DEPTH);
+        const bf16 *x_tile = stages + i / DEPTH % STAGES * STAGE_ELEMENTS, *w_tile = x_tile + X_ELEMENTS;
+        stage_mma<TRANSPOSED>(sum, x_tile, w_tile, row, column);
+    }
+    copy_wait<0>();
+    __syncthreads();  // all stages are done with: the output goes through them
+    write_tile(stages, sum, p, row, column);
 }
 
 // x (N, I), w (I, O), bias (O) or null, I and O multiples of 8  ->  out (N, O)
 extern "C" __global__ __launch_bounds__(THREADS)
 void linear_3(bf16 *out, const bf16 *x, const bf16 *w, const bf16 *bias, int N, int I, int O) {
-    product<false>(out, x, w, bias, N, I, O);
+    tensor_core_matmul<false>({out, x, w, bias, N, I, O, (int) blockIdx.y * TILE, (int) blockIdx.x * TILE});
 }
 
-// The same of a w that lies in memory as (O, I).
+// The same of a w that lies in memory as (O, I), as most of a checkpoint's matrices do.
 extern "C" __global__ __launch_bounds__(THREADS)
-void linear_3_turned(bf16 *out, const bf16 *x, const bf16 *w, const bf16 *bias, int N, int I, int O) {
-    product<true>(out, x, w, bias, N, I, O);
+void linear_3_transposed(bf16 *out, const bf16 *x, const bf16 *w, const bf16 *bias, int N, int I, int O) {
+    tensor_core_matmul<true>({out, x, w, bias, N, I, O, (int) blockIdx.y * TILE, (int) blockIdx.x * TILE});
 }

@@ -1,13 +1,13 @@
 // What training minimises, equation (cross-entropy): one block owns one row of logits.
 #include "warp.cuh"
 
-// The largest of a row's logits, and what the others' exponentials come to beside it.
-__device__ float sum_beside_best(const float *x, int V, float &best) {
+// The largest of a row's logits, and the sum of exp(x - x_max) over the row.
+__device__ float sum_exp_minus_max(const float *x, int V, float &x_max) {
     float sum = 0.0f;
-    best = x[0];
-    for (int i = threadIdx.x; i < V; i += blockDim.x) best = fmaxf(best, x[i]);
-    best = block_max(best);
-    for (int i = threadIdx.x; i < V; i += blockDim.x) sum += expf(x[i] - best);
+    x_max = x[0];
+    for (int i = threadIdx.x; i < V; i += blockDim.x) x_max = fmaxf(x_max, x[i]);
+    x_max = block_max(x_max);
+    for (int i = threadIdx.x; i < V; i += blockDim.x) sum += expf(x[i] - x_max);
     return block_sum(sum);
 }
 
@@ -15,15 +15,15 @@ __device__ float sum_beside_best(const float *x, int V, float &best) {
 extern "C" __global__ void cross_entropy(double *out, const float *logits, const long long *targets, int N, int V) {
     const float *x = logits + (size_t) blockIdx.x * V;
     long long target = targets[blockIdx.x];
-    if (target < 0) {                                   // all threads of the block alike: none waits for the others
+    if (target < 0) {  // all threads of the block return: none waits for the others
         if (threadIdx.x == 0) out[blockIdx.x] = 0.0;
         return;
     }
-    float best, sum = sum_beside_best(x, V, best);
-    if (threadIdx.x == 0) out[blockIdx.x] = (double) logf(sum) - ((double) x[target] - best);
+    float x_max, sum = sum_exp_minus_max(x, V, x_max);
+    if (threadIdx.x == 0) out[blockIdx.x] = (double) logf(sum) - ((double) x[target] - x_max);
 }
 
-// Its gradient, equation (cross-entropy-backward), where dy comes down to every row that is not ignored.
+// Its gradient, equation (cross-entropy-backward), with the same dy for every row that is not ignored.
 //
 // logits (N, V), targets (N)  ->  out (N, V), zeros in an ignored row
 extern "C" __global__ void cross_entropy_backward(float *out, float dy, const float *logits, const long long *targets,
@@ -35,6 +35,9 @@ extern "C" __global__ void cross_entropy_backward(float *out, float dy, const fl
         for (int i = threadIdx.x; i < V; i += blockDim.x) dx[i] = 0.0f;
         return;
     }
-    float best, sum = sum_beside_best(x, V, best);
-    for (int i = threadIdx.x; i < V; i += blockDim.x) dx[i] = dy * (expf(x[i] - best) / sum - (i == target ? 1.0f : 0.0f));
+    float x_max, sum = sum_exp_minus_max(x, V, x_max);
+    for (int i = threadIdx.x; i < V; i += blockDim.x) {
+        float softmax = expf(x[i] - x_max) / sum;
+        dx[i] = dy * (softmax - (i == target ? 1.0f : 0.0f));
+    }
 }

@@ -5,7 +5,7 @@ extern "C" __global__ void patchify(float *out, const float *tiles, int patch, i
     int s = blockIdx.x % S, r = blockIdx.x / S % R, b = blockIdx.x / S / R, D = C * patch * patch;
     for (int i = threadIdx.x; i < D; i += blockDim.x) {
         int column = i % patch, row = i / patch % patch, c = i / patch / patch;
-        size_t line = (((size_t) b * C + c) * R + r) * patch + row;             // of S * patch pixels
+        size_t line = (((size_t) b * C + c) * R + r) * patch + row;  // of S * patch pixels
         out[(size_t) blockIdx.x * D + i] = tiles[(line * S + s) * patch + column];
     }
 }
@@ -15,7 +15,7 @@ extern "C" __global__ void pixel_shuffle(float *out, const float *x, int side, i
     int s = blockIdx.x % R, r = blockIdx.x / R % R, b = blockIdx.x / R / R, length = side * side * D;
     for (int i = threadIdx.x; i < length; i += blockDim.x) {
         int channel = i % D, column = i / D % side, row = i / D / side;
-        size_t line = ((size_t) b * R + r) * side + row;                        // of R * side patches
+        size_t line = ((size_t) b * R + r) * side + row;  // of R * side patches
         out[(size_t) blockIdx.x * length + i] = x[((line * R + s) * side + column) * D + channel];
     }
 }

@@ -1,8 +1,8 @@
-// The router of a mixture of experts, equation (router): one block owns one token; its threads share out the channels of
-// every expert.
+// The router of a mixture of experts, equation (router): one block owns one token; its threads share out the channels
+// of every expert.
 
-// Of two experts, whose comes first?  The higher score's, among equals the lower one's; NaN is last.
-__device__ inline bool before(const float *score, int a, int b) {
+// Does expert a come before expert b?  The one with the higher score does, among equals the lower one; NaN is last.
+__device__ inline bool is_ranked_before(const float *score, int a, int b) {
     if (isnan(score[a]) || isnan(score[b])) return isnan(score[a]) == isnan(score[b]) ? a < b : isnan(score[b]);
     return score[a] == score[b] ? a < b : score[a] > score[b];
 }
@@ -13,24 +13,24 @@ extern "C" __global__ void router(long long *out_expert, float *out_gate, const 
                                   int top_k, int N, int D, int E) {
     extern __shared__ float partial[];
     float *score = partial + blockDim.x;
-    int e = threadIdx.x % E, part = threadIdx.x / E, parts = blockDim.x / E;
+    int e = threadIdx.x % E, slice = threadIdx.x / E, slices = blockDim.x / E;
     float sum = 0.0f;
-    for (int i = part; i < D; i += parts)               // neighbouring threads read neighbouring experts' weights
+    for (int i = slice; i < D; i += slices)  // neighbouring threads read neighbouring experts' weights
         sum += x[(size_t) blockIdx.x * D + i] * w_router[(size_t) i * E + e];
     partial[threadIdx.x] = sum;
     __syncthreads();
-    if (part == 0) {
-        for (int other = 1; other < parts; other++) sum += partial[other * E + e];
+    if (slice == 0) {
+        for (int s = 1; s < slices; s++) sum += partial[s * E + e];
         score[e] = sum;
     }
     __syncthreads();
-    if (part == 0) {
-        int rank = 0;                                   // each expert counts those that come before it: nobody sorts
-        for (int other = 0; other < E; other++) rank += before(score, other, e);
+    if (slice == 0) {
+        int rank = 0;  // each expert counts those that come before it: nobody sorts
+        for (int other = 0; other < E; other++) rank += is_ranked_before(score, other, e);
         if (rank < top_k) {
-            float small = expf(-fabsf(sum));
+            float exp_abs = expf(-fabsf(sum));  // never overflows
             out_expert[(size_t) blockIdx.x * top_k + rank] = e;
-            out_gate[(size_t) blockIdx.x * top_k + rank] = (sum >= 0 ? 1.0f : small) / (1.0f + small);
+            out_gate[(size_t) blockIdx.x * top_k + rank] = (sum >= 0 ? 1.0f : exp_abs) / (1.0f + exp_abs);
         }
     }
 }

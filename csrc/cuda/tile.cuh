@@ -1,50 +1,59 @@
 // A tile of a matrix product in float32: 64 rows by 64 columns, of which each of 256 threads has 4 by 4 in registers.
+//
+// The plain form, for the tile whose first row is row 0 and first column column 0:
+//
+//     for (r = 0; r < TILE; r++)
+//         for (c = 0; c < TILE; c++)
+//             for (i = 0; i < I; i++) out[r][c] += x(r, i) * w(i, c);
 #pragma once
 
-enum { THREADS = 256, TILE = 64, DEPTH = 16, PITCH = TILE + 4, STRETCH = 256 };
+enum { THREADS = 256, TILE = 64, DEPTH = 16, PITCH = TILE + 4, ACC_BLOCK = 256 };
 
-// The tile's x and w pass through shared memory, DEPTH inputs at a time: what is read there once serves 64 sums, and what
-// is read from there into a register four.  x(r, i) and w(i, c) give the numbers of row r and column c of the tile, zero
-// where there is none; x_along_inputs and along_inputs: how neighbouring threads shall ask for them.  STRETCH inputs are added up before their
-// sum joins the others, so that none drifts.  This thread's: rows 4 * (threadIdx.x / 16), columns 4 * (threadIdx.x % 16).
-template <bool x_along_inputs = true, class X, class W>
-__device__ void multiply(float (&total)[4][4], int I, bool along_inputs, X x, W w) {
-    __shared__ __align__(16) float of_x[DEPTH][PITCH], of_w[DEPTH][PITCH];
+// The tile's x and w pass through shared memory, DEPTH inputs at a time: a number read there once serves 64 sums, and a
+// number read from there into a register serves four.  x(r, i) and w(i, c) give the numbers of row r and column c of
+// the tile, zero outside of the matrix.  X_INPUTS_CONTIGUOUS and w_inputs_contiguous: neighbouring threads ask for
+// neighbouring inputs, not for neighbouring rows or columns.  ACC_BLOCK inputs are added up before their sum joins the
+// others, so that none drifts.  out: rows 4 * (threadIdx.x / 16) and columns 4 * (threadIdx.x % 16) on of the tile.
+template <bool X_INPUTS_CONTIGUOUS = true, class X, class W>
+__device__ void tile_matmul(float (&out)[4][4], int I, bool w_inputs_contiguous, X x, W w) {
+    __shared__ __align__(16) float x_tile[DEPTH][PITCH], w_tile[DEPTH][PITCH];
     int row = threadIdx.x / 16 * 4, column = threadIdx.x % 16 * 4;
-    for (int start = 0; start < I; start += STRETCH) {
+    for (int start = 0; start < I; start += ACC_BLOCK) {
         float sum[4][4] = {};
-        for (int i = start; i < min(I, start + STRETCH); i += DEPTH) {
+        for (int i = start; i < min(I, start + ACC_BLOCK); i += DEPTH) {
+            // x_tile (DEPTH, TILE) = x^T and w_tile (DEPTH, TILE) = w, of inputs i to i + DEPTH - 1
             #pragma unroll
             for (int n = 0; n < TILE * DEPTH / THREADS; n++) {
-                int c = n * THREADS + threadIdx.x;
-                int deep = x_along_inputs ? c % DEPTH : c / TILE, wide = x_along_inputs ? c / DEPTH : c % TILE;
-                of_x[deep][wide] = i + deep < I ? x(wide, i + deep) : 0.0f;
-                deep = along_inputs ? c % DEPTH : c / TILE, wide = along_inputs ? c / DEPTH : c % TILE;
-                of_w[deep][wide] = i + deep < I ? w(i + deep, wide) : 0.0f;
+                int e = n * THREADS + threadIdx.x;
+                int k = X_INPUTS_CONTIGUOUS ? e % DEPTH : e / TILE, at = X_INPUTS_CONTIGUOUS ? e / DEPTH : e % TILE;
+                x_tile[k][at] = i + k < I ? x(at, i + k) : 0.0f;
+                k = w_inputs_contiguous ? e % DEPTH : e / TILE, at = w_inputs_contiguous ? e / DEPTH : e % TILE;
+                w_tile[k][at] = i + k < I ? w(i + k, at) : 0.0f;
             }
-            __syncthreads();                        // the stage is whole
+            __syncthreads();  // both tiles are complete
+            // sum (4, 4) += four rows of x times four columns of w
             #pragma unroll
             for (int k = 0; k < DEPTH; k++) {
-                float4 a = *(const float4 *) &of_x[k][row], b = *(const float4 *) &of_w[k][column];
-                float of_a[4] = {a.x, a.y, a.z, a.w}, of_b[4] = {b.x, b.y, b.z, b.w};
+                float4 a = *(const float4 *) &x_tile[k][row], b = *(const float4 *) &w_tile[k][column];
+                float x_row[4] = {a.x, a.y, a.z, a.w}, w_column[4] = {b.x, b.y, b.z, b.w};
                 #pragma unroll
                 for (int r = 0; r < 4; r++)
                     #pragma unroll
-                    for (int c = 0; c < 4; c++) sum[r][c] += of_a[r] * of_b[c];
+                    for (int c = 0; c < 4; c++) sum[r][c] += x_row[r] * w_column[c];
             }
-            __syncthreads();                        // nobody reads it any more
+            __syncthreads();  // nobody reads them any more
         }
         #pragma unroll
         for (int r = 0; r < 4; r++)
             #pragma unroll
-            for (int c = 0; c < 4; c++) total[r][c] += sum[r][c];
+            for (int c = 0; c < 4; c++) out[r][c] += sum[r][c];
     }
 }
 
-// put(row, column, sum) of all that this thread has of the tile.
-template <class Put> __device__ void each(const float (&sum)[4][4], Put put) {
+// put(row, column, y) of all outputs of the tile that this thread has.
+template <class Put> __device__ void for_each_output(const float (&out)[4][4], Put put) {
     #pragma unroll
     for (int r = 0; r < 4; r++)
         #pragma unroll
-        for (int c = 0; c < 4; c++) put(threadIdx.x / 16 * 4 + r, threadIdx.x % 16 * 4 + c, sum[r][c]);
+        for (int c = 0; c < 4; c++) put(threadIdx.x / 16 * 4 + r, threadIdx.x % 16 * 4 + c, out[r][c]);
 }

@@ -5,11 +5,13 @@
 shows rms_norm as tabs, NumPy first, then C and CUDA where they exist.  Several names, `{columns} router experts`,
 stand in each tab one below the other.  A column that has no such function has no tab, and a name that
 the NumPy column does not have fails the build, so a page cannot show code that is gone.  Where a CUDA kernel only
-chooses how its row is read, its tab begins with what a block does for a row: rms_norm_row before rms_norm.
+chooses how its row is read, its tab begins with what a block does for a row: rms_norm_row before rms_norm.  Of
+grouped_query_attention, which CUDA has only in numbered versions, the tab shows the first.
 
     ```{components}
     ```
-draws the table of GRID: rows are components, columns are forms, and a cell holds the file's name.
+draws the table of GRID: rows are components, columns are forms, and a cell holds the file's name, or the
+last numbered version's.
 """
 import ast
 import re
@@ -63,6 +65,20 @@ def _c_lines(source, name):
     return None
 
 
+def find_all(name, column):
+    """Where a column shows a function: with CUDA's function for a row, or if there is no other the first version."""
+    if column != "CUDA":
+        return [place for place in [find(name, column)] if place]
+    return [place for place in (find(f"{name}_row", column), find(name, column)) if place] or \
+        [place for place in [find(f"{name}_1", column)] if place]
+
+
+def by_name(found, name):
+    """The file of that name, or else its numbered versions, the last first: attention_3.cu before attention_1.cu."""
+    versions = [file for file in found if re.fullmatch(rf"{name}(_\d)?", file.stem)]
+    return sorted(versions, key=lambda file: (file.stem == name, file.stem), reverse=True)
+
+
 class Columns(SphinxDirective):
     required_arguments = 1
     final_argument_whitespace = True
@@ -71,8 +87,7 @@ class Columns(SphinxDirective):
         wanted = self.arguments[0].split()
         tabs = []
         for column in COLUMNS:
-            names = [part for name in wanted for part in ((f"{name}_row", name) if column == "CUDA" else (name,))]
-            found = [place for name in names if (place := find(name, column))]
+            found = [place for name in wanted for place in find_all(name, column)]
             if column == "NumPy" and len(found) < len(wanted):
                 raise self.error(f"tinyscout does not define every one of: {' '.join(wanted)}")
             if found:
@@ -98,17 +113,11 @@ class Components(SphinxDirective):
         name, _, chapter = name.partition(":")
         page = f"[{name}]({chapter or name}.md)"
         forms = [*map(files, COLUMNS), (ROOT / "tinyscout/laws").glob("*.py")]
-        cells = [self._cell(name, list(form)) for form in forms]
+        cells = [next((f"`{file.name}`" for file in by_name(form, name)), "·") for form in forms]
         examples = (ROOT / "examples").glob("[0-9]*_*.py")
         example = next((file for file in examples if file.stem.partition("_")[2] in (name, chapter)), None)
         cells.append(f"[{example.stem}](gallery/{example.stem}.rst)" if example else "·")
         return "| " + " | ".join([page, *cells]) + " |"
-
-    def _cell(self, name, form):
-        """The file of that name, or its numbered versions, of which the first is only for reading."""
-        plain = [file.name for file in form if file.stem == name][:1]
-        numbered = [file.name for file in form if re.fullmatch(rf"{name}_[2-9]", file.stem)]
-        return ", ".join(f"`{file}`" for file in plain or numbered) or "·"
 
 
 def setup(app):

@@ -20,8 +20,9 @@ except RuntimeError as error:
 SOURCES = sorted(nvrtc.SOURCE_DIR.glob("*.cu"))
 # The maximum of registers that a kernel of the file may use per thread, of 255 possible.  A few more do not matter; a
 # jump is a loop that no longer unrolls, or a thread that holds too much, and then half as many threads fit on an SM.
-REGISTERS = {"attention.cu": 96, "attention_2.cu": 176, "attention_3.cu": 255, "attention_backward.cu": 136,
-             "linear.cu": 72, "linear_2.cu": 136, "linear_3.cu": 144, "linear_backward.cu": 88, "linear_bits.cu": 104,
+REGISTERS = {"attention_2.cu": 176, "attention_3.cu": 255, "attention_backward.cu": 136, "attention_split_kv.cu": 96,
+             "linear.cu": 72, "linear_2.cu": 136, "linear_3.cu": 144, "linear_backward.cu": 88,
+             "linear_quantized.cu": 104,
              "moe.cu": 168}
 
 

@@ -14,7 +14,7 @@ assert library.module.__name__ == "tinyscout.{level}"
 broken = [(name, error) for name, error in laws.check(c, examples=8) if error]
 assert not broken, broken
 """
-LEVELS = library.LEVELS[:library.module.lib.level() + 1]
+LEVELS = library.LEVELS[:library.module.lib.cpu_level() + 1]
 
 
 @pytest.mark.slow

@@ -40,6 +40,13 @@ broken = [(name, error) for name, error in laws.check(c, examples=4) if error]
 assert not broken, broken
 print("every law held")
 """
+NO_MEMORY = """
+import pytest
+from tinyscout.kernels.c import library
+assert library.module.__file__.startswith({copy!r}), library.module.__file__
+assert not pytest.main(["-q", "-p", "no:cacheprovider", {tests!r}])
+print("every failure was said")
+"""
 TOKENIZER = """
 from hypothesis import HealthCheck, given, settings
 from tinyscout import _bpe
@@ -100,8 +107,9 @@ def build_kernels(folder, flags, *objects):
                     ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     source = shutil.copytree(KERNELS, folder / "c")
     header = (source / "simd.h").read_text()
-    assert "SMALL = 1 << 14" in header
-    (source / "simd.h").write_text(header.replace("SMALL = 1 << 14", "SMALL = 8"))      # threads for short rows too
+    assert "PARALLEL_MIN = 1 << 14" in header
+    threaded = header.replace("PARALLEL_MIN = 1 << 14", "PARALLEL_MIN = 8")      # threads for short rows too
+    (source / "simd.h").write_text(threaded)
     runpy.run_path(str(source / "build.py"))["BUILDERS"]["_c"].emit_c_code(str(folder / "_c.c"))
     run_gcc(*FLAGS, "-std=gnu11", "-fopenmp", *processor_flags(), *flags, f"-I{source}",
             f"-I{sysconfig.get_path('include')}", folder / "_c.c", *sorted(source.glob("*.c")), *objects, "-lm",
@@ -177,6 +185,9 @@ def test_kernels_stay_in_bounds(tmp_path):
     build_kernels(tmp_path, MEMORY)
     done = run(LAWS.format(copy=str(tmp_path), threads=""), ["asan", "ubsan", "stdc++"], tmp_path)
     assert "every law held" in done.stdout, first_report(done)
+    tests = str(ROOT / "tests/kernels/test_memory_error.py")
+    done = run(NO_MEMORY.format(copy=str(tmp_path), tests=tests), ["asan", "ubsan", "stdc++"], tmp_path)
+    assert "every failure was said" in done.stdout, done.stdout + first_report(done)
 
 
 def test_kernels_do_not_race(tmp_path):

@@ -39,13 +39,13 @@ def matrix_view(w):
     if isinstance(w, Quantized):
         values, scales = source = tuple(np.require(a, requirements=["C", "A"]) for a in w)
         struct = ffi.new("matrix *", {"values": data_ptr(values), "kind": KINDS[values.dtype.name], "group": w.group,
-                                    "scales": data_ptr(scales), "scale_kind": KINDS[scales.dtype.name]})
+                                      "scales": data_ptr(scales), "scale_kind": KINDS[scales.dtype.name]})
     else:
         [source] = [w] if w.dtype.name in FLOAT_DTYPES and w.dtype.isnative and w.flags.aligned else as_float32(w)
         strides = [1 if n == 1 else step // source.itemsize        # along an axis of one number it may be any
                    for n, step in zip(source.shape, source.strides, strict=True)]
         struct = ffi.new("matrix *", {"values": data_ptr(source), "kind": KINDS[source.dtype.name],
-                                      "expert": strides[0], "in": strides[-2], "out": strides[-1]})
+                                      "expert_stride": strides[0], "in_stride": strides[-2], "out_stride": strides[-1]})
     keep_alive[struct] = source
     return struct
 
@@ -60,10 +60,10 @@ def kv_view(k):
         arrays = tuple(np.require(a, a.dtype.newbyteorder("="), ["C", "A"]) for a in arrays)
     values = arrays[0]
     fields = {"values": data_ptr(values), "kind": KINDS[values.dtype.name],
-            "batch": values.strides[0] // (math.prod(values.shape[2:]) * values.itemsize)}
+              "batch_stride": values.strides[0] // (math.prod(values.shape[2:]) * values.itemsize)}
     if is_quantized:
         fields |= {"scales": data_ptr(arrays[1]), "scale_kind": KINDS[arrays[1].dtype.name], "group": k.group}
-    struct = ffi.new("past *", fields)
+    struct = ffi.new("kv_view *", fields)
     keep_alive[struct] = arrays
     return struct
 

@@ -28,7 +28,7 @@ class TokenDecoder:
         self.struct = ffi.new("decoder *", {
             "layers": self.layers, "L": len(w.blocks), "D": config.dim, "H": config.n_heads, "K": config.n_kv_heads,
             "d": config.head_dim, "C": config.top_k, "qk_norm": config.qk_norm, "eps": config.norm_eps})
-        self.scratch = np.empty(lib.decoder_floats(self.struct), np.float32)
+        self.scratch = np.empty(lib.decode_scratch_floats(self.struct), np.float32)
         self.struct.scratch = float_ptr(self.scratch)
         self.buffers = [(None, None, 0)] * len(w.blocks)        # (keys, values, start) of each layer that C has seen
 
@@ -54,7 +54,7 @@ class TokenDecoder:
                   "feed_forward_norm": self.vector_ptr(block.feed_forward_norm), "F": dense.w_up.shape[1],
                   "chunk": c.chunk_size if layer.chunked else 0,
                   **{name: self.matrix_struct(w) for name, w in block.attention._asdict().items()},
-                  **{name.removeprefix("w_"): self.matrix_struct(w) for name, w in dense._asdict().items()}}
+                  **{f"dense_{name.removeprefix('w_')}": self.matrix_struct(w) for name, w in dense._asdict().items()}}
         if isinstance(ffn, MoE):
             fields |= {"E": c.n_experts, "w_router": self.matrix_struct(ffn.w_router),
                        **{name: self.matrix_struct(w) for name, w in ffn.experts._asdict().items()}}
@@ -68,7 +68,7 @@ class TokenDecoder:
             keys, values, start = self.buffers[n]
             if not (keys is layer.keys and values is layer.values and start == layer.start):
                 self.layers[n].keys, self.layers[n].values = kv_view(layer.keys)[0], kv_view(layer.values)[0]
-                self.layers[n].first = layer.start
+                self.layers[n].kv_start = layer.start
                 self.buffers[n] = layer.keys, layer.values, layer.start
 
     def __call__(self, x, cache, iterate):

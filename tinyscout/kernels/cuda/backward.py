@@ -163,8 +163,8 @@ def grouped_matmul(x, gate, first, order, w, C):
     kind, [values], strides = kernel_format(w)
     (E, I, O), M = w.shape, (len(x) if order is None else len(order))
     out = empty(M, O)
-    kernel("moe.cu", "experts_product" + kind)(experts_launch(M, O, E), out, x, gate, first, order, values, C, E, I, O,
-                                               *strides)
+    kernel("moe.cu", "experts_matmul" + kind)(experts_launch(M, O, E), out, x, gate, first, order, values, C, E, I, O,
+                                              *strides)
     return out
 
 
@@ -195,8 +195,8 @@ def experts_backward(dy, x, expert, gate, w_gate, w_up, w_down):
     dx_gate, dx_up = (grouped_matmul(d, None, first, None, w.swapaxes(1, 2), C)
                       for d, w in ((d_gate_out, w_gate), (d_up_out, w_up)))
     out_x, out_gate = empty(N, D), empty(N, C)
-    kernel("moe.cu", "experts_backward_join")(row_launch(N, D), out_x, out_gate, dx_gate, dx_up, x_, gate_, slot,
-                                              N, C, D)
+    kernel("moe.cu", "experts_backward_combine")(row_launch(N, D), out_x, out_gate, dx_gate, dx_up, x_, gate_, slot,
+                                                 N, C, D)
     return like_input(x, out_x, out_gate, dw_gate, dw_up, dw_down)
 
 

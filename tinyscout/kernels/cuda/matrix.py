@@ -57,7 +57,7 @@ def linear_launch(N, O, kind, inputs_contiguous):
         return "linear_2.cu", "linear_2", Launch((ceil_div(O, TILE), ceil_div(N, TILE)), (256,))
     if "int" in kind:
         name, rows_per_block = ("linear_row", 1) if N == 1 else ("linear_rows", 4)
-        return "linear_bits.cu", name, Launch((O // 16, ceil_div(N, rows_per_block)), (128,))
+        return "linear_quantized.cu", name, Launch((O // 16, ceil_div(N, rows_per_block)), (128,))
     return "linear.cu", "linear_rows", Launch((ceil_div(O, 8 if inputs_contiguous else 32), ceil_div(N, 4)), (256,))
 
 
@@ -137,8 +137,8 @@ def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
         return like_input(q, out)
     launch = attention_split_kv_launch(B, T, S, H, K)
     parts = empty(B * T * H, launch.grid[0], d + 2)
-    kernel("attention.cu", "attention_parts" + kind)(launch, parts, *arguments)
-    kernel("attention.cu", "attention_join")(Launch((B * T * H,), (128,)), out, parts, launch.grid[0], d)
+    kernel("attention_split_kv.cu", "attention_split_kv" + kind)(launch, parts, *arguments)
+    kernel("attention_split_kv.cu", "attention_combine")(Launch((B * T * H,), (128,)), out, parts, launch.grid[0], d)
     return like_input(q, out)
 
 
@@ -153,7 +153,7 @@ def experts_per_row(x, expert, gate, w, C):
     M, (_, I, O) = expert.size, w.shape
     out, (_, _, row_launch) = empty(M, O), linear_launch(1, O, kind, strides[0] == 1)
     launch = Launch((row_launch.grid[0], M), row_launch.block)
-    kernel("moe.cu", "experts_rows" + kind)(launch, out, x, expert, gate, *arrays, C, I, O, *strides)
+    kernel("moe.cu", "experts_matvec" + kind)(launch, out, x, expert, gate, *arrays, C, I, O, *strides)
     return out
 
 
@@ -176,10 +176,10 @@ def experts_sorted(x, expert, gate, w_gate, w_up, w_down):
     (E, D, F), M = w_gate.shape, expert.size
     first, order, slot = sort_by_expert(expert, E)
     hidden, y = empty(M, F), empty(M, D)
-    kernel("moe.cu", "experts_open" + kind)(experts_launch(M, F, E), hidden, x, gate, first, order, *gates, *ups,
-                                            M // len(x), D, E, F, *strides)
+    kernel("moe.cu", "experts_gate_up" + kind)(experts_launch(M, F, E), hidden, x, gate, first, order, *gates, *ups,
+                                               M // len(x), D, E, F, *strides)
     kind, downs, strides = kernel_format(w_down)
-    kernel("moe.cu", "experts_close" + kind)(experts_launch(M, D, E), y, hidden, first, *downs, D, E, F, *strides)
+    kernel("moe.cu", "experts_down" + kind)(experts_launch(M, D, E), y, hidden, first, *downs, D, E, F, *strides)
     return y, slot
 
 
@@ -197,7 +197,7 @@ def experts(x, expert, gate, w_gate, w_up, w_down):
         kernel("activation.cu", "swiglu")(Launch((ceil_div(N * C * F, 1024),), (256,)), hidden, gate_out, up_out,
                                           N * C, F)
         y, slot = experts_per_row(hidden, expert, None, w_down, 1), None
-    kernel("moe.cu", "experts_join")(Launch((N, ceil_div(D, 128)), (128,)), out, y, slot, N, C, D)
+    kernel("moe.cu", "experts_combine")(Launch((N, ceil_div(D, 128)), (128,)), out, y, slot, N, C, D)
     return like_input(x, out)
 
 

@@ -73,7 +73,7 @@ def linear_3(x, w, bias=None):
     if not (fits and (bias is None or (are_bfloat16(bias) and has_shape(bias, w.shape[1])))):
         return reference.linear(x, w, bias)
     (N, I), O, (_, [values], strides) = row_sizes(x), w.shape[1], kernel_format(w)
-    out, name = empty(*x.shape[:-1], O, dtype=np.uint16), "linear_3" if strides[1] == 1 else "linear_3_turned"
+    out, name = empty(*x.shape[:-1], O, dtype=np.uint16), "linear_3" if strides[1] == 1 else "linear_3_transposed"
     bias = None if bias is None else weight_on_device(bias)
     kernel("linear_3.cu", name)(linear_3_launch(N, O), out, weight_on_device(x), values, bias, N, I, O)
     return as_bfloat16(x, out)
@@ -120,7 +120,7 @@ def grouped_query_attention_3(q, k, v, causal=True, chunk=None, first=0):
     padded_d = next(size for size in (64, 96, 128) if d <= size)
     launch = attention_3_launch(B, T, H, K, padded_d)
     kernel("attention_3.cu", f"grouped_query_attention_3_{padded_d}")(launch, out, *map(weight_on_device, (q, k, v)),
-                                                                  *attention_arguments(q, k, causal, chunk, first))
+                                                                      *attention_arguments(q, k, causal, chunk, first))
     return as_bfloat16(q, out)
 
 

@@ -1,12 +1,13 @@
 // Which build of the kernels this processor can run.
 #include "simd.h"
 
-int level(void) {
+int cpu_level(void) {
 #if defined(__x86_64__) && defined(__GNUC__)
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
-        !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512vnni")) return 1;
+        !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512vnni"))
+        return 1;
     return __builtin_cpu_supports("avx512bf16") ? 3 : 2;
 #else
     return 0;
