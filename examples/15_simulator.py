@@ -2,7 +2,7 @@
 A GPU from the inside
 =====================
 
-A CUDA kernel, compiled by NVIDIA's compiler and executed in NumPy: who runs when, and what memory has to move.
+A CUDA kernel, compiled by NVIDIA's compiler and executed in NumPy: which lanes run, and what memory has to move.
 """
 import tempfile
 from pathlib import Path
@@ -14,20 +14,20 @@ from tinyscout.kernels import nvrtc
 from tinyscout.simulator import Profile, run
 
 
-def counted(text, *arguments, threads=32):
-    """Run the kernel k of a text in one block  ->  the counts of each of its lines"""
-    with tempfile.TemporaryDirectory() as place:
-        path = Path(place, "k.cu")
+def count_lines(text, *arguments, threads=32):
+    """Run the kernel k of a text in one block  ->  {line: its counts}"""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "k.cu")
         path.write_text('extern "C" __global__ void k(' + text)
         profile = Profile()
         run(nvrtc.ptx(path), "k", (1,), (threads,), 0, arguments, profile=profile)
-    return {int(place.rpartition(":")[2]): counts for place, counts in profile.lines.items()}
+    return {int(location.rpartition(":")[2]): counts for location, counts in profile.lines.items()}
 
 
 # %%
 # Lanes that wait
 # ---------------
-# Each thread runs a loop of its own length.  A warp goes on until its last lane is done, and who is done waits.
+# Each thread runs a loop of its own length.  A warp goes on until its last lane is done, and the others wait for it.
 
 LOOP = """int *out, const int *rounds) {
     int x = threadIdx.x, n = rounds[threadIdx.x];
@@ -41,7 +41,7 @@ figure, axis = plt.subplots(figsize=(7.5, 3))
 lengths = {"all as long": np.full(32, 16), "from 1 to 32": np.arange(1, 33),
            "one of 32, the others 1": np.r_[32, [1] * 31]}
 for n, rounds in enumerate(lengths.values()):
-    counts = counted(LOOP, np.zeros(32, np.int32), rounds.astype(np.int32))[5]
+    counts = count_lines(LOOP, np.zeros(32, np.int32), rounds.astype(np.int32))[5]
     axis.barh(n, counts.lanes / counts.instructions, color=plt.get_cmap("viridis")(0.2 + 0.3 * n))
 axis.set(yticks=range(3), yticklabels=lengths, xlim=(0, 32), xlabel="lanes at work in the loop, of 32")
 axis.invert_yaxis()
@@ -54,14 +54,14 @@ plt.show()
 # of one bank are fetched one after the other.  So the same 32 reads cost more, the further apart they are, and in
 # shared memory it depends on what the distance has in common with 32.
 
-GLOBAL = "const float *x, float *out, int step) {\n float found = x[threadIdx.x * step];\n out[threadIdx.x] = found; }"
+GLOBAL = "const float *x, float *out, int step) {\n float y = x[threadIdx.x * step];\n out[threadIdx.x] = y; }"
 SHARED = ("float *out, int step) {\n __shared__ float tile[1120];\n"
           " for (int i = threadIdx.x; i < 1120; i += 32) tile[i] = i;\n __syncwarp();\n"
-          " float found = tile[threadIdx.x * step];\n out[threadIdx.x] = found; }")
+          " float y = tile[threadIdx.x * step];\n out[threadIdx.x] = y; }")
 x, out, steps = np.zeros(32 * 35, np.float32), np.zeros(32, np.float32), range(1, 36)
-figure, (far, near) = plt.subplots(1, 2, figsize=(9, 3))
-far.bar(steps, [counted(GLOBAL, x, out, np.int32(step))[2].sectors for step in steps], color="#3b7dd8")
-near.bar(steps, [counted(SHARED, out, np.int32(step))[5].wavefronts for step in steps], color="#d8873b")
-far.set(xlabel="numbers from one lane to the next", ylabel="sectors of 32 bytes", title="global memory")
-near.set(xlabel="numbers from one lane to the next", ylabel="passes over the banks", title="shared memory")
+figure, (global_axis, shared_axis) = plt.subplots(1, 2, figsize=(9, 3))
+global_axis.bar(steps, [count_lines(GLOBAL, x, out, np.int32(step))[2].sectors for step in steps], color="#3b7dd8")
+shared_axis.bar(steps, [count_lines(SHARED, out, np.int32(step))[5].wavefronts for step in steps], color="#d8873b")
+global_axis.set(xlabel="numbers from one lane to the next", ylabel="sectors of 32 bytes", title="global memory")
+shared_axis.set(xlabel="numbers from one lane to the next", ylabel="passes over the banks", title="shared memory")
 plt.show()

@@ -31,8 +31,8 @@ JOBS = {                # name: the command, and the presets it is for, () for a
     "million-flat": (f"needle --contexts 1M --haystacks 16 {FACTS} --no-temperature", ("laboratory",)),
     "far": (f"needle --contexts 10M --haystacks 4 {FACTS}", ("laboratory",)),
     "far-flat": (f"needle --contexts 10M --haystacks 4 {FACTS} --no-temperature", ("laboratory",)),
-    "cut": (f"needle --contexts 512,20k --allow-straddle {NEEDLES}", ("laboratory",)),
-    "leak": (f"needle --contexts 512,20k --control {NEEDLES}", ("laboratory",)),
+    "straddle": (f"needle --contexts 512,20k --allow-straddle {NEEDLES}", ("laboratory",)),
+    "control": (f"needle --contexts 512,20k --control {NEEDLES}", ("laboratory",)),
     "dense": ("needle --contexts 512,2k,8k,20k --density 64 --haystacks 32", ("laboratory",)),
     "clock": (f"needle --contexts 512,8k,51200,1M,10M --haystacks 1 {FACTS}", ("laboratory",)),    # all cores, alone
     "nll": ("nll --context 20k --texts 16", ()),

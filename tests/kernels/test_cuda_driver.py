@@ -64,17 +64,17 @@ def test_a_training_stays_on_the_card(tmp_path):
     """Images, needles and LoRA; the checkpoint comes back as NumPy arrays, and training goes on from it."""
     run(f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+sys.path.insert(0, {str(Path(__file__).parents[1] / "train")!r})
 from dataclasses import replace
-from test_train import CORPUS, RECIPE, small, steps_kept, train, untrained
-one = small(vision=True, layers=small().text.layers[:1])
-recipe = replace(RECIPE, steps=1, text=0, needles=(), dialogs=1, dialog_length=600, optimizer="adamw")
-last = train({str(tmp_path / "run")!r}, recipe, one, None, cuda)
-here = train({str(tmp_path / "here")!r}, recipe, one)
-ours, theirs = (tinyscout.load(path).weights.text.blocks[0].attention.w_q for path in (last, here))
-assert np.abs(ours - theirs).max() < 1e-3 * np.abs(theirs).max()
-lora = replace(RECIPE, steps=2, text=64, lengths=((1.0, 64),), lora=2)
-train({str(tmp_path / "lora")!r}, lora, small(), CORPUS, cuda, untrained(), save_every=1)
+from test_train import CORPUS, RECIPE, small_config, train, untrained_model
+one_layer = small_config(vision=True, layers=small_config().text.layers[:1])
+recipe = replace(RECIPE, steps=1, text_tokens_per_step=0, needles=(), dialogs=1, dialog_length=600, optimizer="adamw")
+on_device = train({str(tmp_path / "cuda")!r}, recipe, one_layer, None, cuda)
+on_host = train({str(tmp_path / "numpy")!r}, recipe, one_layer)
+actual, expected = (tinyscout.load(path).weights.text.blocks[0].attention.w_q for path in (on_device, on_host))
+assert np.abs(actual - expected).max() < 1e-3 * np.abs(expected).max()
+lora = replace(RECIPE, steps=2, text_tokens_per_step=64, row_length=((1.0, 64),), lora=2)
+train({str(tmp_path / "lora")!r}, lora, small_config(), CORPUS, cuda, untrained_model(), save_every=1)
 """)
 
 
@@ -180,5 +180,6 @@ timer.copies = 2
 seconds = timer.time_calls([lambda: called.append("a") or sleep(0.05), lambda: called.append("b") or sleep(0.05)], 3)
 assert called == ["copy", "copy", "a", "b", "a"]
 assert 0.05 <= seconds < 0.15, seconds
-assert set(timer.measure_limits(16)) == {"bytes per second", "float32 operations per second", "bfloat16 operations per second"}
+limits = {"bytes per second", "float32 operations per second", "bfloat16 operations per second"}
+assert set(timer.measure_limits(16)) == limits
 """)

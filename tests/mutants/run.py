@@ -64,7 +64,7 @@ def checks(file, examples):
 
 
 def hold(case, ops, examples):
-    """As laws.hold, but the first input that breaks the law is enough: nobody wants it smaller here."""
+    """As laws.run_law, but the first input that breaks the law is enough: nobody wants it smaller here."""
     from hypothesis import HealthCheck, Phase, given, settings
 
     @settings(max_examples=examples, deadline=None, database=None, derandomize=True, phases=[Phase.generate],

@@ -53,14 +53,15 @@ class Check(NamedTuple):
 HALF_ATTENTION = (
     ("test_attention_at_the_edges", lambda m: [("grouped_query_attention_3", size) for size in m.ATTENTION]),
     ("test_attention_in_half_precision_is_off_by_its_roundings", lambda m: [(seed,) for seed in range(12)]),
-    ("test_half_precision_attention_sees_only_what_it_may", lambda m: [("large",), ("hidden",)]),
+    ("test_half_precision_attention_sees_only_what_it_may", lambda m: [("large scores",), ("hidden keys",)]),
 )
 HALF_LINEAR = (
     ("test_a_product_in_half_precision_is_off_by_its_rounding",
-     lambda m: [(*size, turned, bias) for size in m.LINEAR for turned in (False, True) for bias in (False, True)]),
+     lambda m: [(*size, transposed, bias) for size in m.LINEAR for transposed in (False, True)
+                for bias in (False, True)]),
 )
 FEW_BITS = (
-    ("test_few_bits_are_multiplied_as_what_they_stand_for",
+    ("test_quantized_weights_are_multiplied_as_what_they_stand_for",
      lambda m: [(N, bits, group, np.float32) for N in (1, 17) for bits in (8, 4) for group in (32, 128)]),
 )
 EDGES = (("test_attention_at_the_edges", lambda m: [("cuda", size) for size in m.ATTENTION]),)
@@ -69,7 +70,7 @@ BUT_THE_SWEEP = ("sampling: the best k stay", "sampling: what stays has no more 
 ATTENTION, LINEAR = ("grouped_query_attention", "attention"), ("linear",)
 GRADIENT_EDGES = (
     ("test_only_what_was_seen_learns", lambda m: [(None,), (32,)]),
-    ("test_attention_at_the_edges", lambda m: [(size,) for size in m.STRETCHES + m.ATTENTION]),
+    ("test_attention_at_the_edges", lambda m: [(size,) for size in m.MANY_TILES + m.ATTENTION]),
 )
 LITTLE = (("test_little_is_left_where_one_number_has_nearly_all_the_weight", lambda m: [(n,) for n in range(20)]),)
 LONG_SUMS = (("test_long_sums_do_not_drift", lambda m: [("rms_norm_backward",), ("linear_backward",)]),)

@@ -1,4 +1,4 @@
-"""The model in this package through transformers: the same scores and greedy tokens, on code and on pictures."""
+"""The model in this package through transformers: the same logits and greedy tokens, on code and on images."""
 import numpy as np
 import pytest
 
@@ -13,7 +13,7 @@ from . import oracle
 
 
 @pytest.fixture(scope="module")
-def both():
+def models():
     return oracle.read(BUNDLED_MODEL), tinyscout.load(dtype="float32")
 
 
@@ -27,11 +27,11 @@ def prompts(model):
 
 
 @pytest.mark.parametrize("n", range(4))
-def test_the_same_scores_and_tokens(both, n):
-    theirs, ours = both
-    prompt = list(prompts(ours))[n]
+def test_the_same_logits_and_tokens(models, n):
+    hf_model, model = models
+    prompt = list(prompts(model))[n]
     tiles = np.concatenate(prompt.images) if prompt.images else None
-    expected = oracle.logits(theirs, prompt.tokens, tiles)
-    np.testing.assert_allclose(ours.logits(prompt.tokens, prompt.images), expected, rtol=0, atol=1e-4)
-    said = list(ours.generate(prompt.tokens, prompt.images, max_new_tokens=16, temperature=0))
-    assert said == oracle.greedy(theirs, prompt.tokens, 16, tiles)
+    expected = oracle.logits(hf_model, prompt.tokens, tiles)
+    np.testing.assert_allclose(model.logits(prompt.tokens, prompt.images), expected, rtol=0, atol=1e-4)
+    tokens = list(model.generate(prompt.tokens, prompt.images, max_new_tokens=16, temperature=0))
+    assert tokens == oracle.greedy(hf_model, prompt.tokens, 16, tiles)

@@ -1,4 +1,4 @@
-"""The simulated GPU: who runs when, memory, warps, and what it says of a kernel that is wrong."""
+"""The simulated GPU: threads, memory, warps, and what it says of a kernel that is wrong."""
 import numpy as np
 import pytest
 from cuda_text import compile_text, require_compiler, run
@@ -19,7 +19,7 @@ def numbers(n, dtype=F32, seed=0):
 
 # Threads
 
-def test_every_thread_of_a_grid_in_three_dimensions_knows_its_place():
+def test_every_thread_of_a_grid_in_three_dimensions_knows_its_indices():
     out = np.zeros((2, 3, 2, 2, 3, 5), I32)
     run("""int *out) {
         int block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
@@ -49,7 +49,7 @@ def test_nested_branches_and_loops_that_end_differently(threads, blocks, seed):
                          case 3: total ^= 21; break; default: total = -total; }
         out[i] = total; }""", (blocks,), (threads,), [x, out])
 
-    def one(n):
+    def expected(n):
         if n == 7:
             return -1
         total = 0
@@ -68,7 +68,7 @@ def test_nested_branches_and_loops_that_end_differently(threads, blocks, seed):
             case 2 | 3:
                 return (total - 7 * (n % 5 == 2)) ^ 21
         return -total
-    np.testing.assert_array_equal(out, [one(int(n)) for n in x])
+    np.testing.assert_array_equal(out, [expected(int(n)) for n in x])
 
 
 def test_functions_local_arrays_and_constants():
@@ -76,18 +76,18 @@ def test_functions_local_arrays_and_constants():
     run("""
         __constant__ int table[4] = {3, 1, 4, 1};
         __device__ int counter = 40;
-        __device__ __noinline__ int turn(const int *x, int n) {
-            int kept[8];
-            for (int i = 0; i < 8; i++) kept[(i * 3 + n) & 7] = x[i] + table[i & 3];
-            return kept[n & 7] * 10 + kept[(n + 1) & 7]; }
+        __device__ __noinline__ int permute(const int *x, int n) {
+            int local[8];
+            for (int i = 0; i < 8; i++) local[(i * 3 + n) & 7] = x[i] + table[i & 3];
+            return local[n & 7] * 10 + local[(n + 1) & 7]; }
         extern "C" __global__ void k(const int *x, int *out) {
-            out[threadIdx.x] = turn(x + threadIdx.x % 8, threadIdx.x) + turn(x, 3) + counter; }""",
+            out[threadIdx.x] = permute(x + threadIdx.x % 8, threadIdx.x) + permute(x, 3) + counter; }""",
         (1,), (64,), [x, out])
 
-    def turn(x, n):
-        kept = {(i * 3 + n) % 8: int(x[i]) + [3, 1, 4, 1][i % 4] for i in range(8)}
-        return kept[n % 8] * 10 + kept[(n + 1) % 8]
-    np.testing.assert_array_equal(out, [turn(x[n % 8:], n) + turn(x, 3) + 40 for n in range(64)])
+    def permute(x, n):
+        local = {(i * 3 + n) % 8: int(x[i]) + [3, 1, 4, 1][i % 4] for i in range(8)}
+        return local[n % 8] * 10 + local[(n + 1) % 8]
+    np.testing.assert_array_equal(out, [permute(x[n % 8:], n) + permute(x, 3) + 40 for n in range(64)])
 
 
 def test_a_pointer_to_either_memory():
@@ -111,9 +111,9 @@ def test_a_null_pointer_and_numbers_of_every_size():
 
 def test_two_arguments_may_be_one_array():
     x = numbers(64)
-    was = x.copy()
+    before = x.copy()
     run("const float *x, float *out) { out[threadIdx.x] = x[threadIdx.x] + 1; }", (1,), (64,), [x, x])
-    np.testing.assert_array_equal(x, was + 1)
+    np.testing.assert_array_equal(x, before + 1)
 
 
 # Blocks and warps
@@ -145,13 +145,12 @@ def test_shuffles_and_votes():
         o[256] = __match_any_sync(all, v % 3); o[288] = __reduce_add_sync(all, v); o[320] = __reduce_min_sync(all, v);
         if (threadIdx.x & 1) { o[352] = __activemask(); __syncwarp(0xaaaaaaaa); } }""", (1,), (32,), [x, out])
     lane = np.arange(32)
-    third = [np.sum(1 << lane[np.fmod(x, 3) == v].astype(np.uint64)) for v in np.fmod(x, 3)]
+    equal_lanes = [np.sum(1 << lane[np.fmod(x, 3) == v].astype(np.uint64)) for v in np.fmod(x, 3)]
     down = np.where(lane % 8 + 3 < 8, x[np.minimum(lane + 3, 31)], x)
-    want = [np.full(32, x[5]), np.where(lane < 3, x, x[lane - 3]), down, x[lane ^ 9],
-            x[lane // 16 * 16 + lane // 2 % 16],
-            np.full(32, np.sum((x > 0) << lane)), np.zeros(32), np.ones(32), np.array(third), np.full(32, x.sum()),
-            np.full(32, x.min()), (lane & 1) * 0xaaaaaaaa]
-    np.testing.assert_array_equal(out.view(np.uint32), np.array(want).astype(np.int64).astype(np.uint32))
+    expected = [np.full(32, x[5]), np.where(lane < 3, x, x[lane - 3]), down, x[lane ^ 9],
+                x[lane // 16 * 16 + lane // 2 % 16], np.full(32, np.sum((x > 0) << lane)), np.zeros(32), np.ones(32),
+                np.array(equal_lanes), np.full(32, x.sum()), np.full(32, x.min()), (lane & 1) * 0xaaaaaaaa]
+    np.testing.assert_array_equal(out.view(np.uint32), np.array(expected).astype(np.int64).astype(np.uint32))
 
 
 def test_atomics_on_both_memories():
@@ -183,7 +182,7 @@ def test_counts_over_a_block():
     assert ([np.sum(x > 0), 0, 1] == out.T).all()
 
 
-def test_a_barrier_of_some_warps():
+def test_a_named_barrier_of_two_warps():
     out = np.zeros(64, I32)
     run("""int *out) {
         __shared__ int box[32];
@@ -273,7 +272,7 @@ def test_asynchronous_copies():
 
 # What is wrong
 
-PLACE = r"\.cu:{}: block \({}, 0, 0\) thread \({}, 0, 0\): "
+LOCATION = r"\.cu:{}: block \({}, 0, 0\) thread \({}, 0, 0\): "
 ARRAYS = [numbers(256), np.zeros(256, F32)]
 
 
@@ -283,7 +282,7 @@ def fault(text, pattern, arguments=None, grid=(1,), block=(64,), **options):
 
 
 def test_a_missing_barrier_is_a_race():
-    fault(SUM.replace("__syncthreads();", ""), PLACE.format(7, 0, r"\d+") + r"race: reads shared memory that thread "
+    fault(SUM.replace("__syncthreads();", ""), LOCATION.format(7, 0, r"\d+") + r"race: reads shared memory that thread "
           r"\(\d+, 0, 0\) of block \(0, 0, 0\) wrote at \w+\.cu:4, with no barrier in between", block=(256,))
 
 
@@ -294,7 +293,7 @@ def test_a_missing_barrier_before_the_next_round_is_a_race():
             tile[threadIdx.x] = x[threadIdx.x + round];
             __syncthreads();
             out[threadIdx.x] += tile[63 - threadIdx.x];
-        } }""", PLACE.format(4, 0, r"\d+") + "race: writes shared memory that .* read at .*:6, with no barrier")
+        } }""", LOCATION.format(4, 0, r"\d+") + "race: writes shared memory that .* read at .*:6, with no barrier")
 
 
 def test_syncwarp_orders_a_warp_and_no_more():
@@ -309,7 +308,7 @@ def test_syncwarp_orders_a_warp_and_no_more():
 
 
 def test_blocks_race_in_global_memory():
-    fault("const float *x, float *out) { out[threadIdx.x] = x[threadIdx.x]; }", PLACE.format(1, 1, r"\d+") +
+    fault("const float *x, float *out) { out[threadIdx.x] = x[threadIdx.x]; }", LOCATION.format(1, 1, r"\d+") +
           r"race: writes argument 1 \(float32, 1024 bytes\) that thread .* of block \(0, 0, 0\) wrote|same instruction",
           grid=(2,))
     fault("const float *x, float *out) { if (blockIdx.x == 0) out[threadIdx.x] = 1;\n"
@@ -317,9 +316,9 @@ def test_blocks_race_in_global_memory():
           "race: (reads|writes) argument 1 .* with nothing in between", grid=(2,))
 
 
-def test_two_threads_write_one_place():
+def test_two_threads_write_the_same_bytes():
     fault("const float *x, float *out) { out[threadIdx.x / 2] = 1; }",
-          PLACE.format(1, 0, 0) + "race: .* same instruction")
+          LOCATION.format(1, 0, 0) + "race: .* writes the same bytes of argument 1 .* in the same instruction")
 
 
 def test_an_atomic_and_a_plain_access_race():
@@ -330,18 +329,18 @@ def test_an_atomic_and_a_plain_access_race():
 def test_reading_what_nobody_has_written():
     fault("const float *x, float *out) { __shared__ float tile[64]; if (threadIdx.x) tile[threadIdx.x] = 1;\n"
           "__syncthreads(); out[threadIdx.x] = tile[threadIdx.x]; }",
-          PLACE.format(2, 0, 0) + "reads shared memory that nobody has written")
+          LOCATION.format(2, 0, 0) + "reads shared memory that nobody has written")
     text = "const float *x, float *out) { if (threadIdx.x != 5) out[threadIdx.x] = x[0];\nout[threadIdx.x] += 1; }"
     run(text, (1,), (64,), [a.copy() for a in ARRAYS])
-    fault(text, PLACE.format(2, 0, 5) + "reads argument 1 .* that nobody has written", unwritten=(1,))
+    fault(text, LOCATION.format(2, 0, 5) + "reads argument 1 .* that nobody has written", unwritten=(1,))
 
 
 def test_outside_an_array():
-    text = "const float *x, float *out, int more) { out[threadIdx.x] = x[(int)threadIdx.x + more]; }"
-    fault(text, PLACE.format(1, 0, 0) + r"reads 4 bytes 16 bytes past the end of argument 0 \(float32, 1024 bytes\)",
+    text = "const float *x, float *out, int offset) { out[threadIdx.x] = x[(int)threadIdx.x + offset]; }"
+    fault(text, LOCATION.format(1, 0, 0) + r"reads 4 bytes 16 bytes past the end of argument 0 \(float32, 1024 bytes\)",
           [*ARRAYS, I32(260)])
     fault(text, "reads 4 bytes just past the end", [*ARRAYS, I32(193)])
-    fault(text, PLACE.format(1, 0, 0) + "reads 4 bytes 8 bytes before the start of argument 0", [*ARRAYS, I32(-2)])
+    fault(text, LOCATION.format(1, 0, 0) + "reads 4 bytes 8 bytes before the start of argument 0", [*ARRAYS, I32(-2)])
     fault("const float *x, float *out) { extern __shared__ float tile[]; tile[threadIdx.x] = 1; }",
           r"thread \(32, 0, 0\): writes 4 bytes just past the end of shared memory \(128 bytes\)", shared=128)
     fault(text, "nothing, an address before all arrays", [np.uint64(0), ARRAYS[1], I32(0)])
@@ -363,7 +362,7 @@ def test_a_barrier_that_not_all_reach():
         if (threadIdx.x < 32) {
             __syncthreads();
         }
-        out[threadIdx.x] = x[threadIdx.x]; }""", PLACE.format(3, 0, 0) +
+        out[threadIdx.x] = x[threadIdx.x]; }""", LOCATION.format(3, 0, 0) +
           r"divergent barrier: waits here for all threads of its block, but thread \(32, 0, 0\) of block .* has ended")
     fault("""const float *x, float *out) {
         if (threadIdx.x < 32) { out[0] = 1; __syncthreads(); out[1] = 1;
@@ -381,7 +380,7 @@ def test_a_deadlock():
 
 def test_an_endless_loop():
     fault("const float *x, volatile float *out) { while (out[0] == 0) out[1 + threadIdx.x] = 1; }",
-          r"\.cu:1: block .* thread .*: runs and runs", limit=2000)
+          r"\.cu:1: block .* thread .*: runs and runs", max_instructions=2000)
 
 
 def test_lanes_that_take_no_part():
@@ -400,9 +399,9 @@ def test_copies_that_nobody_waits_for():
 
 
 def test_a_trap_and_a_function_that_is_not_there():
-    fault("const float *x, float *out) { if (threadIdx.x == 40) __trap(); }", PLACE.format(1, 0, 40) + "trap")
+    fault("const float *x, float *out) { if (threadIdx.x == 40) __trap(); }", LOCATION.format(1, 0, 40) + "trap")
     fault("const float *x, float *out) { if (threadIdx.x == 40) printf(\"%d\", 1); }",
-          PLACE.format(1, 0, 40) + "calls vprintf, which the simulator does not know")
+          LOCATION.format(1, 0, 40) + "calls vprintf, which the simulator does not know")
 
 
 @pytest.mark.parametrize(("arguments", "problem"), [

@@ -1,4 +1,4 @@
-"""Every PTX instruction that the simulator knows, against NumPy or against Python's own whole numbers."""
+"""Every PTX instruction that the simulator knows, against NumPy or against Python's own integers."""
 import struct
 from fractions import Fraction
 
@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from tinyscout.simulator import Fault, run
 
-KINDS = {"u16": np.uint16, "s16": np.int16, "u32": np.uint32, "s32": np.int32, "u64": np.uint64, "s64": np.int64,
-         "b16": np.uint16, "b32": np.uint32, "b64": np.uint64, "f16": np.float16, "f32": np.float32, "f64": np.float64,
-         "u8": np.uint8, "s8": np.int8, "bf16": np.uint16, "f16x2": np.uint32, "bf16x2": np.uint32, "pred": np.uint8}
-BITS = {kind: 8 * np.dtype(dtype).itemsize for kind, dtype in KINDS.items()}
+DTYPES = {"u16": np.uint16, "s16": np.int16, "u32": np.uint32, "s32": np.int32, "u64": np.uint64, "s64": np.int64,
+          "b16": np.uint16, "b32": np.uint32, "b64": np.uint64, "f16": np.float16, "f32": np.float32, "f64": np.float64,
+          "u8": np.uint8, "s8": np.int8, "bf16": np.uint16, "f16x2": np.uint32, "bf16x2": np.uint32, "pred": np.uint8}
+BITS = {ptx_type: 8 * np.dtype(dtype).itemsize for ptx_type, dtype in DTYPES.items()}
 N = 96
 
 
@@ -37,60 +37,60 @@ ret;
 """
 
 
-def computed(instruction, result, kinds, arrays, block=N):
-    """What an instruction gives: the operands d, a, b, c in its text are loaded from arrays, one number a thread."""
+def execute(instruction, result_type, types, arrays, block=N):
+    """The result d of an instruction; its operands a, b, c are loaded from arrays, one number a thread."""
     body = []
-    for n, (kind, letter) in enumerate(zip(kinds, "abc", strict=False), 1):
-        size = BITS[kind] // 8
+    for n, (ptx_type, letter) in enumerate(zip(types, "abc", strict=False), 1):
+        size = BITS[ptx_type] // 8
         body += [f"mul.wide.u32 %rd20, %r0, {size};", f"add.u64 %rd20, %rd20, %rd{n};",
-                 f".reg .b{max(16, BITS[kind])} %{letter}; .reg .pred %q{letter};",
+                 f".reg .b{max(16, BITS[ptx_type])} %{letter}; .reg .pred %q{letter};",
                  f"ld.global.{'u8' if size == 1 else f'b{8 * size}'} %{letter}, [%rd20];"]
         body += [f".reg .b32 %w{letter}; cvt.u32.u16 %w{letter}, %{letter}; setp.ne.u32 %q{letter}, %w{letter}, 0;"
-                 ] * (kind == "pred")
+                 ] * (ptx_type == "pred")
     text = instruction
-    for kind, letter in zip(kinds, "abc", strict=False):
-        text = text.replace(f" {letter}", f" %{'q' * (kind == 'pred')}{letter}")
-    size = BITS[result] // 8
-    if result == "pred":
+    for ptx_type, letter in zip(types, "abc", strict=False):
+        text = text.replace(f" {letter}", f" %{'q' * (ptx_type == 'pred')}{letter}")
+    size = BITS[result_type] // 8
+    if result_type == "pred":
         body += [".reg .pred %d; .reg .b16 %e;", text.replace(" d", " %d") + ";", "selp.u16 %e, 1, 0, %d;"]
     else:
         body += [f".reg .b{max(16, 8 * size)} %d;", text.replace(" d", " %d") + ";"]
     body += [f"mul.wide.u32 %rd20, %r0, {size};", "add.u64 %rd20, %rd20, %rd0;",
-             f"st.global.b{8 * size} [%rd20], %{'e' if result == 'pred' else 'd'};"]
-    out = np.zeros(block, KINDS[result])
-    run(program("\n".join(body), 1 + len(kinds)), "k", (1,), (block,), 0, [out, *arrays])
+             f"st.global.b{8 * size} [%rd20], %{'e' if result_type == 'pred' else 'd'};"]
+    out = np.zeros(block, DTYPES[result_type])
+    run(program("\n".join(body), 1 + len(types)), "k", (1,), (block,), 0, [out, *arrays])
     return out
 
 
-def drawn(kind, seed):
-    """Numbers of a kind, with its edges among them."""
-    rng, dtype = np.random.default_rng(seed), np.dtype(KINDS[kind])
-    if kind == "pred":
+def random_numbers(ptx_type, seed):
+    """N numbers of a type, its extremes among them."""
+    rng, dtype = np.random.default_rng(seed), np.dtype(DTYPES[ptx_type])
+    if ptx_type == "pred":
         return rng.integers(0, 2, N, dtype=np.uint8)
     if dtype.kind in "iu":
         info = np.iinfo(dtype)
         edges = np.array([0, 1, info.max, info.min, info.max - 1, info.max // 2], dtype)
-        wide = rng.integers(info.min, info.max, N, dtype=dtype, endpoint=True)
-        wide >>= rng.integers(0, 8 * dtype.itemsize, N).astype(dtype)
-        return np.concatenate([edges, wide])[:N][rng.permutation(N)]
+        integers = rng.integers(info.min, info.max, N, dtype=dtype, endpoint=True)
+        integers >>= rng.integers(0, 8 * dtype.itemsize, N).astype(dtype)
+        return np.concatenate([edges, integers])[:N][rng.permutation(N)]
     edges = np.array([0, -0.0, 1, -1, np.inf, -np.inf, np.nan, 0.5, 1.5, 2.5, 1e-3], dtype)
     return np.concatenate([edges, (rng.normal(size=N) * 10.0 ** rng.integers(-3, 4, N)).astype(dtype)])[:N][
         rng.permutation(N)]
 
 
-def whole(function):
-    """A function of Python's whole numbers as one of arrays; the result is cut to the array's bits."""
+def vectorize(function):
+    """A function of Python's integers as one of arrays; the result is truncated to a number of bits."""
     def on_arrays(*arrays, bits):
         results = [function(*(int(x) for x in xs)) % (1 << bits) for xs in zip(*arrays, strict=True)]
         return np.array(results, f"u{bits // 8}")
     return on_arrays
 
 
-def toward_zero(x, y):
+def truncated_quotient(x, y):
     return abs(x) // abs(y) * (1 if (x < 0) == (y < 0) else -1) if y else -1
 
 
-def field(x, start, length, bits, signed):
+def extract_field(x, start, length, bits, signed):
     """bfe by the bits, one after another."""
     start, length = start & 255, length & 255
     digits = [x >> min(start + n, bits - 1) & 1 if start + n < bits or signed else 0 for n in range(min(length, bits))]
@@ -100,16 +100,16 @@ def field(x, start, length, bits, signed):
     return sum(digit << n for n, digit in enumerate(digits))
 
 
-def insert(f, x, start, length, bits):
+def insert_field(f, x, start, length, bits):
     start, length = start & 255, length & 255
     mask = ((1 << min(length, bits)) - 1) << start if start < bits else 0
     return x & ~mask | f << start & mask
 
 
-INTEGERS = {                    # instruction: (result, operands, what it means)
+INTEGERS = {                    # instruction: (type of the result, types of the operands, what it means)
     **{f"{op}.{k} d, a, b": (k, (k, k), f) for k in ("s16", "u16", "s32", "u32", "s64", "u64") for op, f in {
         "add": lambda x, y: x + y, "sub": lambda x, y: x - y, "mul.lo": lambda x, y: x * y, "min": min, "max": max,
-        "div": toward_zero, "rem": lambda x, y: x - toward_zero(x, y) * y}.items()},
+        "div": truncated_quotient, "rem": lambda x, y: x - truncated_quotient(x, y) * y}.items()},
     **{f"mul.hi.{k} d, a, b": (k, (k, k), lambda x, y, n=int(k[1:]): x * y >> n)
        for k in ("s16", "u16", "s32", "u32", "s64", "u64")},
     **{f"mul.wide.{k} d, a, b": (w, (k, k), lambda x, y: x * y)
@@ -152,40 +152,41 @@ INTEGERS = {                    # instruction: (result, operands, what it means)
 
 
 @pytest.mark.parametrize("instruction", INTEGERS)
-def test_whole_numbers(instruction):
-    result, kinds, meaning = INTEGERS[instruction]
-    arrays = [drawn(kind, seed) for seed, kind in enumerate(kinds)]
-    arrays[-1][0] = arrays[0][0]                            # two that are equal
-    want = whole(meaning)(*arrays, bits=BITS[result])
+def test_integers(instruction):
+    result_type, types, meaning = INTEGERS[instruction]
+    arrays = [random_numbers(ptx_type, seed) for seed, ptx_type in enumerate(types)]
+    arrays[-1][0] = arrays[0][0]                            # two equal ones
+    expected = vectorize(meaning)(*arrays, bits=BITS[result_type])
     text = instruction.replace("!c", "!%qc").replace("{d", "{ d").replace("{_, d", "{_,  d").replace("{a", "{ a")
-    np.testing.assert_array_equal(computed(text, result, kinds, arrays).view(want.dtype), want)
+    np.testing.assert_array_equal(execute(text, result_type, types, arrays).view(expected.dtype), expected)
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2 ** 32), st.sampled_from(["b32", "b64", "s32", "s64"]))
-def test_shifts_and_fields(seed, kind):
-    bits, signed = BITS[kind], kind[0] == "s"
-    rng, x = np.random.default_rng(seed), drawn(kind, seed)
+def test_shifts_and_fields(seed, ptx_type):
+    bits, signed = BITS[ptx_type], ptx_type[0] == "s"
+    rng, x = np.random.default_rng(seed), random_numbers(ptx_type, seed)
     counts = [rng.integers(0, top, N).astype(np.uint32) for top in (70, 40)]
     for op, meaning in {"shl": lambda x, n: x << n, "shr": lambda x, n: x >> n}.items():
         if op == "shr" or not signed:
-            got = computed(f"{op}.{kind} d, a, b", kind, (kind, "u32"), [x, counts[0]])
-            np.testing.assert_array_equal(got.view(f"u{bits // 8}"), whole(meaning)(x, counts[0], bits=bits))
-    unsigned = kind.replace("b", "u")
+            got = execute(f"{op}.{ptx_type} d, a, b", ptx_type, (ptx_type, "u32"), [x, counts[0]])
+            np.testing.assert_array_equal(got.view(f"u{bits // 8}"), vectorize(meaning)(x, counts[0], bits=bits))
+    unsigned = ptx_type.replace("b", "u")
     np.testing.assert_array_equal(
-        computed(f"bfe.{unsigned} d, a, b, c", kind, (kind, "u32", "u32"), [x, *counts]).view(f"u{bits // 8}"),
-        whole(lambda x, s, n: field(x, s, n, bits, signed))(x, *counts, bits=bits))
+        execute(f"bfe.{unsigned} d, a, b, c", ptx_type, (ptx_type, "u32", "u32"), [x, *counts]).view(f"u{bits // 8}"),
+        vectorize(lambda x, s, n: extract_field(x, s, n, bits, signed))(x, *counts, bits=bits))
     if not signed:
-        y = drawn(kind, seed + 1)
-        got = computed(f"bfi.{kind} d, a, b, c, 12", kind, (kind, kind, "u32"), [x, y, counts[0]])
-        np.testing.assert_array_equal(got, whole(lambda f, x, s: insert(f, x, s, 12, bits))(x, y, counts[0], bits=bits))
+        y = random_numbers(ptx_type, seed + 1)
+        got = execute(f"bfi.{ptx_type} d, a, b, c, 12", ptx_type, (ptx_type, ptx_type, "u32"), [x, y, counts[0]])
+        np.testing.assert_array_equal(got, vectorize(lambda f, x, s: insert_field(f, x, s, 12, bits))(x, y, counts[0],
+                                                                                                      bits=bits))
 
 
-def chosen(low, high, choice):
+def permute_bytes(low, high, selector):
     """prmt by bytes."""
     pool, result = struct.pack("<II", low, high), 0
     for n in range(4):
-        digit = choice >> 4 * n & 15
+        digit = selector >> 4 * n & 15
         byte = pool[digit & 7]
         result |= (255 * (byte >> 7) if digit & 8 else byte) << 8 * n
     return result
@@ -197,7 +198,7 @@ def dot(x, y, z, signs):
 
 
 @pytest.mark.parametrize(("instruction", "meaning"), [
-    ("prmt.b32 d, a, b, c", chosen),
+    ("prmt.b32 d, a, b, c", permute_bytes),
     ("dp4a.s32.s32 d, a, b, c", lambda x, y, z: dot(x, y, z, "bb")),
     ("dp4a.u32.s32 d, a, b, c", lambda x, y, z: dot(x, y, z, "Bb")),
     ("dp4a.u32.u32 d, a, b, c", lambda x, y, z: dot(x, y, z, "BB")),
@@ -206,9 +207,10 @@ def dot(x, y, z, signs):
     ("shf.l.clamp.b32 d, a, b, c", lambda lo, hi, n: (hi << 32 | lo) << min(n, 32) >> 32),
     ("shf.r.clamp.b32 d, a, b, c", lambda lo, hi, n: (hi << 32 | lo) >> min(n, 32)),
 ])
-def test_three_words(instruction, meaning):
-    arrays = [drawn("b32", seed) for seed in range(3)]
-    np.testing.assert_array_equal(computed(instruction, "b32", ("b32",) * 3, arrays), whole(meaning)(*arrays, bits=32))
+def test_bytes_and_funnel_shifts(instruction, meaning):
+    arrays = [random_numbers("b32", seed) for seed in range(3)]
+    np.testing.assert_array_equal(execute(instruction, "b32", ("b32",) * 3, arrays),
+                                  vectorize(meaning)(*arrays, bits=32))
 
 
 FLOATS = {
@@ -229,81 +231,82 @@ FLOATS = {
 
 @pytest.mark.parametrize("instruction", FLOATS)
 def test_floats(instruction):
-    kind = instruction.split()[0].rsplit(".", 1)[1]
-    arrays = [drawn(kind, seed) for seed in range(instruction.count(",")) or [0]]
+    ptx_type = instruction.split()[0].rsplit(".", 1)[1]
+    arrays = [random_numbers(ptx_type, seed) for seed in range(instruction.count(",")) or [0]]
     with np.errstate(all="ignore"):
-        want = FLOATS[instruction](*arrays).astype(KINDS[kind])
-    np.testing.assert_array_equal(computed(instruction, kind, (kind,) * len(arrays), arrays), want)
+        expected = FLOATS[instruction](*arrays).astype(DTYPES[ptx_type])
+    np.testing.assert_array_equal(execute(instruction, ptx_type, (ptx_type,) * len(arrays), arrays), expected)
 
 
 def test_a_fused_product_is_rounded_once():
-    x, y, z = (drawn("f32", seed) for seed in range(3))
+    x, y, z = (random_numbers("f32", seed) for seed in range(3))
     x, y, z = (np.where(np.isfinite(a), a, np.float32(1.25)) for a in (x, y, z))
     z[:48] = -(x * y)[:48]                              # what is left is the product's own rounding
     exact = [Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c)) for a, b, c in zip(x, y, z, strict=True)]
-    want = np.array([float(value) for value in exact]).astype(np.float32)
-    np.testing.assert_array_equal(computed("fma.rn.f32 d, a, b, c", "f32", ("f32",) * 3, [x, y, z]), want)
-    assert (want != x * y + z).any()
-    got = {mode: computed(f"fma.{mode}.f32 d, a, b, c", "f32", ("f32",) * 3, [x, y, z]) for mode in ("rm", "rp", "rz")}
+    expected = np.array([float(value) for value in exact]).astype(np.float32)
+    np.testing.assert_array_equal(execute("fma.rn.f32 d, a, b, c", "f32", ("f32",) * 3, [x, y, z]), expected)
+    assert (expected != x * y + z).any()
+    got = {mode: execute(f"fma.{mode}.f32 d, a, b, c", "f32", ("f32",) * 3, [x, y, z]) for mode in ("rm", "rp", "rz")}
     for value, down, up, zero in zip(exact, got["rm"], got["rp"], got["rz"], strict=True):
         assert Fraction(float(down)) <= value <= Fraction(float(up))
         assert down == up or np.nextafter(down, np.float32(np.inf)) == up
         assert zero == (down if value > 0 else up)
 
 
-def test_flushing_to_zero():
+def test_denormals_are_flushed_to_zero():
     x = np.full(N, 2.0 ** -130, np.float32)
-    assert (computed("mul.f32 d, a, b", "f32", ("f32", "f32"), [x, np.ones(N, np.float32)]) == x).all()
-    assert (computed("mul.ftz.f32 d, a, b", "f32", ("f32", "f32"), [x, np.ones(N, np.float32)]) == 0).all()
+    assert (execute("mul.f32 d, a, b", "f32", ("f32", "f32"), [x, np.ones(N, np.float32)]) == x).all()
+    assert (execute("mul.ftz.f32 d, a, b", "f32", ("f32", "f32"), [x, np.ones(N, np.float32)]) == 0).all()
 
 
 @pytest.mark.parametrize("compare", ["eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu",
                                      "num", "nan"])
 def test_comparisons_of_floats(compare):
-    x, y = drawn("f32", 0), drawn("f32", 1)
+    x, y = random_numbers("f32", 0), random_numbers("f32", 1)
     x[:20] = y[:20]
     no_number = np.isnan(x) | np.isnan(y)
     plain = {"eq": x == y, "ne": x != y, "lt": x < y, "le": x <= y, "gt": x > y, "ge": x >= y}
-    want = {"num": ~no_number, "nan": no_number}.get(compare)
-    if want is None:
-        want = plain[compare[:2]] & ~no_number if len(compare) == 2 else plain[compare[:2]] | no_number
-    np.testing.assert_array_equal(computed(f"setp.{compare}.f32 d, a, b", "pred", ("f32", "f32"), [x, y]), want)
+    expected = {"num": ~no_number, "nan": no_number}.get(compare)
+    if expected is None:
+        expected = plain[compare[:2]] & ~no_number if len(compare) == 2 else plain[compare[:2]] | no_number
+    np.testing.assert_array_equal(execute(f"setp.{compare}.f32 d, a, b", "pred", ("f32", "f32"), [x, y]), expected)
 
 
-@pytest.mark.parametrize(("test", "want"), [("finite", np.isfinite), ("infinite", np.isinf), ("notanumber", np.isnan),
-                                            ("number", lambda x: ~np.isnan(x))])
-def test_sorts_of_floats(test, want):
-    x = drawn("f32", 0)
-    np.testing.assert_array_equal(computed(f"testp.{test}.f32 d, a", "pred", ("f32",), [x]), want(x))
+@pytest.mark.parametrize(("test", "expected"), [("finite", np.isfinite), ("infinite", np.isinf),
+                                                ("notanumber", np.isnan), ("number", lambda x: ~np.isnan(x))])
+def test_classes_of_floats(test, expected):
+    x = random_numbers("f32", 0)
+    np.testing.assert_array_equal(execute(f"testp.{test}.f32 d, a", "pred", ("f32",), [x]), expected(x))
 
 
-def clipped(x, dtype, rounding=np.trunc):
-    """A float as a whole number: the nearest there is, NaN as 0."""
+def convert_saturating(x, dtype, rounding=np.trunc):
+    """The nearest integer of a type to each float, NaN as 0."""
     info = np.iinfo(dtype)
     return np.array([0 if np.isnan(v) else max(info.min, min(info.max, int(rounding(v)) if np.isfinite(v) else
                                                              (info.max if v > 0 else info.min)))
                      for v in x.astype(np.float64)], dtype)
 
 
-@pytest.mark.parametrize(("words", "rounding"), [("rni", np.rint), ("rzi", np.trunc), ("rmi", np.floor),
-                                                 ("rpi", np.ceil)])
-@pytest.mark.parametrize("to", ["s32", "u32", "s64", "u16"])
-@pytest.mark.parametrize("source", ["f32", "f64", "f16"])
-def test_floats_become_whole(words, rounding, to, source):
-    x = drawn(source, 2)
+@pytest.mark.parametrize(("mode", "rounding"), [("rni", np.rint), ("rzi", np.trunc), ("rmi", np.floor),
+                                                ("rpi", np.ceil)])
+@pytest.mark.parametrize("to_type", ["s32", "u32", "s64", "u16"])
+@pytest.mark.parametrize("source_type", ["f32", "f64", "f16"])
+def test_conversions_to_integers(mode, rounding, to_type, source_type):
+    x = random_numbers(source_type, 2)
     with np.errstate(all="ignore"):
         x[:3] = [3e9, -3e9, 65504]
-    np.testing.assert_array_equal(computed(f"cvt.{words}.{to}.{source} d, a", to, (source,), [x]),
-                                  clipped(x, KINDS[to], rounding))
+    np.testing.assert_array_equal(execute(f"cvt.{mode}.{to_type}.{source_type} d, a", to_type, (source_type,), [x]),
+                                  convert_saturating(x, DTYPES[to_type], rounding))
 
 
-@pytest.mark.parametrize(("to", "source"), [("f32", "s32"), ("f32", "u64"), ("f64", "s64"), ("f16", "f32"),
-                                            ("f32", "f16"), ("f32", "f64"), ("f64", "f32"), ("f16", "s32"),
-                                            ("f32", "u8"), ("f32", "s8")])
-def test_conversions_to_floats(to, source):
-    x = drawn(source, 3)
+@pytest.mark.parametrize(("to_type", "source_type"), [("f32", "s32"), ("f32", "u64"), ("f64", "s64"), ("f16", "f32"),
+                                                      ("f32", "f16"), ("f32", "f64"), ("f64", "f32"), ("f16", "s32"),
+                                                      ("f32", "u8"), ("f32", "s8")])
+def test_conversions_to_floats(to_type, source_type):
+    x = random_numbers(source_type, 3)
     with np.errstate(all="ignore"):
-        np.testing.assert_array_equal(computed(f"cvt.rn.{to}.{source} d, a", to, (source,), [x]), x.astype(KINDS[to]))
+        np.testing.assert_array_equal(execute(f"cvt.rn.{to_type}.{source_type} d, a", to_type, (source_type,), [x]),
+                                      x.astype(DTYPES[to_type]))
 
 
 def to_bf16(x):
@@ -320,51 +323,51 @@ def pair(low, high):
 
 
 def test_bfloat16():
-    x, y = (np.where(np.isnan(a), np.float32(3), a) for a in (drawn("f32", 0), drawn("f32", 1)))
+    x, y = (np.where(np.isnan(a), np.float32(3), a) for a in (random_numbers("f32", 0), random_numbers("f32", 1)))
     a, b = to_bf16(x), to_bf16(y)
-    np.testing.assert_array_equal(computed("cvt.rn.bf16.f32 d, a", "bf16", ("f32",), [x]), a)
-    np.testing.assert_array_equal(computed("cvt.f32.bf16 d, a", "f32", ("bf16",), [a]), from_bf16(a))
-    np.testing.assert_array_equal(computed("cvt.rn.bf16x2.f32 d, a, b", "bf16x2", ("f32", "f32"), [x, y]), pair(b, a))
+    np.testing.assert_array_equal(execute("cvt.rn.bf16.f32 d, a", "bf16", ("f32",), [x]), a)
+    np.testing.assert_array_equal(execute("cvt.f32.bf16 d, a", "f32", ("bf16",), [a]), from_bf16(a))
+    np.testing.assert_array_equal(execute("cvt.rn.bf16x2.f32 d, a, b", "bf16x2", ("f32", "f32"), [x, y]), pair(b, a))
     one = np.full(N, 0x3f80, np.uint16)
     with np.errstate(all="ignore"):
         total = to_bf16(from_bf16(a) + from_bf16(b))
     number = ~np.isnan(from_bf16(total))
-    got = computed("fma.rn.bf16 d, a, b, c", "bf16", ("bf16",) * 3, [a, one, b])
+    got = execute("fma.rn.bf16 d, a, b, c", "bf16", ("bf16",) * 3, [a, one, b])
     np.testing.assert_array_equal(got[number], total[number])
     packed = [pair(a, b), pair(one, one), pair(b, a)]
-    got = computed("fma.rn.bf16x2 d, a, b, c", "bf16x2", ("bf16x2",) * 3, packed)
+    got = execute("fma.rn.bf16x2 d, a, b, c", "bf16x2", ("bf16x2",) * 3, packed)
     np.testing.assert_array_equal(got[number], pair(total, total)[number])
-    np.testing.assert_array_equal(computed("max.bf16 d, a, b", "bf16", ("bf16", "bf16"), [a, b]),
+    np.testing.assert_array_equal(execute("max.bf16 d, a, b", "bf16", ("bf16", "bf16"), [a, b]),
                                   to_bf16(np.fmax(from_bf16(a), from_bf16(b))))
-    assert (computed("cvt.rn.bf16.f32 d, a", "bf16", ("f32",), [np.full(N, np.nan, np.float32)]) == 0x7fff).all()
+    assert (execute("cvt.rn.bf16.f32 d, a", "bf16", ("f32",), [np.full(N, np.nan, np.float32)]) == 0x7fff).all()
 
 
 @pytest.mark.parametrize(("op", "function"), [("add", np.add), ("mul", np.multiply), ("max", np.fmax),
                                               ("sub", np.subtract)])
 def test_two_halves_at_once(op, function):
-    parts = [drawn("f16", seed) for seed in range(4)]
+    parts = [random_numbers("f16", seed) for seed in range(4)]
     x, y = (pair(*(part.view(np.uint16) for part in two)) for two in (parts[:2], parts[2:]))
-    got = computed(f"{op}.f16x2 d, a, b", "f16x2", ("f16x2", "f16x2"), [x, y]).view(np.float16).reshape(N, 2)
+    got = execute(f"{op}.f16x2 d, a, b", "f16x2", ("f16x2", "f16x2"), [x, y]).view(np.float16).reshape(N, 2)
     with np.errstate(all="ignore"):
         np.testing.assert_array_equal(got, np.stack([function(parts[0], parts[2]), function(parts[1], parts[3])], 1))
 
 
 def test_an_unknown_instruction_is_named():
     with pytest.raises(Fault, match=r"here\.cu:7: the simulator does not know the PTX instruction frob\.s32"):
-        computed("frob.s32 d, a", "s32", ("s32",), [np.zeros(N, np.int32)])
+        execute("frob.s32 d, a", "s32", ("s32",), [np.zeros(N, np.int32)])
     with pytest.raises(Fault, match=r"add\.cc\.u32"):
-        computed("add.cc.u32 d, a, b", "u32", ("u32", "u32"), [np.zeros(N, np.uint32)] * 2)
+        execute("add.cc.u32 d, a, b", "u32", ("u32", "u32"), [np.zeros(N, np.uint32)] * 2)
     with pytest.raises(Fault, match=r"special register %smid"):
         run(program("mov.u32 %r1, %smid;", 0), "k", (1,), (1,), 0, [])
 
 
-def test_a_guarded_instruction_leaves_the_others_alone():
+def test_a_predicated_instruction_leaves_the_other_threads_alone():
     out = np.zeros(N, np.uint32)
     run(program("""mov.u32 %r1, %r0;
         setp.ge.u32 %p1, %r0, 48;
-        @%p1 bra $there;
+        @%p1 bra $join;
         mov.u32 %r1, 100;
-        $there:
+        $join:
         setp.lt.u32 %p2, %r0, 10;
         @%p2 mov.u32 %r1, 7;
         @!%p2 add.u32 %r1, %r1, 1000;

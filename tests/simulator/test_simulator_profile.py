@@ -10,39 +10,40 @@ require_compiler()
 
 F32 = np.float32
 READ = """const float *x, float *out) {{
-    float found = x[{index}];
-    out[threadIdx.x] = found; }}"""
+    float value = x[{index}];
+    out[threadIdx.x] = value; }}"""
 SHARED = """float *out) {{
     __shared__ float tile[{size}];
     for (int i = threadIdx.x; i < {size}; i += 32) tile[i] = i;
     __syncthreads();
-    float found = tile[{index}];
-    out[threadIdx.x] = found; }}"""
+    float value = tile[{index}];
+    out[threadIdx.x] = value; }}"""
 
 
-def counts(text, line, arguments, block=(32,)):
+def count_line(text, line, arguments, block=(32,)):
+    """Run a kernel  ->  the counts of one of its lines"""
     profile = Profile()
     run(text, (1,), block, arguments, profile=profile)
-    [found] = [counted for place, counted in profile.lines.items() if place.endswith(f":{line}")]
-    return found
+    [counts] = [counts for location, counts in profile.lines.items() if location.endswith(f":{line}")]
+    return counts
 
 
-@pytest.mark.parametrize(("index", "sectors", "best"), [
+@pytest.mark.parametrize(("index", "sectors", "ideal"), [
     ("threadIdx.x", 4, 4),              # side by side: 128 bytes
     ("threadIdx.x + 1", 5, 4),          # off by one: a sector more
     ("threadIdx.x * 2", 8, 4),          # every second number
     ("threadIdx.x * 32", 32, 4),        # a column
     ("0", 1, 1),                        # all the same
 ])
-def test_sectors_of_global_memory(index, sectors, best):
-    found = counts(READ.format(index=index), 2, [np.zeros(1024, F32), np.zeros(32, F32)])
-    assert (found.requests, found.sectors, found.ideal_sectors) == (1, sectors, best)
+def test_sectors_of_global_memory(index, sectors, ideal):
+    counts = count_line(READ.format(index=index), 2, [np.zeros(1024, F32), np.zeros(32, F32)])
+    assert (counts.requests, counts.sectors, counts.ideal_sectors) == (1, sectors, ideal)
 
 
 def test_wide_loads_move_as_much_for_fewer_requests():
     text = "const float4 *x, float4 *out) {\n out[threadIdx.x] = x[threadIdx.x]; }"
-    found = counts(text, 2, [np.zeros(256, F32), np.zeros(256, F32)], (64,))
-    assert (found.requests, found.sectors, found.ideal_sectors) == (4, 64, 64)
+    counts = count_line(text, 2, [np.zeros(256, F32), np.zeros(256, F32)], (64,))
+    assert (counts.requests, counts.sectors, counts.ideal_sectors) == (4, 64, 64)
 
 
 @pytest.mark.parametrize(("size", "index", "wavefronts"), [
@@ -52,8 +53,8 @@ def test_wide_loads_move_as_much_for_fewer_requests():
     (1056, "threadIdx.x * 33", 1),      # the same column, each row padded by a number
 ])
 def test_banks_of_shared_memory(size, index, wavefronts):
-    found = counts(SHARED.format(size=size, index=index), 5, [np.zeros(32, F32)])
-    assert (found.wavefronts, found.ideal_wavefronts) == (wavefronts, 1)
+    counts = count_line(SHARED.format(size=size, index=index), 5, [np.zeros(32, F32)])
+    assert (counts.wavefronts, counts.ideal_wavefronts) == (wavefronts, 1)
 
 
 def test_lanes_of_a_branch():
@@ -61,8 +62,8 @@ def test_lanes_of_a_branch():
         if (threadIdx.x % 4 == 0) {
             out[threadIdx.x] = 1;
         } }"""
-    found = counts(text, 3, [np.zeros(64, F32)], (64,))
-    assert found.lanes / found.instructions == 8
+    counts = count_line(text, 3, [np.zeros(64, F32)], (64,))
+    assert counts.lanes / counts.instructions == 8
 
 
 @pytest.fixture
@@ -96,9 +97,9 @@ def test_the_command_says_what_is_wrong(file, capsys):
                                        "end of argument 1 (float32, 400 bytes)\n")
 
 
-@pytest.mark.parametrize(("words", "problem"), [
+@pytest.mark.parametrize(("arguments", "problem"), [
     (["scaled", "x=q8[4]"], "is no argument such as"), (["scaled", "n=i32:1.5"], "'1.5' is no number of type i32"),
     (["scaled", "--grid", "0,x"], "is not one to three sizes"), (["nope"], "no kernel nope, only scaled")])
-def test_bad_words(file, words, problem, capsys):
-    assert main(["profile", str(file), *words]) == 2
+def test_bad_arguments(file, arguments, problem, capsys):
+    assert main(["profile", str(file), *arguments]) == 2
     assert problem in capsys.readouterr().err

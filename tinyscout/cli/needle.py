@@ -16,7 +16,7 @@ examples:
   tinyscout needle --model runs/laboratory/step-001500 --contexts 20k --no-temperature --out figures/
 
 A line such as #!kq=739 is a fact, #?kq= at the end of the text asks for it.  An answer is correct if every one of its
-tokens, the end of the line too, scores highest given the right ones before it.  That is exactly when greedy decoding
+tokens, the end of the line too, has the highest logit given the right ones before it.  That is when greedy decoding
 would write it: as long as it has gone wrong nowhere, it has the same tokens before it."""
 
 

@@ -189,9 +189,13 @@ def tree_map(f, *trees):
 
 def weight_shapes(config):
     """{path: shape} of every weight that a config calls for; a tied output matrix is not among them."""
-    shapes = {path: array.shape for path, array in named_arrays(abstract_weights(config))}
-    if config.text.tie_embeddings:
-        del shapes["text.output"]
+    shapes = {}
+
+    def record(path, shape):
+        shapes[path] = shape
+        return np.broadcast_to(np.float32(0), shape)
+
+    build(config, record)
     return shapes
 
 

@@ -1,44 +1,43 @@
-"""Sums, products and functions of numbers.  Approximations (ex2, rsqrt, sin ...) are computed in the type itself."""
+"""Arithmetic and functions of numbers.  Approximations (ex2, rsqrt, sin ...) are computed in the type itself."""
 import numpy as np
 
-from tinyscout.simulator.operands import RAW, elementwise
+from tinyscout.simulator.operands import RAW_DTYPES, elementwise
 from tinyscout.simulator.registry import register_builder, register_instruction
 
 
-@register_instruction("add", words="rn")
+@register_instruction("add", ignored="rn")
 def add(x, y):
-    """The sum; whole numbers wrap around."""
+    """The sum; integers wrap around."""
     return x + y
 
 
-@register_instruction("sub", words="rn")
+@register_instruction("sub", ignored="rn")
 def sub(x, y):
     return x - y
 
 
-@register_instruction("mul", words="rn lo")
+@register_instruction("mul", ignored="rn lo")
 def mul(x, y):
-    """The product; of whole numbers the lower half."""
+    """The product; of integers the lower half."""
     return x * y
 
 
 @register_instruction("mul.wide", "W T T")
 def mul_wide(x, y):
-    """The whole product of whole numbers, twice as wide."""
-    wide = RAW[2 * x.itemsize] if x.dtype.kind == "u" else np.dtype(f"i{2 * x.itemsize}")
-    return x.astype(wide) * y.astype(wide)
+    """The product of integers, twice as wide."""
+    dtype = RAW_DTYPES[2 * x.itemsize] if x.dtype.kind == "u" else np.dtype(f"i{2 * x.itemsize}")
+    return x.astype(dtype) * y.astype(dtype)
 
 
 @register_instruction("mul.hi")
 def mul_hi(x, y):
-    """The upper half of the product of whole numbers."""
+    """The upper half of the product of integers."""
     if x.itemsize < 8:
         return (mul_wide(x, y) >> 8 * x.itemsize).astype(x.dtype)
-    a, b, half = x.astype(np.uint64), y.astype(np.uint64), np.uint64(32)
-    low = np.uint64(0xffffffff)
-    middle = (a & low) * (b & low) >> half
-    first, second = (a >> half) * (b & low) + middle, (a & low) * (b >> half)
-    upper = (a >> half) * (b >> half) + (first >> half) + ((first & low) + second >> half)
+    a, b, half, low = x.astype(np.uint64), y.astype(np.uint64), np.uint64(32), np.uint64(0xffffffff)
+    a_low, a_high, b_low, b_high = a & low, a >> half, b & low, b >> half
+    middle = a_high * b_low + (a_low * b_low >> half)                   # schoolbook, in digits of 32 bits
+    upper = a_high * b_high + (middle >> half) + ((middle & low) + a_low * b_high >> half)
     if x.dtype.kind == "i":             # a negative number was read as 2^64 more
         upper = upper - np.where(x < 0, b, 0).astype(np.uint64) - np.where(y < 0, a, 0).astype(np.uint64)
     return upper.astype(x.dtype)
@@ -61,35 +60,36 @@ def mad_hi(x, y, z):
 
 @register_instruction("fma", "T T T T", "rn")
 def fma(x, y, z):
-    """x y + z, rounded once but for this: float32 goes through float64, where one result in about 2^29 may lie so that
+    """x y + z, rounded once, with two exceptions.
 
-    it is rounded twice, to a neighbour; float64 is rounded after the product and after the sum.
+    float32 goes through float64, where about one result in 2^29 is rounded twice, to a neighbour; float64 is rounded
+    after the product and after the sum.
     """
     return (x.astype(np.float64) * y + z).astype(x.dtype)
 
 
-@register_instruction("div", words="rn full approx")
+@register_instruction("div", ignored="rn full approx")
 def div(x, y):
-    """The quotient; of whole numbers the part before the point, and all ones where y is 0."""
+    """The quotient; of integers truncated toward zero, and all ones if y is 0."""
     return x / y if x.dtype.kind == "f" else integer_quotient(x, y)
 
 
 @register_instruction("rem")
 def rem(x, y):
-    """What is left of x, with its sign."""
+    """The remainder, with the sign of x."""
     return x - integer_quotient(x, y) * y
 
 
 def integer_quotient(x, y):
     divisor = np.where(y == 0, x.dtype.type(1), y)
-    down = x // divisor
-    quotient = down + ((x - down * divisor != 0) & ((x < 0) != (y < 0)))        # toward zero, not down
+    floor = x // divisor
+    quotient = floor + ((x - floor * divisor != 0) & ((x < 0) != (y < 0)))      # toward zero, not down
     return np.where(y == 0, ~x.dtype.type(0), quotient).astype(x.dtype)[()]
 
 
 @register_instruction("min")
 def min_(x, y):
-    """The smaller one; a NaN gives way to a number."""
+    """The smaller one; of a number and a NaN the number."""
     return np.fmin(x, y)
 
 
@@ -114,17 +114,18 @@ register_instruction("neg", "T T")(np.negative)
 
 
 @register_builder("dp4a")
-def dot(instruction):
+def dp4a(instruction):
     """dp4a.s32.u32: the bytes of the first operand have a sign, those of the second do not."""
-    def four(x, signed):
-        parts = [x >> np.uint32(shift) & np.uint32(255) for shift in (0, 8, 16, 24)]
-        return [part.astype(np.uint8).view(np.int8).astype(np.int32) if signed else part.astype(np.int32)
-                for part in parts]
+    x_is_signed, y_is_signed = instruction.modifiers[0] == "s32", instruction.type == "s32"
 
-    def function(x, y, z):
-        pairs = zip(four(x, instruction.modifiers[0] == "s32"), four(y, instruction.kind == "s32"), strict=True)
+    def unpack_bytes(x, is_signed):
+        unsigned = [(x >> np.uint32(shift) & np.uint32(255)).astype(np.uint8) for shift in (0, 8, 16, 24)]
+        return [(byte.view(np.int8) if is_signed else byte).astype(np.int32) for byte in unsigned]
+
+    def compute(x, y, z):
+        pairs = zip(unpack_bytes(x, x_is_signed), unpack_bytes(y, y_is_signed), strict=True)
         return sum((a * b for a, b in pairs), z)
-    return elementwise(instruction, function, "s32", "b32", "b32", "s32")
+    return elementwise(instruction, compute, "s32", "b32", "b32", "s32")
 
 
 register_instruction("sqrt", "T T", "rn approx")(np.sqrt)
@@ -146,6 +147,6 @@ def rsqrt(x):
 
 
 @register_instruction("copysign")
-def copy_sign(sign, x):
+def copysign(sign, x):
     """x with the sign of the first operand."""
     return np.copysign(x, sign)

@@ -1,8 +1,8 @@
 """Shifts, masks and counts of bits."""
 import numpy as np
 
-from tinyscout.simulator.operands import RAW, elementwise
-from tinyscout.simulator.registry import TABLE, register_builder, register_instruction
+from tinyscout.simulator.operands import RAW_DTYPES, elementwise
+from tinyscout.simulator.registry import register_builder, register_instruction
 
 register_instruction("and")(np.bitwise_and)
 register_instruction("or")(np.bitwise_or)
@@ -12,39 +12,39 @@ register_instruction("not", "T T")(np.invert)
 
 @register_instruction("shl", "T T u32")
 def shl(x, count):
-    """To the left; nothing is left after as many places as there are bits."""
+    """Shift left; 0 if the count is not less than the number of bits."""
     bits = 8 * x.itemsize
     return np.where(count < bits, x << np.minimum(count, bits - 1).astype(x.dtype), x.dtype.type(0))[()]
 
 
 @register_instruction("shr", "T T u32")
 def shr(x, count):
-    """To the right, filled with the sign where the type has one."""
+    """Shift right, arithmetically if the type is signed."""
     bits = 8 * x.itemsize
     shifted = x >> np.minimum(count, bits - 1).astype(x.dtype)
     return shifted if x.dtype.kind == "i" else np.where(count < bits, shifted, x.dtype.type(0))[()]
 
 
-def funnel(opcode, function):
-    """shf: 64 bits, the second operand above the first, shifted; the count wraps at 32 or stops there."""
+def register_funnel_shift(opcode, function):
+    """shf: shift 64 bits, the second operand above the first; the count wraps at 32 or is clamped to it."""
+    @register_builder(opcode)
     def build(instruction):
-        limit = (lambda n: n & np.uint32(31)) if "wrap" in instruction.modifiers else (lambda n: np.minimum(n,
-                                                                                                            np.uint32(32)))
+        wraps = "wrap" in instruction.modifiers
 
         def compute(low, high, count):
-            both = high.astype(np.uint64) << np.uint64(32) | low
-            return function(both, limit(count).astype(np.uint64))
+            x = high.astype(np.uint64) << np.uint64(32) | low
+            count = count & np.uint32(31) if wraps else np.minimum(count, np.uint32(32))
+            return function(x, count.astype(np.uint64)).astype(np.uint32)
         return elementwise(instruction, compute, "b32", "b32", "b32", "u32")
-    TABLE[opcode] = build
 
 
-funnel("shf.l", lambda both, count: (both << count >> np.uint64(32)).astype(np.uint32))
-funnel("shf.r", lambda both, count: (both >> count).astype(np.uint32))
+register_funnel_shift("shf.l", lambda x, count: x << count >> np.uint64(32))
+register_funnel_shift("shf.r", lambda x, count: x >> count)
 
 
 @register_builder("lop3")
 def lop3(instruction):
-    """Any function of three bits: the last operand is its table, whose entry 4 a + 2 b + c is the result."""
+    """Any function of three bits: the last operand is its truth table, whose bit 4 a + 2 b + c is the result."""
     table = instruction.operands[4].bits
 
     def compute(a, b, c):
@@ -57,11 +57,11 @@ def lop3(instruction):
 
 
 @register_instruction("prmt", "b32 b32 b32 b32")
-def prmt(low, high, choice):
-    """Four bytes of the eight in low and high; each has a digit in choice, whose bit 3 asks for the sign only."""
+def prmt(low, high, selector):
+    """Four bytes of the eight in low and high; each has a digit in selector, whose bit 3 asks for the sign only."""
     result = low & np.uint32(0)
     for n in range(4):
-        digit = choice >> np.uint32(4 * n) & np.uint32(15)
+        digit = selector >> np.uint32(4 * n) & np.uint32(15)
         word = np.where(digit & np.uint32(4), high, low)
         byte = word >> (digit & np.uint32(3)) * np.uint32(8) & np.uint32(255)
         byte = np.where(digit & np.uint32(8), (byte >> np.uint32(7)) * np.uint32(255), byte).astype(np.uint32)
@@ -69,8 +69,8 @@ def prmt(low, high, choice):
     return result
 
 
-def low(length, dtype):
-    """As many ones as length says, from the lowest bit on."""
+def low_ones(length, dtype):
+    """A mask of the `length` lowest bits."""
     bits = 8 * dtype.itemsize
     ones = shl(dtype.type(1), np.minimum(length, np.uint32(bits - 1))) - dtype.type(1)
     return np.where(length < bits, ones, ~dtype.type(0)).astype(dtype)[()]
@@ -78,63 +78,63 @@ def low(length, dtype):
 
 @register_instruction("bfe", "T T u32 u32")
 def bfe(x, start, length):
-    """The field of that length from bit start on, with its own sign where the type has one."""
+    """Extract the field of that length from bit start on; its own sign is extended if the type is signed."""
     bits, start, length = 8 * x.itemsize, start & np.uint32(255), length & np.uint32(255)
-    raw = shr(x, start)
-    kept = low(length, x.dtype)
+    mask = low_ones(length, x.dtype)
+    field = shr(x, start) & mask
     if x.dtype.kind == "u":
-        return raw & kept
-    last = np.minimum(start.astype(np.int64) + length - 1, bits - 1)
-    sign = np.where(length > 0, shr(x, last.clip(0).astype(np.uint32)) & x.dtype.type(1), 0)
-    return np.where(sign != 0, raw & kept | ~kept, raw & kept).astype(x.dtype)[()]
+        return field
+    sign_bit = np.minimum(start.astype(np.int64) + length - 1, bits - 1)
+    sign = np.where(length > 0, shr(x, sign_bit.clip(0).astype(np.uint32)) & x.dtype.type(1), 0)
+    return np.where(sign != 0, field | ~mask, field).astype(x.dtype)[()]
 
 
 @register_instruction("bfi", "T T T u32 u32")
 def bfi(field, x, start, length):
-    """x with a field of that length set, from bit start on."""
+    """Insert a field of that length into x, from bit start on."""
     start, length = start & np.uint32(255), length & np.uint32(255)
-    mask = shl(low(length, x.dtype), start)
+    mask = shl(low_ones(length, x.dtype), start)
     return x & ~mask | shl(field, start) & mask
 
 
 @register_instruction("popc", "u32 T")
 def popc(x):
-    """How many bits are set."""
-    total = (x & x.dtype.type(1)).astype(np.uint32)
+    """The number of bits that are set."""
+    count = (x & x.dtype.type(1)).astype(np.uint32)
     for n in range(1, 8 * x.itemsize):
-        total = total + (x >> x.dtype.type(n) & x.dtype.type(1)).astype(np.uint32)
-    return total
+        count = count + (x >> x.dtype.type(n) & x.dtype.type(1)).astype(np.uint32)
+    return count
 
 
-def length(x):
-    """The number of bits without the zeros in front, 0 for 0."""
-    found = np.frexp((x >> x.dtype.type(16)).astype(np.float64))[1] + 16            # 48 bits are exact in a double
-    return np.where(x >> x.dtype.type(16), found, np.frexp((x & x.dtype.type(0xffff)).astype(np.float64))[1])
+def bit_length(x):
+    """The number of bits without leading zeros, 0 for 0."""
+    upper, lower = x >> x.dtype.type(16), x & x.dtype.type(0xffff)      # 48 bits are exact in a double
+    return np.where(upper, np.frexp(upper.astype(np.float64))[1] + 16, np.frexp(lower.astype(np.float64))[1])
 
 
 @register_instruction("clz", "u32 T")
 def clz(x):
-    """The zeros in front."""
-    return (8 * x.itemsize - length(x)).astype(np.uint32)
+    """Count leading zeros."""
+    return (8 * x.itemsize - bit_length(x)).astype(np.uint32)
 
 
 @register_instruction("bfind", "u32 T")
 def bfind(x):
-    """The place of the first bit that is set, or that is no sign; all ones where there is none."""
+    """The position of the highest bit that is set, or that is no copy of the sign; all ones if there is none."""
     x = np.where(x < 0, ~x, x) if x.dtype.kind == "i" else x
-    return (length(x.view(RAW[x.itemsize])) - 1).astype(np.int32).view(np.uint32)
+    return (bit_length(x.view(RAW_DTYPES[x.itemsize])) - 1).astype(np.int32).view(np.uint32)
 
 
 @register_instruction("bfind.shiftamt", "u32 T")
 def bfind_shift(x):
-    """By how many places that bit would have to move to be the first."""
-    found = bfind(x)
-    return np.where(found == 0xffffffff, found, np.uint32(8 * x.itemsize - 1) - found)[()]
+    """The shift to the left that would make that bit the highest one."""
+    position = bfind(x)
+    return np.where(position == 0xffffffff, position, np.uint32(8 * x.itemsize - 1) - position)[()]
 
 
 @register_instruction("brev", "T T")
 def brev(x):
-    """The bits from last to first."""
+    """The bits in reverse order."""
     one, result = x.dtype.type(1), x & x.dtype.type(0)
     for n in range(8 * x.itemsize):
         result = result | (x >> x.dtype.type(n) & one) << x.dtype.type(8 * x.itemsize - 1 - n)

@@ -1,89 +1,94 @@
-"""Comparisons and choices between two numbers."""
+"""Comparisons, and selections between two numbers."""
 from typing import Any
 
 import numpy as np
 
-from tinyscout.simulator.operands import KINDS, elementwise
+from tinyscout.simulator.operands import DTYPES, elementwise
 from tinyscout.simulator.registry import register_builder, register_instruction, unknown_instruction
 
-COMPARISONS: dict[str, Any] = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
-                               "ge": np.greater_equal, "lo": np.less, "ls": np.less_equal, "hi": np.greater,
-                               "hs": np.greater_equal,
-                               "num": lambda x, y: ~(np.isnan(x) | np.isnan(y)), "nan": lambda x,
-                               y: np.isnan(x) | np.isnan(y)}
+
+def is_unordered(x, y):
+    """Is x or y NaN?"""
+    return np.isnan(x) | np.isnan(y)
+
+
+COMPARISONS: dict[str, Any] = {
+    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
+    "lo": np.less, "ls": np.less_equal, "hi": np.greater, "hs": np.greater_equal,
+    "num": lambda x, y: ~is_unordered(x, y), "nan": is_unordered}
 UNORDERED = {f"{name}u": COMPARISONS[name] for name in ("eq", "ne", "lt", "le", "gt", "ge")}     # or one is NaN
-JOINS = {"and": np.logical_and, "or": np.logical_or, "xor": np.logical_xor}
+LOGICAL = {"and": np.logical_and, "or": np.logical_or, "xor": np.logical_xor}
 
 
-def comparison(instruction):
-    """The function of two numbers that the instruction's first word names."""
+def make_comparison(instruction):
+    """The function of two numbers that the instruction's first modifier names."""
     name = instruction.modifiers[0]
     if name in UNORDERED:
-        return lambda x, y: UNORDERED[name](x, y) | np.isnan(x) | np.isnan(y)
+        return lambda x, y: UNORDERED[name](x, y) | is_unordered(x, y)
     if name not in COMPARISONS:
         raise unknown_instruction(instruction)
-    if name == "ne" and instruction.kind[0] in "fb" and instruction.kind not in ("b16", "b32", "b64"):
-        return lambda x, y: (x != y) & ~np.isnan(x) & ~np.isnan(y)
+    if name == "ne" and instruction.type in ("f16", "f32", "f64", "bf16", "f16x2", "bf16x2"):
+        return lambda x, y: (x != y) & ~is_unordered(x, y)
     return COMPARISONS[name]
 
 
 @register_builder("setp")
 def setp(instruction):
-    """A predicate from a comparison, and its opposite too; joined with another predicate where the words say so."""
-    join = next((JOINS[word] for word in instruction.modifiers[1:] if word in JOINS), None)
-    if set(instruction.modifiers[1:]) - {*JOINS, "ftz"}:
+    """A predicate from a comparison, or two that are opposite; combined with another predicate by .and, .or or .xor."""
+    combine = next((LOGICAL[modifier] for modifier in instruction.modifiers[1:] if modifier in LOGICAL), None)
+    if set(instruction.modifiers[1:]) - {*LOGICAL, "ftz"}:
         raise unknown_instruction(instruction)
-    compare, more = comparison(instruction), ["pred"] if join else []
-    both = instruction.operands[0] if isinstance(instruction.operands[0], list) else [instruction.operands[0]]
+    compare = make_comparison(instruction)
+    source_types = [instruction.type, instruction.type] + (["pred"] if combine else [])
+    results = instruction.operands[0] if isinstance(instruction.operands[0], list) else [instruction.operands[0]]
 
-    def function(opposite):
+    def make_function(is_opposite):
         def compute(x, y, other=None):
-            result = ~compare(x, y) if opposite else compare(x, y)
-            return join(result, other) if join else result
+            result = ~compare(x, y) if is_opposite else compare(x, y)
+            return combine(result, other) if combine else result
         return compute
-    steps = [elementwise(instruction, function(n == 1), "pred", instruction.kind, instruction.kind, *more,
-                         operands=[p, *instruction.operands[1:]])
-             for n, p in enumerate(both)]
-    return steps[0] if len(steps) == 1 else both_steps(*steps)
+    steps = [elementwise(instruction, make_function(n == 1), "pred", *source_types,
+                         operands=[result, *instruction.operands[1:]]) for n, result in enumerate(results)]
+    return steps[0] if len(steps) == 1 else run_both(*steps)
 
 
-def both_steps(first, second):
+def run_both(first, second):
     return lambda m: (first(m), second(m))[0]
 
 
 @register_builder("set")
 def set_(instruction):
-    """A comparison whose yes is 1.0 or all ones; of packed numbers for each half."""
-    compare, result = comparison(instruction), instruction.modifiers[-1]
-    yes = None if result[0] in "us" else 1
+    """A comparison that gives 1.0 or all ones if it holds; of packed numbers for each half."""
+    compare, result_type = make_comparison(instruction), instruction.modifiers[-1]
+    float_dtype = np.float16 if result_type in ("f16", "f16x2") else np.float32
 
     def compute(x, y):
-        answer: Any = compare(x, y)
-        if yes is None:
-            return (answer * np.uint32(0xffffffff)).view(KINDS[result])
-        return answer.astype(np.float32 if "bf16" in result else np.float16 if "16" in result else np.float32)
-    return elementwise(instruction, compute, result, instruction.kind, instruction.kind)
+        holds: Any = compare(x, y)
+        if result_type[0] in "us":
+            return (holds * np.uint32(0xffffffff)).view(DTYPES[result_type])
+        return holds.astype(float_dtype)
+    return elementwise(instruction, compute, result_type, instruction.type, instruction.type)
 
 
 @register_instruction("selp", "T T T pred")
-def selp(yes, no, which):
-    """The first where the predicate holds, or else the second."""
-    return (yes if which else no) if which.ndim == 0 else np.where(which, yes, no)
+def selp(x, y, predicate):
+    """x if the predicate holds, else y."""
+    return (x if predicate else y) if predicate.ndim == 0 else np.where(predicate, x, y)
 
 
 @register_builder("slct")
 def slct(instruction):
-    """The first where the third is not negative, or else the second."""
-    kind = instruction.modifiers[-1]
-    return elementwise(instruction, lambda x, y, sign: selp(x, y, sign >= 0), kind, kind, kind, instruction.kind)
+    """The first operand if the third is not negative, else the second."""
+    ptx_type = instruction.modifiers[-1]
+    return elementwise(instruction, lambda x, y, z: selp(x, y, z >= 0), ptx_type, ptx_type, ptx_type, instruction.type)
 
 
-TESTS = {"finite": np.isfinite, "infinite": np.isinf, "number": lambda x: ~np.isnan(x), "notanumber": np.isnan}
+FLOAT_CLASSES = {"finite": np.isfinite, "infinite": np.isinf, "number": lambda x: ~np.isnan(x), "notanumber": np.isnan}
 
 
 @register_builder("testp")
 def testp(instruction):
-    """What sort of float it is."""
-    if instruction.modifiers[0] not in TESTS:
+    """Whether a float is of a class: finite, infinite, a number, or not a number."""
+    if instruction.modifiers[0] not in FLOAT_CLASSES:
         raise unknown_instruction(instruction)
-    return elementwise(instruction, TESTS[instruction.modifiers[0]], "pred", instruction.kind)
+    return elementwise(instruction, FLOAT_CLASSES[instruction.modifiers[0]], "pred", instruction.type)

@@ -4,7 +4,7 @@ A step is a function of the machine that executes one instruction for the group 
 """
 import numpy as np
 
-from tinyscout.simulator import arithmetic, bits, compare, convert, memory, registry, warp
+from tinyscout.simulator import arithmetic, async_copy, bits, compare, convert, memory, registry, warp
 from tinyscout.simulator.operands import make_reader
 
 PER_THREAD = (arithmetic, bits, compare, convert)       # importing these fills registry.BUILDERS
@@ -19,7 +19,7 @@ def decode(instruction, kernel):
     if instruction.opcode in ("bra", "brx"):
         return (branch if instruction.opcode == "bra" else switch)(instruction, kernel)
     for key in (*(f"{instruction.opcode}.{modifier}" for modifier in instruction.modifiers), instruction.opcode):
-        for builders in (BUILDERS, warp.BUILDERS, memory.BUILDERS, registry.BUILDERS):
+        for builders in (BUILDERS, warp.BUILDERS, async_copy.BUILDERS, memory.BUILDERS, registry.BUILDERS):
             if key in builders:
                 return apply_predicate(builders[key](instruction), instruction)
     raise registry.unknown_instruction(instruction)

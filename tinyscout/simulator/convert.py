@@ -3,75 +3,88 @@ from typing import Any
 
 import numpy as np
 
-from tinyscout.simulator.operands import KINDS, RAW, elementwise
+from tinyscout.simulator.operands import DTYPES, RAW_DTYPES, STORAGE_TYPES, elementwise
 from tinyscout.simulator.registry import register_builder, unknown_instruction
 
 
 @register_builder("mov")
 def mov(instruction):
-    """A copy; with braces several registers are joined into one, lower bits first, or one is split."""
+    """A copy; with braces several registers are packed into one, the lowest bits first, or one is unpacked."""
     result, source = instruction.operands
     if isinstance(result, list):
-        part = 8 * KINDS[instruction.kind].itemsize // len(result)
-        steps = [elementwise(instruction, lambda x, n=n: (x >> x.dtype.type(n * part)).astype(RAW[part // 8]),
-                             f"b{part}",
-                             f"b{8 * KINDS[instruction.kind].itemsize}", operands=[register, source])
-                 for n, register in enumerate(result)]
-
-        def split(m):
-            for step in steps:
-                step(m)
-        return split
+        return unpack(instruction, result, source)
     if isinstance(source, list):
-        bits = 8 * KINDS[instruction.kind].itemsize
-        part, wide_type = bits // len(source), RAW[bits // 8]
-
-        def join(*parts):
-            total = parts[0].astype(wide_type)
-            for n, x in enumerate(parts[1:], 1):
-                total = total | x.astype(wide_type) << wide_type.type(n * part)
-            return total
-        return elementwise(instruction, join, f"b{bits}", *[f"b{part}"] * len(source), operands=[result, *source])
-    return elementwise(instruction, lambda x: x, instruction.kind, instruction.kind)
+        return pack(instruction, result, source)
+    return elementwise(instruction, lambda x: x, instruction.type, instruction.type)
 
 
-ROUND = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
+def unpack(instruction, registers, source):
+    """mov.b32 {a, b}, c"""
+    bits = 8 * DTYPES[instruction.type].itemsize
+    width = bits // len(registers)
+    dtype = RAW_DTYPES[width // 8]
+    steps = [elementwise(instruction, lambda x, shift=n * width: (x >> x.dtype.type(shift)).astype(dtype), f"b{width}",
+                         f"b{bits}", operands=[register, source])
+             for n, register in enumerate(registers)]
+
+    def step(m):
+        for unpack_one in steps:
+            unpack_one(m)
+    return step
+
+
+def pack(instruction, register, sources):
+    """mov.b32 c, {a, b}"""
+    bits = 8 * DTYPES[instruction.type].itemsize
+    width, dtype = bits // len(sources), RAW_DTYPES[bits // 8]
+
+    def compute(*values):
+        packed = values[0].astype(dtype)
+        for n, value in enumerate(values[1:], 1):
+            packed = packed | value.astype(dtype) << dtype.type(n * width)
+        return packed
+    return elementwise(instruction, compute, f"b{bits}", *[f"b{width}"] * len(sources), operands=[register, *sources])
+
+
+ROUNDINGS = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
 
 
 @register_builder("cvt")
 def cvt(instruction):
-    """From the last type to the one before it."""
-    words = [word for word in instruction.modifiers if word not in ("ftz", "sat", "rn", "relu", *ROUND)]
-    if len(words) != 1 or words[0] not in {*KINDS, "bf16", "f16x2", "bf16x2"}:
+    """Convert from the last type to the one before it."""
+    types = [modifier for modifier in instruction.modifiers
+             if modifier not in ("ftz", "sat", "rn", "relu", *ROUNDINGS)]
+    if len(types) != 1 or types[0] not in {*DTYPES, *STORAGE_TYPES}:
         raise unknown_instruction(instruction)
-    [result], source = words, instruction.kind
-    if result.endswith("x2"):               # the first operand becomes the upper half
-        function = conversion(result[:-2], instruction)
-        return elementwise(instruction, lambda high, low: np.array(np.broadcast_arrays(function(low), function(high))),
-                           result, source, source)
-    return elementwise(instruction, conversion(result, instruction), result, source)
+    [result_type], source_type = types, instruction.type
+    if result_type.endswith("x2"):          # the first operand becomes the upper half
+        convert = make_conversion(instruction, result_type[:-2])
+        return elementwise(instruction, lambda high, low: np.array(np.broadcast_arrays(convert(low), convert(high))),
+                           result_type, source_type, source_type)
+    return elementwise(instruction, make_conversion(instruction, result_type), result_type, source_type)
 
 
-def conversion(result, instruction):
-    """The function that makes numbers of one type from those of another, as an instruction's words say."""
-    rounding = next((ROUND[word] for word in instruction.modifiers if word in ROUND), None)
-    dtype: Any = np.dtype(np.float32) if result == "bf16" else KINDS[result]
+def make_conversion(instruction, result_type):
+    """The function that converts numbers to a type, as the instruction's modifiers say."""
+    rounding = next((ROUNDINGS[modifier] for modifier in instruction.modifiers if modifier in ROUNDINGS), None)
+    saturates, clamps_negative = "sat" in instruction.modifiers, "relu" in instruction.modifiers
+    dtype: Any = np.dtype(np.float32) if result_type == "bf16" else DTYPES[result_type]
 
     def convert(x):
         if rounding:
             x = rounding(x)
-        if dtype.kind in "iu" and (x.dtype.kind == "f" or "sat" in instruction.modifiers):
+        if dtype.kind in "iu" and (x.dtype.kind == "f" or saturates):
             return convert_saturating(x, dtype)
-        if dtype.kind == "f" and "sat" in instruction.modifiers:
+        if dtype.kind == "f" and saturates:
             x = np.where(x > 0, np.minimum(x, 1), 0)
-        if "relu" in instruction.modifiers:
+        if clamps_negative:
             x = np.maximum(x, x.dtype.type(0))
         return x.astype(dtype)[()]
     return convert
 
 
 def convert_saturating(x, dtype):
-    """A number as the nearest whole one of a type; NaN is 0."""
+    """The nearest integer of a type; NaN becomes 0."""
     low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
     if x.dtype.kind != "f":
         return np.where(x < low, low, np.where(x > high, high, x)).astype(dtype)[()]

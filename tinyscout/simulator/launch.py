@@ -160,8 +160,9 @@ def allocate_memory(m, arguments, shared, unwritten):
 
 def allocate_arrays(m, arguments, unwritten):
     """A region for every array; arrays in the same memory share one.  Fills m.arrays: {argument: (region, address)}"""
-    address, regions = ARRAY_BASE, []
-    host_starts: list = []                              # of the regions' arrays, in NumPy's memory
+    address = ARRAY_BASE
+    regions: list[Region] = []
+    host_starts: list[int] = []                         # of the regions' arrays, in NumPy's memory
     by_size = sorted((n for n, argument in enumerate(arguments) if isinstance(argument, np.ndarray)),
                      key=lambda n: -arguments[n].nbytes)
     for n in by_size:

@@ -1,4 +1,4 @@
-"""Static analysis of a kernel: which registers are live at each instruction, and which arrays an address points into."""
+"""Static analysis of a kernel: the registers that are live at each instruction, and the arrays that it may address."""
 from tinyscout.simulator.ptx import Address, Argument, Register
 
 NO_RESULT = {"st", "red", "bra", "brx", "bar", "barrier", "call", "nanosleep", "cp", "prefetch", "prefetchu"}

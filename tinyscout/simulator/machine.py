@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from tinyscout.simulator.async_copy import AsyncCopies
 from tinyscout.simulator.control import STOP
 from tinyscout.simulator.operands import special_registers
 from tinyscout.simulator.ptx import Fault
 from tinyscout.simulator.races import EpochClock
-from tinyscout.simulator.warp import AsyncCopies
 
 END = 1 << 40                   # a position after every instruction
 

@@ -134,7 +134,7 @@ class Kernel:
             locations = [(file, line) for file, line in [match.group(1, 2), match.group(3, 4)] if file and line != "0"]
             in_kernel_file = [location for location in locations if location[0] == self.kernel_file]
             if in_kernel_file or (locations and self.location == "?"):
-                file, line = (in_kernel_file or locations)[0]       # a line of the kernel says more than one of a header
+                file, line = (in_kernel_file or locations)[0]       # the kernel's own line rather than a header's
                 self.location = f"{self.files.get(file, '?')}:{line}"
 
     def parse_instruction(self, statement, scope, call):
@@ -182,7 +182,7 @@ class Kernel:
         return None
 
     def resolve_parameter(self, text, offset, ptx_type, scope):
-        """What [name+8] and `offset` bytes after it mean: an Argument of the kernel, or a Register that a caller sets."""
+        """What is `offset` bytes after [name+8]: an Argument of the kernel, or a Register that a caller sets."""
         name, _, start = text.strip("[] ").partition("+")
         symbol = scope.setdefault(name, (self.call_count, name))
         if isinstance(symbol, Argument):

@@ -6,7 +6,7 @@ from tinyscout.simulator.ptx import Fault
 
 BUILDERS: dict = {}             # {"add" or "mul.wide": function from an Instruction to its step}
 DIRECTIONS = {"rm": lambda x: np.full(x.shape, -np.inf), "rp": lambda x: np.full(x.shape, np.inf),
-              "rz": lambda x: np.where(x > 0, -np.inf, np.inf)}         # the infinity that a rounding mode rounds toward
+              "rz": lambda x: np.where(x > 0, -np.inf, np.inf)}     # the infinity that each mode rounds toward
 MIN_NORMAL = np.finfo(np.float32).tiny
 
 

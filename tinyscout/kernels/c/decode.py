@@ -13,7 +13,7 @@ from tinyscout.kernels.guards import is_readable_weight
 from tinyscout.nn.weights import MoE, named_arrays
 from tinyscout.reference import Quantized, attention_temperature, rope_angles
 
-SLOW_TOKEN_SECONDS = 0.5        # a token slower than that is followed by one layer by layer, with `iterate`
+SLOW_TOKEN_SECONDS = 0.5        # after a token slower than that the next goes layer by layer, through `iterate`
 
 
 class TokenDecoder:

@@ -35,21 +35,21 @@ ALLOCATING = {"grouped_query_attention", "grouped_query_attention_1", "grouped_q
               "experts_backward", "rms_norm_backward", "layer_norm_backward", "muon_step", "top_p", "sample"}
 
 
-def check_memory(kernel, allocation_failed):
-    """A kernel that raises MemoryError when it got no memory: what it was to write is then undefined."""
-    def checked(*arguments):
+def add_memory_check(kernel, allocation_failed):
+    """The kernel as a function that raises MemoryError if an allocation failed: its result is undefined then."""
+    def call_kernel(*arguments):
         kernel(*arguments)
         if allocation_failed():
             raise MemoryError(f"{kernel.__name__}: no memory for the arrays that it needs on the way")
-    return checked
+    return call_kernel
 
 
-def checked_functions(lib):
-    """The functions and constants of an extension module, of which those that allocate raise MemoryError."""
+def add_memory_checks(lib):
+    """The functions and constants of an extension module; those functions that allocate raise MemoryError."""
     members = {name: getattr(lib, name) for name in dir(lib)}
-    return SimpleNamespace(**{name: check_memory(member, lib.allocation_failed) if name in ALLOCATING else member
-                              for name, member in members.items()})
+    members |= {name: add_memory_check(members[name], lib.allocation_failed) for name in ALLOCATING}
+    return SimpleNamespace(**members)
 
 
 module = load_widest(os.environ.get("TINYSCOUT_C"))
-ffi, lib = module.ffi, checked_functions(module.lib)
+ffi, lib = module.ffi, add_memory_checks(module.lib)
