@@ -2,6 +2,7 @@
 import sys
 import threading
 from time import perf_counter
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -22,7 +23,7 @@ class Display:
     """What one piece of work shows: a bar for its loop and, while that runs, a line below for each loop inside it."""
 
     def __init__(self):
-        self.bar = None                 # of the outermost loop under way
+        self.bar: Any = None            # of the outermost loop under way
 
     def track(self, items, what, total=None):
         """Yield from `items`, as the function `track`; inside a loop of this display its bar gets another line."""
@@ -66,7 +67,7 @@ class Display:
             bar.stop()
 
     def _add_line(self, items, what, total):
-        bar = self.bar
+        bar: Progress = self.bar
         task = bar.add_task(what, total=total)
         try:
             for item in items:

@@ -28,7 +28,7 @@ public:
 
     // Finds and applies the next merge.  Returns false if there is nothing left to merge.
     bool next_merge(int &left, int &right) {
-        if (!find_most_frequent(left, right)) return false;
+        if (!find_max_pair(left, right)) return false;
         const std::vector<int> positions = std::move(pairs[pack_pair(left, right)].positions);
         for (int i : positions)  // from left to right, as in encoding: aaa becomes aa, a
             if (ids[i] == left && after[i] != NONE && ids[after[i]] == right) merge_at(i, next_id);
@@ -59,7 +59,7 @@ private:
     }
 
     // The most frequent pair, the smallest ids among equals.  A heap entry with an outdated count has a newer one.
-    bool find_most_frequent(int &left, int &right) {
+    bool find_max_pair(int &left, int &right) {
         for (uint64_t packed : changed_pairs) {
             Pair &pair = pairs[packed];
             pair.is_changed = false;
