@@ -8,27 +8,27 @@ from tinyscout import progress
 from tinyscout.progress import Display, track
 
 
-class Terminal(io.StringIO):
+class FakeTerminal(io.StringIO):
     def isatty(self):
         return True
 
 
-def terminal(monkeypatch):
-    """Makes stderr a terminal, from within a test: pytest puts its own stream there before each."""
-    screen = Terminal()
+def use_terminal(monkeypatch):
+    """Make stderr a terminal, within a test: pytest sets its own stream before each."""
+    screen = FakeTerminal()
     monkeypatch.setattr("sys.stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
     return screen
 
 
 def test_short_work_is_silent(monkeypatch):
-    screen = terminal(monkeypatch)
+    screen = use_terminal(monkeypatch)
     assert list(track(range(5), "Counting")) == [0, 1, 2, 3, 4]
     assert "Counting" not in screen.getvalue()
 
 
 def test_long_work_shows_a_bar_even_before_its_first_item_is_done(monkeypatch):
-    screen = terminal(monkeypatch)
+    screen = use_terminal(monkeypatch)
     monkeypatch.setattr(progress, "PATIENCE", 0.01)
     for n in track(range(2), "Counting"):
         if n == 0:
@@ -44,26 +44,26 @@ def test_a_pipe_gets_nothing(capsys, monkeypatch):
 
 
 def test_a_failure_comes_through(monkeypatch):
-    terminal(monkeypatch)
+    use_terminal(monkeypatch)
     monkeypatch.setattr(progress, "PATIENCE", 0.0)
 
-    def failing():
+    def fail():
         yield 1
         raise KeyError
 
     with pytest.raises(KeyError):
-        list(track(failing(), "Counting", 2))
+        list(track(fail(), "Counting", 2))
 
 
 def test_steps_are_silent_while_they_are_quick(monkeypatch):
-    screen = terminal(monkeypatch)
+    screen = use_terminal(monkeypatch)
     assert list(Display().track_steps(iter("abc"), "layers", 3)) == ["a", "b", "c"]
     assert screen.getvalue() == ""
 
 
 def test_slow_steps_are_drawn_behind_the_cursor_and_taken_away(monkeypatch):
     """The text on the line stays: the cursor is saved, nothing wraps, and at the end all behind it is erased."""
-    screen = terminal(monkeypatch)
+    screen = use_terminal(monkeypatch)
     monkeypatch.setattr(progress, "PATIENCE", -1.0)
     for n in Display().track_steps(range(4), "layers", 4):
         drawn = screen.getvalue()
@@ -79,7 +79,7 @@ def test_slow_steps_are_drawn_behind_the_cursor_and_taken_away(monkeypatch):
 
 
 def test_steps_within_a_loop_are_a_line_of_its_bar(monkeypatch):
-    screen = terminal(monkeypatch)
+    screen = use_terminal(monkeypatch)
     monkeypatch.setattr(progress, "PATIENCE", 0.01)
     display = Display()
     for n in display.track(range(2), "Counting"):
@@ -91,7 +91,7 @@ def test_steps_within_a_loop_are_a_line_of_its_bar(monkeypatch):
 
 
 def test_one_piece_of_work_knows_nothing_of_another(monkeypatch):
-    terminal(monkeypatch)
+    use_terminal(monkeypatch)
     outer, inner = Display(), Display()
     for _ in outer.track(range(2), "Counting"):
         assert inner.bar is None
@@ -99,6 +99,6 @@ def test_one_piece_of_work_knows_nothing_of_another(monkeypatch):
 
 
 def test_steps_start_no_thread(monkeypatch):
-    terminal(monkeypatch)
+    use_terminal(monkeypatch)
     monkeypatch.setattr("threading.Timer", None)
     assert list(Display().track_steps(range(3), "layers", 3)) == [0, 1, 2]
