@@ -7,7 +7,7 @@ int level(void) {
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512vnni")) return 1;
-    return __builtin_cpu_supports("avx512bf16") ? 3 : 2;
+    return 2;
 #else
     return 0;
 #endif
