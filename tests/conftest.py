@@ -53,9 +53,21 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("ops", ours)
 
 
+def is_simulated(item):
+    """Does a test run the CUDA backend in the simulator?"""
+    ops = getattr(item, "callspec", None) and item.callspec.params.get("ops")
+    return getattr(ops, "__name__", None) in EXAMPLES and not on_gpu(item.config)
+
+
+@pytest.hookimpl(tryfirst=True)         # before pytest deselects by markers
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("slow_in_simulator") and is_simulated(item):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def examples(request):
     """How many inputs to try a law on."""
-    ops = getattr(request.node, "callspec", None) and request.node.callspec.params.get("ops")
-    simulated = getattr(ops, "__name__", None) in EXAMPLES and not on_gpu(request.config)
-    return request.config.getoption("--examples") or (EXAMPLES[ops.__name__] if simulated else 50)
+    default = EXAMPLES["tinyscout.kernels.cuda"] if is_simulated(request.node) else 50
+    return request.config.getoption("--examples") or default

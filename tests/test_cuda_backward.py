@@ -36,7 +36,12 @@ STRETCHES = [                       # more tiles of keys, and of queries, than a
 ]
 
 
-@pytest.mark.parametrize("size", ATTENTION + STRETCHES)
+def marked(values, slow):
+    """Parameters of a test, of which those at some positions take the simulator seconds."""
+    return [pytest.param(value, marks=[pytest.mark.slow] * (n in slow)) for n, value in enumerate(values)]
+
+
+@pytest.mark.parametrize("size", marked(ATTENTION + STRETCHES, (1, 10, 14)))
 def test_attention_at_the_edges(size):
     T, past, K, G, d, causal, chunk, first = size
     q, k, v = heads(T, past, K, G, d)
@@ -113,7 +118,7 @@ LONG = {                            # sums over thousands of rows of one sign: n
 }
 
 
-@pytest.mark.parametrize("name", LONG)
+@pytest.mark.parametrize("name", marked(LONG, (4, 5)))
 def test_long_sums_do_not_drift(name):
     agree(name, *LONG[name](4097))
 
