@@ -2,6 +2,7 @@
 
 Threads that a branch parts go on as groups; the group at the lowest instruction goes first, so that groups meet again.
 """
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,11 @@ class Group:
 
     def __init__(self, mask, at=0):
         self.mask, self.at, self.waits = mask, at, ""
-        self.threads: Any = np.flatnonzero(mask)
-        self.count = len(self.threads)
-        if self.count == len(mask):
-            self.threads = None
+        self.count = int(np.count_nonzero(mask))
+
+    @cached_property
+    def threads(self) -> Any:
+        return None if self.count == len(self.mask) else np.flatnonzero(self.mask)
 
     def where(self, condition):
         return Group(self.mask & condition, self.at)
@@ -60,7 +62,7 @@ class Machine:
         self.shared: Any = None
         self.local: Any = None
         self.clock, self.copies, self.arrivals = Clock(self.blocks, self.padded), Copies(self.size), {}
-        self.special = special(grid, block, self.every, self.padded)
+        self.special = dict(special(grid, block))
 
     def run(self, limit):
         """Until every thread has ended.  Raises Fault; limit: of instructions, each by a group of threads."""
@@ -256,9 +258,11 @@ def axes(number, sizes):
     return f"({number % x}, {number // x % y}, {number // (x * y)})"
 
 
-def special(grid, block, every, padded):
+@lru_cache(maxsize=64)
+def special(grid, block):
     """The registers that say who a thread is.  Where all threads agree, one number."""
-    values = {}
+    padded = -(-int(np.prod(block)) // 32) * 32
+    every, values = np.arange(int(np.prod(grid)) * padded), {}
     for name, sizes, numbers in [("tid", block, every % padded), ("ctaid", grid, every // padded)]:
         for n, axis in enumerate("xyz"):
             all_ = numbers // int(np.prod(sizes[:n])) % sizes[n] if sizes[n] > 1 else 0

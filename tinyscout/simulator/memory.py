@@ -60,8 +60,12 @@ class Access:
     def position(self, m, region, threads, address):
         """Offsets that are in bounds and aligned, as positions in the region's data.  Raises Fault."""
         offset = address if self.space in ("shared", "local") else address - region.start
-        far = offset.view(np.uint64)
-        if int(far.max()) + self.width > region.size or int(np.bitwise_or.reduce(far, axis=None)) & (self.width - 1):
+        if offset.ndim:
+            far = offset.view(np.uint64)
+            farthest, low_bits = int(np.maximum.reduce(far)), int(np.bitwise_or.reduce(far)) if self.width > 1 else 0
+        else:
+            farthest = low_bits = int(offset) & (1 << 64) - 1
+        if farthest + self.width > region.size or low_bits & (self.width - 1):
             self.explain(m, region, threads, offset)
         if not region.writable and self.how != "reads":
             m.fault(self.line, 0 if threads is None else threads[0], f"{self.how} {region.name}, which is read only")
@@ -112,6 +116,9 @@ def load(line):
         columns = [None] * len(registers)
         for region, threads, position in access.noted(m):
             found = region.view(raw)[position >> shift]
+            if len(registers) == 1:
+                columns[0] = m.spread(found.view(dtype), threads, columns[0])
+                continue
             found = np.asarray(found).reshape(-1).view(dtype).reshape(-1, len(registers))
             for n in range(len(registers)):
                 column = found[:, n] if position.ndim else found[0, n]

@@ -54,7 +54,7 @@ class Record:
         for entry in self.pending:
             self.enter(*entry)
         self.pending = []
-        if self.when[at].max() <= since:
+        if np.maximum.reduce(self.when[at]) <= since:
             return None
         wrong = self.unordered(at, me) & ((self.low[at] != me) | (self.high[at] != me))
         return wrong if wrong.any() else None
@@ -100,8 +100,8 @@ class Shadow:
             at, me = (at[:, None] + np.arange(many)).ravel(), np.repeat(me, many)
         since = 0 if self.between_blocks else m.in_step()
         now = self.clock.tick(line.place)
-        if not self.written and how != "writes" and (missing := self.writes.when[at] == 0).any():
-            self.missing(m, line, at, me, missing)
+        if not self.written and how != "writes" and np.minimum.reduce(self.writes.when[at]) == 0:
+            self.missing(m, line, at, me, self.writes.when[at] == 0)
         if self.filling is not None and self.filling[at].any():
             m.fault(line, me[self.filling[at]][0],
                     f"{how} {self.name} that an asynchronous copy is still filling: there is no wait before")
