@@ -67,7 +67,11 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture
-def examples(request):
+def simulated(request):
+    return is_simulated(request.node)
+
+
+@pytest.fixture
+def examples(request, simulated):
     """How many inputs to try a law on."""
-    default = EXAMPLES["tinyscout.kernels.cuda"] if is_simulated(request.node) else 50
-    return request.config.getoption("--examples") or default
+    return request.config.getoption("--examples") or (EXAMPLES["tinyscout.kernels.cuda"] if simulated else 50)
