@@ -6,6 +6,9 @@ import importlib
 import importlib.util
 import os
 
+if "PYTEST_XDIST_WORKER" in os.environ:             # before NumPy is imported: its threads spin while they wait, and
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")      # every processor has a worker already
+
 import pytest
 
 BACKENDS = ["tinyscout.reference", "tinyscout.kernels.c", "tinyscout.kernels.cuda"]
