@@ -6,7 +6,7 @@ from tinyscout import laws, reference
 NAMES = [case.name.replace(": ", ":").replace(" ", "_") for case in laws.CASES]
 LONG = {            # one input takes the simulator seconds: so many of them by default, and all with -m slow
     "text: reading in pieces is reading at once": 3, "sampling: a sweep of draws has the right shares": 3,
-    "linear: a long sum does not drift": 1,
+    "text: a cache holds no more than it must": 3, "linear: a long sum does not drift": 1,
 }
 
 
