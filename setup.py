@@ -5,6 +5,7 @@ working package: the NumPy column and the Python tokenizer need neither extensio
 """
 import runpy
 import tempfile
+from copy import copy
 from glob import glob
 from pathlib import Path
 
@@ -30,7 +31,14 @@ class BuildExtensions(build_ext):
             extension.extra_compile_args += openmp
             extension.extra_link_args += openmp
             extension.optional = True  # the package works without: a failed build is a warning
+        self.parallel = self.parallel or True  # as many extensions at a time as there are processors
         super().build_extensions()
+
+    def build_extension(self, extension):
+        """Build one extension in a directory of its own: the levels compile the same files at the same time."""
+        command = copy(self)
+        command.build_temp = str(Path(self.build_temp) / extension.name)
+        super(BuildExtensions, command).build_extension(extension)
 
     def has_openmp(self):
         with tempfile.TemporaryDirectory() as scratch:

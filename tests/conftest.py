@@ -6,6 +6,9 @@ import importlib
 import importlib.util
 import os
 
+if "PYTEST_XDIST_WORKER" in os.environ:             # before NumPy is imported: its threads spin while they wait, and
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")      # every processor has a worker already
+
 import pytest
 
 BACKENDS = ["tinyscout.reference", "tinyscout.kernels.c", "tinyscout.kernels.cuda"]
@@ -60,9 +63,25 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("ops", backend_params(metafunc.config))
 
 
+def is_simulated(item):
+    """Does a test run the CUDA backend in the simulator?"""
+    ops = getattr(item, "callspec", None) and item.callspec.params.get("ops")
+    return getattr(ops, "__name__", None) in EXAMPLES and not is_gpu_run(item.config)
+
+
+@pytest.hookimpl(tryfirst=True)         # before pytest deselects by markers
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("slow_in_simulator") and is_simulated(item):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
-def examples(request):
+def simulated(request):
+    return is_simulated(request.node)
+
+
+@pytest.fixture
+def examples(request, simulated):
     """How many inputs to try a law on."""
-    ops = getattr(request.node, "callspec", None) and request.node.callspec.params.get("ops")
-    is_simulated = getattr(ops, "__name__", None) in EXAMPLES and not is_gpu_run(request.config)
-    return request.config.getoption("--examples") or (EXAMPLES[ops.__name__] if is_simulated else 50)
+    return request.config.getoption("--examples") or (EXAMPLES["tinyscout.kernels.cuda"] if simulated else 50)

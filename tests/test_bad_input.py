@@ -1,7 +1,7 @@
 """Bad input for kernels: the result is the reference's own or a plain error, and never a crash.
 
 Every operation that C replaces is called with its laws' inputs, spoilt in every way below.  This runs in a process of
-its own, so that a crash is a failure of one test and not the end of them all.
+its own, so that a crash is a failure of one test and not the end of them all: the operation named last has crashed.
 """
 import os
 import subprocess
@@ -20,6 +20,7 @@ from tinyscout.laws import universal
 
 INPUTS = {name: strategy for component in laws.COMPONENTS for name, strategy in component.INPUTS.items()}
 REPLACED = [name for name in laws.replaced_names(c) if name in INPUTS]
+PROCESSES = 4           # to start one takes as long as an operation's inputs
 REFUSALS = (ValueError, TypeError, IndexError)       # IndexError: NumPy's own word for a mask of the wrong length
 
 
@@ -140,9 +141,16 @@ def try_all(name, examples):
         run()
 
 
-@pytest.mark.parametrize("name", REPLACED)
-def test_bad_input(name):
-    command = [sys.executable, "-c", f"import test_bad_input; test_bad_input.try_all({name!r}, 8)"]
+def try_each(names, examples):
+    """try_all of several operations, each named before it is tried, so that a crash is that operation's."""
+    for name in names:
+        print(name, file=sys.stderr, flush=True)
+        try_all(name, examples)
+
+
+@pytest.mark.parametrize("names", [REPLACED[n::PROCESSES] for n in range(PROCESSES)], ids=" ".join)
+def test_bad_input(names):
+    command = [sys.executable, "-c", f"import test_bad_input; test_bad_input.try_each({names!r}, 8)"]
     folders = Path(__file__).parent, Path(tinyscout.__file__).parents[1]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))},
                           capture_output=True, text=True, timeout=600)

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("[0-9]*.py"))
+LONG = {"10_lessons", "11_long_context"}        # these train a model
+RUNS = [pytest.param(path, marks=[pytest.mark.slow] * (path.stem in LONG)) for path in EXAMPLES]
 
 pytestmark = pytest.mark.skipif(not EXAMPLES, reason="no examples/ beside these tests")
 
@@ -31,7 +33,7 @@ def little_memory(monkeypatch):
     monkeypatch.setattr(os, "sysconf", lambda name: pages if name == "SC_PHYS_PAGES" else plain(name))
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_an_example_runs_and_shows_something(path, plt, little_memory, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(path), run_name="__main__")

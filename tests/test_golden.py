@@ -22,7 +22,7 @@ def test_whole_prompt(case):
     np.testing.assert_allclose(model.logits(tokens, images), expected["logits"], rtol=0, atol=CLOSE)
 
 
-@pytest.mark.parametrize("piece", [1, 3, 7])
+@pytest.mark.parametrize("piece", [*(pytest.param(n, marks=pytest.mark.slow_in_simulator) for n in (1, 3)), 7])
 def test_in_pieces(case, piece):
     model, tokens, images, expected = case
     cache = model.new_cache()
@@ -38,6 +38,7 @@ def test_image_features(case):
     np.testing.assert_allclose(features, expected["features"], rtol=0, atol=CLOSE)
 
 
+@pytest.mark.slow_in_simulator
 def test_greedy(case):
     model, tokens, images, expected = case
     assert list(model.generate(tokens, images, max_new_tokens=24, temperature=0)) == expected["greedy"].tolist()

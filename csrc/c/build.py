@@ -13,9 +13,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 FLAGS = ["-O3", "-std=gnu11", "-g0", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
 X86 = {         # in the order of cpu_level() in cpu_level.c
-    "v3": ["-march=x86-64-v3"],                                             # AVX2
-    "v4": ["-march=x86-64-v4", "-mavx512vnni"],                             # AVX-512 with products of bytes
-    "v4_bf16": ["-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16"],        # and with products of bfloat16
+    "v3": ["-march=x86-64-v3"],                     # AVX2
+    "v4": ["-march=x86-64-v4", "-mavx512vnni"],     # AVX-512 with products of bytes
 }
 
 

@@ -8,7 +8,7 @@ int cpu_level(void) {
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512vnni"))
         return 1;
-    return __builtin_cpu_supports("avx512bf16") ? 3 : 2;
+    return 2;
 #else
     return 0;
 #endif

@@ -26,7 +26,8 @@ REGISTERS = {"attention_2.cu": 176, "attention_3.cu": 255, "attention_backward.c
              "moe.cu": 168}
 
 
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_90a"])
+@pytest.mark.parametrize("arch", ["sm_80", pytest.param("sm_90", marks=pytest.mark.slow),
+                                  pytest.param("sm_90a", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("path", SOURCES, ids=[path.name for path in SOURCES])
 def test_every_kernel_compiles_without_spills(path, arch):
     usage = nvrtc.resource_usage(path, arch)

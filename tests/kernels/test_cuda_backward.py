@@ -32,7 +32,12 @@ MANY_TILES = [                      # more tiles of keys, and of queries, than a
 ]
 
 
-@pytest.mark.parametrize("size", ATTENTION + MANY_TILES)
+def mark_slow(values, positions):
+    """Parameters of a test, of which those at some positions take the simulator seconds."""
+    return [pytest.param(value, marks=[pytest.mark.slow] * (n in positions)) for n, value in enumerate(values)]
+
+
+@pytest.mark.parametrize("size", mark_slow(ATTENTION + MANY_TILES, (1, 10, 14)))
 def test_attention_at_the_edges(size):
     T, past, K, G, d, causal, chunk, first = size
     q, k, v = random_qkv(T, past, K, G, d)
@@ -109,7 +114,7 @@ LONG_SUMS = {                       # sums over thousands of rows of one sign: n
 }
 
 
-@pytest.mark.parametrize("name", LONG_SUMS)
+@pytest.mark.parametrize("name", mark_slow(LONG_SUMS, (4, 5)))
 def test_long_sums_do_not_drift(name):
     assert_matches(name, *LONG_SUMS[name](4097))
 

@@ -60,6 +60,7 @@ for case in cases:
 """)
 
 
+@pytest.mark.slow
 def test_a_training_stays_on_the_card(tmp_path):
     """Images, needles and LoRA; the checkpoint comes back as NumPy arrays, and training goes on from it."""
     run(f"""
@@ -107,6 +108,7 @@ else:
 """)
 
 
+@pytest.mark.slow
 def test_the_benchmark_measures_who_is_right(tmp_path):
     """Every kernel, launched again without waiting; a kernel that is wrong gets a line and no figure."""
     pytest.importorskip("matplotlib")

@@ -9,10 +9,23 @@ from tinyscout.laws.universal import as_float64
 from tinyscout.reference import attention
 
 NAMES = [case.name.replace(": ", ":").replace(" ", "_") for case in laws.CASES]
+LONG = {            # one input takes the simulator seconds: so many of them by default, and all with -m slow
+    "text: reading in pieces is reading at once": 3, "sampling: a sweep of draws has the right shares": 3,
+    "text: a cache holds no more than it must": 3, "linear: a long sum does not drift": 1,
+}
 
 
 @pytest.mark.parametrize("case", laws.CASES, ids=NAMES)
-def test_law(ops, case, examples):
+def test_law(ops, case, examples, simulated):
+    if ops is reference and case.name.endswith(": same as reference"):
+        examples = min(examples, 5)         # what computes twice gives the same twice
+    laws.run_law(case, ops, min(examples, LONG.get(case.name, examples)) if simulated else examples)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LONG)
+def test_long_law(ops, name, examples):
+    [case] = [case for case in laws.CASES if case.name == name]
     laws.run_law(case, ops, examples)
 
 

@@ -9,7 +9,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # But a fraction of a millisecond they may: a token's next product is not far.
 os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
-LEVELS = ("_c", "_c_v3", "_c_v4", "_c_v4_bf16")      # as csrc/c/cpu_level.c counts them
+LEVELS = ("_c", "_c_v3", "_c_v4")        # as csrc/c/cpu_level.c counts them
 
 
 def load_widest(wanted=None):
