@@ -45,8 +45,8 @@ def to_gpu(inputs: tuple) -> tuple:
 def record_launches(function, inputs):
     """Compute once, and keep what was launched.
 
-    function of the CUDA column, inputs on the card  ->  the result as a NumPy array, a function that launches the same
-    again and does not wait.  Raises RuntimeError where nothing was launched because the reference computed it.
+    function of the CUDA column, inputs on the GPU  ->  the result as a NumPy array, a function that launches the same
+    again and does not wait.  Raises RuntimeError if nothing was launched because the reference computed it.
     """
     with launch.record_launches() as launches:
         result = device.asnumpy(function(*inputs))

@@ -52,8 +52,9 @@ def compile_cached(path: Path | str, arch: str) -> tuple[bytes, str]:
     """The code for an architecture, from the cache or else from the compiler  ->  code, log of the assembler"""
     path = Path(path).resolve()
     wheel = find_wheel()
-    parts = [wheel.version, arch, *COMPILER_OPTIONS, str(path), *(part for file in read_sources(path) for part in file)]
-    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    sources = [text for name_and_text in read_sources(path) for text in name_and_text]
+    dependencies = [wheel.version, arch, *COMPILER_OPTIONS, str(path), *sources]
+    digest = hashlib.sha256("\0".join(dependencies).encode()).hexdigest()
     cache_path = cache_dir() / f"{path.stem}-{arch}-{digest[:32]}"
     if (result := read_cached(cache_path)) is None:
         write_cached(cache_path, *(result := Compiler(wheel).compile(path, arch)))

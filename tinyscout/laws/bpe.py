@@ -77,10 +77,10 @@ def learning_is_its_definition(ops, pieces, n):
 
 def learning_again_is_the_same(ops, corpus, n):
     """Nothing is drawn at random, and the order of the texts does not count."""
-    first, again = (train(texts, BASE_VOCAB_SIZE + n, SPECIAL, progress=False, ops=ops)
-                    for texts in (corpus, corpus[::-1]))
-    assert first.tokens == again.tokens
-    assert first.merge_table.tolist() == again.merge_table.tolist()
+    tokenizer, from_reversed = (train(texts, BASE_VOCAB_SIZE + n, SPECIAL, progress=False, ops=ops)
+                                for texts in (corpus, corpus[::-1]))
+    assert tokenizer.tokens == from_reversed.tokens
+    assert tokenizer.merge_table.tolist() == from_reversed.merge_table.tolist()
 
 
 def decoding_undoes_encoding(ops, corpus, n, text):
@@ -117,7 +117,7 @@ def text_is_never_control(ops, corpus, n, text):
 def merges_never_lengthen(ops, corpus, n, text):
     """With one merge more no text has more tokens than before; without merges a token is a byte."""
     before, after = (train(corpus, BASE_VOCAB_SIZE + k, SPECIAL, progress=False, ops=ops).encode(text)
-                   for k in (n, n + 1))
+                     for k in (n, n + 1))
     assert len(after) <= len(before) <= len(text.encode())
 
 
@@ -126,8 +126,8 @@ def streaming_is_decoding(ops, corpus, n, picks):
     tokenizer = train(corpus, BASE_VOCAB_SIZE + n, SPECIAL, progress=False, ops=ops)
     ids = [sorted(tokenizer.id_to_bytes)[pick % len(tokenizer.id_to_bytes)] for pick in picks]
     stream = tokenizer.stream()
-    parts = [stream.push(id) for id in ids]
-    assert "".join([*parts, stream.flush()]) == tokenizer.decode(ids)
+    texts = [stream.push(id) for id in ids]
+    assert "".join([*texts, stream.flush()]) == tokenizer.decode(ids)
 
 
 # Text: all of Unicode; small sets of characters, which meet in every order; names of special tokens.

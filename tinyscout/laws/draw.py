@@ -15,6 +15,6 @@ def rngs(draw):
     return np.random.default_rng(draw(seeds))
 
 
-def random_normal(rng, *shape, size=1.0):
+def random_normal(rng: np.random.Generator, *shape: int, size: float = 1.0) -> np.ndarray:
     """float32 normal values of that size."""
     return (rng.standard_normal(shape) * size).astype(np.float32)

@@ -54,9 +54,9 @@ def knowing_nothing_costs_the_log_of_the_vocabulary(ops, logits, targets):
 
 
 def ignored_rows_may_hold_anything(ops, logits, targets):
-    other = logits.copy()
-    other[targets < 0] = np.nan
-    assert ops.cross_entropy(other, targets) == ops.cross_entropy(logits, targets)
+    changed = logits.copy()
+    changed[targets < 0] = np.nan
+    assert ops.cross_entropy(changed, targets) == ops.cross_entropy(logits, targets)
 
 
 INPUTS = {"cross_entropy": cross_entropy_inputs(), "soft_cross_entropy": soft_cross_entropy_inputs()}

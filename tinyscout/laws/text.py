@@ -90,16 +90,16 @@ def the_future_does_not_matter(ops, config, weights, x, seed):
     """Later tokens may be anything.  (Not bit for bit: other rows change how BLAS cuts its products.)"""
     truth = expected_hidden(config, weights, x)
     n = x.shape[1] // 2
-    other = np.concatenate([x[:, :n], -3 * x[:, n:]], axis=1)
-    assert_close(text_model(other, weights, config, ops=ops)[:, :n], truth[:, :n])
+    changed = np.concatenate([x[:, :n], -3 * x[:, n:]], axis=1)
+    assert_close(text_model(changed, weights, config, ops=ops)[:, :n], truth[:, :n])
 
 
 def nothing_leaves_a_chunk_through_rope_layers(ops, config, weights, x, seed):
     """However many local layers are stacked: tokens of earlier chunks cannot reach a later one."""
     start = (x.shape[1] - 1) // config.chunk_size * config.chunk_size
     truth = expected_hidden(config, weights, x)
-    other = np.concatenate([np.flip(x[:, :start], 1) + 1, x[:, start:]], axis=1)
-    assert_close(text_model(other, weights, config, ops=ops)[:, start:], truth[:, start:])
+    changed = np.concatenate([np.flip(x[:, :start], 1) + 1, x[:, start:]], axis=1)
+    assert_close(text_model(changed, weights, config, ops=ops)[:, start:], truth[:, start:])
 
 
 def a_model_without_positions_is_blind_to_order(ops, config, weights, x, seed):
@@ -108,8 +108,8 @@ def a_model_without_positions_is_blind_to_order(ops, config, weights, x, seed):
     weights = weights._replace(blocks=weights.blocks[:1])
     truth = expected_hidden(config, weights, x)
     order = np.random.default_rng(seed).permutation(x.shape[1] - 1)
-    other = np.concatenate([x[:, order], x[:, -1:]], axis=1)
-    assert_close(text_model(other, weights, config, ops=ops)[:, -1], truth[:, -1])
+    changed = np.concatenate([x[:, order], x[:, -1:]], axis=1)
+    assert_close(text_model(changed, weights, config, ops=ops)[:, -1], truth[:, -1])
 
 
 def with_seed(layers=None):

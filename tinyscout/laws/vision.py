@@ -41,9 +41,9 @@ def the_tower_is_the_references(ops, config, weights, tiles):
 
 def every_patch_reaches_every_token(ops, config, weights, tiles):
     """The encoder looks in all directions: a change in the last patch changes the first token."""
-    other = tiles[:1].copy()
-    other[..., -1, -1] += 1
-    first_tokens = [vision_model(t, weights, config, ops)[0, 0] for t in (tiles[:1], other)]
+    changed = tiles[:1].copy()
+    changed[..., -1, -1] += 1
+    first_tokens = [vision_model(t, weights, config, ops)[0, 0] for t in (tiles[:1], changed)]
     assert not np.array_equal(*first_tokens)
 
 

@@ -14,6 +14,8 @@ register_instruction("not", "T T")(np.invert)
 def shl(x, count):
     """Shift left; 0 if the count is not less than the number of bits."""
     bits = 8 * x.itemsize
+    if count.ndim == 0:                 # all threads share the count
+        return x << count.astype(x.dtype) if count < bits else x & x.dtype.type(0)
     return np.where(count < bits, x << np.minimum(count, bits - 1).astype(x.dtype), x.dtype.type(0))[()]
 
 
@@ -21,6 +23,8 @@ def shl(x, count):
 def shr(x, count):
     """Shift right, arithmetically if the type is signed."""
     bits = 8 * x.itemsize
+    if count.ndim == 0 and count < bits:
+        return x >> count.astype(x.dtype)
     shifted = x >> np.minimum(count, bits - 1).astype(x.dtype)
     return shifted if x.dtype.kind == "i" else np.where(count < bits, shifted, x.dtype.type(0))[()]
 

@@ -3,6 +3,7 @@
 Threads that a branch separates go on as groups.  The group at the lowest instruction runs first, so that groups
 reconverge.
 """
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,11 @@ class ThreadGroup:
 
     def __init__(self, mask, pc=0):
         self.mask, self.pc, self.waiting_for = mask, pc, ""
-        self.threads: Any = np.flatnonzero(mask)
-        self.count = len(self.threads)
-        if self.count == len(mask):
-            self.threads = None
+        self.count = int(np.count_nonzero(mask))
+
+    @cached_property
+    def threads(self) -> Any:
+        return None if self.count == len(self.mask) else np.flatnonzero(self.mask)
 
     def where(self, condition):
         return ThreadGroup(self.mask & condition, self.pc)
@@ -76,7 +78,7 @@ class Machine:
         self.clock, self.copies = EpochClock(self.block_count, self.block_stride), AsyncCopies(self.size)
         self.sync_epoch: int | None = 0                         # of the barrier that all threads alive passed last
         self.arrivals: dict = {}                                # {(block, named barrier): (threads, waiting groups)}
-        self.special = special_registers(grid, block, self.thread_ids, self.block_stride)
+        self.special = dict(special_registers(grid, block))
 
     def run(self, max_instructions):
         """Run until every thread has ended.  Raises Fault."""

@@ -71,9 +71,12 @@ class Access:
     def position(self, m, region, threads, address):
         """Addresses as positions in the region's data.  Raises Fault for one that is out of bounds or misaligned."""
         offset = address if self.space in ("shared", "local") else address - region.start
-        unsigned = offset.view(np.uint64)               # negative offsets are far out of bounds
-        is_misaligned = int(np.bitwise_or.reduce(unsigned, axis=None)) & (self.width - 1)
-        if int(unsigned.max()) + self.width > region.size or is_misaligned:
+        if offset.ndim:
+            unsigned = offset.view(np.uint64)           # negative offsets are far out of bounds
+            largest, low_bits = int(np.maximum.reduce(unsigned)), int(np.bitwise_or.reduce(unsigned))
+        else:
+            largest = low_bits = int(offset) & (1 << 64) - 1
+        if largest + self.width > region.size or low_bits & (self.width - 1):
             self.report_address(m, region, threads, offset)
         if not region.writable and self.action != "reads":
             m.fault(self.instruction, 0 if threads is None else threads[0],
@@ -127,6 +130,9 @@ def load(instruction):
         columns = [None] * len(registers)
         for region, threads, position in access.record(m):
             data = region.view(raw)[position >> shift]
+            if len(registers) == 1:
+                columns[0] = m.scatter(data.view(dtype), threads, columns[0])
+                continue
             data = np.asarray(data).reshape(-1).view(dtype).reshape(-1, len(registers))
             for n in range(len(registers)):
                 column = data[:, n] if position.ndim else data[0, n]

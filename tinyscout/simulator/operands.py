@@ -2,6 +2,7 @@
 
 A register is an array with one number for each thread of the grid, or a single number while all threads agree.
 """
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -111,9 +112,11 @@ def elementwise(instruction, function, result_type, *source_types, operands=None
     return lambda m: m.write_register(index, compute(*[read(m) for read in reads]))
 
 
-def special_registers(grid, block, thread_ids, block_stride):
+@lru_cache(maxsize=64)
+def special_registers(grid, block):
     """The registers that tell a thread its indices: {"%tid.x": array, or one number if all threads agree}"""
-    values = {}
+    block_stride = -(-int(np.prod(block)) // 32) * 32
+    thread_ids, values = np.arange(int(np.prod(grid)) * block_stride), {}
     positions = [("tid", block, thread_ids % block_stride), ("ctaid", grid, thread_ids // block_stride)]
     for name, sizes, indices in positions:
         for n, axis in enumerate("xyz"):

@@ -53,7 +53,7 @@ class AccessLog:
         if self.last_epoch <= sync_epoch:
             return None
         self.enter_pending()
-        if self.epoch[cells].max() <= sync_epoch:
+        if np.maximum.reduce(self.epoch[cells]) <= sync_epoch:
             return None
         racing = self.is_unordered(cells, threads) & ((self.low[cells] != threads) | (self.high[cells] != threads))
         return racing if racing.any() else None
@@ -106,8 +106,8 @@ class ShadowMemory:
             threads = np.repeat(threads, cells_per_access)
         sync_epoch = 0 if self.is_global else m.last_sync_epoch()
         epoch = self.clock.tick(instruction.location)
-        if not self.is_initialized and action != "writes" and (missing := self.writes.epoch[cells] == 0).any():
-            self.check_initialized(m, instruction, cells, threads, missing)
+        if not self.is_initialized and action != "writes" and np.minimum.reduce(self.writes.epoch[cells]) == 0:
+            self.check_initialized(m, instruction, cells, threads, self.writes.epoch[cells] == 0)
         if self.filling is not None and self.filling[cells].any():
             m.fault(instruction, threads[self.filling[cells]][0],
                     f"{action} {self.name} that an asynchronous copy is still filling: there is no wait before")

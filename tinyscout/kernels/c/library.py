@@ -12,19 +12,19 @@ os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 LEVELS = ("_c", "_c_v3", "_c_v4")        # as csrc/c/cpu_level.c counts them
 
 
-def load_widest(wanted=None):
+def load_widest(level=None):
     """The extension module of the highest level that is built and runs here, or of the level that is asked for.
 
-    wanted one of LEVELS or None  ->  module with ffi and lib.  Raises ImportError.
+    level one of LEVELS or None  ->  module with ffi and lib.  Raises ImportError.
     """
     base = importlib.import_module("tinyscout._c")
-    if wanted not in (None, *LEVELS[:base.lib.cpu_level() + 1]):
-        raise ImportError(f"{wanted} does not run on this processor: choose from {LEVELS[:base.lib.cpu_level() + 1]}")
-    for name in [wanted] if wanted else LEVELS[base.lib.cpu_level():0:-1]:
+    if level not in (None, *LEVELS[:base.lib.cpu_level() + 1]):
+        raise ImportError(f"{level} does not run on this processor: choose from {LEVELS[:base.lib.cpu_level() + 1]}")
+    for name in [level] if level else LEVELS[base.lib.cpu_level():0:-1]:
         try:
             return importlib.import_module(f"tinyscout.{name}")
         except ImportError:
-            if wanted:
+            if level:
                 raise
     return base
 

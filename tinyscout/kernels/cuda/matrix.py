@@ -136,9 +136,9 @@ def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
         kernel("attention_2.cu", "grouped_query_attention_2" + kind)(attention_2_launch(B, T, H, K, d), out, *arguments)
         return like_input(q, out)
     launch = attention_split_kv_launch(B, T, S, H, K)
-    parts = empty(B * T * H, launch.grid[0], d + 2)
-    kernel("attention_split_kv.cu", "attention_split_kv" + kind)(launch, parts, *arguments)
-    kernel("attention_split_kv.cu", "attention_combine")(Launch((B * T * H,), (128,)), out, parts, launch.grid[0], d)
+    partials = empty(B * T * H, launch.grid[0], d + 2)          # O, m and l of each split
+    kernel("attention_split_kv.cu", "attention_split_kv" + kind)(launch, partials, *arguments)
+    kernel("attention_split_kv.cu", "attention_combine")(Launch((B * T * H,), (128,)), out, partials, launch.grid[0], d)
     return like_input(q, out)
 
 
