@@ -20,7 +20,7 @@ COUNTERS = ("instructions", "requests", "sectors", "ideal_sectors", "wavefronts"
 
 
 def profile_launch(file, name, launch, *arguments):
-    """Launch a kernel on the simulator  ->  {"file.cu:line": Counts}"""
+    """Launch a kernel on the simulator  ->  {"file.cu:line": LineCounts}"""
     function, profile = kernel(file, name), Profile()
     run(function.ptx, name, *launch, convert_arguments(name, function.types, arguments), profile=profile)
     return profile.lines
