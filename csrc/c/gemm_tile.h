@@ -1,7 +1,6 @@
 // The core of every large product: a tile of outputs that stays in registers while all inputs pass by.
 //
-// In plain C, with the block sizes' names from the literature (BLIS, GotoBLAS): x (MR, depth), a packed panel (depth,
-// NR)
+// In plain C, with the names of BLIS and GotoBLAS for the block sizes: x (MR, depth), a packed panel (depth, NR)
 //
 //     for (int k = 0; k < depth; k++)
 //         for (int r = 0; r < MR; r++)
