@@ -76,8 +76,7 @@ static void softmax_backward_row(float *P, float *dS, float root, int visible, i
     for (int s = 0; s < visible; s++) dS[s] = P[s] * (dS[s] - D) * root;
 }
 
-// P and dS (rows, n), n = `keys` padded: row i sees `visible` keys, and one more for each query after the first if
-// causal.
+// P and dS (rows, n), n = `keys` padded.  The first query sees `visible` keys, each later one one more if causal.
 static void weights_and_gradients(workspace *w, int rows, int keys, int visible, int causal, int G) {
     int d = w->d, n = round_up(keys, NR);
     float root = 1.0f / sqrtf((float) d);
@@ -94,8 +93,7 @@ static void weights_and_gradients(workspace *w, int rows, int keys, int visible,
                              visible + (causal ? i / G : 0), n);
 }
 
-// The block in w->q and w->dy: `rows` rows of G heads, of which the first sees `visible` keys  ->  dq; dk and dv are
-// added to
+// The block in w->q and w->dy: `rows` rows of G heads, of which the first sees `visible` keys  ->  dq, and += dk, dv
 static void backward_block(workspace *w, int rows, int visible, int causal, int G) {
     int d = w->d, keys = visible + (causal ? rows / G - 1 : 0);
     // P (rows, keys) and dS (rows, keys)

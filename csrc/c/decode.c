@@ -31,8 +31,8 @@ typedef struct {
     const token *token;
     float *x;  // (D): the token's vector on its way
     const shared_scratch *shared;
-    const thread_scratch *all;  // (parts)
-    const thread_scratch *own;  // all[team.part]
+    const thread_scratch *all_scratch;  // (parts)
+    const thread_scratch *scratch;      // all_scratch[team.part]
     team team;
 } worker;
 
@@ -46,16 +46,21 @@ int64_t decode_scratch_floats(const decoder *model) {
 }
 
 // Row c (I) of this thread's inputs: in memory, and quantized as well if a matrix needs that.
-static float *input_row(const worker *w, int c) { return w->own->rows + (size_t) c * max_width(w->model); }
+static float *input_row(const worker *w, int c) { return w->scratch->rows + (size_t) c * max_width(w->model); }
 static void quantize_input(const worker *w, int c, int I, int is_quantized) {
-    if (is_quantized) quantize_row_q8(&w->own->rows_q8[c], input_row(w, c), I);
+    if (is_quantized) quantize_row_q8(&w->scratch->rows_q8[c], input_row(w, c), I);
 }
 
-// out (O) = input row c (I) times w, as far as this thread can claim outputs.
-static void multiply(const worker *t, float *out, int c, const matrix *w, int expert, int I, int O,
-                     atomic_int *claimed) {
-    matvec p = {out, input_row(t, c), &t->own->rows_q8[c], w, expert, 1, I, O};
-    for (range r; claim_outputs(claimed, w, I, O, &r);) matvec_range(&p, r);
+// Some outputs of  out (O) = input row c (I) times w.
+static void multiply_range(const worker *t, float *out, int c, const matrix *w, int expert, int I, int O, range r) {
+    matvec p = {out, input_row(t, c), &t->scratch->rows_q8[c], w, expert, 1, I, O};
+    if (w->scales) q_matmul_range(&p, r);
+    else matvec_range(&p, r);
+}
+
+// The same for all outputs, as far as this thread can claim them.
+static void multiply(const worker *t, float *out, const matrix *w, int expert, int I, int O, atomic_int *claimed) {
+    for (range r; claim_outputs(claimed, w, I, O, &r);) multiply_range(t, out, 0, w, expert, I, O, r);
 }
 
 // Some heads: rotated and normalized, or in a layer without RoPE scaled by the temperature.
@@ -98,9 +103,9 @@ static void project_qkv(const worker *w, const layer *l, atomic_int *claimed) {
     int D = model->D, q_width = model->H * model->d, kv_width = model->K * model->d;
     rms_norm(input_row(w, 0), w->x, l->attention_norm, model->eps, 1, D);
     quantize_input(w, 0, D, l->w_q.scales || l->w_k.scales || l->w_v.scales);
-    multiply(w, w->shared->q, 0, &l->w_q, 0, D, q_width, &claimed[Q]);
-    multiply(w, w->shared->k, 0, &l->w_k, 0, D, kv_width, &claimed[K]);
-    multiply(w, w->shared->v, 0, &l->w_v, 0, D, kv_width, &claimed[V]);
+    multiply(w, w->shared->q, &l->w_q, 0, D, q_width, &claimed[Q]);
+    multiply(w, w->shared->k, &l->w_k, 0, D, kv_width, &claimed[K]);
+    multiply(w, w->shared->v, &l->w_v, 0, D, kv_width, &claimed[V]);
 }
 
 // This thread's heads of q and k get their positions, and its heads of k and v go into the cache.
@@ -121,7 +126,7 @@ static void encode_and_store(const worker *w, const layer *l) {
 
 // All heads over this thread's keys: m (H), l (H), O (H, W)
 static void attend_own_keys(const worker *w, const layer *l) {
-    decode_attention_state state = w->own->attention;
+    decode_attention_state state = w->scratch->attention;
     range keys = key_range_of_thread(l, w->token->position, w->team);
     decode_attention_reset(&state, w->shared->q);
     decode_attend(&state, &l->keys, &l->values, keys.begin, keys.end);
@@ -131,11 +136,10 @@ static void attend_own_keys(const worker *w, const layer *l) {
 static void project_output(const worker *w, const layer *l, atomic_int *claimed) {
     int I = w->model->H * w->model->d, D = w->model->D;
     float *y = w->shared->y;
-    merge_partial_softmax(input_row(w, 0), w->all, w->model, w->team.parts);
+    merge_partial_softmax(input_row(w, 0), w->all_scratch, w->model, w->team.parts);
     quantize_input(w, 0, I, l->w_o.scales != NULL);
-    matvec p = {y, input_row(w, 0), w->own->rows_q8, &l->w_o, 0, 1, I, D};
     for (range r; claim_outputs(claimed, &l->w_o, I, D, &r);) {
-        matvec_range(&p, r);
+        multiply_range(w, y, 0, &l->w_o, 0, I, D, r);
         for (int i = r.begin; i < r.end; i++) w->x[i] += y[i];
     }
 }
@@ -169,9 +173,9 @@ static void project_dense(const worker *w, const layer *l, atomic_int *claimed) 
     int D = w->model->D, F = l->F;
     rms_norm(input_row(w, 0), w->x, l->feed_forward_norm, w->model->eps, 1, D);
     quantize_input(w, 0, D, l->dense_gate.scales || l->dense_up.scales);
-    if (l->E) multiply(w, s->scores, 0, &l->w_router, 0, D, l->E, &claimed[ROUTER]);
-    multiply(w, s->gate, 0, &l->dense_gate, 0, D, F, &claimed[GATE]);
-    multiply(w, s->up, 0, &l->dense_up, 0, D, F, &claimed[UP]);
+    if (l->E) multiply(w, s->scores, &l->w_router, 0, D, l->E, &claimed[ROUTER]);
+    multiply(w, s->gate, &l->dense_gate, 0, D, F, &claimed[GATE]);
+    multiply(w, s->up, &l->dense_up, 0, D, F, &claimed[UP]);
 }
 
 // gate (C, F) and up (C, F) of the chosen experts = (router's gate * norm(x)) W  ->  chosen (C)
@@ -185,8 +189,8 @@ static void project_experts(const worker *w, const layer *l, int *chosen, atomic
         for (int i = 0; i < D; i++) row[i] *= 1.0f / (1.0f + expf(-s->scores[chosen[c]]));
         quantize_input(w, 0, D, l->w_gate.scales || l->w_up.scales);
         size_t hidden = (size_t) (1 + c) * F;
-        multiply(w, s->gate + hidden, 0, &l->w_gate, chosen[c], D, F, &claimed[EXPERT_GATE + 2 * c]);
-        multiply(w, s->up + hidden, 0, &l->w_up, chosen[c], D, F, &claimed[EXPERT_UP + 2 * c]);
+        multiply(w, s->gate + hidden, &l->w_gate, chosen[c], D, F, &claimed[EXPERT_GATE + 2 * c]);
+        multiply(w, s->up + hidden, &l->w_up, chosen[c], D, F, &claimed[EXPERT_UP + 2 * c]);
     }
 }
 
@@ -205,9 +209,8 @@ static void project_down(const worker *w, const layer *l, int branches, const in
     float *y = w->shared->y;
     for (range r; claim_outputs(claimed, l->E ? &l->w_down : &l->dense_down, F, D, &r);)
         for (int c = 0; c < branches; c++) {
-            matvec p = {y, input_row(w, c), &w->own->rows_q8[c], &l->dense_down, 0, 1, F, D};
-            if (c) p.w = &l->w_down, p.expert = chosen[c - 1];
-            matvec_range(&p, r);
+            const matrix *down = c ? &l->w_down : &l->dense_down;
+            multiply_range(w, y, c, down, c ? chosen[c - 1] : 0, F, D, r);
             for (int i = r.begin; i < r.end; i++) w->x[i] += y[i];
         }
 }

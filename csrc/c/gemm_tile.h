@@ -1,7 +1,6 @@
 // The core of every large product: a tile of outputs that stays in registers while all inputs pass by.
 //
-// In plain C, with the block sizes' names from the literature (BLIS, GotoBLAS): x (MR, depth), a packed panel (depth,
-// NR)
+// In plain C, with the names of BLIS and GotoBLAS for the block sizes: x (MR, depth), a packed panel (depth, NR)
 //
 //     for (int k = 0; k < depth; k++)
 //         for (int r = 0; r < MR; r++)
@@ -73,14 +72,14 @@ INLINE void micro_kernels(float *out, ptrdiff_t out_stride, x_rows x, const floa
 }
 
 // out (rows, NR) += x (rows, depth) * panel (depth, NR)
-static inline void gemm_tile(float *out, ptrdiff_t out_stride, const float *x, ptrdiff_t x_stride, const float *panel,
-                             int rows, int depth, prefetch_hint *prefetch) {
+NOINLINE void gemm_tile(float *out, ptrdiff_t out_stride, const float *x, ptrdiff_t x_stride, const float *panel,
+                        int rows, int depth, prefetch_hint *prefetch) {
     micro_kernels(out, out_stride, (x_rows) {x, x_stride, 1}, panel, rows, depth, prefetch);
 }
 
 // out (rows, NR) += x^T * panel (depth, NR), where x is (depth, rows): gradients of weights need this.
-static inline void gemm_tile_t(float *out, ptrdiff_t out_stride, const float *x, ptrdiff_t x_stride, const float *panel,
-                               int rows, int depth, prefetch_hint *prefetch) {
+NOINLINE void gemm_tile_t(float *out, ptrdiff_t out_stride, const float *x, ptrdiff_t x_stride, const float *panel,
+                          int rows, int depth, prefetch_hint *prefetch) {
     micro_kernels(out, out_stride, (x_rows) {x, 1, x_stride}, panel, rows, depth, prefetch);
 }
 
@@ -131,12 +130,13 @@ INLINE void pack_kind(float *panel, block_view w, int depth, int columns, int ki
         }
         for (; k < depth; k++)
             for (int i = c; i < c + LANES; i++) {
-                ptrdiff_t at = w.offset + k * w.in_stride + i * w.out_stride;
-                panel[(size_t) k * NR + i] = i < columns ? load_as_f32_scalar(w.values, at, kind) : 0.0f;
+                float *y = &panel[(size_t) k * NR + i];
+                if (i >= columns) *y = 0.0f;
+                else *y = load_as_f32_scalar(w.values, w.offset + k * w.in_stride + i * w.out_stride, kind);
             }
     }
 }
-static inline void pack_panel(float *panel, block_view w, int depth, int columns) {
+NOINLINE void pack_panel(float *panel, block_view w, int depth, int columns) {
     if (w.kind == F32) pack_kind(panel, w, depth, columns, F32);
     else if (w.kind == BF16) pack_kind(panel, w, depth, columns, BF16);
     else pack_kind(panel, w, depth, columns, F16);

@@ -8,18 +8,19 @@
 
 enum { ROWS_PER_TILE_PASS = 64 };          // rows of x that pass a quantized tile while it is in the cache
 enum { ROWS_PER_QUANTIZED_BLOCK = 1024 };  // rows of x that are quantized at a time: bounds the memory
-enum { TILES_PER_TASK = 4 };
+enum { COLUMNS_PER_TASK = 4 * TILE_COLUMNS };
 
-// The first `rows` rows of p->x, which are quantized already, times all tiles; its tiles go to the threads of the
-// region.
+NOINLINE void multiply_quantized(const matvec *p, range outputs) { q_matmul_range(p, outputs); }
+NOINLINE void multiply_plain(const matvec *p, range outputs) { matvec_range(p, outputs); }
+
+// The first `rows` rows of p.x, which are quantized already, times all tiles, which go to the threads of the region.
 static void multiply_tiles(matvec p, int rows) {
-    int tiles = p.O / TILE_COLUMNS;
     #pragma omp for schedule(dynamic)
-    for (int tile = 0; tile < tiles; tile += TILES_PER_TASK)
+    for (int o = 0; o < p.O; o += COLUMNS_PER_TASK)
         for (int r = 0; r < rows; r += ROWS_PER_TILE_PASS) {
             matvec part = p;
             part.out += (size_t) r * p.O, part.x_q8 += r, part.N = min_int(rows - r, ROWS_PER_TILE_PASS);
-            q_matmul(&part, tile, min_int(tile + TILES_PER_TASK, tiles));
+            multiply_quantized(&part, (range) {o, min_int(o + COLUMNS_PER_TASK, p.O)});
         }
 }
 
@@ -52,7 +53,7 @@ static void matmul_few_rows(const matvec *p) {
     #pragma omp parallel if ((size_t) p->N * p->I * p->O > PARALLEL_MIN)
     {
         pin_to_free_core(&cpus);
-        for (range r; claim_outputs(&claimed, p->w, p->I, p->O, &r);) matvec_range(p, r);
+        for (range r; claim_outputs(&claimed, p->w, p->I, p->O, &r);) multiply_plain(p, r);
     }
 }
 

@@ -1,5 +1,4 @@
-// A matrix product in blocks, equation (linear): the sums of a full register at a time, and four rows of x share each
-// weight.
+// A matrix product in blocks, equation (linear): a register full of sums at a time, and four rows of x share a weight.
 #include "simd.h"
 
 enum { BLOCK_ROWS = 4, BLOCK_INPUTS = 256 };  // rows that share each weight; inputs of a partial sum

@@ -1,4 +1,4 @@
-// A few rows of x times a matrix of any form: every weight is read once, so memory sets the pace (decoding).
+// A few rows of x times a matrix of plain numbers: every weight is read once, so memory sets the pace (decoding).
 //
 // In plain C it is   for (o) for (i) out[o] += x[i] * w[i][o];   in one of two orders: along the columns of w or along
 // its rows, whichever is contiguous in memory.
@@ -77,15 +77,14 @@ INLINE void matvec_rows(matvec p, ptrdiff_t at, range outputs, int kind) {
     }
 }
 
-// Can this matrix be read as it is: quantized, or contiguous along columns or rows?  (Any other layout is packed.)
-static inline int is_streamable(const matrix *w) { return w->scales || w->in_stride == 1 || w->out_stride == 1; }
+// Are plain numbers contiguous along columns or rows?  (Any other layout is packed.)
+static inline int is_streamable(const matrix *w) { return w->in_stride == 1 || w->out_stride == 1; }
 
-// Some outputs of a product.
-static void matvec_range(const matvec *p, range outputs) {
+// Some outputs of a product with plain numbers.  Inlined, so that N = 1 is a constant in decode.c.
+INLINE void matvec_range(const matvec *p, range outputs) {
     const matrix *w = p->w;
     ptrdiff_t at = p->expert * w->expert_stride;
-    if (w->scales) q_matmul(p, outputs.begin / TILE_COLUMNS, outputs.end / TILE_COLUMNS);
-    else if (w->in_stride == 1) {
+    if (w->in_stride == 1) {
         if (w->kind == F32) matvec_columns(*p, at, outputs, F32);
         else if (w->kind == BF16) matvec_columns(*p, at, outputs, BF16);
         else matvec_columns(*p, at, outputs, F16);

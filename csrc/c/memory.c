@@ -34,9 +34,9 @@ int allocation_failed(void) {
 
 // For tests: the count-th allocation from now on fails in this thread, 0: none  ->  how many were still to come
 int fail_allocation(int count) {
-    int before = until_failure;
+    int previous = until_failure;
     until_failure = count;
-    return before;
+    return previous;
 }
 
 // For tests: blocks of memory that this thread has not released

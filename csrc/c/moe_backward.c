@@ -27,8 +27,7 @@ typedef struct {
     float *out_gate, *out_up, *out_down;  // gradients of the weights
 } moe_arrays;
 
-// What some sorted rows save for the gradients of the weights: inputs of the three products, gradients of their
-// outputs.
+// What sorted rows save for the gradients of the weights: inputs of the three products, gradients of their outputs.
 typedef struct {
     float *x, *dy;                          // (rows, D): x is times its gate
     float *hidden, *d_gate_pre, *d_up_pre;  // (rows, F)

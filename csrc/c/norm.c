@@ -40,8 +40,8 @@ void layer_norm(float *restrict out, const float *x, const float *weight, const 
         const float *x_n = x + (size_t) n * D;
         float *restrict out_n = out + (size_t) n * D;
         double mean = sum_powers(x_n, 0.0, 1, D) / D;
-        float mean_high = (float) mean,
-              mean_low = (float) (mean - mean_high);  // together the mean, to twice the digits
+        // together the mean, to twice the digits
+        float mean_high = (float) mean, mean_low = (float) (mean - mean_high);
         float rstd = (float) (1.0 / sqrt(sum_powers(x_n, mean, 2, D) / D + eps));
         for (int i = 0; i < D; i++) out_n[i] = ((x_n[i] - mean_high) - mean_low) * rstd * weight[i] + bias[i];
     }

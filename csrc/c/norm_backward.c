@@ -89,7 +89,8 @@ static void layer_norm_backward_row(float *restrict out, float *restrict sum, fl
                                     const float *x, const float *weight, float eps, int D) {
     double g_x_hat = 0.0, mean_g = 0.0, mean = 0.0;
     for (int d = 0; d < D; d++) mean += (double) x[d] / D;
-    float mean_high = (float) mean, mean_low = (float) (mean - mean_high);  // together the mean, to twice the digits
+    // together the mean, to twice the digits
+    float mean_high = (float) mean, mean_low = (float) (mean - mean_high);
     for (int d = 0; d < D; d++) out[d] = (x[d] - mean_high) - mean_low;
     float rstd = (float) (1.0 / sqrt(dot(out, out, D) / D + eps));
     gradient_sums(&g_x_hat, &mean_g, dy, weight, out, D);

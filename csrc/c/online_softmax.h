@@ -99,8 +99,7 @@ static inline void load_kv_rows(float *out, head_rows k, int s, int n, int d) {
     for (int i = 0; i < n; i++) load_kv_row(out + (size_t) i * d, k.view, k.at + (s + i) * k.stride, d);
 }
 
-// One row of scores becomes weights P, and m and l are updated; `visible` of the KEYS count  ->  alpha, the factor for
-// O
+// A row of scores, of which `visible` count, becomes weights P; m and l are updated  ->  alpha, the factor for O
 static inline float online_softmax_row(float *P, float *m, float *l, int visible) {
     vec max = splat(*m), sum = {0};
     for (int c = 0; c < KEYS; c += LANES) {

@@ -132,28 +132,15 @@ INLINE int32_t load_4_bytes(const int8_t *bytes) {
 enum { VECS_PER_TILE = TILE_COLUMNS / LANES, MAX_ROWS_IN_REGISTERS = LANES / 2 };
 enum { PREFETCH_BYTES = 4096, PREFETCH_SCALE_BYTES = 1024 };  // this far ahead of their use
 
-// sum (rows, TILE_COLUMNS) += the 64 bytes of a tile, times inputs i to i + 3 of the rows of x.
-INLINE void add_int8(ivec (*sum)[VECS_PER_TILE], const char *w, const q8_row *x, int i, int rows) {
-    #pragma GCC unroll 4
-    for (int p = 0; p < VECS_PER_TILE; p++) {
-        ivec v = *(const ivec *) (w + 64 / VECS_PER_TILE * p);
-        #pragma GCC unroll 8
-        for (int r = 0; r < rows; r++) sum[r][p] = dot_int8(sum[r][p], v, load_4_bytes(x[r].values + i));
-    }
-}
+// Int4 weights of LANES columns, eight inputs each, as bytes from 0 to 15: even and odd inputs.  Adding 8 to two's
+// complement is flipping its highest bit.
+INLINE ivec even_int4(ivec w) { return (w ^ (int32_t) 0x88888888) & 0x0f0f0f0f; }
+INLINE ivec odd_int4(ivec w) { return (w ^ (int32_t) 0x88888888) >> 4 & 0x0f0f0f0f; }
 
-// The same with inputs i to i + 7: adding 8 to two's complement is flipping its highest bit, then halves are unpacked.
-INLINE void add_int4(ivec (*sum)[VECS_PER_TILE], const char *w, const q8_row *x, int i, int rows) {
-    #pragma GCC unroll 4
-    for (int p = 0; p < VECS_PER_TILE; p++) {
-        ivec v = *(const ivec *) (w + 64 / VECS_PER_TILE * p) ^ (int32_t) 0x88888888;
-        ivec even = v & 0x0f0f0f0f, odd = (v >> 4) & 0x0f0f0f0f;
-        #pragma GCC unroll 8
-        for (int r = 0; r < rows; r++) {
-            const int8_t *b = x[r].even_odd + i;
-            sum[r][p] = dot_int4(dot_int4(sum[r][p], even, load_4_bytes(b)), odd, load_4_bytes(b + 4));
-        }
-    }
+// sum + the products of LANES columns' weights with four inputs, or eight if they are int4.
+INLINE ivec add_int8(ivec sum, ivec w, const int8_t *x) { return dot_int8(sum, w, load_4_bytes(x)); }
+INLINE ivec add_int4(ivec sum, ivec even, ivec odd, const int8_t *x) {
+    return dot_int4(dot_int4(sum, even, load_4_bytes(x)), odd, load_4_bytes(x + 4));
 }
 
 // One tile of 16 columns for `rows` rows of x.  Called with constant rows and kind, so that the loops unroll.
@@ -175,8 +162,14 @@ INLINE void q_matmul_tile(float *out, ptrdiff_t out_stride, const q8_row *x, con
             #pragma GCC unroll 8
             for (int i = 0; i < Q8_GROUP; i += kind == INT4 ? 8 : 4, values += 64) {
                 __builtin_prefetch(values + PREFETCH_BYTES);
-                if (kind == INT4) add_int4(sum, values, x, h * Q8_GROUP + i, rows);
-                else add_int8(sum, values, x, h * Q8_GROUP + i, rows);
+                #pragma GCC unroll 4
+                for (int p = 0; p < VECS_PER_TILE; p++) {
+                    ivec v = *(const ivec *) (values + 64 / VECS_PER_TILE * p), even = even_int4(v), odd = odd_int4(v);
+                    #pragma GCC unroll 8
+                    for (int r = 0; r < rows; r++)
+                        if (kind == INT4) sum[r][p] = add_int4(sum[r][p], even, odd, x[r].even_odd + h * Q8_GROUP + i);
+                        else sum[r][p] = add_int8(sum[r][p], v, x[r].values + h * Q8_GROUP + i);
+                }
             }
             for (int r = 0; r < rows; r++)
                 for (int p = 0; p < VECS_PER_TILE; p++)
@@ -200,6 +193,10 @@ INLINE void q_matmul_rows(float *out, ptrdiff_t out_stride, const q8_row *x, con
     for (; rows >= 1; rows -= 1, out += out_stride, x += 1) q_matmul_tile(out, out_stride, x, w, tile, I, 1, kind);
 }
 
+typedef struct {
+    int begin, end;
+} range;
+
 // A product with a matrix that is read once: out (N, O) = x (N, I) times w (I, O) of `expert`.
 typedef struct {
     float *out;
@@ -209,9 +206,9 @@ typedef struct {
     int expert, N, I, O;
 } matvec;
 
-// The columns of tiles begin to end - 1.
-static void q_matmul(const matvec *p, int begin, int end) {
-    for (int t = begin; t < end; t++) {
+// Some outputs, which are full tiles.  Inlined, so that N = 1 is a constant in decode.c.
+INLINE void q_matmul_range(const matvec *p, range outputs) {
+    for (int t = outputs.begin / TILE_COLUMNS; t < outputs.end / TILE_COLUMNS; t++) {
         ptrdiff_t tile = (ptrdiff_t) p->expert * (p->O / TILE_COLUMNS) + t;  // counts over all experts
         float *out = p->out + (size_t) t * TILE_COLUMNS;
         if (p->w->kind == INT4) q_matmul_rows(out, p->O, p->x_q8, p->w, tile, p->I, p->N, INT4);

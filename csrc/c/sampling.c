@@ -25,12 +25,12 @@ static float kth_largest(const float *x, int k, int V) {
     for (int i = 0; i < V; i++) nans += x[i] != x[i];
     uint32_t low = RANK_MIN, high = nans < k ? RANK_MAX + 1 : RANK_MIN + 1;
     while (high - low > 1 && count != k) {
-        uint32_t middle = low + (high - low) / 2;
-        float level = float_of_rank(middle);
+        uint32_t mid = low + (high - low) / 2;
+        float level = float_of_rank(mid);
         count = 0;
         for (int i = 0; i < V; i++) count += !(x[i] < level);
-        if (count >= k) low = middle;
-        else high = middle;
+        if (count >= k) low = mid;
+        else high = mid;
     }
     return float_of_rank(low);
 }

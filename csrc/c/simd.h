@@ -29,6 +29,7 @@ VECTOR(uint16_t, LANES) hvec;
 VECTOR(int8_t, LANES) bvec;
 
 #define INLINE static inline __attribute__((always_inline))
+#define NOINLINE static __attribute__((noinline, unused))  // for a loop that needs all registers
 
 INLINE int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
 INLINE int min_int(int a, int b) { return a < b ? a : b; }

@@ -5,9 +5,9 @@
 
 // -> how many it was before
 int set_threads(int count) {
-    int before = max_threads();
+    int previous = max_threads();
 #if defined(_OPENMP)
     if (count > 0) omp_set_num_threads(count);
 #endif
-    return before;
+    return previous;
 }

@@ -7,10 +7,6 @@
 
 #include "quantized_matvec.h"
 
-typedef struct {
-    int begin, end;
-} range;
-
 enum { BYTES_PER_CLAIM = 256 << 10 };  // of weights: long enough to be read as one stream
 enum { MIN_OUTPUTS_PER_CLAIM = 256 };  // in rows of weights, where outputs lie side by side
 
