@@ -24,12 +24,14 @@ enum { Q_THREADS = 128, COLUMNS = 16 };
 
 constexpr unsigned FLOAT_2_POW_23_BITS = 0x4b000000;  // the bits of 2^23 as a float
 constexpr float FLOAT_2_POW_23 = 8388608.0f;
+constexpr unsigned BYTE_SIGNS = 0x80808080, NIBBLE_SIGNS = 0x88888888;  // to flip a sign bit is to add 128, or 8
+constexpr unsigned LOWEST_BYTE_FROM_FIRST =
+    0x7540;  // __byte_perm: bytes 3, 1, 0 of the second word, byte 0 of the first
 
 // Byte j of a word whose bytes had 128 added, as a float.
 __device__ inline float int8_to_float(unsigned word, int j) {
-    constexpr unsigned BYTES_3_TO_1_OF_SECOND = 0x7540;  // and byte 0 of the first, to which j is added
-    return __uint_as_float(__byte_perm(word, FLOAT_2_POW_23_BITS, BYTES_3_TO_1_OF_SECOND + j)) -
-           (FLOAT_2_POW_23 + 128.0f);
+    unsigned bits = __byte_perm(word, FLOAT_2_POW_23_BITS, LOWEST_BYTE_FROM_FIRST + j);
+    return __uint_as_float(bits) - (FLOAT_2_POW_23 + 128.0f);
 }
 
 // Four bits of a word that had 8 added, from bit 4 j on and j at most 3, as a float, 16^j times too large.
@@ -43,8 +45,12 @@ template <int BITS> __device__ float dot_word(unsigned word, const float *x) {
     float sum = 0.0f;
     #pragma unroll
     for (int j = 0; j < 4; j++) {
-        if (BITS == 8) sum += int8_to_float(word ^ 0x80808080, j) * x[j];
-        else sum += int4_to_float(word ^ 0x88888888, j) * x[j] + int4_to_float((word ^ 0x88888888) >> 16, j) * x[4 + j];
+        if (BITS == 8) {
+            sum += int8_to_float(word ^ BYTE_SIGNS, j) * x[j];
+        } else {
+            unsigned low = word ^ NIBBLE_SIGNS, high = (word ^ NIBBLE_SIGNS) >> 16;
+            sum += int4_to_float(low, j) * x[j] + int4_to_float(high, j) * x[4 + j];
+        }
     }
     return sum;
 }
