@@ -1,18 +1,25 @@
 // A matrix-vector product with 16 columns of 8 or 4 bits, of up to MAX_ROWS vectors at a time: memory sets the pace.
+// The plain form:
+//
+//     for (r = 0; r < rows; r++)
+//         for (o = 0; o < O; o++) {
+//             for (i = 0, sum = 0; i < I; i++) sum += x[r][i] * integer[i][o] * scale[i / group][o];
+//             out[r][o] = sum * gate + bias[o];
+//         }
 //
 // A tile of 16 columns (tinyscout/reference/quantize.py) is one run of words of four bytes, one word of each column
 // before the next word of any.  A word holds 4 inputs of a column in 8 bits, or 8 inputs in 4 bits, the first in the
 // lowest bits:
 //
 //                 column 0          column 1               column 15
-//     word row 0  [i3 i2 i1 i0]     [i3 i2 i1 i0]    ...   [i3 i2 i1 i0]      (8 bits; 4 bits: i7 ... i0)
-//     word row 1  [i7 i6 i5 i4]     [i7 i6 i5 i4]    ...   [i7 i6 i5 i4]      (        4 bits: i15 ... i8)
+//     word row 0  [i3 i2 i1 i0]     [i3 i2 i1 i0]    ...   [i3 i2 i1 i0]     (of 8 bits; of 4 bits: i7 ... i0)
+//     word row 1  [i7 i6 i5 i4]     [i7 i6 i5 i4]    ...   [i7 i6 i5 i4]     (of 8 bits; of 4 bits: i15 ... i8)
 //
 // A thread loads four words of a row, a warp eight rows at once.  Scales are (I / group, 16) for each tile.
 //
 // So that memory stays the limit, a weight must become a float in two instructions, and no instruction that converts is
-// that fast.  But a float from 2^23 to 2^24 has its integer in its last 23 bits: put the weight there, and
-// subtract.  For the byte q = -3, to which 128 is added first, as all integers must be positive there:
+// that fast.  But a float from 2^23 to 2^24 has its integer in its last 23 bits: put the weight there, and subtract.
+// For the byte q = -3, to which 128 is added first, as all integers must be positive there:
 //
 //     0x4b000000 | (-3 + 128) = 2^23 + 125 as a float,   2^23 + 125 - (2^23 + 128) = -3
 #pragma once
