@@ -1,18 +1,25 @@
 // A matrix-vector product with 16 columns of 8 or 4 bits, of up to MAX_ROWS vectors at a time: memory sets the pace.
+// The plain form:
+//
+//     for (r = 0; r < rows; r++)
+//         for (o = 0; o < O; o++) {
+//             for (i = 0, sum = 0; i < I; i++) sum += x[r][i] * integer[i][o] * scale[i / group][o];
+//             out[r][o] = sum * gate + bias[o];
+//         }
 //
 // A tile of 16 columns (tinyscout/reference/quantize.py) is one run of words of four bytes, one word of each column
 // before the next word of any.  A word holds 4 inputs of a column in 8 bits, or 8 inputs in 4 bits, the first in the
 // lowest bits:
 //
 //                 column 0          column 1               column 15
-//     word row 0  [i3 i2 i1 i0]     [i3 i2 i1 i0]    ...   [i3 i2 i1 i0]      (8 bits; 4 bits: i7 ... i0)
-//     word row 1  [i7 i6 i5 i4]     [i7 i6 i5 i4]    ...   [i7 i6 i5 i4]      (        4 bits: i15 ... i8)
+//     word row 0  [i3 i2 i1 i0]     [i3 i2 i1 i0]    ...   [i3 i2 i1 i0]     (of 8 bits; of 4 bits: i7 ... i0)
+//     word row 1  [i7 i6 i5 i4]     [i7 i6 i5 i4]    ...   [i7 i6 i5 i4]     (of 8 bits; of 4 bits: i15 ... i8)
 //
 // A thread loads four words of a row, a warp eight rows at once.  Scales are (I / group, 16) for each tile.
 //
 // So that memory stays the limit, a weight must become a float in two instructions, and no instruction that converts is
-// that fast.  But a float from 2^23 to 2^24 has its integer in its last 23 bits: put the weight there, and
-// subtract.  For the byte q = -3, to which 128 is added first, as all integers must be positive there:
+// that fast.  But a float from 2^23 to 2^24 has its integer in its last 23 bits: put the weight there, and subtract.
+// For the byte q = -3, to which 128 is added first, as all integers must be positive there:
 //
 //     0x4b000000 | (-3 + 128) = 2^23 + 125 as a float,   2^23 + 125 - (2^23 + 128) = -3
 #pragma once
@@ -24,12 +31,14 @@ enum { Q_THREADS = 128, COLUMNS = 16 };
 
 constexpr unsigned FLOAT_2_POW_23_BITS = 0x4b000000;  // the bits of 2^23 as a float
 constexpr float FLOAT_2_POW_23 = 8388608.0f;
+constexpr unsigned BYTE_SIGNS = 0x80808080, NIBBLE_SIGNS = 0x88888888;  // to flip a sign bit is to add 128, or 8
+constexpr unsigned LOWEST_BYTE_FROM_FIRST =
+    0x7540;  // __byte_perm: bytes 3, 1, 0 of the second word, byte 0 of the first
 
 // Byte j of a word whose bytes had 128 added, as a float.
 __device__ inline float int8_to_float(unsigned word, int j) {
-    constexpr unsigned BYTES_3_TO_1_OF_SECOND = 0x7540;  // and byte 0 of the first, to which j is added
-    return __uint_as_float(__byte_perm(word, FLOAT_2_POW_23_BITS, BYTES_3_TO_1_OF_SECOND + j)) -
-           (FLOAT_2_POW_23 + 128.0f);
+    unsigned bits = __byte_perm(word, FLOAT_2_POW_23_BITS, LOWEST_BYTE_FROM_FIRST + j);
+    return __uint_as_float(bits) - (FLOAT_2_POW_23 + 128.0f);
 }
 
 // Four bits of a word that had 8 added, from bit 4 j on and j at most 3, as a float, 16^j times too large.
@@ -43,8 +52,12 @@ template <int BITS> __device__ float dot_word(unsigned word, const float *x) {
     float sum = 0.0f;
     #pragma unroll
     for (int j = 0; j < 4; j++) {
-        if (BITS == 8) sum += int8_to_float(word ^ 0x80808080, j) * x[j];
-        else sum += int4_to_float(word ^ 0x88888888, j) * x[j] + int4_to_float((word ^ 0x88888888) >> 16, j) * x[4 + j];
+        if (BITS == 8) {
+            sum += int8_to_float(word ^ BYTE_SIGNS, j) * x[j];
+        } else {
+            unsigned low = word ^ NIBBLE_SIGNS, high = (word ^ NIBBLE_SIGNS) >> 16;
+            sum += int4_to_float(low, j) * x[j] + int4_to_float(high, j) * x[4 + j];
+        }
     }
     return sum;
 }

@@ -77,8 +77,8 @@ struct TopPCut {
 // The likeliest tokens with no more than max_mass before the last of them.
 template <typename Mass> __device__ TopPCut find_top_p_cut(const float *x, mass_t max_mass, int V, Mass mass) {
     unsigned key = kth_largest_key(x, max_mass + 1, V, mass);
-    mass_t above = total_mass(V, [=](int i) { return sortable_key(x[i]) > key ? mass(i) : 0; });
-    return {key, inverse_cdf(max_mass - above, V, [=](int i) { return sortable_key(x[i]) == key ? mass(i) : 0; })};
+    mass_t mass_above = total_mass(V, [=](int i) { return sortable_key(x[i]) > key ? mass(i) : 0; });
+    return {key, inverse_cdf(max_mass - mass_above, V, [=](int i) { return sortable_key(x[i]) == key ? mass(i) : 0; })};
 }
 
 // logits (N, V), k from 1 to V  ->  out (N, V)

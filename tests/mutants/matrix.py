@@ -136,10 +136,10 @@ MATRIX = [
     ("weight.cuh", "always the first group's scale",
      "tile * (I / group) + i / group) * 16", "tile * (I / group)) * 16"),
     # quantized_matvec.cuh
-    ("quantized_matvec.cuh", "the sign of a byte is lost", "word ^ 0x80808080", "word"),
+    ("quantized_matvec.cuh", "the sign of a byte is lost", "word ^ BYTE_SIGNS", "word"),
     ("quantized_matvec.cuh", "the scale of the neighbouring columns", "threadIdx.x % 4 * 4;", "threadIdx.x % 2 * 4;"),
     ("quantized_matvec.cuh", "no barrier before the parts are joined", "    __syncthreads();\n", ""),
-    ("quantized_matvec.cuh", "the wrong four bits", "(word ^ 0x88888888) >> 16", "(word ^ 0x88888888) >> 12"),
+    ("quantized_matvec.cuh", "the wrong four bits", "(word ^ NIBBLE_SIGNS) >> 16", "(word ^ NIBBLE_SIGNS) >> 12"),
     ("quantized_matvec.cuh", "groups of 128", "i / w.group * COLUMNS", "i / 32 * COLUMNS"),
     ("quantized_matvec.cuh", "a weight sixteen times too large", "v.z * (shift * shift)", "v.z * shift"),
     ("quantized_matvec.cuh", "every weight one too large", "FLOAT_2_POW_23 + 128.0f", "FLOAT_2_POW_23 + 127.0f"),

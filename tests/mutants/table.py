@@ -197,7 +197,7 @@ MUTANTS = [Mutant(*fields) for fields in [
     # loss.cu
     ("loss.cu", "an ignored row is not left alone", "target < 0", "target < -1", "double *out"),
     ("loss.cu", "the largest logit is counted twice", "((double) x[target] - x_max)", "(double) x[target]"),
-    ("loss.cu", "only a thread's sum", "return block_sum(sum);", "return over_warp<Sum>(sum);"),
+    ("loss.cu", "only a thread's sum", "return block_sum(sum);", "return warp_reduce<Sum>(sum);"),
     ("loss.cu", "only a part of the threads at the barrier",
      "if (threadIdx.x == 0) out[blockIdx.x] = 0.0;\n        return;", "return;"),
     # adamw.cu
