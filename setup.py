@@ -22,6 +22,10 @@ OPENMP_PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() 
 class BuildExtensions(build_ext):
     """Adds what only the building machine knows: pybind11's headers and whether OpenMP is there."""
 
+    def initialize_options(self):
+        super().initialize_options()
+        self.parallel = True  # as many extensions at a time as there are processors
+
     def build_extensions(self):
         import pybind11  # a build requirement: importable now, not when setup.py is first read
 
@@ -31,7 +35,6 @@ class BuildExtensions(build_ext):
             extension.extra_compile_args += openmp
             extension.extra_link_args += openmp
             extension.optional = True  # the package works without: a failed build is a warning
-        self.parallel = self.parallel or True  # as many extensions at a time as there are processors
         super().build_extensions()
 
     def build_extension(self, extension):

@@ -54,10 +54,11 @@ print(f"{n} such layers: {1 / (n * seconds):.1f} tokens a second, {bandwidth / (
 # One matrix and 1 to 256 rows at once.  Few rows slide along the slope, where memory decides; many meet the flat part,
 # the best that was seen in float32.  Four bits start further right, and products of bytes have a roof of their own.
 
-few = [take(w.blocks[0].feed_forward.experts.w_gate, e) for e in range(16)]     # together more than a cache holds
-plain, (I, O), peak = [dequantize(few[0])], few[0].shape, machine["operations per second"] / 1e9
+experts = [take(w.blocks[0].feed_forward.experts.w_gate, e) for e in range(16)]     # together more than a cache holds
+plain, (I, O), peak = [dequantize(experts[0])], experts[0].shape, machine["operations per second"] / 1e9
 plt.figure(figsize=(7.5, 3.6))
-for name, f, matrices in ("int4, C", c.linear, few), ("float32, C", c.linear, plain), ("float32, NumPy", linear, plain):
+for name, f, matrices in ("int4, C", c.linear, experts), ("float32, C", c.linear, plain), ("float32, NumPy", linear,
+                                                                                           plain):
     rows, turn = {N: np.ones((N, I), np.float32) for N in (1, 2, 4, 8, 16, 64, 256)}, cycle(matrices)
     rate = [2e-9 * N * I * O / best_time(lambda x=x, f=f, turn=turn: f(x, next(turn)), 0.1) for N, x in rows.items()]
     plt.loglog([2 * N * I * O / (matrices[0].nbytes + 4 * N * (I + O)) for N in rows], rate, "o-", label=name)

@@ -27,10 +27,10 @@ image = render(scene, config.vision.tile_size)
 notes: list = []
 
 
-def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
+def grouped_query_attention(q, k, v, causal=True, chunk=None, kv_start=0):
     keys = np.repeat(k[0], q.shape[2] // k.shape[2], axis=1)                    # (S, H, d)
     notes.append(softmax(np.einsum("hd,shd->hs", q[0, -1], keys) / q.shape[-1] ** 0.5))
-    return reference.grouped_query_attention(q, k, v, causal, chunk, first)
+    return reference.grouped_query_attention(q, k, v, causal, chunk, kv_start)
 
 
 noting = SimpleNamespace(**{name: getattr(reference, name) for name in dir(reference)}

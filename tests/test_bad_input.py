@@ -80,7 +80,7 @@ def spoil_each(args, change):
             yield (*args[:n], change(a), *args[n + 1:])
 
 
-# With infinite values a masked key gives 0 * inf = NaN.  The reference multiplies all keys, C leaves most masked ones out.
+# A masked key with an infinite value gives 0 * inf = NaN.  The reference multiplies all keys, C skips most masked ones.
 SKIPS_MASKED_KEYS = {"grouped_query_attention"}
 
 

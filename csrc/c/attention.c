@@ -63,10 +63,10 @@ static int block_of_queries(const query_blocks *p, int i, int *count) {
 
 // q (B, T, H, d), k and v (B, S, K, d) in any form of a cache  ->  out (B, T, H, d)
 //
-// The keys are at S positions from `first` on, the queries at the last T of them.  chunk: 0 if there are none.
+// The keys are at S positions from `kv_start` on, the queries at the last T of them.  chunk: 0 if there are none.
 void grouped_query_attention(float *out, const float *q, const kv_view *k, const kv_view *v, int causal, int chunk,
-                             int64_t first, int B, int T, int S, int H, int K, int d) {
-    attention_shape a = {causal, chunk, first, B, T, S, H, K, d};
+                             int64_t kv_start, int B, int T, int S, int H, int K, int d) {
+    attention_shape a = {causal, chunk, kv_start, B, T, S, H, K, d};
     attention_arrays arrays = {out, q, k, v};
     int G = group_size(&a), size = QUERY_ROWS / G > 1 ? QUERY_ROWS / G : 1;
     query_blocks blocks = cut_into_blocks(&a, size);

@@ -30,8 +30,8 @@ static void attend_query(float *out, float *P, const float *q, const float *k, c
 
 // q (B, T, H, d), k and v (B, S, K, d)  ->  out (B, T, H, d)
 void grouped_query_attention_1(float *out, const float *q, const float *k, const float *v, int causal, int chunk,
-                               int64_t first, int B, int T, int S, int H, int K, int d) {
-    attention_shape a = {causal, chunk, first, B, T, S, H, K, d};
+                               int64_t kv_start, int B, int T, int S, int H, int K, int d) {
+    attention_shape a = {causal, chunk, kv_start, B, T, S, H, K, d};
     size_t bytes = sizeof(float) * (size_t) S;
     arena memory = allocate(bytes * max_threads());
     if (!memory.base) return;

@@ -142,9 +142,9 @@ static void backward_chunk(workspace *w, const attention_arrays *x, const attent
 
 // dy and q (B, T, H, d), k and v (B, S, K, d)  ->  out_q (B, T, H, d), out_k and out_v (B, S, K, d)
 void grouped_query_attention_backward(float *out_q, float *out_k, float *out_v, const float *dy, const float *q,
-                                      const float *k, const float *v, int causal, int chunk, int64_t first, int B,
+                                      const float *k, const float *v, int causal, int chunk, int64_t kv_start, int B,
                                       int T, int S, int H, int K, int d) {
-    attention_shape a = {causal, chunk, first, B, T, S, H, K, d};
+    attention_shape a = {causal, chunk, kv_start, B, T, S, H, K, d};
     attention_arrays arrays = {out_q, out_k, out_v, dy, q, k, v};
     int64_t start = query_position(&a, 0);
     int is_chunked = causal && chunk, chunks = is_chunked ? (int) ((start + T - 1) / chunk - start / chunk) + 1 : 1;

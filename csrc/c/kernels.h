@@ -45,13 +45,13 @@ void softmax_backward(float *out, const float *dy, const float *x, int N, int S)
 
 // attention.c, after attention_1.c
 void grouped_query_attention(float *out, const float *q, const kv_view *k, const kv_view *v, int causal, int chunk,
-                             int64_t first, int B, int T, int S, int H, int K, int d);
+                             int64_t kv_start, int B, int T, int S, int H, int K, int d);
 void grouped_query_attention_1(float *out, const float *q, const float *k, const float *v, int causal, int chunk,
-                               int64_t first, int B, int T, int S, int H, int K, int d);
+                               int64_t kv_start, int B, int T, int S, int H, int K, int d);
 
 // attention_backward.c
 void grouped_query_attention_backward(float *out_q, float *out_k, float *out_v, const float *dy, const float *q,
-                                      const float *k, const float *v, int causal, int chunk, int64_t first, int B,
+                                      const float *k, const float *v, int causal, int chunk, int64_t kv_start, int B,
                                       int T, int S, int H, int K, int d);
 
 // activation.c
@@ -99,7 +99,7 @@ void patchify(float *out, const float *tiles, int patch, int B, int C, int R, in
 void pixel_shuffle(float *out, const float *x, int side, int B, int R, int D);
 
 // fusion.c
-void fuse(float *out, const float *x, const uint8_t *places, const float *features, int T, int D);
+void fuse(float *out, const float *x, const uint8_t *mask, const float *features, int T, int D);
 
 // sampling.c
 void top_k(float *out, const float *logits, int k, int N, int V);

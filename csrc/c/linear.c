@@ -47,7 +47,7 @@ static void matmul_quantized(matvec p) {
 }
 
 // A few rows and plain numbers: the threads claim outputs.
-static void matmul_few_rows(const matvec *p) {
+static void matmul_small_batch(const matvec *p) {
     claimed_cpus cpus = {0};
     atomic_int claimed = 0;
     #pragma omp parallel if ((size_t) p->N * p->I * p->O > PARALLEL_MIN)
@@ -63,7 +63,7 @@ void matmul(float *out, const float *x, const matrix *w, int expert, const float
     else if (N > MATVEC_MAX_ROWS || !is_streamable(w)) {
         matmul_packed(out, x, w, expert, bias, N, I, O);
         return;
-    } else matmul_few_rows(&p);
+    } else matmul_small_batch(&p);
     for (int n = 0; bias && n < N; n++)
         for (int o = 0; o < O; o++) out[(size_t) n * O + o] += bias[o];
 }

@@ -9,8 +9,8 @@
 
 // q (B, T, H, d), k and v (B, S, K, d)  ->  out (B, T, H, d)
 extern "C" __global__ void grouped_query_attention_1(float *out, const float *q, const float *k, const float *v,
-                                                     int causal, int chunk, long long first, int B, int T, int S, int H,
-                                                     int K, int d) {
+                                                     int causal, int chunk, long long kv_start, int B, int T, int S,
+                                                     int H, int K, int d) {
     long long row = (long long) blockIdx.x * blockDim.x + threadIdx.x;
     if (row >= (long long) B * T * H) return;
     int h = row % H, t = row / H % T, b = row / H / T;
@@ -19,7 +19,7 @@ extern "C" __global__ void grouped_query_attention_1(float *out, const float *q,
     float m = -CUDART_INF_F, l = 0.0f;
 
     int end = key_end(t, causal, T, S);
-    for (int s = key_begin(t, causal, chunk, first, T, S); s < end; s++) {
+    for (int s = key_begin(t, causal, chunk, kv_start, T, S); s < end; s++) {
         long long at = (((long long) b * S + s) * K + h / (H / K)) * d;
         float score = 0.0f;
         for (int i = 0; i < d; i++) score += query[i] * k[at + i];

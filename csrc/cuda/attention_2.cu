@@ -122,13 +122,13 @@ __device__ void flash_attention(float *out, const float *q, const Number *k, con
 // q (B, T, H, d), k and v (B, S, K, d) with d up to 128  ->  out (B, T, H, d)
 extern "C" __global__ __launch_bounds__(THREADS)
 void grouped_query_attention_2(float *out, const float *q, const float *k, const float *v, int causal, int chunk,
-                               long long first, int B, int T, int S, int H, int K, int d) {
-    flash_attention(out, q, k, v, {causal, chunk, first, T, S, H, K, d});
+                               long long kv_start, int B, int T, int S, int H, int K, int d) {
+    flash_attention(out, q, k, v, {causal, chunk, kv_start, T, S, H, K, d});
 }
 
 // The same of a cache in bfloat16.
 extern "C" __global__ __launch_bounds__(THREADS)
 void grouped_query_attention_2_bf16(float *out, const float *q, const bf16 *k, const bf16 *v, int causal, int chunk,
-                                    long long first, int B, int T, int S, int H, int K, int d) {
-    flash_attention(out, q, k, v, {causal, chunk, first, T, S, H, K, d});
+                                    long long kv_start, int B, int T, int S, int H, int K, int d) {
+    flash_attention(out, q, k, v, {causal, chunk, kv_start, T, S, H, K, d});
 }

@@ -207,8 +207,8 @@ __device__ void flash_attention(bf16 *out, const bf16 *q, const bf16 *k, const b
 #define GROUPED_QUERY_ATTENTION_3(WIDTH) \
     extern "C" __global__ __launch_bounds__(THREADS) \
     void grouped_query_attention_3_##WIDTH(bf16 *out, const bf16 *q, const bf16 *k, const bf16 *v, int causal, \
-                                           int chunk, long long first, int B, int T, int S, int H, int K, int d) { \
-        flash_attention<WIDTH>(out, q, k, v, {causal, chunk, first, T, S, H, K, d}); \
+                                           int chunk, long long kv_start, int B, int T, int S, int H, int K, int d) { \
+        flash_attention<WIDTH>(out, q, k, v, {causal, chunk, kv_start, T, S, H, K, d}); \
     }
 GROUPED_QUERY_ATTENTION_3(64)
 GROUPED_QUERY_ATTENTION_3(96)

@@ -151,10 +151,10 @@ __device__ void compute_query_gradient(float *out_q, const Tiles &tiles, const Q
 // ->  out_q (B, T, H, d), and for the other kernel out_stats (B, T, H, 3): m, l and D of each row
 extern "C" __global__ __launch_bounds__(THREADS)
 void attention_backward_q(float *out_q, float *out_stats, const float *dy, const float *q, const float *k,
-                          const float *v, int causal, int chunk, long long first, int B, int T, int S, int H, int K,
+                          const float *v, int causal, int chunk, long long kv_start, int B, int T, int S, int H, int K,
                           int d) {
     extern __shared__ __align__(16) float memory[];
-    AttentionShape shape = {causal, chunk, first, T, S, H, K, d};
+    AttentionShape shape = {causal, chunk, kv_start, T, S, H, K, d};
     Tiles tiles(memory, shape.pitch());
     QueryRows rows = own_query_rows<TILE>(shape);
     auto row = [&](const float *a, int r) { return r < rows.count ? a + rows.at(shape, r) * d : nullptr; };
@@ -216,10 +216,10 @@ __device__ void compute_P_and_dS(const Tiles &tiles, const KeySide &side, int n)
 // dy and q (B, T, H, d), stats (B, T, H, 3) from above, k and v (B, S, K, d)  ->  out_k and out_v (B, S, K, d)
 extern "C" __global__ __launch_bounds__(THREADS)
 void attention_backward_kv(float *out_k, float *out_v, const float *dy, const float *q, const float *stats,
-                           const float *k, const float *v, int causal, int chunk, long long first, int B, int T, int S,
-                           int H, int K, int d) {
+                           const float *k, const float *v, int causal, int chunk, long long kv_start, int B, int T,
+                           int S, int H, int K, int d) {
     extern __shared__ __align__(16) float memory[];
-    AttentionShape shape = {causal, chunk, first, T, S, H, K, d};
+    AttentionShape shape = {causal, chunk, kv_start, T, S, H, K, d};
     Tiles tiles(memory, shape.pitch());
     int kv_head = blockIdx.y, b = blockIdx.z, begin = blockIdx.x * TILE, count = min(TILE, S - begin);
     auto at = [&](int r) { return shape.kv_row(b, kv_head, begin + r) * d; };

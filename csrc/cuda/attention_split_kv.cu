@@ -146,15 +146,15 @@ __device__ void flash_decoding(float *out, const float *q, const Number *k, cons
 // q (B, T, H, d), k and v (B, S, K, d)  ->  out (B, T, H, splits, d + 2): O, m and l of each split
 extern "C" __global__ __launch_bounds__(THREADS)
 void attention_split_kv(float *out, const float *q, const float *k, const float *v, int causal, int chunk,
-                        long long first, int B, int T, int S, int H, int K, int d) {
-    flash_decoding(out, q, k, v, {causal, chunk, first, T, S, H, K, d});
+                        long long kv_start, int B, int T, int S, int H, int K, int d) {
+    flash_decoding(out, q, k, v, {causal, chunk, kv_start, T, S, H, K, d});
 }
 
 // The same of a cache in bfloat16.
 extern "C" __global__ __launch_bounds__(THREADS)
 void attention_split_kv_bf16(float *out, const float *q, const bf16 *k, const bf16 *v, int causal, int chunk,
-                             long long first, int B, int T, int S, int H, int K, int d) {
-    flash_decoding(out, q, k, v, {causal, chunk, first, T, S, H, K, d});
+                             long long kv_start, int B, int T, int S, int H, int K, int d) {
+    flash_decoding(out, q, k, v, {causal, chunk, kv_start, T, S, H, K, d});
 }
 
 // One block combines the splits of one query and head:  partial (B * T * H, splits, d + 2)  ->  out (B * T * H, d)

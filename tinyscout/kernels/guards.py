@@ -56,14 +56,14 @@ def is_trainable_weight(w: Array | Quantized, *shape: int | None) -> bool:
     return not isinstance(w, Quantized) and is_readable_weight(w, *shape)
 
 
-def are_gqa_shapes_valid(q: Array, k: Any, v: Any, chunk: int | None, first: int) -> bool:
+def are_gqa_shapes_valid(q: Array, k: Any, v: Any, chunk: int | None, kv_start: int) -> bool:
     """Are these shapes, and this chunk and first position, those of `grouped_query_attention`?
 
     q (B, T, H, d), k and v (B, S, K, d), arrays or quantized, with H a multiple of K and S >= T
     """
     return (q.ndim == len(k.shape) == 4 and k.shape == v.shape and k.shape[::3] == q.shape[::3]
             and k.shape[2] > 0 and q.shape[2] % k.shape[2] == 0 and k.shape[1] >= q.shape[1]
-            and (chunk is None or is_positive_int(chunk)) and first >= 0)
+            and (chunk is None or is_positive_int(chunk)) and kv_start >= 0)
 
 
 def are_experts_arguments_valid(x: Array, expert: Array, gate: Array, w_gate: Any, w_up: Any, w_down: Any) -> bool:

@@ -31,18 +31,18 @@ def mask_inputs(draw):
     return first + np.arange(draw(st.integers(0, S - 1)), S), first + np.arange(S), chunk
 
 
-def visibility(q, k, causal, chunk, first):
+def visibility(q, k, causal, chunk, kv_start):
     """Which key each query may see, by the definition and one at a time  ->  (T, S) bool"""
     T, S = q.shape[1], k.shape[1]
     def is_visible(t, s):
-        query, key = first + S - T + t, first + s
+        query, key = kv_start + S - T + t, kv_start + s
         return not causal or (key <= query and (chunk is None or key // chunk == query // chunk))
     return np.array([[is_visible(t, s) for s in range(S)] for t in range(T)])
 
 
-def a_query_reads_what_it_may_see_and_nothing_else(ops, q, k, v, causal, chunk, first):
+def a_query_reads_what_it_may_see_and_nothing_else(ops, q, k, v, causal, chunk, kv_start):
     """Causal, inside its chunk, its group's own head: one query, one head and one sum at a time."""
-    mask = visibility(q, k, causal, chunk, first)
+    mask = visibility(q, k, causal, chunk, kv_start)
     G = q.shape[2] // k.shape[2]
 
     def by_definition(q, k, v, *_):
@@ -54,48 +54,50 @@ def a_query_reads_what_it_may_see_and_nothing_else(ops, q, k, v, causal, chunk, 
             y[b, t, h] = weights @ values / weights.sum()
         return y
 
-    args = q, k, v, causal, chunk, first
+    args = q, k, v, causal, chunk, kv_start
     truth = compute_by_definition(reference.grouped_query_attention, by_definition, *args)
     assert_close(ops.grouped_query_attention(*args), truth)
 
 
-def what_it_may_not_see_does_not_matter(ops, q, k, v, causal, chunk, first):
+def what_it_may_not_see_does_not_matter(ops, q, k, v, causal, chunk, kv_start):
     """Keys and values that the last query cannot see may be anything: the same bits come out."""
-    hidden = ~visibility(q, k, causal, chunk, first)[-1]
+    hidden = ~visibility(q, k, causal, chunk, kv_start)[-1]
     other_k, other_v = k.copy(), v.copy()
     other_k[:, hidden], other_v[:, hidden] = 7e4, -3e4
-    before, after = (ops.grouped_query_attention(q, *kv, causal, chunk, first) for kv in [(k, v), (other_k, other_v)])
+    before, after = (ops.grouped_query_attention(q, *kv, causal, chunk, kv_start)
+                     for kv in [(k, v), (other_k, other_v)])
     np.testing.assert_array_equal(before[:, -1], after[:, -1])
 
 
-def a_head_reads_only_its_own_group(ops, q, k, v, causal, chunk, first):
+def a_head_reads_only_its_own_group(ops, q, k, v, causal, chunk, kv_start):
     """Another key head's keys and values make no difference."""
     G = q.shape[2] // k.shape[2]
     other_k, other_v = k.copy(), v.copy()
     other_k[:, :, 1:], other_v[:, :, 1:] = 5.0, 11.0
-    before, after = (ops.grouped_query_attention(q, *kv, causal, chunk, first) for kv in [(k, v), (other_k, other_v)])
+    before, after = (ops.grouped_query_attention(q, *kv, causal, chunk, kv_start)
+                     for kv in [(k, v), (other_k, other_v)])
     np.testing.assert_array_equal(before[:, :, :G], after[:, :, :G])
 
 
-def any_pieces_are_the_whole(ops, q, k, v, causal, chunk, first):
+def any_pieces_are_the_whole(ops, q, k, v, causal, chunk, kv_start):
     """Queries in two pieces, the first without the keys that come later: prefill, decoding and all between agree."""
     T, past = q.shape[1], k.shape[1] - q.shape[1]
     edges = sorted({0, T // 2, T})
-    results = [ops.grouped_query_attention(q[:, a:b], k[:, :past + b], v[:, :past + b], True, chunk, first)
+    results = [ops.grouped_query_attention(q[:, a:b], k[:, :past + b], v[:, :past + b], True, chunk, kv_start)
                for a, b in pairwise(edges)]
-    truth = compute_expected(reference.grouped_query_attention, q, k, v, True, chunk, first)
+    truth = compute_expected(reference.grouped_query_attention, q, k, v, True, chunk, kv_start)
     assert_close(np.concatenate(results, axis=1), truth)
 
 
-def the_order_of_the_past_does_not_matter(ops, q, k, v, causal, chunk, first):
+def the_order_of_the_past_does_not_matter(ops, q, k, v, causal, chunk, kv_start):
     """Without RoPE a global layer is blind to order: the last query's past may be shuffled."""
     order = np.random.default_rng(0).permutation(k.shape[1])
-    shuffled = ops.grouped_query_attention(q[:, -1:], k[:, order], v[:, order], True, None, first)
+    shuffled = ops.grouped_query_attention(q[:, -1:], k[:, order], v[:, order], True, None, kv_start)
     assert_close(shuffled, compute_expected(reference.grouped_query_attention, q[:, -1:], k, v))
 
 
-def a_mean_stays_among_its_values(ops, q, k, v, causal, chunk, first):
-    y, B = ops.grouped_query_attention(q, k, v, causal, chunk, first), len(q)
+def a_mean_stays_among_its_values(ops, q, k, v, causal, chunk, kv_start):
+    y, B = ops.grouped_query_attention(q, k, v, causal, chunk, kv_start), len(q)
     largest = np.abs(v).max(axis=(1, 3)).reshape(B, 1, -1, 1)                   # per key head
     G = q.shape[2] // k.shape[2]
     assert (np.abs(y).reshape(B, q.shape[1], -1, G * q.shape[3]) <= largest * (1 + 64 * EPS)).all()

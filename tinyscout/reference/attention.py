@@ -52,7 +52,7 @@ def softmax_backward(dy, x):
     return y * (dy - (dy * y).sum(-1, keepdims=True))
 
 
-def naive_attention(q, k, v, causal=True, chunk=None, first=0):
+def naive_attention(q, k, v, causal=True, chunk=None, kv_start=0):
     """Equation (gqa) as it reads.  `grouped_query_attention` computes the same without all T x S scores at once.
 
     Arguments and result as there.
@@ -61,7 +61,7 @@ def naive_attention(q, k, v, causal=True, chunk=None, first=0):
     k, v = (to_dense(a, q.dtype).repeat(G, axis=2) for a in (k, v))     # (B, S, H, d): G query heads read the same keys
     scores = np.einsum("bthd,bshd->bhts", q, k) / math.sqrt(q.shape[-1])
     if causal:
-        keys = first + np.arange(S)
+        keys = kv_start + np.arange(S)
         queries = keys[S - T:]
         mask = causal_mask(queries, keys) if chunk is None else chunked_mask(queries, keys, chunk)
         scores = np.where(mask, scores, -np.inf)
@@ -134,7 +134,7 @@ def attend_block_backward(dy, q, k, v, mask):
     return ungroup_heads(d_scores @ k.swapaxes(1, 2), T, H), dk.swapaxes(1, 2), dv.swapaxes(1, 2)
 
 
-def query_blocks(q, k, causal, chunk, first):
+def query_blocks(q, k, causal, chunk, kv_start):
     """Blocks of queries with only the keys that each can see, so that a T x S matrix is never built.
 
     Arguments as in `grouped_query_attention`  ->  yields the queries' and the keys' index and the mask (t, s) or None
@@ -143,12 +143,12 @@ def query_blocks(q, k, causal, chunk, first):
     if not causal:
         yield np.s_[:], np.s_[:], None
         return
-    positions = first + np.arange(S)
+    positions = kv_start + np.arange(S)
     max_scores = MAX_SCORES_PER_BLOCK // max(1, q.shape[0] * H)         # of each head of each sequence
     at = 0
     while at < T:
         start = S - T + at                                              # the block's first query among the keys
-        low = 0 if chunk is None else max(0, positions[start] // chunk * chunk - first)
+        low = 0 if chunk is None else max(0, positions[start] // chunk * chunk - kv_start)
         n = start - low                                                 # rows * (n + rows) scores <= max_scores
         rows = max(1, min(T - at, int((math.sqrt(n * n + 4 * max_scores) - n) / 2)))
         if chunk is not None:
@@ -159,27 +159,27 @@ def query_blocks(q, k, causal, chunk, first):
         at += rows
 
 
-def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
+def grouped_query_attention(q, k, v, causal=True, chunk=None, kv_start=0):
     """Softmax attention in which G = H/K query heads share each key and value head, equation (gqa).
 
     q (B, T, H, d), k and v (B, S, K, d) in any format  ->  (B, T, H, d)
 
-    The keys have S consecutive positions from `first` on, and the queries the last T of them.
+    The keys have S consecutive positions from `kv_start` on, and the queries the last T of them.
     causal: a query sees no later key.  chunk: nor one of another chunk of that many tokens.
     """
     y = np.empty_like(q)
-    for queries, keys, mask in query_blocks(q, k, causal, chunk, first):
+    for queries, keys, mask in query_blocks(q, k, causal, chunk, kv_start):
         y[queries] = attend_block(q[queries], take(k, keys), take(v, keys), mask)
     return y
 
 
-def grouped_query_attention_backward(dy, q, k, v, causal=True, chunk=None, first=0):
+def grouped_query_attention_backward(dy, q, k, v, causal=True, chunk=None, kv_start=0):
     """The weights are recomputed block by block; a key's gradient is the sum over blocks, equation (gqa-backward).
 
     dy (B, T, H, d), the rest as in `grouped_query_attention`, k and v plain numbers  ->  dq, dk, dv
     """
     dq, dk, dv = np.empty_like(q), np.zeros_like(k), np.zeros_like(v)
-    for queries, keys, mask in query_blocks(q, k, causal, chunk, first):
+    for queries, keys, mask in query_blocks(q, k, causal, chunk, kv_start):
         dq[queries], block_dk, block_dv = attend_block_backward(dy[queries], q[queries], k[keys], v[keys], mask)
         dk[keys] += block_dk
         dv[keys] += block_dv

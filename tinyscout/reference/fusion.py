@@ -1,21 +1,21 @@
 """Early fusion: an image's features replace the embeddings of its patch tokens."""
 
 
-def fuse(x, places, features):
-    """Overwrite the rows at `places`, in order, with an image's features, equation (fuse).
+def fuse(x, mask, features):
+    """Overwrite the rows that `mask` selects, in order, with an image's features, equation (fuse).
 
-    x (T, D), places (T,) bool with N of them true, features (N, D)  ->  (T, D)
+    x (T, D), mask (T,) bool with N of them true, features (N, D)  ->  (T, D)
     """
     y = x.copy()
-    y[places] = features
+    y[mask] = features
     return y
 
 
-def fuse_backward(dy, x, places, features):
+def fuse_backward(dy, x, mask, features):
     """The replaced rows of x have no gradient, and the features get theirs, equation (fuse-backward).
 
     dy (T, D), the rest as in `fuse`  ->  dx (T, D), dfeatures (N, D)
     """
     dx = dy.copy()
-    dx[places] = 0
-    return dx, dy[places]
+    dx[mask] = 0
+    return dx, dy[mask]

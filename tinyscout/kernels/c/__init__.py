@@ -128,13 +128,14 @@ def linear(x, w, bias=None):
     return out
 
 
-def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
-    if not (are_float32(q) and are_gqa_shapes_valid(q, k, v, chunk, first) and type(k) is type(v)):
-        return reference.grouped_query_attention(q, k, v, causal, chunk, first)
+def grouped_query_attention(q, k, v, causal=True, chunk=None, kv_start=0):
+    if not (are_float32(q) and are_gqa_shapes_valid(q, k, v, chunk, kv_start) and type(k) is type(v)):
+        return reference.grouped_query_attention(q, k, v, causal, chunk, kv_start)
     [q], keys, values = as_float32(q), kv_view(k), kv_view(v)
     out = np.empty_like(q)
     (B, T, H, d), (S, K) = q.shape, k.shape[1:3]
-    lib.grouped_query_attention(float_ptr(out), float_ptr(q), keys, values, causal, chunk or 0, first, B, T, S, H, K, d)
+    lib.grouped_query_attention(float_ptr(out), float_ptr(q), keys, values, causal, chunk or 0, kv_start, B, T, S, H,
+                                K, d)
     return out
 
 
@@ -191,14 +192,14 @@ def pixel_shuffle(x, side):
     return out
 
 
-def fuse(x, places, features):
-    fits = are_float32(x, features) and x.ndim == 2 and has_shape(places, len(x)) and places.dtype == bool
-    if not (fits and features.shape == (np.count_nonzero(places), x.shape[1])):
-        return reference.fuse(x, places, features)
+def fuse(x, mask, features):
+    fits = are_float32(x, features) and x.ndim == 2 and has_shape(mask, len(x)) and mask.dtype == bool
+    if not (fits and features.shape == (np.count_nonzero(mask), x.shape[1])):
+        return reference.fuse(x, mask, features)
     x, features = as_float32(x, features)
-    places = ffi.from_buffer("uint8_t[]", np.ascontiguousarray(places))
+    mask = ffi.from_buffer("uint8_t[]", np.ascontiguousarray(mask))
     out = np.empty_like(x)
-    lib.fuse(float_ptr(out), float_ptr(x), places, float_ptr(features), *x.shape)
+    lib.fuse(float_ptr(out), float_ptr(x), mask, float_ptr(features), *x.shape)
     return out
 
 

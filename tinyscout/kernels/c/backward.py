@@ -51,13 +51,13 @@ def softmax_backward(dy, x):
     return out
 
 
-def grouped_query_attention_backward(dy, q, k, v, causal=True, chunk=None, first=0):
-    if not (are_float32(dy, q, k, v) and dy.shape == q.shape and are_gqa_shapes_valid(q, k, v, chunk, first)):
-        return reference.grouped_query_attention_backward(dy, q, k, v, causal, chunk, first)
+def grouped_query_attention_backward(dy, q, k, v, causal=True, chunk=None, kv_start=0):
+    if not (are_float32(dy, q, k, v) and dy.shape == q.shape and are_gqa_shapes_valid(q, k, v, chunk, kv_start)):
+        return reference.grouped_query_attention_backward(dy, q, k, v, causal, chunk, kv_start)
     inputs = as_float32(dy, q, k, v)
     outs = [np.empty(a.shape, np.float32) for a in (q, k, v)]
     (B, T, H, d), (S, K) = q.shape, k.shape[1:3]
-    lib.grouped_query_attention_backward(*map(float_ptr, outs), *map(float_ptr, inputs), causal, chunk or 0, first,
+    lib.grouped_query_attention_backward(*map(float_ptr, outs), *map(float_ptr, inputs), causal, chunk or 0, kv_start,
                                          B, T, S, H, K, d)
     return tuple(outs)
 

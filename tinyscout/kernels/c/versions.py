@@ -23,14 +23,15 @@ def make_linear(kernel):
     return linear
 
 
-def grouped_query_attention_1(q, k, v, causal=True, chunk=None, first=0):
+def grouped_query_attention_1(q, k, v, causal=True, chunk=None, kv_start=0):
     """One query and one head at a time, equation (gqa)."""
-    if not (are_float32(q, k, v) and are_gqa_shapes_valid(q, k, v, chunk, first)):
-        return reference.grouped_query_attention(q, k, v, causal, chunk, first)
+    if not (are_float32(q, k, v) and are_gqa_shapes_valid(q, k, v, chunk, kv_start)):
+        return reference.grouped_query_attention(q, k, v, causal, chunk, kv_start)
     q, k, v = as_float32(q, k, v)
     out = np.empty_like(q)
     (B, T, H, d), (S, K) = q.shape, k.shape[1:3]
-    lib.grouped_query_attention_1(float_ptr(out), float_ptr(q), float_ptr(k), float_ptr(v), causal, chunk or 0, first,
+    lib.grouped_query_attention_1(float_ptr(out), float_ptr(q), float_ptr(k), float_ptr(v), causal, chunk or 0,
+                                  kv_start,
                                   B, T, S, H, K, d)
     return out
 

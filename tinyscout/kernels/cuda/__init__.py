@@ -152,13 +152,13 @@ def pixel_shuffle(x, side):
     return like_input(x, out)
 
 
-def fuse(x, places, features):
-    fits = are_float32(x, features) and x.ndim == 2 and has_shape(places, len(x)) and places.dtype == bool
-    if not (fits and features.shape == (int(places.sum()), x.shape[1])):
-        return reference.fuse(x, places, features)
+def fuse(x, mask, features):
+    fits = are_float32(x, features) and x.ndim == 2 and has_shape(mask, len(x)) and mask.dtype == bool
+    if not (fits and features.shape == (int(mask.sum()), x.shape[1])):
+        return reference.fuse(x, mask, features)
     out, (T, D) = empty(*x.shape), x.shape
     x_, features_ = as_float32(x, features)
-    kernel("fusion.cu", "fuse")(row_launch(T, D), out, x_, *as_typed(np.uint8, places), features_, T, D)
+    kernel("fusion.cu", "fuse")(row_launch(T, D), out, x_, *as_typed(np.uint8, mask), features_, T, D)
     return like_input(x, out)
 
 

@@ -140,13 +140,13 @@ def attention_backward_launch(length, B, K, d):
                   4 * STREAMED_ROWS * (4 * pitch + 2 * (STREAMED_ROWS + 4)))
 
 
-def grouped_query_attention_backward(dy, q, k, v, causal=True, chunk=None, first=0):
-    fits = are_float32(dy, q, k, v) and dy.shape == q.shape and are_gqa_shapes_valid(q, k, v, chunk, first)
+def grouped_query_attention_backward(dy, q, k, v, causal=True, chunk=None, kv_start=0):
+    fits = are_float32(dy, q, k, v) and dy.shape == q.shape and are_gqa_shapes_valid(q, k, v, chunk, kv_start)
     if not (fits and q.shape[3] <= MAX_HEAD_DIM):
-        return reference.grouped_query_attention_backward(dy, q, k, v, causal, chunk, first)
+        return reference.grouped_query_attention_backward(dy, q, k, v, causal, chunk, kv_start)
     (B, T, H, d), (S, K), (dy_, q_, k_, v_) = q.shape, k.shape[1:3], as_float32(dy, q, k, v)
     out_q, out_k, out_v, row_stats = empty(*q.shape), empty(*k.shape), empty(*v.shape), empty(B, T, H, 3)
-    mask_and_sizes = bool(causal), chunk or 0, first, B, T, S, H, K, d
+    mask_and_sizes = bool(causal), chunk or 0, kv_start, B, T, S, H, K, d
     launch_q, launch_kv = (attention_backward_launch(length, B, K, d) for length in (T * H // K, S))
     kernel("attention_backward.cu", "attention_backward_q")(launch_q, out_q, row_stats, dy_, q_, k_, v_,
                                                             *mask_and_sizes)

@@ -124,14 +124,14 @@ def is_readable_kv(k, v):
     return is_array(k) and is_array(v) and k.dtype == v.dtype and k.dtype.name in FLOAT_DTYPES
 
 
-def grouped_query_attention(q, k, v, causal=True, chunk=None, first=0):
-    fits = are_float32(q) and are_gqa_shapes_valid(q, k, v, chunk, first) and is_readable_kv(k, v)
+def grouped_query_attention(q, k, v, causal=True, chunk=None, kv_start=0):
+    fits = are_float32(q) and are_gqa_shapes_valid(q, k, v, chunk, kv_start) and is_readable_kv(k, v)
     if not (fits and q.shape[3] <= MAX_HEAD_DIM):
-        return reference.grouped_query_attention(q, k, v, causal, chunk, first)
+        return reference.grouped_query_attention(q, k, v, causal, chunk, kv_start)
     [q_], keys, values, out = as_float32(q), kv_on_device(k), kv_on_device(v), empty(*q.shape)
     (B, T, H, d), (S, K) = q.shape, k.shape[1:3]
     kind = "_bf16" if keys.dtype == np.uint16 else ""
-    arguments = q_, keys, values, bool(causal), chunk or 0, first, B, T, S, H, K, d
+    arguments = q_, keys, values, bool(causal), chunk or 0, kv_start, B, T, S, H, K, d
     if T * H // K > MATVEC_MAX_ROWS:
         kernel("attention_2.cu", "grouped_query_attention_2" + kind)(attention_2_launch(B, T, H, K, d), out, *arguments)
         return like_input(q, out)

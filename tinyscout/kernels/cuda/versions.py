@@ -85,42 +85,43 @@ def attention_3_launch(B, T, H, K, padded_d):
     return Launch((ceil_div(T * H // K, LARGE_TILE), K, B), (128,), (LARGE_TILE + 4 * keys) * (padded_d + 8) * 2)
 
 
-def attention_arguments(q, k, causal, chunk, first):
+def attention_arguments(q, k, causal, chunk, kv_start):
     """What the kernels take after out, q, k and v."""
     (B, T, H, d), (S, K) = q.shape, k.shape[1:3]
-    return bool(causal), chunk or 0, first, B, T, S, H, K, d
+    return bool(causal), chunk or 0, kv_start, B, T, S, H, K, d
 
 
-def grouped_query_attention_1(q, k, v, causal=True, chunk=None, first=0):
+def grouped_query_attention_1(q, k, v, causal=True, chunk=None, kv_start=0):
     """One thread for one query of one head, equation (gqa)."""
-    if not (are_float32(q, k, v) and are_gqa_shapes_valid(q, k, v, chunk, first)):
-        return reference.grouped_query_attention(q, k, v, causal, chunk, first)
+    if not (are_float32(q, k, v) and are_gqa_shapes_valid(q, k, v, chunk, kv_start)):
+        return reference.grouped_query_attention(q, k, v, causal, chunk, kv_start)
     out = empty(*q.shape)
     kernel("attention_1.cu", "grouped_query_attention_1")(attention_1_launch(*q.shape[:3]), out, *as_float32(q, k, v),
-                                                          *attention_arguments(q, k, causal, chunk, first))
+                                                          *attention_arguments(q, k, causal, chunk, kv_start))
     return like_input(q, out)
 
 
-def grouped_query_attention_2(q, k, v, causal=True, chunk=None, first=0):
+def grouped_query_attention_2(q, k, v, causal=True, chunk=None, kv_start=0):
     """Tiles in shared memory, equation (online-softmax)."""
-    if not (are_float32(q, k, v) and are_gqa_shapes_valid(q, k, v, chunk, first) and q.shape[3] <= MAX_HEAD_DIM):
-        return reference.grouped_query_attention(q, k, v, causal, chunk, first)
+    if not (are_float32(q, k, v) and are_gqa_shapes_valid(q, k, v, chunk, kv_start) and q.shape[3] <= MAX_HEAD_DIM):
+        return reference.grouped_query_attention(q, k, v, causal, chunk, kv_start)
     (B, T, H, d), K, out = q.shape, k.shape[2], empty(*q.shape)
     kernel("attention_2.cu", "grouped_query_attention_2")(attention_2_launch(B, T, H, K, d), out, *as_float32(q, k, v),
-                                                          *attention_arguments(q, k, causal, chunk, first))
+                                                          *attention_arguments(q, k, causal, chunk, kv_start))
     return like_input(q, out)
 
 
-def grouped_query_attention_3(q, k, v, causal=True, chunk=None, first=0):
+def grouped_query_attention_3(q, k, v, causal=True, chunk=None, kv_start=0):
     """bfloat16 on tensor cores, equation (online-softmax): heads of a multiple of 8 channels, 128 at most."""
-    fits = are_bfloat16(q, k, v) and are_gqa_shapes_valid(q, k, v, chunk, first)
+    fits = are_bfloat16(q, k, v) and are_gqa_shapes_valid(q, k, v, chunk, kv_start)
     if not (fits and q.shape[3] <= MAX_HEAD_DIM and q.shape[3] % 8 == 0):
-        return reference.grouped_query_attention(q, k, v, causal, chunk, first)
+        return reference.grouped_query_attention(q, k, v, causal, chunk, kv_start)
     (B, T, H, d), K, out = q.shape, k.shape[2], empty(*q.shape, dtype=np.uint16)
     padded_d = next(size for size in (64, 96, 128) if d <= size)
     launch = attention_3_launch(B, T, H, K, padded_d)
     kernel("attention_3.cu", f"grouped_query_attention_3_{padded_d}")(launch, out, *map(weight_on_device, (q, k, v)),
-                                                                      *attention_arguments(q, k, causal, chunk, first))
+                                                                      *attention_arguments(q, k, causal, chunk,
+                                                                                           kv_start))
     return as_bfloat16(q, out)
 
 
