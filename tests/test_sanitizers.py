@@ -106,7 +106,8 @@ def build_kernels(folder, flags, *more):
     source = shutil.copytree(KERNELS, folder / "c")
     header = (source / "simd.h").read_text()
     assert "PARALLEL_MIN = 1 << 14" in header
-    (source / "simd.h").write_text(header.replace("PARALLEL_MIN = 1 << 14", "PARALLEL_MIN = 8"))      # threads for short rows too
+    header = header.replace("PARALLEL_MIN = 1 << 14", "PARALLEL_MIN = 8")      # threads for short rows too
+    (source / "simd.h").write_text(header)
     runpy.run_path(str(source / "build.py"))["BUILDERS"]["_c"].emit_c_code(str(folder / "_c.c"))
     gcc(*FLAGS, "-std=gnu11", "-fopenmp", *flags_of_this_processor(), *flags, f"-I{source}",
         f"-I{sysconfig.get_path('include')}", folder / "_c.c", *sorted(source.glob("*.c")), *more, "-lm",
