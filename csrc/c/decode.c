@@ -51,11 +51,21 @@ static void quantize_input(const worker *w, int c, int I, int is_quantized) {
     if (is_quantized) quantize_row_q8(&w->scratch->rows_q8[c], input_row(w, c), I);
 }
 
+// Some outputs of a product of one row: the constant lets the compiler drop the loops over rows.
+NOINLINE void multiply_quantized(matvec p, range r) {
+    p.N = 1;
+    q_matmul_range(&p, r);
+}
+NOINLINE void multiply_plain(matvec p, range r) {
+    p.N = 1;
+    matvec_range(&p, r);
+}
+
 // Some outputs of  out (O) = input row c (I) times w.
 static void multiply_range(const worker *t, float *out, int c, const matrix *w, int expert, int I, int O, range r) {
     matvec p = {out, input_row(t, c), &t->scratch->rows_q8[c], w, expert, 1, I, O};
-    if (w->scales) q_matmul_range(&p, r);
-    else matvec_range(&p, r);
+    if (w->scales) multiply_quantized(p, r);
+    else multiply_plain(p, r);
 }
 
 // The same for all outputs, as far as this thread can claim them.
