@@ -18,9 +18,8 @@ from tinyscout.reference import softmax
 
 model = tinyscout.load(dtype="float32")
 config, side = model.config, model.config.vision.grid // model.config.vision.pixel_shuffle_factor
-scene = Scene("objects", "white", (SceneObject("square", "orange", "large", 1),
-                                   SceneObject("cross", "green", "small", 2),
-                                   SceneObject("circle", "blue", "large", 8)))
+objects = [("square", "orange", "large", 1), ("cross", "green", "small", 2), ("circle", "blue", "large", 8)]
+scene = Scene("objects", "white", tuple(SceneObject(*one) for one in objects))
 image, empty_page = (render(s, config.vision.tile_size) for s in (scene, Scene("objects", "white")))
 questions = ["What colour is the square?", "What colour is the cross?", "What shape is the blue object?"]
 

@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 WIDTH, LINES, ARGUMENTS = 120, 40, 8
-FOLDERS = {"c": True, "cuda": False, "cpp": False}         # is it in this style already?
-FILES = [path for folder, is_ready in FOLDERS.items() if is_ready for path in sorted((ROOT / "csrc" / folder).glob("*"))
+FOLDERS = ("c", "cuda", "cpp")
+FILES = [path for folder in FOLDERS for path in sorted((ROOT / "csrc" / folder).glob("*"))
          if path.suffix in (".c", ".h", ".cu", ".cuh", ".cpp")]
 BY_FILE = pytest.mark.parametrize("path", FILES, ids=[path.relative_to(ROOT).as_posix() for path in FILES])
 if not FILES:

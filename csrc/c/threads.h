@@ -19,9 +19,15 @@ static inline int max_threads(void) { return 1; }
 static inline int in_parallel(void) { return 0; }
 #endif
 
+#if defined(CPU_SETSIZE)
+enum { MAX_CPUS = CPU_SETSIZE };
+#else
+enum { MAX_CPUS = 64 };  // threads are not moved there: see below
+#endif
+
 // The processors that the threads of one parallel region occupy.
 typedef struct {
-    atomic_ullong cpus[CPU_SETSIZE / 64];
+    atomic_ullong cpus[MAX_CPUS / 64];
 } claimed_cpus;
 
 static inline int claim_cpu(claimed_cpus *claimed, int cpu) {  // -> was it free?
@@ -34,10 +40,10 @@ static inline int claim_cpu(claimed_cpus *claimed, int cpu) {  // -> was it free
 static inline void pin_to_free_core(claimed_cpus *claimed) {
 #if defined(__linux__)
     int current = sched_getcpu();
-    if (current < 0 || current >= CPU_SETSIZE || claim_cpu(claimed, current)) return;
+    if (current < 0 || current >= MAX_CPUS || claim_cpu(claimed, current)) return;
     cpu_set_t allowed, one;
     if (sched_getaffinity(0, sizeof allowed, &allowed)) return;
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+    for (int cpu = 0; cpu < MAX_CPUS; cpu++) {
         if (!CPU_ISSET(cpu, &allowed) || !claim_cpu(claimed, cpu)) continue;
         CPU_ZERO(&one);
         CPU_SET(cpu, &one);
