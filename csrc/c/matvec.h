@@ -36,15 +36,17 @@ INLINE void dot_rows_with_column(float *out, const float *x, const void *values,
 
 // Outputs of a matrix whose columns are contiguous, as a checkpoint stores a projection.
 INLINE void matvec_columns(matvec p, ptrdiff_t at, range outputs, int kind) {
+    const void *values = p.w->values;  // read once: the compiler cannot know that a store leaves them as they are
+    ptrdiff_t out_stride = p.w->out_stride;
     for (int o = outputs.begin; o < outputs.end; o++)
         for (int n = 0; n < p.N; n += 4) {
             float *y = p.out + (size_t) n * p.O + o;
             const float *x = p.x + (size_t) n * p.I;
-            ptrdiff_t column = at + o * p.w->out_stride;
-            if (p.N - n >= 4) dot_rows_with_column(y, x, p.w->values, column, 4, p.I, p.O, kind);
+            ptrdiff_t column = at + o * out_stride;
+            if (p.N - n >= 4) dot_rows_with_column(y, x, values, column, 4, p.I, p.O, kind);
             else
                 for (int r = n; r < p.N; r++, y += p.O, x += p.I)
-                    dot_rows_with_column(y, x, p.w->values, column, 1, p.I, p.O, kind);
+                    dot_rows_with_column(y, x, values, column, 1, p.I, p.O, kind);
         }
 }
 
@@ -52,6 +54,8 @@ INLINE void matvec_columns(matvec p, ptrdiff_t at, range outputs, int kind) {
 // outputs, which stay in the L1 cache.  Four sums of four keep the chain short, and the error small.
 INLINE void matvec_rows(matvec p, ptrdiff_t at, range outputs, int kind) {
     enum { ROWS = 16 };
+    const void *values = p.w->values;  // read once, as above
+    ptrdiff_t in_stride = p.w->in_stride;
     size_t bytes = sizeof(float) * (size_t) (outputs.end - outputs.begin);
     for (int n = 0; n < p.N; n++) memset(p.out + (size_t) n * p.O + outputs.begin, 0, bytes);
     for (int i = 0; i < p.I; i += ROWS) {
@@ -64,13 +68,13 @@ INLINE void matvec_rows(matvec p, ptrdiff_t at, range outputs, int kind) {
                 vec part[4] = {{0}};
                 for (int j = 0; j < ROWS; j += 4)
                     for (int q = 0; q < 4; q++)
-                        part[q] += x[j + q] * load_as_f32(p.w->values, at + (i + j + q) * p.w->in_stride + o, kind);
+                        part[q] += x[j + q] * load_as_f32(values, at + (i + j + q) * in_stride + o, kind);
                 store(y + o, load(y + o) + ((part[0] + part[1]) + (part[2] + part[3])));
             }
             for (; o < outputs.end; o++) {
                 float part = 0.0f;
                 for (int j = 0; j < rows; j++)
-                    part += x[j] * load_as_f32_scalar(p.w->values, at + (i + j) * p.w->in_stride + o, kind);
+                    part += x[j] * load_as_f32_scalar(values, at + (i + j) * in_stride + o, kind);
                 y[o] += part;
             }
         }
