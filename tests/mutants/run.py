@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SCORE = ROOT / "docs" / "mutants.csv"
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests/kernels")]
 
 from mutants.table import CHECKS, MUTANTS, Mutant  # noqa: E402
 
