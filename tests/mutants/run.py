@@ -23,7 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests/kernels")]
 from mutants.table import CHECKS, MUTANTS, Mutant  # noqa: E402
 
 
-def planted(mutant, source):
+def plant(mutant, source):
     """The file's text with the fault in it.  Raises ValueError where the line is not there, or not only once."""
     head, after, rest = source.partition(mutant.after) if mutant.after else ("", "", source)
     found = mutant.line in rest if mutant.after else rest.count(mutant.line) == 1
@@ -32,14 +32,14 @@ def planted(mutant, source):
     return head + after + rest.replace(mutant.line, mutant.replacement, 1)
 
 
-def verdict(mutant, examples):
+def judge(mutant, examples):
     """Plant one fault, or with an empty line none, and look  ->  who caught it and how, or None where nobody did"""
     from tinyscout.kernels import launch, nvrtc
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "cuda"
         shutil.copytree(ROOT / "csrc" / "cuda", copy)
         if mutant.line:
-            (copy / mutant.file).write_text(planted(mutant, (copy / mutant.file).read_text()))
+            (copy / mutant.file).write_text(plant(mutant, (copy / mutant.file).read_text()))
         nvrtc.SOURCE_DIR = copy
         launch.kernel.cache_clear()
         for name, check in checks(mutant.file, examples):
@@ -48,7 +48,7 @@ def verdict(mutant, examples):
             except nvrtc.CompileError as error:
                 raise ValueError(f"{mutant} does not compile: {error}") from None
             except Exception as error:          # a broken kernel may raise anything
-                return name, said(error)
+                return name, describe_error(error)
     return None
 
 
@@ -59,11 +59,11 @@ def checks(file, examples):
     for case in laws.CASES:
         called = {case.name, case.name.split(": ")[0]}
         if called & set(wanted.laws) and not case.name.endswith("same signature"):
-            yield case.name, partial(hold, case, wanted.ops(), examples)
+            yield case.name, partial(run_law_once, case, wanted.ops(), examples)
     yield from wanted.tests()
 
 
-def hold(case, ops, examples):
+def run_law_once(case, ops, examples):
     """As laws.run_law, but the first input that breaks the law is enough: nobody wants it smaller here."""
     from hypothesis import HealthCheck, Phase, given, settings
 
@@ -76,37 +76,37 @@ def hold(case, ops, examples):
     law_holds()
 
 
-def said(error):
+def describe_error(error):
     """What a reader of the kernel would be told: the simulator's own words, or that the numbers are wrong."""
     from tinyscout.simulator import Fault
     return " ".join(str(error).split())[:200] if isinstance(error, Fault) else "a wrong result"
 
 
-def judge(mutants, examples, processes):
+def judge_all(mutants, examples, processes):
     """Yield every mutant with its verdict, in order, `processes` of them at a time."""
     os.environ["TINYSCOUT_CUDA"] = "simulator"
     with tempfile.TemporaryDirectory() as cache:
         os.environ["XDG_CACHE_HOME"] = cache            # what is broken on purpose stays out of the user's own
         with ProcessPoolExecutor(processes) as pool:
             sound = [Mutant(file, "", "", "") for file in dict.fromkeys(mutant.file for mutant in mutants)]
-            for healthy, found in zip(sound, pool.map(partial(verdict, examples=examples), sound), strict=True):
+            for healthy, found in zip(sound, pool.map(partial(judge, examples=examples), sound), strict=True):
                 if found:
                     raise ValueError(f"{healthy.file} as it is breaks a law, {': '.join(found)}: mend it first")
-            yield from zip(mutants, pool.map(partial(verdict, examples=examples), mutants), strict=True)
+            yield from zip(mutants, pool.map(partial(judge, examples=examples), mutants), strict=True)
 
 
-def row(mutant, found):
+def score_row(mutant, found):
     """One line of the score."""
     by, how = found or ("nobody", f"makes no difference: {mutant.harmless}" if mutant.harmless else "survived")
     line, fault = (" ".join(text.split()) for text in (mutant.line, mutant.replacement))
     return [f"`{mutant.file}`", mutant.breaks, f"`{line}`", f"`{fault}`" if fault else "(nothing)", by, how]
 
 
-def keep(results):
+def save_score(results):
     """Write these lines of the score, and leave those of the other faults of the table as they are."""
     old = list(csv.reader(SCORE.open(encoding="utf-8"))) if SCORE.exists() else []
-    known = {tuple(line[:4]): line for line in [*old, *(row(*result) for result in results)]}
-    wanted = [tuple(row(mutant, None)[:4]) for mutant in MUTANTS]
+    known = {tuple(line[:4]): line for line in [*old, *(score_row(*result) for result in results)]}
+    wanted = [tuple(score_row(mutant, None)[:4]) for mutant in MUTANTS]
     with open(SCORE, "w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(known[line] for line in wanted if line in known)
 
@@ -120,10 +120,10 @@ def main():
     from rich.console import Console
     from rich.progress import track
     mutants = [m for m in MUTANTS if args.only in m.file or args.only in m.breaks]
-    results = list(track(judge(mutants, args.examples, args.processes), "Planting faults", len(mutants),
+    results = list(track(judge_all(mutants, args.examples, args.processes), "Planting faults", len(mutants),
                          console=Console(stderr=True)))
     survived = [m for m, found in results if not (found or m.harmless)]
-    keep(results)
+    save_score(results)
     for mutant, found in results:
         end = "caught  " if found else "survived"
         print(f"{end} {mutant.file}: {mutant.breaks} ({': '.join(found or ['nobody'])})")
