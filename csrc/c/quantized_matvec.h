@@ -35,11 +35,10 @@ typedef int8_t __attribute__((vector_size(16), aligned(1), may_alias)) bytes16;
 
 // One row of x as integers from -127 to 127.
 typedef struct {
-    int8_t *values;  // (I)
-    int8_t
-        *even_odd;  // (I): the same, every 8 in the order 0 2 4 6 1 3 5 7, as the halves of int4 weights are unpacked
-    float *scales;  // (I / Q8_GROUP)
-    int32_t *sums;  // (I / Q8_GROUP): of the integers
+    int8_t *values;    // (I)
+    int8_t *even_odd;  // (I): the same, every 8 as 0 2 4 6 1 3 5 7: so the halves of int4 weights are unpacked
+    float *scales;     // (I / Q8_GROUP)
+    int32_t *sums;     // (I / Q8_GROUP): of the integers
 } q8_row;
 
 static inline q8_row q8_row_in(arena *a, int I) {

@@ -45,9 +45,8 @@ def profile_attention(step):
     q, k, v = (random_array(is_bf16, 1, N, heads, D) for heads in (H, K, K))
     launch = (versions.attention_1_launch(1, N, H), matrix.attention_2_launch(1, N, H, K, D),
               versions.attention_3_launch(1, N, H, K, D))[step - 1]
-    return profile_launch(f"attention_{step}.cu", name + (f"_{D}" if is_bf16 else ""), launch, np.zeros_like(q), q, k,
-                          v,
-                          True, 0, 0, 1, N, N, H, K, D)
+    out, name = np.zeros_like(q), name + (f"_{D}" if is_bf16 else "")
+    return profile_launch(f"attention_{step}.cu", name, launch, out, q, k, v, True, 0, 0, 1, N, N, H, K, D)
 
 
 def total_counts(lines):
