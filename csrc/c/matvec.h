@@ -38,15 +38,15 @@ INLINE void dot_rows_with_column(float *out, const float *x, const void *values,
 INLINE void matvec_columns(matvec p, ptrdiff_t at, range outputs, int kind) {
     const void *values = p.w->values;  // read once: the compiler cannot know that a store leaves them as they are
     ptrdiff_t out_stride = p.w->out_stride;
+    int N = p.N, I = p.I, O = p.O;
     for (int o = outputs.begin; o < outputs.end; o++)
-        for (int n = 0; n < p.N; n += 4) {
-            float *y = p.out + (size_t) n * p.O + o;
-            const float *x = p.x + (size_t) n * p.I;
+        for (int n = 0; n < N; n += 4) {
+            float *y = p.out + (size_t) n * O + o;
+            const float *x = p.x + (size_t) n * I;
             ptrdiff_t column = at + o * out_stride;
-            if (p.N - n >= 4) dot_rows_with_column(y, x, values, column, 4, p.I, p.O, kind);
+            if (N - n >= 4) dot_rows_with_column(y, x, values, column, 4, I, O, kind);
             else
-                for (int r = n; r < p.N; r++, y += p.O, x += p.I)
-                    dot_rows_with_column(y, x, values, column, 1, p.I, p.O, kind);
+                for (int r = n; r < N; r++, y += O, x += I) dot_rows_with_column(y, x, values, column, 1, I, O, kind);
         }
 }
 
