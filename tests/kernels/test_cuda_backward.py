@@ -9,7 +9,7 @@ import pytest
 if importlib.util.find_spec("nvidia") is None:
     pytest.skip("CUDA kernels need NVIDIA's compiler: pip install 'tinyscout[cuda]'", allow_module_level=True)
 
-from test_cuda_matrix import ATTENTION, random_qkv, random_routing
+from test_cuda_matrix import ATTENTION, random_qkv, random_routing, stored_as
 
 from tinyscout import reference
 from tinyscout.kernels import cuda, nvrtc
@@ -87,11 +87,8 @@ def test_linear_at_the_edges(N, I, O, dtype, transposed):
 def test_experts_at_the_edges(N, C, E, choose, weight_format):
     """More rows of an expert than a tile has, none, and one."""
     x, expert, gate, *weights = random_routing(N, C, E, 33, 65, choose)
-    if weight_format == "transposed":
-        weights = [np.ascontiguousarray(w.swapaxes(1, 2)).swapaxes(1, 2) for w in weights]
-    elif weight_format == "bf16":
-        weights = [w.astype(ml_dtypes.bfloat16) for w in weights]
-    dy, float_weights = normal(*x.shape, seed=1), [w.astype(np.float32) for w in weights]
+    weights, float_weights = stored_as(weight_format, weights)
+    dy = normal(*x.shape, seed=1)
     for n, gradient in enumerate(cuda.experts_backward(dy, x, expert, gate, *weights)):
         assert_close(gradient, compute_expected(lambda *args, n=n: reference.experts_backward(*args)[n], dy, x, expert,
                                                 gate, *float_weights))

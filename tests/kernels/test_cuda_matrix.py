@@ -158,22 +158,26 @@ def random_routing(N, C, E, D, F, choose, seed=0):
     return x, expert, gate, *weights
 
 
-@pytest.mark.parametrize(("weight_format", "choose"), [("plain", "any"), ("plain", "one"), ("transposed", "any"),
-                                                       ("bf16", "any"),
-                                                       ("int8", "any"), ("int4", "one")])
-@pytest.mark.parametrize(("N", "C", "E"), [(1, 1, 4), (7, 2, 3), (65, 1, 16), (130, 3, 5), (129, 1, 1)])
-def test_experts_at_the_edges(N, C, E, choose, weight_format):
-    """More rows of an expert than a tile has, none, and one; weights in every form."""
-    x, expert, gate, *weights = random_routing(N, C, E, 64, 96, choose)
+def stored_as(weight_format, weights):
+    """Weights of experts as a checkpoint may hold them, and the float32 values that these stand for."""
     if weight_format == "transposed":
         weights = [np.ascontiguousarray(w.swapaxes(1, 2)).swapaxes(1, 2) for w in weights]
     elif weight_format == "bf16":
         weights = [w.astype(ml_dtypes.bfloat16) for w in weights]
     elif weight_format != "plain":
         weights = [reference.quantize(w, int(weight_format[3:]), 32) for w in weights]
+        return weights, [reference.dequantize(w) for w in weights]
+    return weights, [w.astype(np.float32) for w in weights]
+
+
+@pytest.mark.parametrize(("weight_format", "choose"), [("plain", "any"), ("plain", "one"), ("transposed", "any"),
+                                                       ("bf16", "any"), ("int8", "any"), ("int4", "one")])
+@pytest.mark.parametrize(("N", "C", "E"), [(1, 1, 4), (7, 2, 3), (65, 1, 16), (130, 3, 5), (129, 1, 1)])
+def test_experts_at_the_edges(N, C, E, choose, weight_format):
+    """More rows of an expert than a tile has, none, and one; weights in every form."""
+    x, expert, gate, *weights = random_routing(N, C, E, 64, 96, choose)
+    weights, float_weights = stored_as(weight_format, weights)
     result = cuda.experts(x, expert, gate, *weights)
-    float_weights = [reference.dequantize(w) if weight_format.startswith("int") else w.astype(np.float32)
-                     for w in weights]
     assert_close(result, compute_expected(reference.experts, x, expert, gate, *float_weights))
     if weight_format == "plain":
         np.testing.assert_array_equal(cuda.experts(x, expert, gate, *weights), result)      # the same bits every time

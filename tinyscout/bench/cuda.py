@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
-from rich.table import Table
 from rich.text import Text
 
 from tinyscout.bench import operations
@@ -220,17 +219,7 @@ def show(report: dict, console) -> None:
     console.print(f"copies {limits['bytes per second'] / 1e9:.0f} GB/s, multiplies float32 at "
                   f"{limits['float32 operations per second'] / 1e12:.1f} and bfloat16 at "
                   f"{limits['bfloat16 operations per second'] / 1e12:.1f} TFLOP/s (cuBLAS)")
-    table = Table(title="\nKernels", title_justify="left", title_style="bold", box=None, pad_edge=False,
-                  padding=(0, 2, 0, 0))
-    for column in ("", "", "", "µs", "(fastest to slowest)", "GB/s", "of copying", "TFLOP/s", "of cuBLAS"):
-        table.add_column(column, justify="right" if table.columns[2:] else "left", no_wrap=True)
-    for row in report["summary"]:
-        us = [f"{1e6 * row[key]:.4g}" for key in ("median", "fastest", "slowest")]
-        has_flops = row["operations per second"] > 0
-        table.add_row(row["operation"], row["at"], row["name"], us[0], f"({us[1]} to {us[2]})",
-                      f"{row['bytes per second'] / 1e9:.1f}", f"{row['of bandwidth']:.0%}",
-                      f"{row['operations per second'] / 1e12:.2f}" if has_flops else "",
-                      f"{row['of peak']:.0%}" if has_flops else "")
-    console.print(table)
+    console.print(operations.summary_table("Kernels", report["summary"], ("µs", 1e-6), ("TFLOP/s", 1e12),
+                                           ("of copying", "of cuBLAS")))
     for note in report["notes"]:
         console.print(Text(note, "red" if " is wrong " in note else ""))

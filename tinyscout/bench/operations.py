@@ -189,17 +189,23 @@ def summary(report: dict, limits: dict) -> list[dict]:
     return rows
 
 
+def summary_table(title: str, rows: list[dict], time: tuple[str, float], flops: tuple[str, float],
+                  limits: tuple[str, str]) -> Table:
+    """A line for each operation and engine.  `time` and `flops` are units: a name, and its seconds or FLOP/s."""
+    table = Table(title=f"\n{title}", title_justify="left", title_style="bold", box=None, pad_edge=False,
+                  padding=(0, 2, 0, 0))
+    for column in ("", "", "", time[0], "(fastest to slowest)", "GB/s", limits[0], flops[0], limits[1]):
+        table.add_column(column, justify="right" if table.columns[2:] else "left", no_wrap=True)
+    for row in rows:
+        middle, fastest, slowest = (f"{row[key] / time[1]:.4g}" for key in ("median", "fastest", "slowest"))
+        rate = row["operations per second"]
+        table.add_row(row["operation"], row["at"], row["name"], middle, f"({fastest} to {slowest})",
+                      f"{row['bytes per second'] / 1e9:.1f}", f"{row['of bandwidth']:.0%}",
+                      f"{rate / flops[1]:.2f}" if rate else "", f"{row['of peak']:.0%}" if rate else "")
+    return table
+
+
 def show(report: dict, console) -> None:
     """Print a line for each operation and engine."""
-    table = Table(title="\nOperations", title_justify="left", title_style="bold", box=None, pad_edge=False,
-                  padding=(0, 2, 0, 0))
-    for column in ("", "", "", "ms", "(fastest to slowest)", "GB/s", "of bandwidth", "GFLOP/s", "of peak"):
-        table.add_column(column, justify="right" if table.columns[2:] else "left", no_wrap=True)
-    for row in report["summary"]:
-        ms = [f"{1e3 * row[key]:.3g}" for key in ("median", "fastest", "slowest")]
-        has_flops = row["operations per second"] > 0
-        table.add_row(row["operation"], row["at"], row["name"], ms[0], f"({ms[1]} to {ms[2]})",
-                      f"{row['bytes per second'] / 1e9:.1f}", f"{row['of bandwidth']:.0%}",
-                      f"{row['operations per second'] / 1e9:.1f}" if has_flops else "",
-                      f"{row['of peak']:.0%}" if has_flops else "")
-    console.print(table)
+    console.print(summary_table("Operations", report["summary"], ("ms", 1e-3), ("GFLOP/s", 1e9),
+                                ("of bandwidth", "of peak")))
