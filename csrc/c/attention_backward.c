@@ -22,10 +22,10 @@ typedef struct {
     float *k_out;                         // panels of channels: (keys, NR) each, to multiply dS with
     float *dk, *dv;                       // (keys, d_padded)
     float *q, *dy;                        // (rows, d)
-    float *q_out, *dy_out;                // the same in panels of channels
+    float *q_out, *dy_out;                // one panel of them at a time: (rows, NR)
     float *P, *dS;                        // (rows, pitch): weights; dP, then dS
     float *dq;                            // (rows, d_padded)
-    int d, pitch, d_padded, keys_padded;  // rounded up to full panels
+    int d, pitch, d_padded, keys_padded;  // the last two: rounded up to full panels
 } workspace;
 
 static workspace workspace_in(arena *a, int keys, int rows, int d) {

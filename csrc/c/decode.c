@@ -2,7 +2,7 @@
 //
 // attention_block, feed_forward_block and encode_positions mirror the functions of the same names in the Python text
 // model, with the operations of the reference: rms_norm, apply_rope, grouped_query_attention, router, experts, swiglu,
-// quantize_rows.  The laws and tests/test_decode.py compare both.
+// quantize_rows.  The laws and tests/kernels/test_decode.py compare both.
 //
 // There is one parallel region for the whole token.  Every thread computes its share of the outputs of each matrix.
 // What is small (a norm, a gate, quantizing a row) each thread computes for itself, which is cheaper than to wait.  The

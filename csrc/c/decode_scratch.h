@@ -14,7 +14,7 @@ typedef struct {
 } thread_scratch;
 
 typedef struct {
-    atomic_int *claimed;  // (L, products): the outputs of each product of each layer that are claimed already
+    atomic_int *claimed;  // (L, products): how many shares of each product of each layer are claimed
     float *q, *k, *v;     // (H, d), (K, d), (K, d)
     float *scores;        // (E): of the router
     float *gate, *up;     // (1 + C, F): the dense network's, then the chosen experts'

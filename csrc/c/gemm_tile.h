@@ -12,7 +12,7 @@
 
 #include "simd.h"
 
-enum { MR = LANES == 16 ? 8 : 6, NR = 2 * LANES };  // two thirds of the registers, or half of 32, hold sums
+enum { MR = LANES == 16 ? 8 : 6, NR = 2 * LANES };  // three quarters of 16 registers, or half of 32, hold sums
 enum { KC = 128, NC = 256 };  // a packed block: NC columns of KC inputs, 128 KB, stays in the L2 cache
 
 // Memory that will be needed soon: it is prefetched a cache line at a time while something else is computed.

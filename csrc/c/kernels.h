@@ -125,8 +125,8 @@ void muon_step(float *out_w, float *out_m, const float *w, const float *g, const
 typedef struct {
     const float *attention_norm, *feed_forward_norm;
     matrix w_q, w_k, w_v, w_o;
-    matrix dense_gate, dense_up,
-        dense_down;                         // the shared expert, or the feed-forward network of a layer without experts
+    // The shared expert, or the feed-forward network of a layer without experts.
+    matrix dense_gate, dense_up, dense_down;
     matrix w_router, w_gate, w_up, w_down;  // of the E experts
     int E, F, rope, chunk;                  // E: 0 in a layer without experts; chunk: 0 in a global layer
     kv_view keys, values;                   // the cache, with room for one more

@@ -51,7 +51,7 @@ typedef struct {
     expert_order sorted;
     activations saved;  // of a pass
     float *dx;          // (N * C, D): gradient of each choice's input, which is x times the gate
-    float *scratch;     // (threads, scratch_floats): taken once, as page faults cost more than a block
+    float *scratch;     // (threads, scratch_floats): allocated once: page faults cost more than a block's products
 } workspace;
 
 static size_t scratch_floats(const moe_shape *n) { return ROWS_PER_BLOCK * ((size_t) n->F + 2 * (size_t) n->D); }

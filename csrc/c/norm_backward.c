@@ -31,7 +31,8 @@ static void add_sums(float *out, const float *sums, double *total, int N, int D)
     for (int d = 0; d < D; d++) out[d] = (float) total[d];
 }
 
-// The sums over a row of g x_hat and of g, with g = dy * weight, in several doubles side by side
+// The sums over a row of g x_hat and of g, with g = dy * weight, in several doubles side by side; layer_norm passes
+// x - mean for x_hat, and divides by the deviation afterwards
 static void gradient_sums(double *g_x_hat, double *g, const float *dy, const float *weight, const float *x_hat, int D) {
     enum { SUMS = LANES };
     double products[SUMS] = {0}, sums[SUMS] = {0};

@@ -20,7 +20,7 @@ void patchify(float *out, const float *tiles, int patch, int B, int C, int R, in
 
 // x (B, P, D) on a grid of R * side rows of as many  ->  out (B, R * R, side * side * D)
 void pixel_shuffle(float *out, const float *x, int side, int B, int R, int D) {
-    size_t run = (size_t) side * D, row = run * R;  // of a token, and of the grid
+    size_t run = (size_t) side * D, row = run * R;  // numbers in a row of one token's square, and of the grid
     #pragma omp parallel for collapse(2) if ((size_t) B * R * side * row > PARALLEL_MIN)
     for (int b = 0; b < B; b++) {
         for (int r = 0; r < R; r++) {

@@ -7,8 +7,8 @@
 //     int4    | column 0: i .. i+7 | column 1: i .. i+7 | ... | column 15: i .. i+7 |     half a byte, even inputs low
 //     scales  | column 0 | column 1 | ... | column 15 |                                   of `group` inputs
 //
-// One instruction multiplies 64 pairs of bytes and adds them up in 16 lanes, one per column (or eight pairs and 8 lanes
-// in AVX2).  In plain C, for one row of x and one column of int8, w.group a multiple of 32:
+// One instruction of AVX-512 multiplies 64 pairs of bytes and adds them up in 16 lanes, one per column; AVX2 takes a
+// few for 32 pairs and 8 lanes.  In plain C, for one row of x and one column of int8, w.group a multiple of 32:
 //
 //     for (int g = 0; g < I / w.group; g++) {
 //         float part = 0;

@@ -7,7 +7,7 @@
 
 #include "memory.h"
 
-// All floats in order have a rank as 32 bits: those of minus and plus infinity, and the float of a rank.
+// The floats in ascending order are numbered by ranks of 32 bits.  These are the ranks of minus and plus infinity.
 enum { RANK_MIN = 0x007fffff };
 static const uint32_t RANK_MAX = 0xff800000;
 static inline float float_of_rank(uint32_t rank) {
@@ -113,8 +113,8 @@ static int inverse_cdf(const double *weight, double uniform, int V) {
     return V;
 }
 
-// logits (V), temperature > 0, k from 1 to V, p infinite for all  ->  out (1), a token; V if the best logit is not
-// finite, as NumPy's search has it
+// logits (V), temperature > 0, k from 1 to V, p infinite to keep all  ->  out (1), a token; V if the largest logit is
+// not finite, as in NumPy's search
 void sample(int *out, const float *logits, double uniform, double temperature, int k, double p, int V) {
     arena count = {0};
     workspace_in(&count, V);

@@ -36,7 +36,8 @@ static inline int claim_cpu(claimed_cpus *claimed, int cpu) {  // -> was it free
 
 // Called by every thread when a region begins.  Linux wakes a thread on the core where it ran last.  If the thread that
 // woke it runs there now, both may share that core for a long time while another is idle, which has cost a factor of
-// ten.  A thread that finds its core claimed moves to a free one; the scheduler may move it again later.
+// ten.  A thread that finds its core claimed moves to a free one.  It is not kept there: its affinity is set back at
+// once, and the scheduler may move it again later.
 static inline void pin_to_free_core(claimed_cpus *claimed) {
 #if defined(__linux__)
     int current = sched_getcpu();

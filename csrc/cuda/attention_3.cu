@@ -3,7 +3,7 @@
 // Queries, keys, values and the result are bfloat16, sums float32.  One instruction (ptx.cuh, mma) multiplies 16 x 16
 // by 16 x 8 numbers that are spread over the registers of a warp.  While it works on a tile of keys, the next is on its
 // way from global to shared memory, past the registers.  Scores never leave the registers: the fragments d of the
-// product with the keys are the fragments a of the product with the values.  The plain form is above attention_2.cu.
+// product with the keys are the fragments a of the product with the values.  attention_2.cu begins with the plain form.
 #include <math_constants.h>
 
 #include "attention_shape.cuh"
@@ -27,7 +27,7 @@ template <int WIDTH> struct OnlineSoftmax {
     float m[2][2], l[2][2], O[2][WIDTH / 8][4];
 };
 
-// The same for the scores of a tile of keys, or P: the fragment d of 8 keys, 8 n on.
+// The same for the scores of a tile of keys, or P: the fragment d of the 8 keys from 8 n on.
 template <int WIDTH> using Scores = float[2][Tile<WIDTH>::KEYS / 8][4];
 
 // This lane's row of those that the block owns.
@@ -80,7 +80,7 @@ template <int WIDTH> __device__ void scores_mma(Scores<WIDTH> &scores, const bf1
     }
 }
 
-// Minus infinity for the keys, s and on, outside of key_begin to key_end - 1.  scores: of row (m, h).
+// The scores of one row and the keys from s on: minus infinity outside of key_begin to key_end - 1.
 template <int N> __device__ void mask_row(float (&scores)[N][4], int h, int s, int key_begin, int key_end) {
     int key = s + threadIdx.x % 4 * 2;
     #pragma unroll

@@ -1,7 +1,7 @@
 // A matrix product on tensor cores, equation (linear): one block owns 128 rows by 128 columns of the output.
 //
 // x, w and the output are bfloat16, sums float32.  Each of eight warps owns 64 by 32 of the tile in its registers, so
-// that what it loads for one mma (ptx.cuh) serves four others:
+// that each fragment it loads serves four mma (ptx.cuh):
 //
 //               32 columns    32         32         32
 //     64 rows [  warp 0   |  warp 1  |  warp 2  |  warp 3  ]        a warp: 4 by 4 fragments d of 16 rows by 8 columns,
@@ -63,7 +63,7 @@ __device__ void stage_mma(float (&sum)[4][4][4], const bf16 *x_tile, const bf16 
         #pragma unroll
         for (int m = 0; m < 4; m++) load_fragment_a(a[m], x_tile, DEPTH_PITCH, row + 16 * m, k);
         #pragma unroll
-        for (int c = 0; c < 2; c++) {
+        for (int c = 0; c < 2; c++) {  // mma reads b by columns, as (O, I) is stored; ldmatrix transposes (I, O)
             if (TRANSPOSED) load_fragment_b(b[c], w_tile, DEPTH_PITCH, column + 16 * c, k);
             else load_fragment_b_transposed(b[c], w_tile, TILE_PITCH, k, column + 16 * c);
         }

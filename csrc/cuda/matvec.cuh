@@ -1,4 +1,4 @@
-// A matrix-vector product, of up to four vectors at a time: every weight is read once: memory is the limit.
+// A matrix-vector product, of up to four vectors at a time.  Every weight is read once, so memory is the limit.
 //
 // Neighbouring lanes read neighbouring weights, whichever way the matrix lies: if the weights of one output are
 // contiguous, a warp owns an output and its lanes take turns along the inputs; if those of one input are, a lane owns

@@ -32,8 +32,8 @@ enum { Q_THREADS = 128, COLUMNS = 16 };
 constexpr unsigned FLOAT_2_POW_23_BITS = 0x4b000000;  // the bits of 2^23 as a float
 constexpr float FLOAT_2_POW_23 = 8388608.0f;
 constexpr unsigned BYTE_SIGNS = 0x80808080, NIBBLE_SIGNS = 0x88888888;  // to flip a sign bit is to add 128, or 8
-constexpr unsigned LOWEST_BYTE_FROM_FIRST =
-    0x7540;  // __byte_perm: bytes 3, 1, 0 of the second word, byte 0 of the first
+// For __byte_perm: bytes 3, 1, 0 of the second word, and byte 0 of the first.
+constexpr unsigned LOWEST_BYTE_FROM_FIRST = 0x7540;
 
 // Byte j of a word whose bytes had 128 added, as a float.
 __device__ inline float int8_to_float(unsigned word, int j) {

@@ -99,8 +99,8 @@ extern "C" __global__ void top_p(float *out, const float *probabilities, double 
         out[(size_t) blockIdx.x * V + i] = cut.is_kept(x, i) ? x[i] / sum : 0.0f;
 }
 
-// logits (V), temperature > 0, k from 1 to V, p infinite for all  ->  out (1), a token; V if the largest logit is not
-// finite, as in NumPy's search
+// logits (V), temperature > 0, k from 1 to V, p infinite to keep all  ->  out (1), a token; V if the largest logit
+// is not finite, as in NumPy's search
 extern "C" __global__ void sample(int *out, const float *logits, double uniform, double temperature, int k, double p,
                                   int V) {
     unsigned max_key = 0;

@@ -50,7 +50,7 @@ __device__ void tile_matmul(float (&out)[4][4], int I, bool w_inputs_contiguous,
     }
 }
 
-// put(row, column, y) of all outputs of the tile that this thread has.
+// Calls put(row, column, y) for every output of the tile that this thread has.
 template <class Put> __device__ void for_each_output(const float (&out)[4][4], Put put) {
     #pragma unroll
     for (int r = 0; r < 4; r++)

@@ -3,9 +3,10 @@
 
 #include "bf16.cuh"
 
+// V numbers: 4, or 1 if 4 do not fit.
 template <int V> struct __align__(4 * V) Floats {
     float at[V];
-};  // V 4, or 1 where 4 do not fit
+};
 
 template <int V> __device__ Floats<V> load(const float *p, size_t i) { return ((const Floats<V> *) p)[i]; }
 template <int V> __device__ void store(float *p, size_t i, Floats<V> v) { ((Floats<V> *) p)[i] = v; }
