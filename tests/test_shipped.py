@@ -48,7 +48,7 @@ def test_unread_code_costs_less_than_xz_asks(model):
     assert bits_per_byte(model, [("mean.py", text)]) < 3
 
 
-def test_it_answers_about_pictures(model):
+def test_it_answers_about_images(model):
     for score in evaluate_questions(model, n_questions=40, seed=1):
         assert score.correct >= KNOWN[score.task], score
 

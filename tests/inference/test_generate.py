@@ -38,7 +38,7 @@ def test_greedy(model):
     assert all(type(token) is int for token in expected)
 
 
-def test_greedy_with_pictures(model):
+def test_greedy_with_images(model):
     image = np.random.default_rng(0).standard_normal((2, 3, 56, 56)).astype(np.float32)
     prompt = [5, *[CONFIG.patch_id] * 2 * CONFIG.vision.tokens_per_tile, 6]
     expected = greedy(model, prompt, 8, [image])
@@ -77,7 +77,7 @@ def test_prefill_in_pieces(model, monkeypatch, piece):
     prompt = [5, 6, *[CONFIG.patch_id] * CONFIG.vision.tokens_per_tile, *range(7, 30)]
     cache = model.new_cache()
     assert tokens_of(model, prompt, [image], n=6, temperature=0, cache=cache) == greedy(model, prompt, 6, [image])
-    assert cache.features is None                                       # the picture was looked at once
+    assert cache.features is None                                       # the image was looked at once
 
 
 def test_cache_goes_on(model):
@@ -91,7 +91,7 @@ def test_cache_goes_on(model):
     assert cache.length == len(PROMPT) + 11 + 2 + 8
 
 
-def test_pictures_that_wait_in_the_cache(model):
+def test_images_that_wait_in_the_cache(model):
     image = np.random.default_rng(0).standard_normal((2, 3, 56, 56)).astype(np.float32)
     prompt = [5, *[CONFIG.patch_id] * 2 * CONFIG.vision.tokens_per_tile, 6]
     cache = model.new_cache()
@@ -146,7 +146,7 @@ def test_logits_refuses_the_same(model, bad, message):
         model.logits(bad.get("tokens", PROMPT), bad.get("images", ()))
 
 
-def test_no_picture_without_eyes():
+def test_no_image_without_vision():
     blind = tinyscout.random_model(tiny_config(vision=False))
     with pytest.raises(ValueError, match="no vision tower"):
         blind.generate(PROMPT, [np.zeros((1, 3, 56, 56))])

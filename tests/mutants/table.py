@@ -193,7 +193,7 @@ MUTANTS = [Mutant(*fields) for fields in [
     # fusion.cu
     ("fusion.cu", "its own place is counted", "i < t;", "i <= t;"),
     ("fusion.cu", "only the places that this thread met", "    feature = block_sum(feature);\n", ""),
-    ("fusion.cu", "text and picture swapped", "mask[t] ?", "!mask[t] ?"),
+    ("fusion.cu", "text and image swapped", "mask[t] ?", "!mask[t] ?"),
     # loss.cu
     ("loss.cu", "an ignored row is not left alone", "target < 0", "target < -1", "double *out"),
     ("loss.cu", "the largest logit is counted twice", "((double) x[target] - x_max)", "(double) x[target]"),

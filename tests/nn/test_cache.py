@@ -68,7 +68,7 @@ def test_memory_of_a_chunked_layer_is_a_sawtooth():
     assert sizes[:24] == [1, 2, 4, 4, 8, 8, 8, 8] * 3
     assert max(sizes) == 8
     assert 200 <= everything.keys.shape[1] < 400
-    assert chunked.nbytes() == 0
+    assert chunked.nbytes == 0
 
 
 def test_memory_of_a_model():
@@ -79,11 +79,11 @@ def test_memory_of_a_model():
     for n in range(1, 129):
         with cache.transaction():
             text_model(np.zeros((1, 1, config.dim), np.float32), weights, config, cache)
-            ends[n] = [layer.nbytes() for layer in cache.layers]
+            ends[n] = [layer.nbytes for layer in cache.layers]
     slot = 2 * config.n_kv_heads * config.head_dim * 4
     assert [most // slot for most in map(max, zip(*ends.values(), strict=True))] == [8, 8, 8, 128]
     assert ends[64][:3] == ends[128][:3]
-    assert [layer.nbytes() for layer in cache.layers] == [0, 0, 0, ends[128][3]]     # a chunk has just ended
+    assert [layer.nbytes for layer in cache.layers] == [0, 0, 0, ends[128][3]]     # a chunk has just ended
     assert cache.nbytes == ends[128][3]
     assert cache.length == 128
 
@@ -124,7 +124,7 @@ def test_in_pieces_whole_and_token_by_token(drawn):
 
 
 def prompt(config, tiles):
-    """Two pictures among words  ->  tokens, pictures."""
+    """Two images among words  ->  tokens, images."""
     N = config.vision.tokens_per_tile
     patches = [[config.patch_id] * n * N for n in tiles]
     tokens = np.concatenate([[5, 6], patches[0], [7], patches[1], [8, 9]]).astype(int)
@@ -133,8 +133,8 @@ def prompt(config, tiles):
 
 
 @pytest.fixture(scope="module")
-def pictured():
-    """A model, a prompt with pictures, its logits, and how far float32 may be from them: twice its own error."""
+def with_images():
+    """A model, a prompt with images, its logits, and how far float32 may be from them: twice its own error."""
     weights = init_weights(CONFIG, 2)
     tokens, images = prompt(CONFIG, (1, 2))
     logits = scout.forward(tokens, images, weights, CONFIG)
@@ -147,8 +147,8 @@ def pictured():
 
 @settings(max_examples=20, deadline=None, derandomize=True, database=None)
 @given(cuts=st.sets(st.integers(1, 16), max_size=6))
-def test_pictures_wait_in_the_cache(pictured, cuts):
-    weights, tokens, images, truth, bound = pictured
+def test_images_wait_in_the_cache(with_images, cuts):
+    weights, tokens, images, truth, bound = with_images
     cache, parts, edges = Cache(CONFIG.text), [], [0, *sorted(cuts), len(tokens)]
     for a, b in pairwise(edges):
         parts.append(scout.forward(tokens[a:b], images if a == 0 else (), weights, CONFIG, cache))
@@ -158,9 +158,9 @@ def test_pictures_wait_in_the_cache(pictured, cuts):
     assert cache.length == len(tokens)
 
 
-def test_pictures_one_by_one(pictured):
-    """The second picture may come with a later call than the first."""
-    weights, tokens, images, truth, bound = pictured
+def test_images_one_by_one(with_images):
+    """The second image may come with a later call than the first."""
+    weights, tokens, images, truth, bound = with_images
     cache, half = Cache(CONFIG.text), 7
     parts = [scout.forward(tokens[:half], images[:1], weights, CONFIG, cache),
              scout.forward(tokens[half:], images[1:], weights, CONFIG, cache)]
@@ -168,8 +168,8 @@ def test_pictures_one_by_one(pictured):
     assert cache.features is None
 
 
-def test_more_patch_tokens_than_wait(pictured):
-    weights, tokens, images, _, _ = pictured
+def test_more_patch_tokens_than_wait(with_images):
+    weights, tokens, images, _, _ = with_images
     cache = Cache(CONFIG.text)
     scout.forward(tokens[:3], images[:1], weights, CONFIG, cache)
     waiting = cache.features
@@ -188,9 +188,9 @@ def counted(name, weights, tokens, cache):
 
 @pytest.mark.parametrize("name", ["rope_angles", "rms_norm", "linear", "grouped_query_attention", "router", "experts",
                                   "embed", "fuse", "attention_temperature"])
-def test_a_call_that_fails_leaves_the_cache_as_it_was(pictured, name):
+def test_a_call_that_fails_leaves_the_cache_as_it_was(with_images, name):
     """Whichever use of whichever operation fails, the same call can be made again and gives what it should."""
-    weights, tokens, images, truth, bound = pictured
+    weights, tokens, images, truth, bound = with_images
     first, second = 6, 15
     spare = Cache(CONFIG.text)
     scout.forward(tokens[:first], images, weights, CONFIG, spare)
@@ -242,7 +242,7 @@ def test_a_layer_keeps_what_it_was_given_in_its_form(kv, chunk):
                 np.testing.assert_array_equal(mine, theirs)
                 assert mine.base is not None, "a view of the buffer, not a copy"
         layer.trim(length)
-    assert layer.nbytes() == sum(leaf.nbytes for buffer in (layer.keys, layer.values) for leaf in leaves(buffer))
+    assert layer.nbytes == sum(leaf.nbytes for buffer in (layer.keys, layer.values) for leaf in leaves(buffer))
 
 
 def leaves(buffer):
@@ -256,9 +256,9 @@ def test_bytes_of_every_form():
         cache = Cache(config, kv)
         for layer in cache.layers:
             layer.reserve(0, 8, 1, config.n_kv_heads, config.head_dim)
-        found = [layer.nbytes() // (2 * 8 * config.n_kv_heads) for layer in cache.layers]
+        found = [layer.nbytes // (2 * 8 * config.n_kv_heads) for layer in cache.layers]
         assert found == [of_chunked] * 3 + [of_global]
-        assert cache.nbytes == sum(layer.nbytes() for layer in cache.layers)
+        assert cache.nbytes == sum(layer.nbytes for layer in cache.layers)
 
 
 @pytest.mark.parametrize("kv", KV_DTYPES)

@@ -69,4 +69,4 @@ def test_decoding_allocates_nothing_that_grows():
         model.logits([token], cache=cache)
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
-    assert grown < 4096 + cache.layers[0].nbytes()  # a chunked layer may just have begun a chunk
+    assert grown < 4096 + cache.layers[0].nbytes  # a chunked layer may just have begun a chunk

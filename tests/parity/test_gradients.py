@@ -18,7 +18,7 @@ BACKENDS = ["numpy", "c"]
 
 
 def batch_of(seed, vision):
-    """Two rows of 40 tokens, with a picture of one or two tiles in each, and a third of the targets left out."""
+    """Two rows of 40 tokens, with an image of one or two tiles in each, and a third of the targets left out."""
     rng = np.random.default_rng(seed)
     tokens, tiles = rng.integers(3, 94, (2, 40)), None
     if vision:

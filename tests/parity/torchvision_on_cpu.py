@@ -1,6 +1,6 @@
 """torchvision beside a torch without CUDA.
 
-transformers' picture processor needs torchvision, whose usual wheel is built for CUDA.  Beside a CPU torch its
+transformers' image processor needs torchvision, whose usual wheel is built for CUDA.  Beside a CPU torch its
 compiled operators do not load, and describing one of them to torch (torchvision::nms) then fails the import.
 Resizing and padding do not need them, so that one failure is passed over, for the length of the import.
 """
