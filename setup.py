@@ -1,6 +1,6 @@
 """Build tinyscout's two extensions: the C kernels through cffi, the C++ tokenizer through pybind11.
 
-Everything else about the package stands in pyproject.toml.  A machine without a compiler still gets a
+Everything else about the package is in pyproject.toml.  A machine without a compiler still gets a
 working package: the NumPy column and the Python tokenizer need neither extension.
 """
 import runpy

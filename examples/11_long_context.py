@@ -2,8 +2,8 @@
 A line, twenty thousand tokens back
 ===================================
 
-The small model in this package was trained on rows of at most 512 tokens.  Here it is asked for a line that stands far
-behind that, in code that it never read, with and without the temperature of its global layer.
+The small model in this package was trained on rows of at most 512 tokens.  Here it is asked for a line much further
+back, in code that it never read, with and without the temperature of its global layer.
 """
 from dataclasses import replace
 

@@ -20,7 +20,7 @@ def count_lines(text, *arguments, threads=32):
         path = Path(directory, "k.cu")
         path.write_text('extern "C" __global__ void k(' + text)
         profile = Profile()
-        run(nvrtc.ptx(path), "k", (1,), (threads,), 0, arguments, profile=profile)
+        run(nvrtc.compile_ptx(path), "k", (1,), (threads,), 0, arguments, profile=profile)
     return {int(location.rpartition(":")[2]): counts for location, counts in profile.lines.items()}
 
 

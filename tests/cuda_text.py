@@ -16,7 +16,7 @@ def compile_text(text):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"k{hashlib.sha256(text.encode()).hexdigest()[:6]}.cu")
         path.write_text(text)
-        return nvrtc.ptx(path)
+        return nvrtc.compile_ptx(path)
 
 
 def require_compiler():

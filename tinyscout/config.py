@@ -145,7 +145,7 @@ class ScoutConfig:
 
     text: TextConfig = field(default_factory=TextConfig)
     vision: VisionConfig | None = field(default_factory=VisionConfig)
-    patch_id: int = 200_092                     # the token whose embedding a picture replaces
+    patch_id: int = 200_092                     # the token whose embedding an image replaces
     image_start_id: int = 200_080
     image_end_id: int = 200_081
     bos_id: int | None = 200_000
@@ -176,7 +176,7 @@ def tiny_config(vision=True, **changes):
         "vocab_size": 512, "dim": 64, "n_heads": 4, "n_kv_heads": 2, "head_dim": 16, "n_experts": 4,
         "hidden_dim": 48, "dense_dim": 80, "layers": layer_plan(4), "rope_scaling": RopeScaling(original=64),
         "chunk_size": 8, "attn_temperature_floor": 4.0, "max_positions": 4096, **changes})
-    eye = VisionConfig(dim=32, n_heads=2, n_layers=2, hidden_dim=128, adapter_dim=48, tile_size=56) if vision else None
+    tower = VisionConfig(dim=32, n_heads=2, n_layers=2, hidden_dim=128, adapter_dim=48, tile_size=56)
     last = text.vocab_size - 1
-    return ScoutConfig(text, eye, patch_id=last, image_start_id=last - 1, image_end_id=last - 2,
+    return ScoutConfig(text, tower if vision else None, patch_id=last, image_start_id=last - 1, image_end_id=last - 2,
                        bos_id=last - 3, stop_ids=(last - 4, last - 5, last - 6), pad_id=last - 7)

@@ -14,6 +14,7 @@ from tinyscout.config import ScoutConfig
 from tinyscout.inference.generate import generate
 from tinyscout.inference.prefetch import iterate_with_progress
 from tinyscout.inputs.tokenizer import Tokenizer
+from tinyscout.inputs.tokenizer_files import find_file
 from tinyscout.nn import scout
 from tinyscout.nn.cache import Cache
 from tinyscout.nn.weights import Scout, init_weights, tree_map
@@ -109,8 +110,7 @@ def load(path: Path | str | None = None, backend: str | ModuleType = "numpy", dt
         raise FileNotFoundError(f"{path} is not a directory")
     config = load_config(path)
     weights = map_arrays(load_weights(path, config, dtype), ops.asarray)
-    known = any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "original/tokenizer.model"))
-    return Model(config, weights, Tokenizer.load(path) if known else None, ops)
+    return Model(config, weights, Tokenizer.load(path) if find_file(path) else None, ops)
 
 
 def random_model(config: ScoutConfig, backend: str | ModuleType = "numpy", seed: int = 0,

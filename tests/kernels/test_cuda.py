@@ -31,7 +31,7 @@ REGISTERS = {"attention_2.cu": 176, "attention_3.cu": 255, "attention_backward.c
 @pytest.mark.parametrize("path", SOURCES, ids=[path.name for path in SOURCES])
 def test_every_kernel_compiles_without_spills(path, arch):
     usage = nvrtc.resource_usage(path, arch)
-    assert set(usage) == set(re.findall(r"\.entry (\w+)", nvrtc.ptx(path)))
+    assert set(usage) == set(re.findall(r"\.entry (\w+)", nvrtc.compile_ptx(path)))
     for name, (registers, spilled) in usage.items():
         assert spilled == 0, f"{name} has no room for what it holds"
         assert registers <= REGISTERS.get(path.name, 48), f"{name} takes {registers} registers"

@@ -13,7 +13,7 @@ sys.path.insert(0, {tests!r})
 import fake_cupy
 sys.modules["cupy"] = fake_cupy
 from tinyscout.kernels import nvrtc
-nvrtc.cubin = lambda path, arch: nvrtc.ptx(path).encode()       # the stand-in's module runs PTX
+nvrtc.compile_cubin = lambda path, arch: nvrtc.compile_ptx(path).encode()       # the stand-in's module runs PTX
 import numpy as np
 import tinyscout
 from tinyscout.config import tiny_config

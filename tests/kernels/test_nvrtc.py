@@ -39,7 +39,7 @@ def compilations(monkeypatch):
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_90a"])
 def test_machine_code_for_each_architecture(file, arch):
-    assert nvrtc.cubin(file, arch)[:4] == b"\x7fELF"
+    assert nvrtc.compile_cubin(file, arch)[:4] == b"\x7fELF"
     [(registers, spilled)] = nvrtc.resource_usage(file, arch).values()
     assert 4 < registers < 20
     assert spilled == 0
@@ -55,29 +55,29 @@ def test_spilled_registers_are_told(file):
 
 
 def test_the_text_is_of_the_oldest_architecture_and_knows_its_lines(file):
-    text = nvrtc.ptx(file)
+    text = nvrtc.compile_ptx(file)
     assert ".target sm_80" in text
     assert f'"{file}"' in text
     assert ".loc" in text
 
 
 def test_the_cache_depends_on_all_that_goes_in(file, compilations):
-    nvrtc.ptx(file)
-    nvrtc.ptx(str(file))
+    nvrtc.compile_ptx(file)
+    nvrtc.compile_ptx(str(file))
     assert len(compilations) == 1
     (file.parent / "twice.cuh").write_text("__device__ inline float twice(float x) { return x + x + x; }\n")
-    assert "0f40400000" in nvrtc.ptx(file) or "add.f32" in nvrtc.ptx(file)
+    assert "0f40400000" in nvrtc.compile_ptx(file) or "add.f32" in nvrtc.compile_ptx(file)
     assert len(compilations) == 2
-    nvrtc.cubin(file, "sm_80")
+    nvrtc.compile_cubin(file, "sm_80")
     assert len(compilations) == 3
 
 
 def test_a_broken_cache_is_made_anew(file, compilations):
-    good = nvrtc.cubin(file, "sm_80")
+    good = nvrtc.compile_cubin(file, "sm_80")
     [cached] = [path for path in nvrtc.cache_dir().iterdir() if path.is_file()]
     for broken in (b"", b"{}", b'{"sha256": "0", "log": ""}\nrubbish', cached.read_bytes()[:-9]):
         cached.write_bytes(broken)
-        assert nvrtc.cubin(file, "sm_80") == good
+        assert nvrtc.compile_cubin(file, "sm_80") == good
     assert len(compilations) == 5
 
 
@@ -87,7 +87,7 @@ def test_a_cache_that_cannot_be_written_does_not_matter(file, cache, monkeypatch
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     nvrtc.headers_dir.cache_clear()
     file.write_text('#include <cuda_bf16.h>\nextern "C" __global__ void k(__nv_bfloat16 *x) { x[0] = x[1]; }')
-    assert "st.global.u16" in nvrtc.ptx(file) or "st.global.b16" in nvrtc.ptx(file)
+    assert "st.global.u16" in nvrtc.compile_ptx(file) or "st.global.b16" in nvrtc.compile_ptx(file)
     nvrtc.headers_dir.cache_clear()
 
 
@@ -101,10 +101,10 @@ def test_a_cache_that_cannot_be_written_does_not_matter(file, cache, monkeypatch
 def test_what_does_not_compile_is_one_line(file, text, message):
     file.write_text(text)
     with pytest.raises(CompileError, match=message) as error:
-        nvrtc.cubin(file, "sm_80")
+        nvrtc.compile_cubin(file, "sm_80")
     assert "\n" not in str(error.value)
     with pytest.raises(CompileError, match="arch"):
-        nvrtc.cubin(file.with_name("k.cu"), "sm_1")
+        nvrtc.compile_cubin(file.with_name("k.cu"), "sm_1")
 
 
 def test_without_the_wheel_there_is_one_line(tmp_path, monkeypatch):
@@ -114,7 +114,7 @@ def test_without_the_wheel_there_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(metadata, "distribution", missing)
     (tmp_path / "k.cu").write_text("")
     with pytest.raises(CompileError, match=r"nvidia-cuda-nvrtc .*pip install 'tinyscout\[cuda\]'"):
-        nvrtc.ptx(tmp_path / "k.cu")
+        nvrtc.compile_ptx(tmp_path / "k.cu")
     monkeypatch.undo()
     nvrtc.find_wheel.cache_clear()
 
@@ -128,4 +128,4 @@ def test_the_package_imports_without_it():
 def test_a_missing_file_is_named(tmp_path):
     require_compiler()
     with pytest.raises(FileNotFoundError, match=r"none\.cu"):
-        nvrtc.ptx(tmp_path / "none.cu")
+        nvrtc.compile_ptx(tmp_path / "none.cu")

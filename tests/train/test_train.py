@@ -187,7 +187,7 @@ def test_a_loss_that_is_no_number(tmp_path):
     (["--text", "empty"], "no text to learn from"),
     (["--lora", "4"], "name it with --from"),
     (["--lr", "-1"], "above zero"),
-    (["--distill-weight", "2", "0"], "from 0 to 1"),
+    (["--distill-weight", "2", "0"], "between 0 and 1"),
     (["--from", "missing"], "not a directory"),
     (["--out", "full"], "not empty"),
     (["--out", "full/else.txt/run"], "Not a directory"),

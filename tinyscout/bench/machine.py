@@ -79,7 +79,7 @@ def describe_machine() -> dict:
 
 
 def git_commit() -> str | None:
-    """The git commit of this source, with "-dirty" where files differ from it; None outside a checkout."""
+    """The git commit of this source, with "-dirty" if files differ from it; None outside a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip() or None

@@ -13,7 +13,6 @@ from tinyscout.nn.weights import named_arrays
 from tinyscout.progress import track
 from tinyscout.train.loop import TrainState, init_training_weights
 from tinyscout.train.loss_and_grad import Batch, loss_and_grad
-from tinyscout.train.optimizer import optimizer_step
 from tinyscout.train.recipe import Recipe, scout_mini_config
 
 SIZES = {"scout-mini": (16, 512), "small": (2, 64)}        # rows of a batch, and tokens of a row
@@ -32,8 +31,7 @@ class TinyscoutTrainer:
         """One step  ->  its loss"""
         state, self.steps = self.state, self.steps + 1
         result = loss_and_grad(batch, state.weight_tree(), state.config, ops=state.ops)
-        state.weights, state.opt_state, _ = optimizer_step(
-            state.weights, dict(named_arrays(result.gradients)), state.opt_state, RECIPE, self.steps, state.ops)
+        state.apply_gradients(dict(named_arrays(result.gradients)), self.steps)
         return result.losses[0]
 
 

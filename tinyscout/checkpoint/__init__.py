@@ -16,14 +16,13 @@ from tinyscout.checkpoint.config_json import (
     read_json,
     write_json,
 )
-from tinyscout.checkpoint.dtypes import BFLOAT16, FLOAT_DTYPES, SCALE_DTYPES, parse_dtype
+from tinyscout.checkpoint.dtypes import BFLOAT16, FLOAT_DTYPES, SCALE_DTYPES, parse_dtype, quantized_shapes
 from tinyscout.checkpoint.hf_names import hf_name, hf_name_variants
 from tinyscout.checkpoint.safetensors_io import SHARD_BYTES, TensorGroup, TensorSpec, mmap_tensors, write_shards
 from tinyscout.config import ScoutConfig
 from tinyscout.nn.weights import Scout, build, check_shapes, named_arrays, to_file_layout, weight_shapes
 from tinyscout.progress import track
 from tinyscout.reference import Quantized
-from tinyscout.reference.quantize import COLUMNS, QUAD
 
 
 def from_hf_layout(path: str, tensor: np.ndarray) -> np.ndarray:
@@ -94,12 +93,9 @@ class CheckpointReader:
     def get_quantized(self, base: str, shape: tuple[int, ...]) -> Quantized:
         """Integers and scales that fit each other and the shape."""
         w = Quantized(*(self.get_tensor(f"{base}.{field}") for field in Quantized._fields))
-        *E, I, O = shape
-        fits = w.values.dtype in (np.int8, np.uint8) and w.scales.dtype in (np.float32, BFLOAT16) and (
-            w.values.shape == (*E, O // COLUMNS, I * w.bits // (8 * QUAD), COLUMNS, QUAD)
-            and w.scales.shape in [(*E, O // COLUMNS, I // group, COLUMNS) for group in SCALE_DTYPES]
-            and w.shape == shape)
-        if not fits:
+        fits = w.values.dtype in (np.int8, np.uint8) and w.scales.dtype in (np.float32, BFLOAT16)
+        shapes = [quantized_shapes(shape, w.bits, group) for group in SCALE_DTYPES]
+        if not (fits and (w.values.shape, w.scales.shape) in shapes and w.shape == shape):
             raise ValueError(f"{self.directory}: {base} has {w.values.dtype} values of shape {w.values.shape} and "
                              f"{w.scales.dtype} scales of shape {w.scales.shape}, which contradicts the config: they "
                              f"make no quantized matrix of shape {shape}")

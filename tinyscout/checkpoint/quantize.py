@@ -12,14 +12,14 @@ import numpy as np
 from tinyscout.checkpoint import CheckpointReader, load_config, materialize, quantization_config, stored_tensor
 from tinyscout.checkpoint.atomic import atomic_directory
 from tinyscout.checkpoint.config_json import read_json, write_json
-from tinyscout.checkpoint.dtypes import SCALE_DTYPES
+from tinyscout.checkpoint.dtypes import SCALE_DTYPES, quantized_shapes
 from tinyscout.checkpoint.hf_names import hf_name, hf_name_variants
 from tinyscout.checkpoint.safetensors_io import WEIGHT_FILES, TensorGroup, TensorSpec, write_shards
 from tinyscout.config import ScoutConfig
 from tinyscout.nn.weights import Scout, named_arrays, to_file_layout, tree_map, weight_shapes
 from tinyscout.progress import track
 from tinyscout.reference import Quantized, dequantize, quantize
-from tinyscout.reference.quantize import COLUMNS, QUAD
+from tinyscout.reference.quantize import COLUMNS
 
 QUANTIZABLE = re.compile(r"text\.(output|blocks\.\d+\..*\.w_(q|k|v|o|gate|up|down))")   # nearly all of the bytes
 CHUNK_SIZE = 1 << 23        # numbers that are quantized at once: bounds memory
@@ -195,11 +195,9 @@ def output_tensors(config: ScoutConfig, reader: CheckpointReader, bits: int, gro
 
 def quantized_specs(base: str, shape: tuple[int, ...], bits: int, group: int) -> dict[str, TensorSpec]:
     """{name: TensorSpec} of the values and the scales of a matrix, by the layout of `Quantized`."""
-    *E, I, O = shape
-    tiles = (*E, O // COLUMNS)
-    return {f"{base}.values": TensorSpec(np.dtype(np.uint8 if bits == 4 else np.int8),
-                                         (*tiles, I * bits // (8 * QUAD), COLUMNS, QUAD)),
-            f"{base}.scales": TensorSpec(SCALE_DTYPES[group], (*tiles, I // group, COLUMNS))}
+    values, scales = quantized_shapes(shape, bits, group)
+    return {f"{base}.values": TensorSpec(np.dtype(np.uint8 if bits == 4 else np.int8), values),
+            f"{base}.scales": TensorSpec(SCALE_DTYPES[group], scales)}
 
 
 def stream_quantized(base: str, path: str, w: Any, bits: int, group: int,

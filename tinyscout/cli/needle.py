@@ -30,7 +30,7 @@ def add_arguments(sub):
     sub.add_argument("--queries", type=positive_int, default=8, metavar="N",
                      help="of which are asked for (%(default)s)")
     sub.add_argument("--density", type=parse_tokens, metavar="N",
-                     help=f"a fact for every N tokens, where that is more than --facts; never more than {len(KEYS)}")
+                     help=f"a fact for every N tokens, if that is more than --facts; never more than {len(KEYS)}")
     sub.add_argument("--allow-straddle", action="store_true",
                      help="let the edge of a chunk cut a line in two, so that no local layer can read it")
     sub.add_argument("--control", action="store_true",

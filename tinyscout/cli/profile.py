@@ -74,7 +74,7 @@ def run(args):
     values = [make_argument(rng, *argument) for argument in args.arguments]
     unwritten = [n for n, (name, _, shape, value) in enumerate(args.arguments) if name == "out" and shape
                  and value is None]
-    text = nvrtc.ptx(args.file)
+    text = nvrtc.compile_ptx(args.file)
     try:
         simulate(text, args.name, args.grid, args.block, args.shared, values, unwritten=unwritten, profile=profile)
     except Fault as fault:

@@ -36,7 +36,7 @@ def add_arguments(sub):
     sub.add_argument("--lora", type=positive_int, metavar="RANK", help="with --from: train low-rank adapters only")
     sub.add_argument("--teacher", metavar="DIR", help="a checkpoint of the same vocabulary to distill")
     sub.add_argument("--distill-weight", type=float, nargs=2, metavar=("FIRST", "LAST"),
-                     help="weight of the teacher in the loss, 0 to 1, at the first and the last step (0.5 0)")
+                     help="weight of the teacher in the loss, 0 to 1, at the first step and after the last (0.5 0)")
     sub.add_argument("--export", metavar="DIR", help="write the trained model there too, in bfloat16")
     sub.add_argument("--save-every", type=positive_int, default=100, metavar="N", help="steps (%(default)s)")
 

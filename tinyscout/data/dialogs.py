@@ -45,7 +45,7 @@ class Question(NamedTuple):
     images: list[Image.Image]
     text: str
     answer: str
-    chance: float               # that a guess is right, by one who has not looked closely
+    chance: float               # that a guess is right, without looking closely
     scenes: tuple[Scene, ...]   # what the images show
 
 
@@ -70,11 +70,11 @@ def random_dialog(rng, task=None, turns=None, held_out=False, size=64, max_objec
 
     task    of the first question; None for any, those more often that take more practice
     turns   questions in all, or fewer if there is no more to ask; None for 1 to MAX_TURNS
-    max_objects     in a scene: who begins to see begins with one
+    max_objects     in a scene; training starts with one
     stage   of learning, 0 to 3: later the hard tasks come more often still, and a caption comes only if it is asked
-            for as `task`, since its many easy words would outweigh the one of "yes" or "no"; from 2 on objects of one
-            kind are counted much; in 3 two colours or shapes are named before they are compared, until then they are
-            not
+            for as `task`, since its many easy words would outweigh the one of "yes" or "no"; from 2 on questions often
+            count the objects of one shape or colour; in 3 two colours or shapes are named before they are compared,
+            before that they are not
     No question comes twice.  Each image part has its scene too, under "scene", which the model is not shown.
     Raises ValueError for a task that is not in TASKS.
     """

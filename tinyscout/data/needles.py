@@ -68,7 +68,7 @@ def plant(rng, row, lines, max_pairs, chunk_size, allow_straddle=False, keep_fir
     slots = free_slots(rng, len(row), chunk_size, lines.max_length, allow_straddle)
     slots = slots[slots >= keep_first]
     if len(slots) < 2:
-        raise ValueError(f"a row of {len(row)} tokens has no room for a fact and a question of {lines.max_length} each")
+        raise ValueError(f"a row of {len(row)} tokens has no room for a fact and a query of {lines.max_length} each")
     pairs = _choose_pairs(rng, slots, min(max_pairs, len(slots) // 2, len(KEYS)), chunk_size)
     keys, values = rng.choice(len(KEYS), len(pairs), replace=False), rng.integers(N_VALUES, size=len(pairs))
     for (fact, query), key, value in zip(pairs.tolist(), keys, values, strict=True):

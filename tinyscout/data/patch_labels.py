@@ -6,7 +6,7 @@ shortest way from a shape to its name; once the names are known, answers are soo
 from tinyscout.data.scenes import GRID_POSITIONS, bar_boxes, bounding_circle, choose, text_font
 
 MIN_COVERAGE = 0.15                         # of a patch that an object must cover to give it its labels
-SHAPE_LABEL_PROB = 0.75, 0.6, 0.4, 0.4      # how often the first label is the target, in each stage of learning
+FIRST_LABEL_PROB = 0.75, 0.6, 0.4, 0.4      # how often the first label is the target, in each stage of learning
 
 
 def labelled_boxes(scene, stage=0):
@@ -63,7 +63,7 @@ def patch_targets(rng, scenes, grid, stage=0):
     """What the tokens of a conversation's images learn to say: a list of str, "" for no target.
 
     scenes list of Scene, grid int patches on a side, stage of learning 0 to 3  ->  list of len(scenes) * (grid² + 1)
-    The target of a patch is one of its labels, mostly the first, shape or letter, which is the hardest to see; that of
+    The target of a patch is one of its labels, mostly the first: shape, colour of a bar, or letter; that of
     an image's end is the number of objects.  From stage 1 on the end of a second image is also asked what it has in
     common with the first, and from stage 2 on that of a single object for the object's labels.
     """
@@ -84,11 +84,11 @@ def patch_targets(rng, scenes, grid, stage=0):
 def _choose_label(rng, labels, stage):
     if not labels:
         return ""
-    return labels[0] if rng.random() < SHAPE_LABEL_PROB[stage] else choose(rng, labels[1:])
+    return labels[0] if rng.random() < FIRST_LABEL_PROB[stage] else choose(rng, labels[1:])
 
 
 def common_properties(one, other):
-    """In what two scenes of objects agree: a list of what a question may call it."""
+    """The properties that two scenes of objects share, by the names that questions use: a list of str."""
     counts = len(one.objects), len(other.objects)
     if counts != (1, 1):
         return ["number"] if counts[0] == counts[1] else []

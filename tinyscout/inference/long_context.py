@@ -130,7 +130,7 @@ class StreamingModel:
         c, ops, layer, w = self.config, self.ops, self.config.layers[-1], self.w.blocks[-1].attention
         (R, H, d), K = q.shape, c.n_kv_heads
         q = q.reshape(R, K, H // K, d).transpose(1, 2, 0, 3) * (1 / math.sqrt(d))
-        state = initial_state(q)
+        state = init_softmax(q)
         for positions, x in self.iter_chunks(chunks):
             tables = position_tables_at(positions, c, x.dtype, ops) if layer.rope else None
             k = rotate_and_norm(self.project_heads(x, w.w_k), layer, tables, c, ops)[0]
@@ -142,7 +142,7 @@ class StreamingModel:
                 if layer.chunked:
                     mask &= rows[begin:begin + step, None] // c.chunk_size == positions // c.chunk_size
                 mask = None if mask.all() else ops.asarray(mask)
-                updated = update(SoftmaxState(*(a[block] for a in state)), q[block], k, v, mask, ops)
+                updated = update_softmax(SoftmaxState(*(a[block] for a in state)), q[block], k, v, mask, ops)
                 for old, new in zip(state, updated, strict=True):
                     old[block] = new
         y = (state.weighted_sum / state.row_sum[..., None]).astype(q.dtype)
@@ -162,13 +162,13 @@ class SoftmaxState(NamedTuple):
     weighted_sum: Any   # (K, G, R, d) float64: the sum of exp(score - row_max) times the value
 
 
-def initial_state(q):
+def init_softmax(q):
     """The state of queries (K, G, R, d) before the first key; its score is so low that the first key replaces it."""
     zeros = q.astype(np.float64) * 0
     return SoftmaxState(q[..., 0] * 0 + np.finfo(q.dtype).min, zeros[..., 0].copy(), zeros)
 
 
-def update(state, q, k, v, mask, ops=reference):
+def update_softmax(state, q, k, v, mask, ops=reference):
     """Take in a block of keys, equation (online-softmax): the sums so far are scaled down if a larger score comes.
 
     state SoftmaxState, q (K, G, R, d) divided by the root of d, k and v (S, K, d), mask (R, S) bool or None

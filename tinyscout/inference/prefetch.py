@@ -48,7 +48,6 @@ def madvise_willneed(array):
     while isinstance(file, np.ndarray):
         file = file.base
     if array.size and isinstance(file, mmap.mmap) and hasattr(mmap, "MADV_WILLNEED"):
-        begin = array.ctypes.data - np.frombuffer(file,
-                                                  np.uint8).ctypes.data       # transposed or not: all bytes
+        begin = array.ctypes.data - np.frombuffer(file, np.uint8).ctypes.data
         page = begin // mmap.PAGESIZE * mmap.PAGESIZE
-        file.madvise(mmap.MADV_WILLNEED, page, begin - page + array.nbytes)
+        file.madvise(mmap.MADV_WILLNEED, page, begin - page + array.nbytes)     # all bytes, transposed or not

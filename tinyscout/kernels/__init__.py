@@ -1,4 +1,4 @@
-"""How it gets fast: each module here is the reference with some of its names replaced.
+"""How it gets fast: `c` and `cuda` are the reference with some of its names replaced; the other modules serve them.
 
 A backend is a module with every name of `tinyscout.reference.__all__`.  It may have some more, which its users look for
 with `getattr`: `Backend` lists them.

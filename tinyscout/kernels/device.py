@@ -1,4 +1,4 @@
-"""Where the CUDA column keeps its arrays: on the GPU that CuPy sees, or in NumPy for the simulator.
+"""Where the CUDA backend keeps its arrays: on the GPU that CuPy sees, or in NumPy for the simulator.
 
 "The device" is either of the two.
 """

@@ -19,6 +19,11 @@ def are_float32(*arrays: Array) -> bool:
     return all(is_array(a) and a.dtype == np.float32 and a.size > 0 and a.ndim > 0 for a in arrays)
 
 
+def are_float32_of_one_shape(*arrays: Array) -> bool:
+    """Are they all float32, none empty, and all of the same shape?"""
+    return are_float32(*arrays) and all(a.shape == arrays[0].shape for a in arrays)
+
+
 def has_shape(array: Array, *shape: int | None) -> bool:
     """Is it an array of that shape?  None in the shape stands for any length."""
     return is_array(array) and is_shape(array.shape, shape)

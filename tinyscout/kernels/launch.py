@@ -66,7 +66,7 @@ class Kernel:
 
     def __init__(self, path: Path | str, name: str) -> None:
         self.path, self.name = Path(path), name
-        self.ptx = nvrtc.ptx(self.path)
+        self.ptx = nvrtc.compile_ptx(self.path)
         self.types = parse_parameters(self.ptx, name)
         self.function = None if cupy is None else load_on_gpu(self.path, name)
 
@@ -116,8 +116,8 @@ def convert_arguments(name: str, types: list[type], arguments: tuple) -> list:
     """The arguments as a launch takes them: arrays as they are, numbers in the kernel's types.  Raises TypeError."""
     if len(arguments) != len(types):
         raise TypeError(f"{name} takes {len(types)} arguments, not {len(arguments)}")
-    return [convert_argument(f"argument {n} of {name}", *pair) for n,
-            pair in enumerate(zip(types, arguments, strict=True), 1)]
+    return [convert_argument(f"argument {n} of {name}", *pair)
+            for n, pair in enumerate(zip(types, arguments, strict=True), 1)]
 
 
 def convert_argument(what: str, kind: type, value: Any) -> Any:
@@ -152,7 +152,7 @@ def gpu_architecture() -> str:
 def load_on_gpu(path: Path, name: str) -> Any:
     """A kernel, loaded into the GPU: CuPy reads a cubin only from a file."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(nvrtc.cubin(path, gpu_architecture()))
+        file.write(nvrtc.compile_cubin(path, gpu_architecture()))
         file.flush()
         return cupy.RawModule(path=file.name).get_function(name)
 

@@ -22,7 +22,7 @@ class CompileError(RuntimeError):
     """A kernel does not compile, or there is no compiler: one line, with the kernel's file and line."""
 
 
-def ptx(path: Path | str) -> str:
+def compile_ptx(path: Path | str) -> str:
     """The kernels of a .cu file as PTX text for the virtual architecture of sm_80.
 
     Raises OSError if the file cannot be read, CompileError if it does not compile.
@@ -30,7 +30,7 @@ def ptx(path: Path | str) -> str:
     return compile_cached(path, PTX_ARCH)[0].decode()
 
 
-def cubin(path: Path | str, arch: str) -> bytes:
+def compile_cubin(path: Path | str, arch: str) -> bytes:
     """The kernels of a .cu file as machine code for one architecture: sm_80, sm_90, sm_90a ...  ->  bytes
 
     Raises OSError if the file cannot be read, CompileError if it does not compile.

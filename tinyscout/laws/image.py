@@ -23,6 +23,7 @@ from tinyscout.inputs.image import (
     split_into_tiles,
     tile_layout,
 )
+from tinyscout.laws.draw import seeds
 
 TILE = 28       # pixels: two patches of 7 on a side for each of 2 tokens on a side
 CONFIG = VisionConfig(dim=32, n_heads=2, n_layers=2, hidden_dim=128, adapter_dim=48, tile_size=TILE, patch_size=7)
@@ -42,7 +43,7 @@ def triangle_weights(length, target):
 
 
 def resize_by_definition(levels, height, width):
-    """The resized picture in float64, unrounded."""
+    """The resized image in float64, unrounded."""
     narrow = triangle_weights(levels.shape[1], width) @ levels.astype(np.float64)           # (h, width, 3)
     return np.tensordot(triangle_weights(levels.shape[0], height), narrow, axes=1)
 
@@ -160,7 +161,6 @@ def image_sizes(tile):
 
 
 any_size = st.sampled_from([336, 56, 1]).flatmap(image_sizes)
-seeds = st.integers(0, 2**32 - 1)
 images = st.tuples(sizes_near_edges(TILE), sizes_near_edges(TILE), seeds)
 unresized = st.tuples(st.integers(TILE, 4 * TILE), st.integers(TILE, 4 * TILE), seeds)
 grids = st.tuples(st.integers(1, 16), st.integers(1, 16), st.sampled_from([CONFIG, VisionConfig()])).filter(

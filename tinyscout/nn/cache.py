@@ -66,7 +66,9 @@ class LayerCache:
             self.keys, self.values = (_reallocate(a, low, high, high - low) for a in (self.keys, self.values))
             self.start = start
 
+    @property
     def nbytes(self):
+        """Bytes of its keys and values, spare room included."""
         return 0 if self.keys is None else self.keys.nbytes + self.values.nbytes
 
 
@@ -99,11 +101,10 @@ class Cache:
         if kv_dtype not in KV_DTYPES:
             raise ValueError(f"keys and values cannot be kept as {kv_dtype!r}: choose from {', '.join(KV_DTYPES)}")
         if kv_dtype in BITS:
-            quantize_rows(np.zeros((1, config.head_dim), np.float32),
-                          BITS[kv_dtype])         # refuses what it cannot cut
+            quantize_rows(np.zeros((1, config.head_dim), np.float32), BITS[kv_dtype])       # checks the head_dim
         self.length = 0
-        self.features = None                             # (N, D) or None
-        self.backend_state: Any = None              # see above
+        self.features = None                        # (N, D) or None
+        self.backend_state: Any = None
         self.layers = [LayerCache(config.chunk_size, "bfloat16" if kv_dtype in BITS else kv_dtype) if layer.chunked
                        else LayerCache(None, kv_dtype) for layer in config.layers]
 
@@ -130,4 +131,4 @@ class Cache:
     @property
     def nbytes(self):
         """Bytes of all keys and values, spare room included."""
-        return sum(layer.nbytes() for layer in self.layers)
+        return sum(layer.nbytes for layer in self.layers)

@@ -1,4 +1,4 @@
-"""The text model backwards: each composition of text.py has its gradient under the same name.
+"""The text model backwards: f_backward for each composition f of text.py.
 
 Each half of a layer is computed again from its input, so that training keeps two arrays a layer and no more.
 """
@@ -128,7 +128,7 @@ def text_model_backward(dy, activations, w, config, aux_loss_coef=0.0, ops=refer
 
 
 def expert_loads(activations, w, config, ops=reference):
-    """The part of the tokens that each expert of each layer gets.
+    """The fraction of the tokens that is routed to each expert of each layer.
 
     activations from `text_activations`, w Text, config TextConfig  ->  (layers with experts, E), rows sum to 1
     """

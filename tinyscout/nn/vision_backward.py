@@ -1,4 +1,4 @@
-"""The vision tower backwards: each composition of vision.py has its gradient under the same name."""
+"""The vision tower backwards: f_backward for each composition f of vision.py."""
 import numpy as np
 
 from tinyscout import reference

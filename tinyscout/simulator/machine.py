@@ -123,7 +123,7 @@ class Machine:
         self.kept_registers = self.program.liveness.live_in(frozenset(group.pc for group in self.groups))
 
     def next_stop(self, pc):
-        """The position where the running group meets another, or has come so far that another one's turn has come."""
+        """The position where the running group meets another, or where another group must run first."""
         return min((group.pc for group in self.groups if not group.waiting_for or group.pc >= pc), default=END)
 
     def diverge(self, groups):

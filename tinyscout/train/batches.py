@@ -1,4 +1,4 @@
-"""What is read in each step: rows of text with needles in them, and conversations about images.
+"""The batches of each step: rows of text with needles in them, and conversations about images.
 
 A step's batches depend on the recipe, the texts and the number of the step alone, so that a training that was
 interrupted goes on as if it had not been.
@@ -14,7 +14,7 @@ from tinyscout.data.needles import encode_lines, plant
 from tinyscout.data.pair_questions import word_comparison
 from tinyscout.data.patch_labels import patch_targets
 from tinyscout.data.scenes import choose
-from tinyscout.inputs.chat import BEGIN, encode_chat
+from tinyscout.inputs.chat import BEGIN, EOM, EOT, HEADER_END, HEADER_START, encode_chat
 from tinyscout.inputs.tokenizer import Tokenizer, train
 from tinyscout.train.loss_and_grad import Batch
 from tinyscout.train.recipe import Recipe
@@ -146,9 +146,9 @@ def concat_texts(texts, tokenizer, bos_id):
 
 def assistant_mask(ids, tokenizer):
     """Which tokens the model is to say: what follows an assistant's header, to the end of its turn.  (T,) bool"""
-    header = [tokenizer.special["<|header_start|>"], *tokenizer.encode("assistant"),
-              tokenizer.special["<|header_end|>"], *tokenizer.encode("\n\n")]
-    end_ids = [tokenizer.special[name] for name in ("<|eot|>", "<|eom|>")]
+    header = [tokenizer.special[HEADER_START], *tokenizer.encode("assistant"),
+              tokenizer.special[HEADER_END], *tokenizer.encode("\n\n")]
+    end_ids = [tokenizer.special[name] for name in (EOT, EOM)]
     mask, at = np.zeros(len(ids), bool), 0
     while at + len(header) < len(ids):
         if list(ids[at:at + len(header)]) == header:

@@ -172,13 +172,13 @@ def distill_weight_at(recipe, step):
 
 
 def collect_metrics(results):
-    """The means over the batches of a step.  results {kind of batch: list of StepResult}  ->  part of a log's row"""
+    """The means over the batches of a step.  results {kind of batch: list of BatchResult}  ->  part of a log's row"""
     row = {}
     for kind, batch_results in results.items():
         n_losses = min(len(result.losses) for result in batch_results)      # a batch may lack aux_targets
         for n, name in enumerate(METRIC_NAMES[kind][:n_losses]):
             row[name] = float(np.mean([result.losses[n] for result in batch_results]))
-            row[f"{name}_accuracy"] = float(np.mean([result.accuracy[n] for result in batch_results]))
+            row[f"{name}_accuracy"] = float(np.mean([result.accuracies[n] for result in batch_results]))
     all_results = [result for batch_results in results.values() for result in batch_results]
     if loads := [result.expert_loads for result in all_results if len(result.expert_loads)]:
         mean_loads = np.mean(loads, axis=0)

@@ -105,11 +105,11 @@ def evaluate_loss(batch, w, config, ops=reference):
     return [ops.cross_entropy(activations.logits, ops.asarray(t)) for t in activations.targets]
 
 
-class StepResult(NamedTuple):
-    """The losses of one batch and the gradient of their sum."""
+class BatchResult(NamedTuple):
+    """The losses of one batch, and the gradient of the weighted sum that is minimized."""
 
     losses: list                    # nats a token: of the targets, and of the aux_targets if there are any
-    accuracy: list                  # part of each whose most likely token is the target
+    accuracies: list                # part of each whose most likely token is the target
     distill_loss: float | None      # nats a token against the teacher's distribution; None without a teacher
     gradients: Scout
     expert_loads: Any               # (layers with experts, E): each expert's part of the tokens
@@ -119,7 +119,7 @@ def loss_and_grad(batch, w, config, aux_loss_coef=0.0, teacher=None, distill_wei
     """The loss of a batch and its gradient: (1 - distill_weight) of the targets' and distill_weight of the teacher's.
 
     batch Batch, w Scout, config ScoutConfig, aux_loss_coef float as in `backward`, teacher None or (weights, config)
-    of a model with the same tokens, distill_weight float from 0 to 1  ->  StepResult.  Equation (distillation).
+    of a model with the same tokens, distill_weight float from 0 to 1  ->  BatchResult.  Equation (distillation).
     """
     activations = forward(batch, w, config, ops)
     logits, targets, distill_loss = activations.logits, [ops.asarray(t) for t in activations.targets], None
@@ -131,7 +131,7 @@ def loss_and_grad(batch, w, config, aux_loss_coef=0.0, teacher=None, distill_wei
         d_logits = d_logits + ops.soft_cross_entropy_backward(distill_weight, logits, teacher_logits)
     gradients = backward(d_logits, activations, batch, w, config, aux_loss_coef, ops)
     predicted = ops.asnumpy(logits.argmax(-1))
-    accuracy = [float((predicted == t).sum() / (t >= 0).sum()) for t in activations.targets]
+    accuracies = [float((predicted == t).sum() / (t >= 0).sum()) for t in activations.targets]
     losses = [ops.cross_entropy(logits, t) for t in targets]
     loads = expert_loads(activations.text_activations, w.text, config.text, ops)
-    return StepResult(losses, accuracy, distill_loss, gradients, loads)
+    return BatchResult(losses, accuracies, distill_loss, gradients, loads)

@@ -61,7 +61,7 @@ class Recipe:
         if self.lr <= 0 or self.muon_lr <= 0:
             raise ValueError("a learning rate must be above zero")
         if not all(0 <= weight <= 1 for weight in self.distill_weight):
-            raise ValueError(f"the weight of a teacher goes from 0 to 1, not to {max(self.distill_weight)}")
+            raise ValueError(f"the weights of a teacher must lie between 0 and 1, not be {self.distill_weight}")
         if not self.text_tokens_per_step and not self.dialogs:
             raise ValueError("nothing to learn: neither text nor conversations")
 

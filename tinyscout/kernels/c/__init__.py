@@ -16,6 +16,7 @@ from tinyscout.kernels.guards import (
     FLOAT_DTYPES,
     are_experts_arguments_valid,
     are_float32,
+    are_float32_of_one_shape,
     are_gqa_shapes_valid,
     are_ids_below,
     has_shape,
@@ -90,7 +91,7 @@ def sigmoid(x):
 
 
 def swiglu(gate, up):
-    if not (are_float32(gate, up) and gate.shape == up.shape):
+    if not are_float32_of_one_shape(gate, up):
         return reference.swiglu(gate, up)
     gate, up = as_float32(gate, up)
     out = np.empty_like(gate)
@@ -251,7 +252,7 @@ def soft_cross_entropy(logits, teacher):
 
 
 def adamw_step(w, g, m, v, step, lr, beta1=0.9, beta2=0.95, eps=1e-8, decay=0.1):
-    if not (are_float32(w, g, m, v) and w.shape == g.shape == m.shape == v.shape and step >= 1):
+    if not (are_float32_of_one_shape(w, g, m, v) and step >= 1):
         return reference.adamw_step(w, g, m, v, step, lr, beta1, beta2, eps, decay)
     inputs = as_float32(w, g, m, v)
     outs = [np.empty(w.shape, np.float32) for _ in range(3)]
@@ -260,7 +261,7 @@ def adamw_step(w, g, m, v, step, lr, beta1=0.9, beta2=0.95, eps=1e-8, decay=0.1)
 
 
 def muon_step(w, g, m, lr, momentum=0.95, decay=0.1):
-    if not (are_float32(w, g, m) and w.ndim >= 2 and w.shape == g.shape == m.shape):
+    if not (are_float32_of_one_shape(w, g, m) and w.ndim >= 2):
         return reference.muon_step(w, g, m, lr, momentum, decay)
     inputs = as_float32(w, g, m)
     outs = np.empty_like(inputs[0]), np.empty_like(inputs[0])

@@ -1,4 +1,4 @@
-"""The gradients of the C column: f_backward for each f of kernels/c/__init__.py, which re-exports them.
+"""The gradients of the C backend: f_backward for each f of kernels/c/__init__.py, which re-exports them.
 
 What a kernel was not made for is left to the reference: other dtypes than float32, quantized weights, which do not
 learn, arrays without elements, shapes that do not fit.
@@ -12,6 +12,7 @@ from tinyscout.kernels.guards import (
     FLOAT_DTYPES,
     are_experts_arguments_valid,
     are_float32,
+    are_float32_of_one_shape,
     are_gqa_shapes_valid,
     are_ids_below,
     has_shape,
@@ -22,7 +23,7 @@ from tinyscout.kernels.guards import (
 
 
 def rms_norm_backward(dy, x, weight=None, eps=1e-5):
-    if not (are_float32(dy, x) and dy.shape == x.shape and (weight is None or has_shape(weight, x.shape[-1]))):
+    if not (are_float32_of_one_shape(dy, x) and (weight is None or has_shape(weight, x.shape[-1]))):
         return reference.rms_norm_backward(dy, x, weight, eps)
     dy, x, weight = as_float32(dy, x, weight)
     dx, dw = np.empty_like(x), None if weight is None else np.empty_like(weight)
@@ -33,7 +34,7 @@ def rms_norm_backward(dy, x, weight=None, eps=1e-5):
 
 def layer_norm_backward(dy, x, weight, bias, eps=1e-5):
     D = x.shape[-1]
-    if not (are_float32(dy, x) and dy.shape == x.shape and has_shape(weight, D) and has_shape(bias, D)):
+    if not (are_float32_of_one_shape(dy, x) and has_shape(weight, D) and has_shape(bias, D)):
         return reference.layer_norm_backward(dy, x, weight, bias, eps)
     dy, x, weight = as_float32(dy, x, weight)
     outs = np.empty_like(x), np.empty_like(weight), np.empty_like(weight)
@@ -43,7 +44,7 @@ def layer_norm_backward(dy, x, weight, bias, eps=1e-5):
 
 
 def softmax_backward(dy, x):
-    if not (are_float32(dy, x) and dy.shape == x.shape):
+    if not are_float32_of_one_shape(dy, x):
         return reference.softmax_backward(dy, x)
     dy, x = as_float32(dy, x)
     out = np.empty_like(x)
@@ -63,7 +64,7 @@ def grouped_query_attention_backward(dy, q, k, v, causal=True, chunk=None, kv_st
 
 
 def sigmoid_backward(dy, x):
-    if not (are_float32(dy, x) and dy.shape == x.shape):
+    if not are_float32_of_one_shape(dy, x):
         return reference.sigmoid_backward(dy, x)
     dy, x = as_float32(dy, x)
     out = np.empty_like(x)
@@ -72,7 +73,7 @@ def sigmoid_backward(dy, x):
 
 
 def swiglu_backward(dy, gate, up):
-    if not (are_float32(dy, gate, up) and dy.shape == gate.shape == up.shape):
+    if not are_float32_of_one_shape(dy, gate, up):
         return reference.swiglu_backward(dy, gate, up)
     inputs = as_float32(dy, gate, up)
     outs = np.empty_like(inputs[1]), np.empty_like(inputs[2])
@@ -81,7 +82,7 @@ def swiglu_backward(dy, gate, up):
 
 
 def gelu_backward(dy, x):
-    if not (are_float32(dy, x) and dy.shape == x.shape):
+    if not are_float32_of_one_shape(dy, x):
         return reference.gelu_backward(dy, x)
     dy, x = as_float32(dy, x)
     out = np.empty_like(x)
@@ -133,7 +134,7 @@ def load_balance_backward(dy, x, w_router, top_k=1):
 
 
 def experts_backward(dy, x, expert, gate, w_gate, w_up, w_down):
-    fits = are_float32(dy, x) and dy.shape == x.shape
+    fits = are_float32_of_one_shape(dy, x)
     fits = fits and are_experts_arguments_valid(x, expert, gate, w_gate, w_up, w_down)
     if not (fits and all(is_trainable_weight(w, *w.shape) for w in (w_gate, w_up, w_down))):
         return reference.experts_backward(dy, x, expert, gate, w_gate, w_up, w_down)

@@ -33,7 +33,7 @@ class TokenDecoder:
         self.buffers = [(None, None, 0)] * len(w.blocks)        # (keys, values, start) of each layer that C has seen
 
     def is_valid_for(self, w, config):
-        """Is it made for these weights, and for as many threads as there are now?"""
+        """Is it made for these weights, this config, and as many threads as there are now?"""
         return self.w is w and self.config is config and self.threads == lib.set_threads(0)
 
     def vector_ptr(self, weight):
@@ -96,8 +96,8 @@ class TokenDecoder:
 
 
 def can_decode(x, w, config, cache):
-    """Is it one token in float32, of a model that C knows, with every weight in a format that it reads in place?"""
-    if cache is None or x.shape[:2] != (1, 1) or x.dtype != np.float32 or config.qk_norm_nope:
+    """Is x (1, 1, D) in float32, of a model that C knows, with every weight in a format that it reads in place?"""
+    if x.dtype != np.float32 or config.qk_norm_nope:
         return False
     if any(layer.kv_dtype == "float32" and layer.keys is not None and layer.keys.dtype != np.float32
            for layer in cache.layers):

@@ -31,8 +31,7 @@ def grouped_query_attention_1(q, k, v, causal=True, chunk=None, kv_start=0):
     out = np.empty_like(q)
     (B, T, H, d), (S, K) = q.shape, k.shape[1:3]
     lib.grouped_query_attention_1(float_ptr(out), float_ptr(q), float_ptr(k), float_ptr(v), causal, chunk or 0,
-                                  kv_start,
-                                  B, T, S, H, K, d)
+                                  kv_start, B, T, S, H, K, d)
     return out
 
 

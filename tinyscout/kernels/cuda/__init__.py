@@ -12,7 +12,14 @@ from tinyscout import reference
 from tinyscout.kernels import device, nvrtc
 from tinyscout.kernels.device import as_float32, as_typed, empty, like_input, xp
 from tinyscout.kernels.device import device_note as device_note
-from tinyscout.kernels.guards import are_float32, are_ids_below, has_shape, is_positive_int, row_sizes
+from tinyscout.kernels.guards import (
+    are_float32,
+    are_float32_of_one_shape,
+    are_ids_below,
+    has_shape,
+    is_positive_int,
+    row_sizes,
+)
 from tinyscout.kernels.launch import BLOCK_SIZE, Launch, element_launch, kernel, row_launch
 from tinyscout.reference import *  # noqa: F403  what is not replaced below is the reference itself
 
@@ -198,7 +205,7 @@ def cross_entropy(logits, targets):
 
 
 def adamw_step(w, g, m, v, step, lr, beta1=0.9, beta2=0.95, eps=1e-8, decay=0.1):
-    if not (are_float32(w, g, m, v) and w.shape == g.shape == m.shape == v.shape and step >= 1):
+    if not (are_float32_of_one_shape(w, g, m, v) and step >= 1):
         return reference.adamw_step(w, g, m, v, step, lr, beta1, beta2, eps, decay)
     outs = [empty(*w.shape) for _ in range(3)]
     kernel("adamw.cu", "adamw_step")(element_launch(w.size, 1), *outs, *as_float32(w, g, m, v), step, lr, beta1, beta2,

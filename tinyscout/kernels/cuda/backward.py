@@ -1,4 +1,4 @@
-"""The gradients of the CUDA column: f_backward for each f of kernels/cuda/__init__.py, which re-exports them.
+"""The gradients of the CUDA backend: f_backward for each f of kernels/cuda/__init__.py, which re-exports them.
 
 Every sum belongs to one block, so nothing depends on the order in which blocks run: the gradients are the same every
 time, to the bit.  What a kernel was not made for is left to the reference.
@@ -18,6 +18,7 @@ from tinyscout.kernels.device import as_float32, as_typed, empty, like_input
 from tinyscout.kernels.guards import (
     are_experts_arguments_valid,
     are_float32,
+    are_float32_of_one_shape,
     are_gqa_shapes_valid,
     are_ids_below,
     has_shape,
@@ -27,11 +28,6 @@ from tinyscout.kernels.guards import (
 from tinyscout.kernels.launch import BLOCK_SIZE, WARP_SIZE, Launch, ceil_div, element_launch, kernel, row_launch
 
 STREAMED_ROWS = 32              # queries, or keys, that a block of attention_backward.cu reads at a time
-
-
-def are_float32_of_one_shape(dy, *arrays):
-    """Are they all float32, not empty, and of the same shape?"""
-    return are_float32(dy, *arrays) and all(a.shape == dy.shape for a in arrays)
 
 
 def column_sums_launch(D):

@@ -1,4 +1,4 @@
-"""The products of the CUDA column: matrices, attention and experts, with the functions that make their launches.
+"""The products of the CUDA backend: matrices, attention and experts, with the functions that make their launches.
 
 kernels/cuda/__init__.py re-exports the operations.  What a kernel was not made for is left to the reference.
 """
@@ -10,13 +10,14 @@ from tinyscout.kernels.guards import (
     FLOAT_DTYPES,
     are_experts_arguments_valid,
     are_float32,
+    are_float32_of_one_shape,
     are_gqa_shapes_valid,
     has_shape,
     is_array,
     is_readable_weight,
     row_sizes,
 )
-from tinyscout.kernels.launch import Launch, ceil_div, kernel
+from tinyscout.kernels.launch import Launch, ceil_div, element_launch, kernel
 from tinyscout.reference import Quantized, QuantizedRows, dequantize
 from tinyscout.reference.muon import NEWTON_SCHULZ_COEFFS
 
@@ -85,7 +86,7 @@ def orthogonalize(g, steps=5):
 
 
 def muon_step(w, g, m, lr, momentum=0.95, decay=0.1):
-    if not (are_float32(w, g, m) and w.shape == g.shape == m.shape and w.ndim >= 2):
+    if not (are_float32_of_one_shape(w, g, m) and w.ndim >= 2):
         return reference.muon_step(w, g, m, lr, momentum, decay)
     w_, g_, m_ = as_float32(w, g, m)
     m_ = momentum * m_ + (1 - momentum) * g_
@@ -151,8 +152,8 @@ def experts_per_row(x, expert, gate, w, C):
     """Each of a few rows times the matrix of its own expert: row m of M reads x[m // C].  x (M / C, I)  ->  (M, O)"""
     kind, arrays, strides = kernel_format(w)
     M, (_, I, O) = expert.size, w.shape
-    out, (_, _, row_launch) = empty(M, O), linear_launch(1, O, kind, strides[0] == 1)
-    launch = Launch((row_launch.grid[0], M), row_launch.block)
+    out, (_, _, one_row) = empty(M, O), linear_launch(1, O, kind, strides[0] == 1)
+    launch = Launch((one_row.grid[0], M), one_row.block)
     kernel("moe.cu", "experts_matvec" + kind)(launch, out, x, expert, gate, *arrays, C, I, O, *strides)
     return out
 
@@ -172,7 +173,8 @@ def experts_sorted(x, expert, gate, w_gate, w_up, w_down):
     """
     (kind, gates, strides), (_, ups, up_strides) = kernel_format(w_gate), kernel_format(w_up)
     if strides != up_strides:                                           # one is transposed in memory
-        (kind, gates, strides), (_, ups, _) = (kernel_format(np.ascontiguousarray(w)) for w in (w_gate, w_up))
+        w_gate, w_up = (xp.ascontiguousarray(xp.asarray(w)) for w in (w_gate, w_up))
+        (kind, gates, strides), (_, ups, _) = kernel_format(w_gate), kernel_format(w_up)
     (E, D, F), M = w_gate.shape, expert.size
     first, order, slot = sort_by_expert(expert, E)
     hidden, y = empty(M, F), empty(M, D)
@@ -194,8 +196,7 @@ def experts(x, expert, gate, w_gate, w_up, w_down):
     else:
         gate_out, up_out = (experts_per_row(x_, expert, gate, w, C) for w in (w_gate, w_up))
         hidden = empty(N * C, F)
-        kernel("activation.cu", "swiglu")(Launch((ceil_div(N * C * F, 1024),), (256,)), hidden, gate_out, up_out,
-                                          N * C, F)
+        kernel("activation.cu", "swiglu")(element_launch(N * C * F), hidden, gate_out, up_out, N * C, F)
         y, slot = experts_per_row(hidden, expert, None, w_down, 1), None
     kernel("moe.cu", "experts_combine")(Launch((N, ceil_div(D, 128)), (128,)), out, y, slot, N, C, D)
     return like_input(x, out)
