@@ -80,11 +80,21 @@ def make_parser():
     return top
 
 
-def add_model_arguments(sub):
-    """Add the arguments of every subcommand that generates text."""
-    sub.add_argument("--model", metavar="DIR",
-                     help="checkpoint directory in Hugging Face's layout (the small model in this package)")
+def add_backend_argument(sub):
+    """Add the argument of every subcommand that computes on a chosen backend."""
     sub.add_argument("--backend", default="numpy", choices=list(BACKENDS), help="what computes (%(default)s)")
+
+
+def add_model_arguments(sub, default=None):
+    """Add the arguments of every subcommand that runs a model: which one, and on which backend."""
+    sub.add_argument("--model", default=default, metavar="DIR",
+                     help="checkpoint directory in Hugging Face's layout (the small model in this package)")
+    add_backend_argument(sub)
+
+
+def add_generation_arguments(sub):
+    """Add the arguments of every subcommand that generates text."""
+    add_model_arguments(sub)
     sub.add_argument("--dtype", choices=["float32", "bfloat16", "float16"],
                      help="convert the weights first (default: as in the files); NumPy is fastest with float32")
     sub.add_argument("--kv-dtype", default="float32", choices=KV_DTYPES,

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from tinyscout.bench.machine import describe_machine, git_commit
 from tinyscout.checkpoint.config_json import read_json
-from tinyscout.cli import load_model, positive_int
+from tinyscout.cli import add_model_arguments, load_model, positive_int
 from tinyscout.cli._format import parse_tokens
 from tinyscout.data.corpus import load_corpus
 from tinyscout.inputs.chat import BEGIN, special_token_id
-from tinyscout.model import BACKENDS, BUNDLED_MODEL
+from tinyscout.model import BUNDLED_MODEL
 from tinyscout.train.batches import concat_texts
 from tinyscout.train.log import save_figure
 from tinyscout.train.recipe import recipe_from_dict
@@ -19,9 +19,7 @@ from tinyscout.train.recipe import recipe_from_dict
 
 def add_arguments(sub):
     """Add the arguments of both commands."""
-    sub.add_argument("--model", default=BUNDLED_MODEL, metavar="DIR",
-                     help="checkpoint directory in Hugging Face's layout (the small model in this package)")
-    sub.add_argument("--backend", default="numpy", choices=list(BACKENDS), help="what computes (%(default)s)")
+    add_model_arguments(sub, default=BUNDLED_MODEL)
     sub.add_argument("--text", action="append", metavar="PATH",
                      help="files or directories of text, a twentieth of which is read (repeatable; default: what "
                      "training holds out of this Python's standard library)")

@@ -3,7 +3,7 @@ import contextlib
 import sys
 from pathlib import Path
 
-from tinyscout.cli import BAD_INPUT, add_model_arguments, format_error, load_model, print_error, sampling_options
+from tinyscout.cli import BAD_INPUT, add_generation_arguments, format_error, load_model, print_error, sampling_options
 from tinyscout.cli.generate import Speed, stream
 from tinyscout.inputs.chat import EOT, encode_chat, encode_turn
 from tinyscout.inputs.image import open_image
@@ -104,7 +104,7 @@ class Conversation:
 
 
 def add_arguments(sub):
-    add_model_arguments(sub)
+    add_generation_arguments(sub)
     sub.add_argument("--system", metavar="TEXT", help="how the model is to behave")
 
 

@@ -6,10 +6,9 @@ from rich.columns import Columns
 from rich.panel import Panel
 from rich.text import Text
 
-from tinyscout.cli import load_model, make_console
+from tinyscout.cli import add_model_arguments, load_model, make_console
 from tinyscout.data.dialogs import TASKS, ask, to_message
 from tinyscout.inputs.chat import encode_chat, encode_prompt
-from tinyscout.model import BACKENDS
 
 EXAMPLE = """\
 examples:
@@ -21,8 +20,7 @@ SIDE = 32               # characters of an image on the terminal, each with two 
 
 
 def add_arguments(sub):
-    sub.add_argument("--model", metavar="DIR", help="another checkpoint than the model in this package")
-    sub.add_argument("--backend", default="numpy", choices=list(BACKENDS), help="what computes (%(default)s)")
+    add_model_arguments(sub)
     sub.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of the weights (%(default)s)")
     sub.add_argument("--seed", type=int, default=0, metavar="S", help="other images and questions (%(default)s)")
     sub.add_argument("--tasks", nargs="+", choices=TASKS, metavar="TASK", default=["colour", "count", "same"],

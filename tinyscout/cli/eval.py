@@ -4,11 +4,10 @@ from datetime import date
 from pathlib import Path
 
 from tinyscout.bench.machine import describe_machine, git_commit
-from tinyscout.cli import load_model, make_console, positive_int
+from tinyscout.cli import add_model_arguments, load_model, make_console, positive_int
 from tinyscout.cli._format import make_table
 from tinyscout.data.corpus import load_corpus
 from tinyscout.eval.exam import evaluate_questions, evaluate_text
-from tinyscout.model import BACKENDS
 
 EXAMPLE = """\
 examples:
@@ -17,8 +16,7 @@ examples:
 
 
 def add_arguments(sub):
-    sub.add_argument("--model", metavar="DIR", help="checkpoint directory (the model in this package)")
-    sub.add_argument("--backend", default="numpy", choices=list(BACKENDS), help="what computes (%(default)s)")
+    add_model_arguments(sub)
     sub.add_argument("--questions", type=positive_int, default=200, metavar="N", help="of each task (%(default)s)")
     sub.add_argument("--text-windows", type=positive_int, metavar="N", help="of text, evenly spaced (all of it)")
     sub.add_argument("--text", nargs="+", metavar="PATH", help="evaluate on a part of these files and directories")

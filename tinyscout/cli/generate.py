@@ -3,7 +3,14 @@ import sys
 import time
 from itertools import chain, islice
 
-from tinyscout.cli import add_model_arguments, load_model, print_error, read_text_arg, sampling_options, write_stdout
+from tinyscout.cli import (
+    add_generation_arguments,
+    load_model,
+    print_error,
+    read_text_arg,
+    sampling_options,
+    write_stdout,
+)
 from tinyscout.inputs.chat import Prompt, encode_chat, encode_prompt
 
 EXAMPLE = """\
@@ -17,7 +24,7 @@ def add_arguments(sub):
     sub.add_argument("prompt", metavar="PROMPT", help="the text to continue; - reads the standard input")
     sub.add_argument("--image", action="append", default=[], metavar="FILE",
                      help="an image before the text (repeatable)")
-    add_model_arguments(sub)
+    add_generation_arguments(sub)
     mode = sub.add_mutually_exclusive_group()
     mode.add_argument("--chat", action="store_true", help="the prompt is a message, and the model answers it")
     mode.add_argument("--raw", action="store_true",

@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import tinyscout
-from tinyscout.cli import make_console, positive_int
+from tinyscout.cli import add_backend_argument, make_console, positive_int
 from tinyscout.data.corpus import load_corpus
-from tinyscout.model import BACKENDS, get_backend
+from tinyscout.model import get_backend
 from tinyscout.nn.weights import count_parameters
 from tinyscout.train import PRESETS, train
 
@@ -24,7 +24,7 @@ command takes as --model, log.csv with a line for each step, and log.png."""
 def add_arguments(sub):
     sub.add_argument("--preset", default="laboratory", choices=list(PRESETS), help="model and recipe (%(default)s)")
     sub.add_argument("--out", metavar="DIR", help="directory of the run (runs/PRESET)")
-    sub.add_argument("--backend", default="numpy", choices=list(BACKENDS), help="what computes (%(default)s)")
+    add_backend_argument(sub)
     sub.add_argument("--from", dest="source", metavar="DIR", help="fine-tune this checkpoint")
     sub.add_argument("--text", nargs="+", metavar="PATH", help="train on these files and directories")
     sub.add_argument("--steps", type=positive_int, metavar="N", help="how many steps")
