@@ -1,4 +1,4 @@
-"""What a script can tell of good names: functions are verbs, predicates are questions, variables are things."""
+"""What a script can tell of good names: no function is a participle, predicates ask, variables are things."""
 import ast
 import re
 from pathlib import Path
@@ -35,6 +35,10 @@ def bound_names(tree):
             yield node.arg, node.lineno
         elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
             yield (node.id if isinstance(node, ast.Name) else node.attr), node.lineno
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            yield from ((alias.asname, node.lineno) for alias in node.names if alias.asname)
+        elif isinstance(node, ast.ExceptHandler | ast.MatchAs) and node.name:
+            yield node.name, node.lineno
 
 
 def functions(tree):
@@ -64,9 +68,14 @@ def test_a_function_is_a_verb_and_not_a_participle(path):
 def test_a_predicate_is_called_as_one(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     wrong = [f"{f.lineno}: {f.name}" for f in functions(tree)
-             if (ast.get_docstring(f) or "").split("\n")[0].rstrip().endswith("?")
-             and words(f.name)[0] not in PREDICATES and f.name not in PREDICATES_OF_PYTHON]
+             if asks(f) and words(f.name)[0] not in PREDICATES and f.name not in PREDICATES_OF_PYTHON]
     assert not wrong, f"{name_of(path)}: {', '.join(wrong)}"
+
+
+def asks(function):
+    """Does its docstring say that the answer is yes or no?"""
+    docstring = (ast.get_docstring(function) or "").split("\n")[0].rstrip()
+    return docstring.endswith("?") or docstring.startswith("True if")
 
 
 def is_participle(name):

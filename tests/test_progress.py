@@ -83,8 +83,12 @@ def test_steps_within_a_loop_are_a_line_of_its_bar(monkeypatch):
     monkeypatch.setattr(progress, "PATIENCE", 0.01)
     display = Display()
     for n in display.track(range(2), "Counting"):
+        bar = display.bar
         for _ in display.track_steps(range(3), "layers", 3) if n else display.track(range(3), "tiles"):
             time.sleep(0.15)
+            assert display.bar is bar
+            assert len(bar.tasks) == 2
+        assert len(bar.tasks) == 1
     for what in ("Counting", "layers", "tiles"):
         assert what in screen.getvalue()
     assert display.bar is None
@@ -96,6 +100,14 @@ def test_one_piece_of_work_knows_nothing_of_another(monkeypatch):
     for _ in outer.track(range(2), "Counting"):
         assert inner.bar is None
     assert outer.bar is None
+
+
+def test_each_call_of_track_has_its_own_display(monkeypatch):
+    displays = []
+    monkeypatch.setattr(progress, "Display", lambda: displays.append(Display()) or displays[-1])
+    for _ in track(range(2), "Counting"):
+        list(track(range(2), "Counting more"))
+    assert len({id(display) for display in displays}) == 3
 
 
 def test_steps_start_no_thread(monkeypatch):

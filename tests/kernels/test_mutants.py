@@ -12,6 +12,7 @@ from mutants import run, table
 
 from tinyscout import laws
 from tinyscout.kernels import nvrtc
+from tinyscout.kernels.cuda import versions as cuda_versions
 
 
 @pytest.mark.parametrize("file", table.CHECKS)
@@ -33,5 +34,6 @@ def test_every_check_exists(file):
     names = {case.name for case in laws.CASES} | {case.name.split(": ")[0] for case in laws.CASES}
     assert set(check.laws) <= names
     assert check.laws or list(check.tests())
+    assert not check.version or any(check.version in found for found in cuda_versions.versions().values())
     for name, function in check.tests():
         assert callable(function), name
