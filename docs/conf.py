@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 DOCS = Path(__file__).parent
-sys.path.insert(0, str(DOCS / "_ext"))
+sys.path[:0] = [str(DOCS / "_ext"), str(DOCS)]       # DOCS for the package `drawings`
 if importlib.util.find_spec("tinyscout") is None:   # not installed: the page is built from the source tree
     sys.path.insert(0, str(DOCS.parent))
 
@@ -24,11 +24,12 @@ extensions = [
     "mathml",       # this and the three below: docs/_ext
     "compute",
     "columns",
-    "floors",
+    "drawing",
+    "reading",
 ]
 myst_enable_extensions = ["colon_fence", "dollarmath", "amsmath", "deflist", "attrs_inline", "attrs_block"]
 myst_heading_anchors = 3
-exclude_patterns = ["_build", "_ext", "_static", "**/sg_execution_times.rst", "sg_execution_times.rst"]
+exclude_patterns = ["_build", "_ext", "_static", "drawings", "**/sg_execution_times.rst", "sg_execution_times.rst"]
 
 html_math_renderer = "mathml"       # the default, MathJax, is fetched from the network
 
