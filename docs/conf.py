@@ -21,7 +21,9 @@ extensions = [
     "tree",         # docs/_ext
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
-    "mathml",       # this and the three below: docs/_ext
+    "sphinxcontrib.bibtex",
+    "bibliography",     # this and the four below: docs/_ext
+    "mathml",
     "compute",
     "columns",
     "drawing",
@@ -30,6 +32,10 @@ extensions = [
 myst_enable_extensions = ["colon_fence", "dollarmath", "amsmath", "deflist", "attrs_inline", "attrs_block"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build", "_ext", "_static", "drawings", "**/sg_execution_times.rst", "sg_execution_times.rst"]
+
+bibtex_bibfiles = ["references.bib"]
+bibtex_default_style = "book"               # docs/_ext/bibliography.py
+bibtex_reference_style = "book"
 
 html_math_renderer = "mathml"       # the default, MathJax, is fetched from the network
 
