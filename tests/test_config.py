@@ -211,7 +211,7 @@ REFUSED_IN_VISION = [
     ({"patch_size": 15}, "evenly"),
     ({"pixel_shuffle_ratio": 0}, "pixel_shuffle_ratio"), ({"pixel_shuffle_ratio": 0.3}, "pixel_shuffle_ratio"),
     ({"pixel_shuffle_ratio": 1e-320}, "pixel_shuffle_ratio"), ({"vision_output_dim": 7}, "vision_output_dim"),
-    ({"intermediate_size": 100}, "hidden_dim"), ({"hidden_size": 36}, "fours"), ({"num_channels": "3"}, "num_channels"),
+    ({"intermediate_size": 100}, "hidden_dim"), ({"hidden_size": 36}, "multiple"), ({"num_channels": "3"}, "num_channels"),
     ({"multi_modal_projector_bias": True}, "multi_modal_projector_bias")]
 
 
@@ -288,7 +288,7 @@ def test_other_refusals():
     for changes in ({"patch_id": -1}, {"stop_ids": ("x",)}, {"bos_id": 1.5}):
         with pytest.raises(ValueError, match=next(iter(changes))):
             ScoutConfig(**changes)
-    with pytest.raises(ValueError, match="count from 1"):
+    with pytest.raises(ValueError, match="at least 1"):
         layer_plan(4, nope_every=0)
 
 

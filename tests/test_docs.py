@@ -82,9 +82,9 @@ def test_readme_says_what_was_measured():
 
     seconds = (DOCS / "laboratory/log.csv").read_text().splitlines()[-1].split(",")[1]
     for claim in (
-            f"{part('shape', 'colour', 'position')} right about shape, colour and place, "
-            f"{part('same', 'more', 'changed')} about two images side by side, {part('number')} where a number",
-            f"{part('count')} where things are to be counted", f"knows in {part('relation')}, where",
+            f"{part('shape', 'colour', 'position')} correctly about shape, colour and position, "
+            f"{part('same', 'more', 'changed')} about two images side by side, {part('number')} when it reads a number",
+            f"{part('count')} when it counts objects", f"it scores {part('relation')} (chance: 50%)",
             f"trained in {float(seconds):.0f} seconds", "{} of {} in texts of 51,200".format(
                 *found("laboratory", "hundred", 51_200)),
             "{} of {} in 10,485,760".format(*found("laboratory", "far", 10 << 20))):

@@ -1,4 +1,4 @@
-"""`python -m tinyscout` is the command `tinyscout`."""
+"""Entry point of `python -m tinyscout`, the same as the command `tinyscout`."""
 import sys
 
 from tinyscout.cli import main

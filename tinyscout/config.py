@@ -1,4 +1,4 @@
-"""The sizes of Llama 4.  The letter beside a size is its axis in every shape comment of this project.
+"""The sizes of Llama 4.  The letter after a size is its axis in every shape comment of this project.
 
     B batch     T tokens now    S tokens seen    D width         H query heads   K key/value heads
     G = H/K     d head channels E experts        F hidden width  V vocabulary    N rows   P patches of a tile
@@ -13,7 +13,7 @@ def _require(condition, message):
 
 
 def _check_numbers(config, may_be_zero=()):
-    """Every size must be a whole number above zero, every float a finite one, every flag True or False."""
+    """Raise ValueError unless every size is a whole number above zero, every float finite and every flag a bool."""
     for name, kind in get_type_hints(type(config)).items():
         value = getattr(config, name)
         if kind is bool:
@@ -25,22 +25,23 @@ def _check_numbers(config, may_be_zero=()):
 
 
 def is_number(value, kind=float):
-    """Is this a number, and not negative, NaN, infinite or absurd?  A whole number is a float too; True is neither."""
+    """True if `value` is a number from 0 to 2**63.  An int is accepted as a float, a bool never."""
     allowed = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
     return allowed and 0 <= value < 2 ** 63
 
 
 class Layer(NamedTuple):
-    """What one decoder layer is made of: a row of the iRoPE plan."""
+    """Options of one decoder layer: one row of the iRoPE layer plan."""
 
-    rope: bool      # are queries and keys rotated?  If not, the layer has no positions at all ("NoPE")
-    chunked: bool   # does a token see only its own chunk, or the whole past?
-    moe: bool       # a mixture of experts, or one dense feed-forward?
+    rope: bool      # True: queries and keys are rotated.  False: the layer does not encode positions ("NoPE")
+    chunked: bool   # True: a token sees only its own chunk.  False: it sees the whole past
+    moe: bool       # True: a mixture of experts.  False: one dense feed-forward
 
 
 def layer_plan(n_layers, nope_every=4, moe_every=1):
     """The layer plan: every `nope_every`-th layer is global and without RoPE, every `moe_every`-th has experts."""
-    _require(min(nope_every, moe_every) >= 1, f"every {nope_every}-th and every {moe_every}-th layer: count from 1")
+    _require(min(nope_every, moe_every) >= 1,
+             f"nope_every is {nope_every} and moe_every is {moe_every}: both must be at least 1")
     return tuple(
         Layer(rope=n % nope_every != 0, chunked=n % nope_every != 0, moe=n % moe_every == 0)
         for n in range(1, n_layers + 1)
@@ -53,7 +54,7 @@ class RopeScaling(NamedTuple):
     factor: float = 16.0
     low: float = 1.0
     high: float = 1.0
-    original: int = 8192    # tokens of context before the stretch
+    original: int = 8192    # context length in tokens before the stretch
 
 
 @dataclass(frozen=True)
@@ -66,21 +67,21 @@ class TextConfig:
     n_kv_heads: int = 8                         # K
     head_dim: int = 128                         # d
     n_experts: int = 16                         # E
-    top_k: int = 1                              # experts that a token visits, besides the shared one
+    top_k: int = 1                              # routed experts per token, in addition to the shared one
     hidden_dim: int = 8192                      # F of an expert, routed or shared
     dense_dim: int = 16_384                     # F of a layer without experts
     layers: tuple[Layer, ...] = layer_plan(48)
     norm_eps: float = 1e-5
     qk_norm: bool = True                        # on RoPE layers
-    qk_norm_nope: bool = False                  # and on NoPE layers, which no released Llama 4 has
+    qk_norm_nope: bool = False                  # also on NoPE layers; False in every released Llama 4
     rope_theta: float = 500_000.0
     rope_scaling: RopeScaling | None = RopeScaling()    # noqa: RUF009 (a tuple)
     chunk_size: int = 8192                      # tokens
     attn_temperature: bool = True               # on NoPE layers only
     attn_temperature_floor: float = 8192.0      # tokens
     attn_temperature_scale: float = 0.1
-    tie_embeddings: bool = False                # is the output matrix the embedding?
-    max_positions: int = 10_485_760             # what the checkpoint was made for; nothing here stops there
+    tie_embeddings: bool = False                # True: the output matrix is the embedding
+    max_positions: int = 10_485_760             # context length the checkpoint was made for; not enforced here
 
     def __post_init__(self):
         _check_numbers(self, may_be_zero=("norm_eps", "attn_temperature_scale"))
@@ -91,14 +92,14 @@ class TextConfig:
                      f"RoPE scaling needs numbers above zero and low <= high: {tuple(self.rope_scaling)}")
         _require(self.n_heads % self.n_kv_heads == 0,
                  f"{self.n_heads} query heads do not share {self.n_kv_heads} key/value heads evenly")
-        _require(self.head_dim % 2 == 0, f"RoPE turns pairs of channels: head_dim {self.head_dim} is odd")
-        _require(self.qk_norm or not self.qk_norm_nope, "a QK norm on NoPE layers alone is not known here")
+        _require(self.head_dim % 2 == 0, f"RoPE rotates pairs of channels, but head_dim {self.head_dim} is odd")
+        _require(self.qk_norm or not self.qk_norm_nope, "a QK norm on NoPE layers only is not supported")
         _require(self.top_k <= self.n_experts, f"cannot choose {self.top_k} of {self.n_experts} experts")
 
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """The image encoder, adapter and projector.  Scout and Maverick have the same."""
+    """The image encoder, adapter and projector.  They are the same in Scout and Maverick."""
 
     dim: int = 1408                             # D
     n_heads: int = 16                           # H
@@ -107,16 +108,16 @@ class VisionConfig:
     adapter_dim: int = 4096                     # width between pixel shuffle and the text model
     tile_size: int = 336                        # pixels on a side
     patch_size: int = 14                        # pixels on a side
-    pixel_shuffle_factor: int = 2               # patches on a side that pixel shuffle makes one token
+    pixel_shuffle_factor: int = 2               # patches on a side of a square that becomes one token
     channels: int = 3
-    max_tiles: int = 16                         # that an image is split into, besides the global one
+    max_tiles: int = 16                         # of an image, in addition to the global tile
     norm_eps: float = 1e-5
     rope_theta: float = 10_000.0
 
     def __post_init__(self):
         _check_numbers(self, may_be_zero=("norm_eps",))
         _require(self.dim % (4 * self.n_heads) == 0,
-                 f"2-D RoPE needs head channels in fours: {self.dim} over {self.n_heads} heads")
+                 f"2-D RoPE needs a multiple of 4 channels per head: {self.dim} channels, {self.n_heads} heads")
         _require(self.hidden_dim == self.dim * self.pixel_shuffle_factor ** 2,
                  f"the encoder's hidden_dim {self.hidden_dim} must equal dim * pixel_shuffle_factor**2 = "
                  f"{self.dim * self.pixel_shuffle_factor ** 2}, as in every Llama 4")
@@ -135,17 +136,17 @@ class VisionConfig:
 
     @property
     def tokens_per_tile(self):
-        """What the text model sees of a tile: 144 in Scout."""
+        """Image tokens per tile: 144 in Scout."""
         return (self.grid // self.pixel_shuffle_factor) ** 2
 
 
 @dataclass(frozen=True)
 class ScoutConfig:
-    """A whole model.  `vision` is None where the checkpoint holds only text."""
+    """A whole model.  `vision` is None for a text-only checkpoint."""
 
     text: TextConfig = field(default_factory=TextConfig)
     vision: VisionConfig | None = field(default_factory=VisionConfig)
-    patch_id: int = 200_092                     # the token whose embedding an image replaces
+    patch_id: int = 200_092                     # the token whose embedding is replaced by image features
     image_start_id: int = 200_080
     image_end_id: int = 200_081
     bos_id: int | None = 200_000
@@ -156,7 +157,7 @@ class ScoutConfig:
         _check_numbers(self, may_be_zero=("patch_id", "image_start_id", "image_end_id"))
         for name, ids in [("bos_id", [self.bos_id]), ("pad_id", [self.pad_id]), ("stop_ids", self.stop_ids)]:
             _require(all(id is None or is_number(id, int) for id in ids),
-                     f"{name} must be made of whole numbers of zero or more, not {getattr(self, name)!r}")
+                     f"{name} must consist of whole numbers of zero or more, not {getattr(self, name)!r}")
 
 
 SCOUT = ScoutConfig()
@@ -167,10 +168,10 @@ CONFIGS = {"scout": SCOUT, "maverick": MAVERICK}
 
 
 def tiny_config(vision=True, **changes):
-    """Scout's own plan at the size of a test: seconds, not gigabytes.
+    """Scout's layer plan at the size of a test.
 
-    `changes` go to TextConfig.  Chunk and temperature floor are small, so that a few dozen tokens
-    already cross several chunk edges and feel the temperature.
+    `changes` are fields of TextConfig.  The chunk and the temperature floor are small, so that a few dozen tokens
+    cross several chunk edges and are scaled by the temperature.
     """
     text = TextConfig(**{
         "vocab_size": 512, "dim": 64, "n_heads": 4, "n_kv_heads": 2, "head_dim": 16, "n_experts": 4,

@@ -1,4 +1,4 @@
-"""What a user holds: a config, weights, a tokenizer and a backend; and how they are loaded and saved."""
+"""The user's interface: a Model has a config, weights, a tokenizer and a backend; `load` and `save` it."""
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +26,7 @@ BUNDLED_MODEL = Path(__file__).parent / "scout-mini"        # trained by this pa
 
 
 def get_backend(backend: str | ModuleType) -> ModuleType:
-    """The module of operations behind a name; a module (your own overlay, say) is taken as it is.
+    """Return the backend module of that name.  A module (for example your own overlay) is returned unchanged.
 
     backend str or module  ->  module.  Raises ValueError for an unknown name, RuntimeError for one not built.
     A backend's note about this machine (`device_note`) goes to stderr.
@@ -52,7 +52,7 @@ def map_arrays(weights: Any, move: Callable) -> Any:
 
 @dataclass(frozen=True)
 class Model:
-    """A whole Llama 4.  `ops` is the module that computes it: tinyscout.reference or another backend."""
+    """A whole Llama 4.  `ops` is the backend module that it runs on: tinyscout.reference or another."""
 
     config: ScoutConfig
     weights: Scout
@@ -60,19 +60,20 @@ class Model:
     ops: Any
 
     def new_cache(self, kv_dtype: str = "float32") -> Cache:
-        """An empty cache, for `logits` or `generate` to fill call after call.
+        """Return an empty cache that `logits` and `generate` fill call by call.
 
-        kv_dtype "float32", "bfloat16", "int8" or "int4": how keys and values are kept, the last two in global layers
+        kv_dtype "float32", "bfloat16", "int8" or "int4": dtype of the keys and values, the last two in global layers
+        only
         """
         return Cache(self.config.text, kv_dtype)
 
     def logits(self, tokens: Sequence[int] | np.ndarray, images: Sequence[np.ndarray] = (),
                cache: Cache | None = None) -> np.ndarray:
-        """Logits of the next token at every token.
+        """Return the logits of the next token at every position.
 
         tokens (T,) ids with the patch tokens in place, images (tiles, 3, h, w) arrays in order  ->  (T, V) float32
 
-        With a cache the tokens continue what it holds, and images may be given before their patch tokens come.
+        With a cache the tokens continue its text, and images may be passed in an earlier call than their patch tokens.
         Raises ValueError for ids outside the vocabulary or patch tokens that do not match the images.
         """
         iterate = iterate_with_progress(Display())
@@ -83,14 +84,14 @@ class Model:
                  max_new_tokens: int = 256, temperature: float = 0.6, top_p: float | None = 0.9,
                  top_k: int | None = None, seed: int | None = None, stop_ids: Sequence[int] | None = None,
                  cache: Cache | None = None, kv_dtype: str = "float32") -> Iterator[int]:
-        """Token ids that continue the prompt, one by one.
+        """Generate the token ids that continue the prompt, one by one.
 
         tokens (T,) ids, images (tiles, 3, h, w) each  ->  iterator of int
 
         temperature 0 is greedy; top_p in (0, 1] and top_k cut the distribution; the same seed gives the same tokens.
-        Ends after max_new_tokens or with one of stop_ids (the config's unless given), which is yielded too.  With a
-        cache the prompt continues what it holds; without one, kv_dtype is how a new one keeps keys and values.
-        Raises ValueError.
+        Ends after max_new_tokens or with one of stop_ids (default: the config's), which is yielded too.  With a
+        cache the prompt continues its text; without one, a new cache is made with kv_dtype.
+        Raises ValueError for invalid arguments.
         """
         return generate(tokens, images, self.weights, self.config, self.ops, cache=cache, kv_dtype=kv_dtype,
                         max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed,
@@ -100,10 +101,10 @@ class Model:
 def load(path: Path | str | None = None, backend: str | ModuleType = "numpy", dtype: str | None = None) -> Model:
     """Open a Llama 4 checkpoint directory in Hugging Face's layout.
 
-    path, or None for the small model that is part of this package, backend "numpy", "c", "cuda" or a module, dtype
-    None to compute from the files as they are (memory-mapped, widened where used) or such as "float32" to convert
-    now (more memory, faster tokens)  ->  Model
-    Raises FileNotFoundError, ValueError, RuntimeError for a backend that is not there, or MemoryError.
+    path, or None for the small model in this package, backend "numpy", "c", "cuda" or a module, dtype None to keep
+    the dtype of the files (memory-mapped, converted on use) or for example "float32" to convert all weights now
+    (more memory, faster decoding)  ->  Model
+    Raises FileNotFoundError, ValueError, RuntimeError for a backend that is not built, or MemoryError.
     """
     path, ops = BUNDLED_MODEL if path is None else Path(path).expanduser(), get_backend(backend)
     if not path.is_dir():
@@ -115,7 +116,7 @@ def load(path: Path | str | None = None, backend: str | ModuleType = "numpy", dt
 
 def random_model(config: ScoutConfig, backend: str | ModuleType = "numpy", seed: int = 0,
                  tokenizer: Tokenizer | None = None) -> Model:
-    """A model with random weights: nothing to download, and every shape is real.  config ScoutConfig  ->  Model"""
+    """Return a model with random weights of the right shapes, without a download.  config ScoutConfig  ->  Model"""
     ops = get_backend(backend)
     return Model(config, map_arrays(init_weights(config, seed), ops.asarray), tokenizer, ops)
 
@@ -123,8 +124,8 @@ def random_model(config: ScoutConfig, backend: str | ModuleType = "numpy", seed:
 def save(model: Model, path: Path | str, dtype: str | None = None) -> None:
     """Write a checkpoint directory that `load` and transformers read.
 
-    model Model, path, dtype None or such as "bfloat16".
-    Raises OSError, and then an older checkpoint there is untouched.
+    model Model, path, dtype None to keep the weights' own or for example "bfloat16".
+    Raises OSError; an older checkpoint at that path is then unchanged.
     """
     write = model.tokenizer.save if model.tokenizer else lambda scratch: None
     weights = map_arrays(model.weights, model.ops.asnumpy)

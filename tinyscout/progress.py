@@ -1,4 +1,4 @@
-"""A progress bar for long work, silent for short."""
+"""Progress bars for long loops; a short loop shows none."""
 import sys
 import threading
 from time import perf_counter
@@ -20,13 +20,13 @@ def track(items, what, total=None):
 
 
 class Display:
-    """What one piece of work shows: a bar for its loop and, while that runs, a line below for each loop inside it."""
+    """The progress display of one task: a bar for its loop and, below it, a line for each loop inside it."""
 
     def __init__(self):
-        self.bar: Any = None            # of the outermost loop under way
+        self.bar: Any = None            # of the outermost loop that is running
 
     def track(self, items, what, total=None):
-        """Yield from `items`, as the function `track`; inside a loop of this display its bar gets another line."""
+        """Yield from `items` like the function `track`; inside another loop of this display, add a line to its bar."""
         total = len(items) if total is None else total
         if not sys.stderr.isatty():
             yield from items
@@ -36,10 +36,10 @@ class Display:
             yield from self._show_bar(items, what, total)
 
     def track_steps(self, items, what, total):
-        """Yield from `items` as `track` does, for work that is repeated hundreds of times a second.
+        """Yield from `items` like `track`, for loops that run hundreds of times a second.
 
-        No thread looks at the clock: that is done between the items.  Outside a loop of this display somebody may be
-        in the middle of a line: then a small bar is drawn after the cursor and taken away again.
+        The clock is checked between items, not in a thread.  Outside a loop of this display, the cursor may be in the
+        middle of a line, so a small bar is drawn after it and erased at the end.
         """
         if not sys.stderr.isatty():
             yield from items
@@ -91,7 +91,7 @@ def _draw_after_cursor(items, what, total):
 
 
 def show_after_cursor(text):
-    """Show a text to the right of the cursor, which stays; what does not fit on the line is cut off."""
+    """Show a text to the right of the cursor without moving it; the part that does not fit on the line is cut off."""
     save, restore, erase, wrap, do_not_wrap = "\x1b7", "\x1b8", "\x1b[K", "\x1b[?7h", "\x1b[?7l"
     sys.stderr.write(f"{save}{do_not_wrap}{erase}{text}{restore}{wrap}")
     sys.stderr.flush()
