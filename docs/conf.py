@@ -19,6 +19,7 @@ copyright = "the tinyscout authors"                 # without a year the same so
 extensions = [
     "myst_parser",
     "tree",         # docs/_ext
+    "sphinx.ext.extlinks",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "sphinxcontrib.bibtex",
@@ -32,6 +33,15 @@ extensions = [
 myst_enable_extensions = ["colon_fence", "dollarmath", "amsmath", "deflist", "attrs_inline", "attrs_block"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build", "_ext", "_static", "drawings", "**/sg_execution_times.rst", "sg_execution_times.rst"]
+
+extlinks = {    # {vllm}`16311` is shown as vllm #16311; GitHub leads from an issue's address to a pull request's
+    role: (f"https://github.com/{repository}/issues/%s", f"{repository.partition('/')[2]} #%s")
+    for role, repository in {
+        "kernelbench": "ScalingIntelligence/KernelBench", "llamacpp": "ggml-org/llama.cpp",
+        "llmcompressor": "vllm-project/llm-compressor", "maxtext": "AI-Hypercomputer/maxtext",
+        "mlxlm": "ml-explore/mlx-lm", "mlxvlm": "Blaizzy/mlx-vlm", "sglang": "sgl-project/sglang",
+        "smg": "smg-project/smg", "transformers": "huggingface/transformers", "trtllm": "NVIDIA/TensorRT-LLM",
+        "vllm": "vllm-project/vllm"}.items()}
 
 bibtex_bibfiles = ["references.bib"]
 bibtex_default_style = "book"               # docs/_ext/bibliography.py
