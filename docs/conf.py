@@ -1,7 +1,7 @@
 """How the walkthrough is built: sphinx-build -W --keep-going -b html docs docs/_build
 
-A built page asks the network for nothing: mathematics is MathML, fonts are the reader's own, and every script and
-style sheet lies beside the page.  tests/test_docs.py holds that.
+A built page makes no network request: equations are MathML in a font of the book, text is in the reader's fonts, and
+scripts and style sheets are local files.  tests/test_docs.py checks that, and tests/test_pages.py in a browser.
 """
 import importlib.util
 import sys
@@ -20,6 +20,7 @@ extensions = [
     "myst_parser",
     "tree",         # docs/_ext
     "sphinx.ext.extlinks",
+    "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "sphinxcontrib.bibtex",
@@ -56,6 +57,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "within_subsection_order": "FileNameSortKey",   # 01, 02, 03: the order in which to read them
     "reset_modules": ("matplotlib", "figures.style"),
+    "image_scrapers": ("figures.scrape",),
     "plot_gallery": True,
     "download_all_examples": False,
     "show_memory": False,
@@ -65,14 +67,28 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
 }
 
+copybutton_selector = "[class*=highlight-]:not(.sphx-glr-script-out, .highlight-none, .highlight-text) > .highlight pre"
+copybutton_prompt_text = r"\$ |>>> |\.\.\. "      # where a block has prompts, only those lines are copied, without them
+copybutton_prompt_is_regexp = True
+copybutton_line_continuation_character = "\\"
+
 html_theme = "furo"
-pygments_dark_style = "github-dark"
+pygments_style, pygments_dark_style = "a11y-high-contrast-light", "a11y-high-contrast-dark"
 html_title = "tinyscout"
 html_static_path = ["_static"]
-html_css_files = ["tinyscout.css"]
+html_css_files = ["tinyscout.css", "pages.css"]
+html_js_files = ["pages.js"]
 html_copy_source = False
 html_show_sourcelink = False
-html_theme_options = {
-    "light_css_variables": {"color-brand-primary": "#8a5200", "color-brand-content": "#8a5200"},
-    "dark_css_variables": {"color-brand-primary": "#e8b25c", "color-brand-content": "#e8b25c"},
+html_theme_options = {              # every text has a contrast of at least 7:1; tests/test_pages.py measures it
+    "light_css_variables": {
+        "color-brand-primary": "#734100", "color-brand-content": "#734100", "color-brand-visited": "#6a1fb5",
+        "color-foreground-secondary": "#464950", "color-foreground-muted": "#464950", "color-problematic": "#8f0000",
+        "color-link-underline": "#b07a35", "color-link-underline--visited": "#a67ad0", "color-topic-title": "#04505f",
+    },
+    "dark_css_variables": {
+        "color-brand-primary": "#e8b25c", "color-brand-content": "#e8b25c", "color-brand-visited": "#d0b2f7",
+        "color-foreground-secondary": "#b8bcc2", "color-foreground-muted": "#b8bcc2", "color-problematic": "#ffa8a8",
+        "color-link-underline": "#8a6a36", "color-link-underline--visited": "#8a6fb0",
+    },
 }

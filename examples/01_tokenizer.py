@@ -35,7 +35,7 @@ for start in (256, 286, 556, 3256):
 
 line = "def encode(self, text):  # 12345 llamas 🦙"
 colours = plt.get_cmap("Set3").colors
-figure, axis = plt.subplots(figsize=(7.5, 0.8))
+figure, axis = plt.subplots(figsize=(7.5, 0.8), num="A line of code, cut into tokens")
 x = 0.0
 for n, token in enumerate(tokenizer.token_bytes(tokenizer.encode(line))):
     label = token.decode().replace(" ", "·") if token.isascii() else token.hex()
@@ -56,7 +56,7 @@ print(f"{len(line)} characters, {len(line.encode())} bytes, {n + 1} tokens")
 merges = tokenizer.merge_table[:, :2].tolist()
 sizes = [256, 320, 384, 512, 768, 1024, 1536, 2048, 3072, len(tokens)]
 tokenizers = [Tokenizer({token: id for id, token in enumerate(tokens[:size])}, merges[:size - 256]) for size in sizes]
-figure, axis = plt.subplots(figsize=(7.5, 3.6))
+figure, axis = plt.subplots(figsize=(7.5, 3.6), num="Larger vocabularies put more bytes into a token")
 for label, samples in {"code it has not seen": held_out, "English about Python": topics.values()}.items():
     sample = "".join(samples)
     ratio = [len(sample.encode()) / len(smaller.encode(sample)) for smaller in tokenizers]

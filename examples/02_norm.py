@@ -27,7 +27,7 @@ colour = np.arctan2(points[:, 1], points[:, 0])
 weight, bias = np.ones(2), np.zeros(2)
 results = {"x": points, "rms_norm(x)": rms_norm(points), "layer_norm(x)": layer_norm(points, weight, bias)}
 
-figure, axes = plt.subplots(1, 3, figsize=(7.6, 2.8), sharex=True, sharey=True)
+figure, axes = plt.subplots(1, 3, figsize=(7.6, 2.8), sharex=True, sharey=True, num="200 points before and after norms")
 for axis, (name, y) in zip(axes, results.items(), strict=True):
     axis.scatter(*y.T, c=colour, s=12, cmap="viridis")
     axis.set(title=name, xlabel="channel 0", aspect="equal")
@@ -47,7 +47,7 @@ weights = [FeedForward(*(rng.normal(size=shape, scale=shape[0] ** -0.5) for shap
            for _ in range(layers)]
 start = rms_norm(rng.normal(size=(16, D)))
 
-figure, axis = plt.subplots(figsize=(7.6, 3.6))
+figure, axis = plt.subplots(figsize=(7.6, 3.6), num="The size of the stream over 48 layers")
 for scale, shade in zip((0.03, 0.3, 3.0), plt.get_cmap("viridis")((0.15, 0.5, 0.85)), strict=True):
     for has_norm, line in ((True, "-"), (False, "--")):
         x, sizes = scale * start, [scale]

@@ -20,7 +20,7 @@ d, theta, scaling = t.head_dim, t.rope_theta, t.rope_scaling
 
 x = np.tile([1.0, 0.0], (1, 16, 1, d // 2))             # every pair starts as (1, 0)
 hands = apply_rope(x, *rope_angles(np.arange(16), d, theta, scaling)).reshape(16, d // 2, 2)
-figure, axes = plt.subplots(1, 4, figsize=(7.6, 2.3))
+figure, axes = plt.subplots(1, 4, figsize=(7.6, 2.3), num="Four pairs of channels at positions 0 to 15")
 for axis, i in zip(axes, (0, 8, 16, 24), strict=True):
     for p in reversed(range(16)):
         axis.plot(*np.stack([(0, 0), hands[p, i]], 1), "o-", color=plt.cm.viridis(p / 15), markersize=4, markevery=[1])
@@ -47,7 +47,7 @@ def score(position, distance):
 
 
 near = np.unique(np.geomspace(1, 8191, 1500).astype(int))
-figure, axis = plt.subplots(figsize=(7.6, 3))
+figure, axis = plt.subplots(figsize=(7.6, 3), num="Scores depend on the distance alone")
 axis.semilogx(near, score(np.full(len(near), 8191), near), color=plt.cm.viridis(0.35), linewidth=1)
 position, distance = rng.integers(8192, t.max_positions, size=96), rng.choice(near, 96)
 axis.scatter(distance, score(position, distance), c=position, s=16, zorder=2)
@@ -60,7 +60,7 @@ plt.show()
 # --------
 # A pair that completes a turn within 8192 tokens stays as it is; one that does not is slowed down sixteen times.
 
-figure, axis = plt.subplots(figsize=(7.6, 3))
+figure, axis = plt.subplots(figsize=(7.6, 3), num="Tokens per turn of each pair")
 axis.semilogy(2 * np.pi / rope_frequencies(d, theta), ".", color="0.6", label="by theta alone")
 axis.semilogy(2 * np.pi / rope_frequencies(d, theta, scaling), ".", color=plt.cm.viridis(0.35), label="Scout")
 axis.axhline(scaling.original, linestyle=":", color="tab:red", label=f"{scaling.original} tokens")

@@ -23,7 +23,7 @@ positions = np.arange(n)
 window = causal_mask(positions, positions) & (positions[:, None] - positions < chunk)
 masks = {"global (NoPE)": causal_mask(positions, positions), "local (RoPE)": chunked_mask(positions, positions, chunk),
          "a sliding window": window}
-figure, axes = plt.subplots(1, 3, figsize=(7.6, 2.9), sharey=True)
+figure, axes = plt.subplots(1, 3, figsize=(7.6, 2.9), sharey=True, num="Which keys a query sees: three masks")
 for axis, (name, mask) in zip(axes, masks.items(), strict=True):
     axis.imshow(np.where(mask, 0.55 if name == "a sliding window" else 0.25, np.nan), vmin=0, vmax=1)
     axis.set(title=name, xlabel="key", xticks=positions[::chunk], yticks=positions[::chunk])
@@ -52,7 +52,7 @@ def weight_of_right_key(factor, score=12):
     return 1 / (1 + positions * np.exp(factor ** 2 / 2 - factor * score))
 
 
-figure, axes = plt.subplots(1, 2, figsize=(7.6, 2.9))
+figure, axes = plt.subplots(1, 2, figsize=(7.6, 2.9), num="Temperature by position")
 axes[0].semilogx(positions, factor, color=plt.get_cmap("viridis")(0.35))
 axes[0].set(xlabel="position of the query", ylabel="factor on the query")
 axes[1].semilogx(positions, weight_of_right_key(factor), color=plt.get_cmap("viridis")(0.35), label="with temperature")

@@ -39,7 +39,7 @@ stacks = {
     "four local layers": layer_plan(4, nope_every=5),
     "three local, one global": layer_plan(4),
 }
-figure, axes = plt.subplots(1, 4, figsize=(9, 2.9), sharey=True)
+figure, axes = plt.subplots(1, 4, figsize=(9, 2.9), sharey=True, num="Which tokens notice that one token changed")
 for axis, (name, layers) in zip(axes, stacks.items(), strict=True):
     change = influence(layers)
     axis.imshow(np.log10(np.where(change > 1e-12, change, np.nan)), vmin=-3, vmax=0.7)

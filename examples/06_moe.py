@@ -45,7 +45,7 @@ chosen, gates = (np.stack(layers) for layers in zip(*notes, strict=True))    # (
 colours = plt.get_cmap("viridis")(np.linspace(0.1, 0.95, 4))
 squares = colours[chosen]
 squares[..., 3] = gates
-figure, (axis, load) = plt.subplots(1, 2, figsize=(9, 2.2), width_ratios=(4, 1), sharey=True)
+figure, (axis, load) = plt.subplots(1, 2, figsize=(9, 2.2), width_ratios=(4, 1), sharey=True, num="Experts by token")
 axis.imshow(squares, aspect="auto")
 axis.set(xlabel="token", ylabel="layer", yticks=range(4))
 visits = (chosen[..., None] == np.arange(4)).sum(1)     # (layers, E)
@@ -62,7 +62,7 @@ plt.show()
 # what it says.  Here is the smallest expert there is, every matrix the number 1, reading a 2.
 
 s = np.linspace(0, 1, 101)
-figure, axis = plt.subplots(figsize=(7.5, 3))
+figure, axis = plt.subplots(figsize=(7.5, 3), num="Where the gate multiplies")
 axis.plot(s, reference.swiglu(s * 2, s * 2), color=colours[0], linewidth=2.5, label="gate scales the input")
 axis.plot(s, s * reference.swiglu(np.array(2.0), np.array(2.0)), "--", color=colours[2], label="gate scales the output")
 axis.set(xlabel="gate", ylabel="answer")

@@ -31,7 +31,7 @@ settings = {f"temperature {heat}": softmax(scores / heat) for heat in (1, 0.6, 0
 settings["0.3, then top-p 0.9"] = top_p(settings["temperature 0.3"], 0.9)
 colours = plt.get_cmap("viridis")(np.linspace(0.1, 0.85, 4))
 shown = np.argsort(-scores)[:12]
-figure, axes = plt.subplots(1, 4, figsize=(9, 3), sharey=True, layout="constrained")
+figure, axes = plt.subplots(1, 4, figsize=(9, 3), sharey=True, layout="constrained", num="The next token")
 for axis, colour, (name, probability) in zip(axes, colours, settings.items(), strict=True):
     axis.bar(range(12), probability[shown], color=colour)
     axis.set_xticks(range(12), [repr(model.tokenizer.decode([id]))[1:-1] for id in shown], rotation=90)
@@ -50,7 +50,7 @@ for token in text:
     model.logits([token], cache=cache)
     held.append([slot * (cache.length - layer.start) / 1024 for layer in cache.layers])
 *local, everywhere = np.transpose(held)                 # one row for each of the four layers
-_, axis = plt.subplots(figsize=(7.5, 3))
+_, axis = plt.subplots(figsize=(7.5, 3), num="Memory that the cache takes, by layer")
 axis.plot(1 + np.arange(800), sum(local), color=colours[0], label="three local layers together")
 axis.plot(1 + np.arange(800), everywhere, color=colours[2], linewidth=2.5, label="one global layer")
 axis.set(xlabel="tokens", ylabel="KiB of keys and values", xticks=range(0, 801, c.chunk_size))

@@ -37,7 +37,7 @@ pen.polygon([(168, 150), (195, 104), (222, 150)], fill=(60, 30, 40))
 # corner, unscaled, and the rest is black.  A fifth tile shows all of it at once, with its aspect ratio given up.
 
 tiles = split_into_tiles(image, SCOUT.vision)
-figure, axes = plt.subplot_mosaic([[1, 2, 5, 5], [3, 4, 5, 5]], figsize=(7.6, 3.9))
+figure, axes = plt.subplot_mosaic([[1, 2, 5, 5], [3, 4, 5, 5]], figsize=(7.6, 3.9), num="Four tiles and a global tile")
 for number, pixels in enumerate(tiles.pixels, 1):
     axes[number].imshow(denormalize(pixels).transpose(1, 2, 0))
     axes[number].set(xticks=[], yticks=[], title=f"tile {number}" + (", the global tile" if number == 5 else ""))
@@ -59,7 +59,7 @@ for name, run in groupby(tile_layout(tiles.rows, tiles.cols, SCOUT.vision)):
 
 sizes = np.arange(8, 2001, 8)
 price = [[count_tokens(*choose_canvas(h, w), SCOUT.vision) for w in sizes] for h in sizes]
-figure, axis = plt.subplots(figsize=(5.6, 4.4))
+figure, axis = plt.subplots(figsize=(5.6, 4.4), num="Tokens for each size of image")
 terraces = axis.imshow(price, origin="lower", extent=(0, 2000, 0, 2000))
 axis.plot(640, 480, "o", color="white", markeredgecolor="black")
 axis.set(xlabel="width, pixels", ylabel="height, pixels", xticks=336 * np.arange(6), yticks=336 * np.arange(6))

@@ -29,7 +29,7 @@ tiles = split_into_tiles(image, config.vision)
 painted = tiles.pixels.copy()
 painted[2, :, 42:56, 70:84] = 1             # one patch of the third tile, white
 
-figure, axes = plt.subplots(1, 5, figsize=(9, 2))
+figure, axes = plt.subplots(1, 5, figsize=(9, 2), num="The five tiles, with a patch painted on one")
 for n, (axis, pixels) in enumerate(zip(axes, painted, strict=True), 1):
     axis.imshow(denormalize(pixels).transpose(1, 2, 0))
     axis.set(xticks=[], yticks=[], title=f"tile {n}" + (", the global tile" if n == 5 else ""))
@@ -52,7 +52,7 @@ starts = np.flatnonzero(tokens == config.patch_id)[::config.vision.tokens_per_ti
 before, after = ((embed_inputs(tokens, [pixels], model.weights, config), model.logits(tokens, [pixels]))
                  for pixels in (tiles.pixels, painted))
 vector_changes, logit_changes = (np.abs(b - a).max(-1) for a, b in zip(before, after, strict=True))
-figure, axes = plt.subplots(2, 1, figsize=(9, 3.6), sharex=True, height_ratios=(1, 2))
+figure, axes = plt.subplots(2, 1, figsize=(9, 3.6), sharex=True, height_ratios=(1, 2), num="What a changed tile reaches")
 changes, labels = (vector_changes, logit_changes), ("fused vector", "logits")
 for axis, change, colour, label in zip(axes, changes, (0.6, 0.15), labels, strict=True):
     axis.bar(range(len(tokens)), change, width=1, color=plt.cm.viridis(colour))

@@ -21,7 +21,7 @@ from tinyscout.train import Recipe, train
 from tinyscout.train.batches import train_tokenizer
 from tinyscout.train.recipe import N_SPECIAL, with_special_ids
 
-figure, grid = plt.subplots(4, 3, figsize=(9, 9))
+figure, grid = plt.subplots(4, 3, figsize=(9, 9), num="Twelve questions about images, with answers")
 for n, (task, axis) in enumerate(zip(TASKS, grid.flat, strict=True)):
     question = ask(np.random.default_rng(n), task)
     left = 0
@@ -62,7 +62,7 @@ with tempfile.TemporaryDirectory() as directory:
     with open(Path(directory) / "run" / "log.csv", newline="", encoding="utf-8") as file:
         log = list(csv.DictReader(file))
 
-figure, axis = plt.subplots(figsize=(7, 2.6))
+figure, axis = plt.subplots(figsize=(7, 2.6), num="Loss in training")
 axis.plot([float(row["text"]) for row in log])
 axis.axhline(np.log(vocab_size), linestyle=":", color="#7b7b7b")
 axis.set(xlabel="step", ylabel="nats a token", ylim=(0, None))

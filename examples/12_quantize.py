@@ -18,7 +18,7 @@ from tinyscout.reference import dequantize, quantize
 # sphinx_gallery_capture_repr_block = ()
 w = np.tile(np.linspace(-1, 1, 8192, dtype=np.float32)[:, None], (1, 16))
 colours = plt.get_cmap("viridis")(np.linspace(0.1, 0.85, 3))
-figure, (stairs, error) = plt.subplots(1, 2, figsize=(9, 3))
+figure, (stairs, error) = plt.subplots(1, 2, figsize=(9, 3), num="Quantized weights and their errors")
 for bits, colour in [(8, colours[0]), (4, colours[2])]:
     quantized = dequantize(quantize(w, bits, 8192))[:, 0]
     stairs.plot(w[:, 0], quantized, color=colour, linewidth=1.5, label=f"{bits} bits")
@@ -37,7 +37,7 @@ plt.show()
 rng = np.random.default_rng(0)
 distributions = {"normal": rng.standard_normal((4096, 64)), "heavy tails": rng.standard_t(4, (4096, 64))}
 groups = [8, 16, 32, 64, 128, 256, 512, 1024]
-figure, axis = plt.subplots(figsize=(7.5, 3.2))
+figure, axis = plt.subplots(figsize=(7.5, 3.2), num="Error against bits a weight, by group size")
 for (name, weights), colour in zip(distributions.items(), colours, strict=False):
     plain = weights.astype(np.float32)
     errors = [np.linalg.norm(dequantize(quantize(plain, 4, group)) - plain) / np.linalg.norm(plain) for group in groups]

@@ -37,7 +37,7 @@ def count_by_kind(config):
             "attention, norms, routers": rest, "vision and projector": counts.vision + counts.projector}
 
 
-figure, axis = plt.subplots(figsize=(7.5, 2.8))
+figure, axis = plt.subplots(figsize=(7.5, 2.8), num="Parameters of Scout and Maverick, by kind")
 left = np.zeros(2)
 for n, kind in enumerate(count_by_kind(SCOUT)):
     sizes = [count_by_kind(config)[kind] for config in models.values()]
@@ -59,7 +59,7 @@ t = SCOUT.text
 kv_bytes = 2 * t.n_kv_heads * t.head_dim * 2            # of a token in a layer, bfloat16
 tokens = np.geomspace(256, t.max_positions, 200)
 irope = sum(kv_bytes * (np.minimum(tokens, t.chunk_size) if layer.chunked else tokens) for layer in t.layers)
-figure, axis = plt.subplots(figsize=(7.5, 4))
+figure, axis = plt.subplots(figsize=(7.5, 4), num="The cache against the length of the context")
 axis.loglog(tokens, kv_bytes * len(t.layers) * tokens / 1e9, color=plt.cm.viridis(0.6), label="every layer global")
 axis.loglog(tokens, irope / 1e9, color=plt.cm.viridis(0.28), label="Scout: one layer in four", linewidth=2.5)
 axis.axhline(80, linestyle=":", color="tab:red")

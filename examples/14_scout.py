@@ -56,7 +56,7 @@ print(f"{n} such layers: {1 / (n * seconds):.1f} tokens a second, {bandwidth / (
 
 experts = [take(w.blocks[0].feed_forward.experts.w_gate, e) for e in range(16)]     # together more than a cache holds
 plain, (I, O), peak = [dequantize(experts[0])], experts[0].shape, machine["operations per second"] / 1e9
-plt.figure(figsize=(7.5, 3.6))
+plt.figure(figsize=(7.5, 3.6), num="Speed of one matrix product, under the roof of the machine")
 for name, f, matrices in ("int4, C", c.linear, experts), ("float32, C", c.linear, plain), ("float32, NumPy", linear,
                                                                                            plain):
     rows, turn = {N: np.ones((N, I), np.float32) for N in (1, 2, 4, 8, 16, 64, 256)}, cycle(matrices)

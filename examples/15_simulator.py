@@ -37,7 +37,7 @@ LOOP = """int *out, const int *rounds) {
     out[threadIdx.x] = x; }"""
 
 # sphinx_gallery_capture_repr_block = ()
-figure, axis = plt.subplots(figsize=(7.5, 3))
+figure, axis = plt.subplots(figsize=(7.5, 3), num="Lanes at work in three loops of a warp")
 lengths = {"all as long": np.full(32, 16), "from 1 to 32": np.arange(1, 33),
            "one of 32, the others 1": np.r_[32, [1] * 31]}
 for n, rounds in enumerate(lengths.values()):
@@ -59,7 +59,7 @@ SHARED = ("float *out, int step) {\n __shared__ float tile[1120];\n"
           " for (int i = threadIdx.x; i < 1120; i += 32) tile[i] = i;\n __syncwarp();\n"
           " float y = tile[threadIdx.x * step];\n out[threadIdx.x] = y; }")
 x, out, steps = np.zeros(32 * 35, np.float32), np.zeros(32, np.float32), range(1, 36)
-figure, (global_axis, shared_axis) = plt.subplots(1, 2, figsize=(9, 3))
+figure, (global_axis, shared_axis) = plt.subplots(1, 2, figsize=(9, 3), num="The price of a distance between lanes")
 global_axis.bar(steps, [count_lines(GLOBAL, x, out, np.int32(step))[2].sectors for step in steps], color="#3b7dd8")
 shared_axis.bar(steps, [count_lines(SHARED, out, np.int32(step))[5].wavefronts for step in steps], color="#d8873b")
 global_axis.set(xlabel="numbers from one lane to the next", ylabel="sectors of 32 bytes", title="global memory")

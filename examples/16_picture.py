@@ -41,7 +41,7 @@ for question in questions:
 
 features, empty_features = (scout.image_features(prompt("?", page).images, model.weights, config)
                             for page in (image, empty_page))
-figure, axes = plt.subplots(1, 2, figsize=(5.5, 2.8))
+figure, axes = plt.subplots(1, 2, figsize=(5.5, 2.8), num="Which tokens of the image stand out")
 axes[0].imshow(image)
 axes[1].imshow(np.linalg.norm(features - empty_features, axis=1).reshape(side, side), cmap="viridis")
 for axis, title in zip(axes, ("the image", "far from an empty page"), strict=True):
@@ -54,7 +54,7 @@ plt.show()
 # Each token in turn is replaced by that of the empty page, and the probability of the answer's first token is taken
 # again: dark is where it falls.
 
-figure, axes = plt.subplots(1, len(questions), figsize=(8, 2.8))
+figure, axes = plt.subplots(1, len(questions), figsize=(8, 2.8), num="What the answer depends on")
 for axis, question in zip(axes, questions, strict=True):
     tokens, images = prompt(question, image)
     positions = np.flatnonzero(np.array(tokens) == config.patch_id)

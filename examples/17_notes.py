@@ -42,7 +42,7 @@ noting = SimpleNamespace(**{name: getattr(reference, name) for name in dir(refer
 # The sixteen tokens of the image, for each layer the head that reads most of them.
 
 questions = ["What colour is the square?", "What colour is the cross?", "What shape is the blue object?"]
-figure, axes = plt.subplots(len(questions), 5, figsize=(9, 5.4))
+figure, axes = plt.subplots(len(questions), 5, figsize=(9, 5.4), num="What the last token reads of the image, by layer")
 for row, question in zip(axes, questions, strict=True):
     parts = [{"type": "image", "image": image}, {"type": "text", "text": question}]
     prompt = encode_chat([{"role": "user", "content": parts}], model.tokenizer, config)

@@ -40,6 +40,8 @@ def test_an_example_runs_and_shows_something(path, plt, little_memory, capsys, m
     drawn = [axes for number in plt.get_fignums() for axes in plt.figure(number).axes if axes.has_data()]
     assert drawn or capsys.readouterr().out.strip(), f"{path.name} draws nothing and prints nothing"
     assert not list(tmp_path.iterdir()), f"{path.name} leaves files behind"
+    unnamed = [number for number in plt.get_fignums() if not plt.figure(number).get_label()]
+    assert not unnamed, f"{path.name}: the book takes a figure's caption from its name: plt.subplots(num=...)"
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
