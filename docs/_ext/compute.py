@@ -6,9 +6,19 @@
     {value}`params.total`                108,641,793,536
     {value}`2 * params.total / 1e9; .1f` 217.3       a format after the semicolon
 
-The names of tinyscout.config, numpy as np, math, and count of tinyscout.nn.weights are there from the start.
+The names of tinyscout.config, numpy as np, math, and count_parameters of tinyscout.nn.weights are there from the start,
+and the measurements of docs/mistakes.py:
+
+    {value}`mistake("norm/all-heads"); #.2g`            how far the mistake moves a logit
+    {value}`mistake("norm/all-heads", "agreement"); .0%`
+    {value}`mistake_model("largest logit"); .1f`        of the model that they were measured on
+
 A page's names last to the end of that page.
 """
+import json
+from functools import partial
+from pathlib import Path
+
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
@@ -20,6 +30,7 @@ from tinyscout.config import *
 from tinyscout.nn.weights import count_parameters
 """
 HIDDEN = "hidden"
+MISTAKES = "mistakes.json"
 
 
 def names(env):
@@ -30,7 +41,24 @@ def names(env):
         exec(START, page["computed_names"])
         for module in ("config", "nn/weights"):    # a changed size makes the page anew
             env.note_dependency(f"../tinyscout/{module}.py")
+        page["computed_names"] |= {"mistake": partial(read_mistake, env), "mistake_model": partial(read_model, env)}
     return page["computed_names"]
+
+
+def read_mistakes(env):
+    """The file that docs/mistakes.py writes; the page is made anew when it changes."""
+    env.note_dependency(MISTAKES)
+    return json.loads((Path(env.srcdir) / MISTAKES).read_text(encoding="utf-8"))
+
+
+def read_mistake(env, name, number="logits"):
+    """What a mistake does: "logits" moves by, "agreement" of best tokens, or "short prompt", less than a chunk."""
+    return read_mistakes(env)["mistakes"][name][number]
+
+
+def read_model(env, number):
+    """A number of the model on which the mistakes were measured, such as "layers" or "largest logit"."""
+    return read_mistakes(env)["model"][number]
 
 
 def show(value, spec=""):
