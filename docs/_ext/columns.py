@@ -11,7 +11,7 @@ grouped_query_attention, which CUDA has only in numbered versions, the tab shows
     ```{components}
     ```
 draws the table of GRID: rows are components, columns are forms, and a cell holds the file's name, or the
-last numbered version's.
+last numbered version's.  A dot is a form that is not written yet, "none" one that is not planned.
 """
 import ast
 import re
@@ -22,9 +22,11 @@ from sphinx.util.docutils import SphinxDirective
 ROOT = Path(__file__).parents[2]
 GRID = ("bpe:tokenizer", "norm", "rope", "attention", "activation", "linear", "moe", "quantize:quantization", "patches",
         "fusion", "sampling", "loss", "adamw:loss", "muon:training")      # component, or component:chapter
+ALSO = {"quantize": ("quantized_matvec", "linear_quantized")}     # files of a component that have other names
+NOT_PLANNED = {("bpe", "CUDA")}                                   # a tokenizer is branches and tables, not arithmetic
 COLUMNS = {     # where each looks, in this order
     "NumPy": ("tinyscout/reference/*.py", "tinyscout/nn/*.py", "tinyscout/**/*.py"),   # operations, then compositions
-    "C": ("csrc/c/*.c", "csrc/cpp/*.cpp", "csrc/cpp/*.h"),
+    "C": ("csrc/c/*.c", "csrc/cpp/*.cpp", "csrc/cpp/*.h", "csrc/c/*.h"),
     "CUDA": ("csrc/cuda/*.cu", "csrc/cuda/*.cuh"),
 }
 
@@ -76,7 +78,25 @@ def find_all(name, column):
 def by_name(found, name):
     """The file of that name, or else its numbered versions, the last first: attention_3.cu before attention_1.cu."""
     versions = [file for file in found if re.fullmatch(rf"{name}(_\d)?", file.stem)]
-    return sorted(versions, key=lambda file: (file.stem == name, file.stem), reverse=True)
+    return sorted(versions, key=lambda file: (file.stem == name, file.stem), reverse=True) or \
+        [file for file in found if file.stem in ALSO.get(name, ())]
+
+
+def find_example(name, chapter):
+    """The example of that name, or the first that the chapter shows, or the first that uses the operation."""
+    examples = {file.stem: file for file in sorted((ROOT / "examples").glob("[0-9]*_*.py"))}
+    shown = re.findall(r"\bgallery/(?:images/sphx_glr_)?(\d+_[a-z_]*[a-z])",
+                       (ROOT / f"docs/{chapter}.md").read_text(encoding="utf-8"))
+    operations = public_names(ROOT / f"tinyscout/reference/{name}.py")
+    using = [stem for stem, file in examples.items()
+             if operations & set(re.findall(r"\w+", file.read_text(encoding="utf-8")))]
+    named = [stem for stem in examples if stem.partition("_")[2] in (name, chapter)]
+    return next((stem for stem in [*named, *shown, *using] if stem in examples), None)
+
+
+def public_names(file):
+    return {node.name for node in ast.parse(file.read_text(encoding="utf-8")).body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")}
 
 
 class Columns(SphinxDirective):
@@ -111,13 +131,17 @@ class Components(SphinxDirective):
 
     def _row(self, name):
         name, _, chapter = name.partition(":")
-        page = f"[{name}]({chapter or name}.md)"
-        forms = [*map(files, COLUMNS), (ROOT / "tinyscout/laws").glob("*.py")]
-        cells = [next((f"`{file.name}`" for file in by_name(form, name)), "·") for form in forms]
-        examples = (ROOT / "examples").glob("[0-9]*_*.py")
-        example = next((file for file in examples if file.stem.partition("_")[2] in (name, chapter)), None)
-        cells.append(f"[{example.stem}](gallery/{example.stem}.rst)" if example else "·")
-        return "| " + " | ".join([page, *cells]) + " |"
+        forms = {column: files(column) for column in COLUMNS}
+        forms["laws"] = sorted((ROOT / "tinyscout/laws").glob("*.py"))
+        cells = [self._cell(name, form, found) for form, found in forms.items()]
+        example = find_example(name, chapter or name)
+        cells.append(f"[{example}](gallery/{example}.rst)" if example else "·")
+        return "| " + " | ".join([f"[{name}]({chapter or name}.md)", *cells]) + " |"
+
+    def _cell(self, name, form, found):
+        if file := next(iter(by_name(found, name)), None):
+            return f"`{file.name}`"
+        return "none" if (name, form) in NOT_PLANNED else "·"
 
 
 def setup(app):

@@ -6,17 +6,21 @@
     {value}`params.total`                108,641,793,536
     {value}`2 * params.total / 1e9; .1f` 217.3       a format after the semicolon
 
-The names of tinyscout.config, numpy as np, math, and count_parameters of tinyscout.nn.weights are there from the start,
-and the measurements of docs/mistakes.py:
+The names of tinyscout.config, numpy as np, math, count_parameters of tinyscout.nn.weights, and digits, duration and
+percent of this module are there from the start, and the measurements of docs/mistakes.py:
 
     {value}`mistake("norm/all-heads"); #.2g`            how far the mistake moves a logit
     {value}`mistake("norm/all-heads", "agreement"); .0%`
     {value}`mistake_model("largest logit"); .1f`        of the model that they were measured on
 
 A page's names last to the end of that page.
+The text of a value is shown as it is, straight quotes and double hyphens too; `code` in it is set as code.
 """
 import json
+import math
+import re
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 
 from docutils import nodes
@@ -28,9 +32,11 @@ import numpy as np
 from tinyscout import config
 from tinyscout.config import *
 from tinyscout.nn.weights import count_parameters
+from compute import digits, duration, percent
 """
 HIDDEN = "hidden"
 MISTAKES = "mistakes.json"
+UNBROKEN = 30           # characters: a longer value may break over two lines
 
 
 def names(env):
@@ -61,11 +67,32 @@ def read_model(env, number):
     return read_mistakes(env)["model"][number]
 
 
+def digits(x, n=3):
+    """A number rounded to n digits, without an exponent: 1,280 and 64,800, 43.2, 0.00512."""
+    if not x or not math.isfinite(x):
+        return f"{x:g}"
+    decimals = n - 1 - math.floor(math.log10(abs(float(f"{x:.{n - 1}e}"))))
+    return f"{round(x, decimals):,.{max(decimals, 0)}f}"
+
+
+def duration(seconds):
+    """A time in the unit that suits it: 64.8 s, 115 ms, 3.20 µs."""
+    unit, scale = next(((unit, scale) for unit, scale in (("s", 1), ("ms", 1e-3), ("µs", 1e-6))
+                        if float(f"{seconds:.2e}") >= scale),
+                       ("ns", 1e-9))
+    return f"{digits(seconds / scale)} {unit}"
+
+
+def percent(share):
+    """A share in whole percent, and below 1% to one digit: 43%, 0.3%."""
+    return f"{share:.0%}" if share >= 0.01 or not share else f"{digits(100 * share, 1)}%"
+
+
 def show(value, spec=""):
     """A number as one reads it: whole ones with thousands separated, others to one decimal unless told."""
     if isinstance(value, str | bool):
         return str(value)
-    return format(value, spec or (",d" if isinstance(value, int) else ",.1f"))
+    return format(value, spec or (",d" if isinstance(value, Integral) else ",.1f"))
 
 
 class Compute(SphinxDirective):
@@ -89,7 +116,11 @@ class Value(SphinxRole):
         except Exception as error:
             message = self.inliner.reporter.error(f"{{value}}`{self.text}`: {error}", line=self.lineno)
             return [nodes.literal(text=self.text)], [message]
-        return [nodes.inline(text, text, classes=["value"])], []
+        value = nodes.inline(text, classes=["value"] if len(text) <= UNBROKEN else [])
+        value["support_smartquotes"] = False     # to Sphinx: no curly quotes, and no dash for two hyphens
+        for n, part in enumerate(re.split("`([^`]+)`", text)):
+            value += nodes.literal(text=part) if n % 2 else nodes.Text(part)
+        return [value], []
 
 
 def setup(app):
