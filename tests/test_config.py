@@ -211,7 +211,8 @@ REFUSED_IN_VISION = [
     ({"patch_size": 15}, "evenly"),
     ({"pixel_shuffle_ratio": 0}, "pixel_shuffle_ratio"), ({"pixel_shuffle_ratio": 0.3}, "pixel_shuffle_ratio"),
     ({"pixel_shuffle_ratio": 1e-320}, "pixel_shuffle_ratio"), ({"vision_output_dim": 7}, "vision_output_dim"),
-    ({"intermediate_size": 100}, "hidden_dim"), ({"hidden_size": 36}, "multiple"), ({"num_channels": "3"}, "num_channels"),
+    ({"intermediate_size": 100}, "hidden_dim"), ({"hidden_size": 36}, "multiple"),
+    ({"num_channels": "3"}, "num_channels"),
     ({"multi_modal_projector_bias": True}, "multi_modal_projector_bias")]
 
 

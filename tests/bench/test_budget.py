@@ -130,8 +130,8 @@ def test_the_command(capsys):
         assert figure in said, figure
     assert main(["budget", "maverick", "--context", "4096", "--batch", "4"]) == 0
     said = capsys.readouterr().out
-    assert "together, of 4 texts" in said
-    assert "What was said" not in said
+    assert "total of 4 texts" in said
+    assert "Claims about" not in said
 
 
 def test_numbers_of_tokens():

@@ -209,7 +209,7 @@ def test_chat_survives_what_goes_wrong(run, saved):
     assert result.code == 0
     trouble = result.err.splitlines()
     assert [line.split(":")[1][:12] for line in trouble[:4]] == [
-        " nowhere.png", f" '{saved}"[:12], " no command ", " no command "]
+        " nowhere.png", f" '{saved}"[:12], " unknown com", " unknown com"]
     assert "3 tokens" in trouble[4]
     assert len(trouble) == 5
     assert "/reset" in result.out
@@ -261,7 +261,7 @@ def test_the_chapter_shows_what_the_command_prints(run):
 def test_info_of_a_directory(run, saved):
     result = run("info", saved)
     assert result.code == 0
-    assert "all there" in result.out
+    assert "all present" in result.out
     assert "float32" in result.out
 
 
@@ -278,7 +278,7 @@ def test_info_misses_a_tensor(run, saved, tmp_path):
     (tmp_path / "model.safetensors").unlink()
     result = run("info", tmp_path)
     assert result.code == 1
-    assert "only the config" in result.out
+    assert "no weights" in result.out
 
 
 def test_numbers_are_short():

@@ -185,7 +185,7 @@ def test_a_loss_that_is_no_number(tmp_path):
 @pytest.mark.parametrize(("arguments", "says"), [
     (["--text", "missing.txt"], "missing.txt"),
     (["--text", "empty"], "no text to learn from"),
-    (["--lora", "4"], "name it with --from"),
+    (["--lora", "4"], "pass it with --from"),
     (["--lr", "-1"], "above zero"),
     (["--distill-weight", "2", "0"], "between 0 and 1"),
     (["--from", "missing"], "not a directory"),

@@ -1,6 +1,6 @@
-"""The command `tinyscout`: one file per subcommand, and here what they share: arguments, errors, exit codes.
+"""The command `tinyscout`: one file per subcommand; shared arguments, error handling and exit codes are here.
 
-Exit codes: 0 done, 1 the answer is no (a law failed, a tensor or a GPU is missing), 2 bad input, 130 interrupted.
+Exit codes: 0 done, 1 negative result (a law failed, a tensor or a GPU is missing), 2 bad input, 130 interrupted.
 """
 import argparse
 import importlib
@@ -23,7 +23,7 @@ BAD_INPUT = (ValueError, OSError, RuntimeError, MemoryError, ImportError, Floati
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser that reports an error in one line.  intermixed: options may follow positional arguments."""
+    """An argparse parser that reports errors in one line.  intermixed: options may follow positional arguments."""
 
     intermixed = False
 
@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv=None):
-    """Run the command.  argv list of str, or None for that of the process  ->  exit code"""
+    """Run the command.  argv list of str, or None for the process's own  ->  exit code"""
     set_encoding_errors()
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *rest: print_error(f"warning: {message}")
@@ -66,9 +66,9 @@ def main(argv=None):
 
 
 def make_parser():
-    """The parser of the whole command."""
+    """Make the parser of the whole command, with every subcommand."""
     top = Parser(prog="tinyscout", description="Llama 4 Scout as a small readable codebase.",
-                 epilog="TINYSCOUT_DEBUG=1 shows where an error comes from.")
+                 epilog="Set TINYSCOUT_DEBUG=1 to get the traceback of an error.")
     top.add_argument("--version", action="version", version=f"tinyscout {tinyscout.__version__}")
     subparsers = top.add_subparsers(metavar="COMMAND", required=True)
     for name in COMMANDS:
@@ -82,13 +82,13 @@ def make_parser():
 
 def add_backend_argument(sub):
     """Add the argument of every subcommand that computes on a chosen backend."""
-    sub.add_argument("--backend", default="numpy", choices=list(BACKENDS), help="what computes (%(default)s)")
+    sub.add_argument("--backend", default="numpy", choices=list(BACKENDS), help="backend to run on (%(default)s)")
 
 
 def add_model_arguments(sub, default=None):
     """Add the arguments of every subcommand that runs a model: which one, and on which backend."""
     sub.add_argument("--model", default=default, metavar="DIR",
-                     help="checkpoint directory in Hugging Face's layout (the small model in this package)")
+                     help="checkpoint directory in Hugging Face's layout (default: the small model in this package)")
     add_backend_argument(sub)
 
 
@@ -96,27 +96,30 @@ def add_generation_arguments(sub):
     """Add the arguments of every subcommand that generates text."""
     add_model_arguments(sub)
     sub.add_argument("--dtype", choices=["float32", "bfloat16", "float16"],
-                     help="convert the weights first (default: as in the files); NumPy is fastest with float32")
+                     help="dtype to convert the weights to (default: that of the files); NumPy is fastest with float32")
     sub.add_argument("--kv-dtype", default="float32", choices=KV_DTYPES,
-                     help="dtype of the KV cache; int8 and int4 in the global layers only (%(default)s)")
-    sub.add_argument("--max-tokens", type=positive_int, default=256, metavar="N", help="at most N tokens (%(default)s)")
-    sub.add_argument("--temperature", type=float, default=0.6, metavar="T", help="0 is greedy (%(default)s)")
-    sub.add_argument("--top-p", type=float, default=0.9, metavar="P", help="(%(default)s)")
-    sub.add_argument("--top-k", type=int, metavar="K", help="sample from the K likeliest tokens only")
-    sub.add_argument("--seed", type=int, metavar="S", help="the same seed gives the same text")
+                     help="dtype of the KV cache; int8 and int4 apply to the global layers only (%(default)s)")
+    sub.add_argument("--max-tokens", type=positive_int, default=256, metavar="N",
+                     help="generate at most N tokens (%(default)s)")
+    sub.add_argument("--temperature", type=float, default=0.6, metavar="T",
+                     help="sampling temperature; 0 is greedy (%(default)s)")
+    sub.add_argument("--top-p", type=float, default=0.9, metavar="P",
+                     help="sample from the most likely tokens whose probabilities add up to P (%(default)s)")
+    sub.add_argument("--top-k", type=int, metavar="K", help="sample from the K most likely tokens only")
+    sub.add_argument("--seed", type=int, metavar="S", help="random seed; the same seed gives the same text")
     sub.add_argument("--quiet", action="store_true", help="do not print the speed at the end")
 
 
 def load_model(args, dtype=None):
-    """The model of --model on --backend, its weights in `dtype`.  Raises FileNotFoundError or ValueError."""
+    """Load --model on --backend, with weights in `dtype`.  Raises FileNotFoundError or ValueError."""
     model = tinyscout.load(args.model, args.backend, dtype)
     if model.tokenizer is None:
-        raise FileNotFoundError(f"{args.model} holds no tokenizer.json and no tokenizer.model")
+        raise FileNotFoundError(f"{args.model} contains neither tokenizer.json nor tokenizer.model")
     return model
 
 
 def load_config_arg(name):
-    """The config of a checkpoint directory or of a known model  ->  ScoutConfig, the directory or None
+    """Load the config of a checkpoint directory or of a known model  ->  ScoutConfig, the directory or None
 
     Raises FileNotFoundError or ValueError.
     """
@@ -129,20 +132,20 @@ def load_config_arg(name):
 
 
 def sampling_options(args):
-    """The options of `Model.generate` that the arguments set: sampling and the dtype of the cache."""
+    """The options of `Model.generate` from the arguments: sampling, and the dtype of the cache."""
     return {"max_new_tokens": args.max_tokens, "temperature": args.temperature, "top_p": args.top_p,
             "top_k": args.top_k, "seed": args.seed, "kv_dtype": args.kv_dtype}
 
 
 def positive_int(text):
-    """A whole number from 1, for argparse."""
+    """Parse a whole number of at least 1, for argparse."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 
 def read_text_arg(argument):
-    """The argument itself, or all of the standard input if it is "-".  Raises ValueError if that is not UTF-8."""
+    """Return the argument, or all of the standard input if it is "-".  Raises ValueError if that is not UTF-8."""
     if argument != "-":
         return argument
     try:
@@ -152,14 +155,14 @@ def read_text_arg(argument):
 
 
 class Terminal(Console):
-    """rich's console, but `main` handles a closed pipe."""
+    """rich's console, except that `main` handles a closed pipe."""
 
     def on_broken_pipe(self):
         raise BrokenPipeError
 
 
 def make_console():
-    """The console of the standard output.  In a pipe it has no colours, and lines are not wrapped at 80 columns."""
+    """Make the console of the standard output.  In a pipe, it drops colours and does not wrap lines at 80 columns."""
     return Terminal(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 
@@ -167,7 +170,7 @@ CONTROL_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not i
 
 
 def write_stdout(text):
-    """Write text to the standard output at once, but no control characters to a terminal: a model may write any."""
+    """Write text to the standard output immediately.  On a terminal, show control characters as symbols."""
     sys.stdout.write(text.translate(CONTROL_PICTURES) if sys.stdout.isatty() else text)
     sys.stdout.flush()
 
@@ -178,7 +181,7 @@ def print_error(message):
 
 
 def format_error(error):
-    """An error as one line for the user."""
+    """Format an error as one line for the user."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, MemoryError):
@@ -187,7 +190,7 @@ def format_error(error):
 
 
 def set_encoding_errors():
-    """Write a question mark for a character that the terminal's encoding lacks, instead of a crash."""
+    """Make output write a question mark for characters that the terminal's encoding lacks, instead of failing."""
     for stream in sys.stdout, sys.stderr:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")

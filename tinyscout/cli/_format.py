@@ -1,4 +1,4 @@
-"""What the commands share to read and print numbers: tables, prefixes, ranges, and counts of tokens."""
+"""Formatting and parsing of numbers for all commands: tables, prefixes, ranges and counts of tokens."""
 import argparse
 
 from rich.table import Table
@@ -9,7 +9,7 @@ TOKEN_UNITS = {"k": 1 << 10, "m": 1 << 20}
 
 
 def make_table(title, *columns):
-    """A table without boxes.  The first column is aligned to the left, the others to the right."""
+    """Make a table without boxes.  The first column is aligned to the left, the others to the right."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=any(columns),
                   pad_edge=False, padding=(0, 2, 0, 0))
     for n, column in enumerate(columns):
@@ -18,7 +18,7 @@ def make_table(title, *columns):
 
 
 def format_si(number, unit):
-    """108,641,793,536 as 108.6 G."""
+    """Format 108,641,793,536 as 108.6 G."""
     for size, prefix in [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")]:
         if number >= size:
             return f"{number / size:.4g} {prefix}{unit}"
@@ -26,7 +26,7 @@ def format_si(number, unit):
 
 
 def format_ranges(numbers):
-    """Rising numbers with runs joined and the middle left out: "1-3, 5-7, 9-11 … 45-47"."""
+    """Format rising numbers as ranges and leave out the middle: "1-3, 5-7, 9-11 … 45-47"."""
     runs: list[list[int]] = []
     for n in numbers:
         if runs and runs[-1][1] == n - 1:
@@ -38,7 +38,7 @@ def format_ranges(numbers):
 
 
 def parse_tokens(text):
-    """4096, 128k or 10M as a number, for argparse."""
+    """Parse a number of tokens such as 4096, 128k or 10M, for argparse."""
     unit = TOKEN_UNITS.get(text[-1:].lower())
     try:
         return positive_int(text[:-1]) * unit if unit else positive_int(text)
@@ -47,5 +47,5 @@ def parse_tokens(text):
 
 
 def parse_token_list(text):
-    """512,128k,10M as numbers in order, for argparse."""
+    """Parse a list such as 512,128k,10M into sorted numbers, for argparse."""
     return sorted({parse_tokens(word) for word in text.split(",")})

@@ -1,4 +1,4 @@
-"""What `tinyscout needle` and `tinyscout nll` share: arguments, the model, held-out text, and the report."""
+"""Shared code of `tinyscout needle` and `tinyscout nll`: arguments, the model, held-out text and the report."""
 import argparse
 import json
 from dataclasses import replace
@@ -21,32 +21,34 @@ def add_arguments(sub):
     """Add the arguments of both commands."""
     add_model_arguments(sub, default=BUNDLED_MODEL)
     sub.add_argument("--text", action="append", metavar="PATH",
-                     help="files or directories of text, a twentieth of which is read (repeatable; default: what "
-                     "training holds out of this Python's standard library)")
+                     help="text files or directories; the held-out 5%% is used (repeatable; default: this Python's "
+                     "standard library)")
     sub.add_argument("--train-length", type=parse_tokens, metavar="N",
-                     help="tokens of the longest row of training (default: of the recipe beside the checkpoint)")
+                     help="context length the model was trained with (default: read from the recipe next to the "
+                     "checkpoint)")
     sub.add_argument("--no-temperature", action="store_true", help="do not scale the queries of NoPE layers")
-    sub.add_argument("--scale", type=nonnegative_float, metavar="A", help="scale them by 1 + A log(...) instead")
-    sub.add_argument("--floor", type=positive_int, metavar="F", help="from F tokens on")
-    sub.add_argument("--seed", type=int, default=0, metavar="S", help="of the sampled texts (%(default)s)")
-    sub.add_argument("--out", type=Path, metavar="DIR", help="write a report and a plot there")
+    sub.add_argument("--scale", type=nonnegative_float, metavar="A",
+                     help="scale the queries of NoPE layers by 1 + A log(...)")
+    sub.add_argument("--floor", type=positive_int, metavar="F", help="scale them from F tokens on")
+    sub.add_argument("--seed", type=int, default=0, metavar="S", help="random seed of the texts (%(default)s)")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="write a report and a plot to this directory")
 
 
 def nonnegative_float(text):
-    """A number from 0, for argparse."""
+    """Parse a finite number of at least 0, for argparse."""
     try:
         value = float(text)
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number of at least 0")
     return value
 
 
 def load_with_temperature(args):
-    """The model with the temperature that the arguments ask for.  Raises ValueError, and what `load_model` raises."""
+    """Load the model and set its temperature by the arguments.  Raises ValueError and the errors of `load_model`."""
     if args.no_temperature and (args.scale is not None or args.floor is not None):
-        raise ValueError("--no-temperature leaves nothing for --scale or --floor to change")
+        raise ValueError("--scale and --floor have no effect with --no-temperature")
     model = load_model(args)
     overrides = {"attn_temperature": not args.no_temperature and (model.config.text.attn_temperature
                                                                   or args.scale is not None),
@@ -56,7 +58,7 @@ def load_with_temperature(args):
 
 
 def train_length(args):
-    """Tokens of the longest row that the model was trained on, or None if it is not known."""
+    """Tokens of the longest row that the model was trained on, or None if unknown."""
     for directory in (Path(args.model).expanduser().resolve(), Path(args.model).expanduser().resolve().parent):
         if args.train_length is None and (directory / "recipe.json").is_file():
             return max(length for _, length in recipe_from_dict(read_json(directory / "recipe.json")).row_length)
@@ -64,13 +66,13 @@ def train_length(args):
 
 
 def held_out_tokens(args, model):
-    """Text that was held out of training, as tokens (n,), and the token that a text begins with."""
+    """The text that is held out of training, as tokens (n,), and the id of the begin-of-text token."""
     bos_id = special_token_id(BEGIN, model.tokenizer, model.config)
     return concat_texts(load_corpus(args.text).held_out, model.tokenizer, bos_id), bos_id
 
 
 def new_report(args, model, command, **settings):
-    """A report of the command without its rows."""
+    """Make the report of a command, with empty rows."""
     text = model.config.text
     return {"command": command, "date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": describe_machine(),
             "commit": git_commit(), "model": Path(args.model).expanduser().resolve().name, "backend": args.backend,
@@ -82,7 +84,7 @@ def new_report(args, model, command, **settings):
 
 
 def write_report(report, plot, directory):
-    """The report as JSON, and as an image if there is matplotlib: plot(figure, report) draws it.  Raises OSError."""
+    """Write the report as JSON and, with matplotlib, as an image that plot(figure, report) draws.  Raises OSError."""
     directory.mkdir(parents=True, exist_ok=True)
     name = report["command"]
     (directory / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Measure tokens a second, training and single operations, beside transformers and llama.cpp; or a GPU's kernels."""
+"""Measure generation, training and single operations, compared with transformers and llama.cpp; or a GPU's kernels."""
 import datetime
 import importlib
 import importlib.util
@@ -16,12 +16,12 @@ from tinyscout.model import BACKENDS
 
 EXAMPLE = """\
 examples:
-  tinyscout bench                                     many minutes, 16 GB of memory and 4 GB of disk
+  tinyscout bench                                     takes many minutes, 16 GB of memory and 4 GB of disk
   tinyscout bench --models --groups int8 int4         whole models, quantized
-  tinyscout bench --operations                        each operation beside the limits of the machine
-  tinyscout bench --training                          steps of training, beside PyTorch
+  tinyscout bench --operations                        each operation against the limits of the machine
+  tinyscout bench --training                          training steps, compared with PyTorch
   tinyscout bench --backend cuda --plot run.png       each CUDA kernel on this machine's GPU
-  tinyscout bench --quick --compare none              seconds
+  tinyscout bench --quick --compare none              takes seconds
   tinyscout bench --out run.json --plot run.png"""
 
 QUICK = {"model_size": "small", "prompt_tokens": [32], "context": [32], "repeats": 2, "megabytes": 0.1}
@@ -32,28 +32,33 @@ def add_arguments(sub):
     group = sub.add_argument_group("what to measure (default: models and operations)")
     group.add_argument("--models", action="store_true", help="whole models: prefill and decode")
     group.add_argument("--operations", action="store_true",
-                       help="single operations at Scout's sizes; with --backends cuda on a GPU")
-    group.add_argument("--training", action="store_true", help="steps of training scout-mini's text model")
+                       help="single operations at Scout's sizes; on a GPU with --backends cuda")
+    group.add_argument("--training", action="store_true", help="training steps of scout-mini's text model")
     group.add_argument("--tokenizer", action="store_true", help="encoding and decoding text")
     sub.add_argument("--groups", nargs="+", default=list(WEIGHT_DTYPES), choices=WEIGHT_DTYPES,
-                     help="dtypes of the weights; engines are compared within a group")
-    sub.add_argument("--model-size", choices=["mid", "small"], default="mid", help="0.9 or 0.007 billion parameters")
+                     help="dtypes of the weights to measure; engines are compared within one dtype")
+    sub.add_argument("--model-size", choices=["mid", "small"], default="mid",
+                     help="0.9 or 0.007 billion parameters (%(default)s)")
     sub.add_argument("--prompt-tokens", type=positive_int, nargs="+", default=[512, 2048], metavar="N",
-                     help="tokens of a prompt whose prefill is measured")
+                     help="lengths of the prompts whose prefill is measured (512 2048)")
     sub.add_argument("--context", type=positive_int, nargs="+", default=[512, 4096], metavar="N",
-                     help="tokens in the cache when decoding begins")
-    sub.add_argument("--repeats", type=positive_int, default=5, metavar="N", help="samples of each (%(default)s)")
+                     help="numbers of tokens in the cache when decoding begins (512 4096)")
+    sub.add_argument("--repeats", type=positive_int, default=5, metavar="N",
+                     help="samples of each measurement (%(default)s)")
     sub.add_argument("--backends", "--backend", nargs="+", default=["numpy", "c"], choices=list(BACKENDS),
-                     help="of tinyscout (numpy c); cuda alone measures each of its kernels on this machine's GPU")
+                     help="tinyscout backends to measure (numpy c); with cuda alone, every CUDA kernel is measured on "
+                     "this machine's GPU")
     sub.add_argument("--compare", nargs="+", default=list(EXTERNAL_ENGINES), choices=[*EXTERNAL_ENGINES, "none"],
-                     help="other engines to measure (default: both)")
-    sub.add_argument("--threads", type=positive_int, metavar="N", help="of every engine; default: one per processor")
-    sub.add_argument("--megabytes", type=float, default=4, metavar="N", help="of text for the tokenizer (%(default)s)")
+                     help="other engines to compare with (default: both)")
+    sub.add_argument("--threads", type=positive_int, metavar="N",
+                     help="threads of every engine (default: one per processor)")
+    sub.add_argument("--megabytes", type=float, default=4, metavar="N",
+                     help="megabytes of text for the tokenizer (%(default)s)")
     sub.add_argument("--gguf-dir", type=Path, metavar="DIR",
-                     help="for llama.cpp's temporary files; default: the usual temporary directory")
-    sub.add_argument("--out", type=Path, metavar="FILE.json", help="write everything that was measured")
-    sub.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the models' figures, or the GPU's")
-    sub.add_argument("--quick", action="store_true", help="a tiny model and few samples, to see that it works")
+                     help="directory for the temporary GGUF files (default: the system's temporary directory)")
+    sub.add_argument("--out", type=Path, metavar="FILE.json", help="write all measurements to this file")
+    sub.add_argument("--plot", type=Path, metavar="FILE.png", help="plot the results of the models, or of the GPU")
+    sub.add_argument("--quick", action="store_true", help="use a tiny model and few samples, as a check that it runs")
 
 
 def run(args):
@@ -74,7 +79,7 @@ def run(args):
         report["limits"] = measure_roofline(args.threads)
     results = {name: measure(options) for name, measure in PARTS.items() if name in selected_parts(args)}
     console = make_console()
-    if uses_cpu:                                            # again: the machine may be undisturbed only now
+    if uses_cpu:                                            # again: the machine may have been disturbed the first time
         report["limits"] = elementwise_best(report["limits"], measure_roofline(args.threads))
         show_machine(report, console)
     for name, result in results.items():
@@ -95,7 +100,7 @@ def run(args):
 
 
 def selected_parts(args):
-    """The parts that were asked for; single operations of CUDA are a part of their own."""
+    """The requested parts.  The single operations of CUDA are a separate part."""
     parts = [name for name in ("models", "operations", "training", "tokenizer") if getattr(args, name)]
     cpu_backends = [name for name in args.backends if name != "cuda"]
     if not parts:
@@ -106,26 +111,26 @@ def selected_parts(args):
 
 
 def missing_gpu_reason():
-    """Why no GPU can be used, or None if one can."""
-    from tinyscout.kernels import device  # which takes time to look for one
+    """The reason why no GPU can be used, or None if one can."""
+    from tinyscout.kernels import device  # here, because this import looks for a GPU, which takes time
     if device.cupy is not None:
         return None
     if os.environ.get("TINYSCOUT_CUDA") == "simulator":
-        return "TINYSCOUT_CUDA says simulator"
+        return "TINYSCOUT_CUDA is set to simulator"
     if importlib.util.find_spec("cupy") is None:
         return "CuPy is missing (pip install 'tinyscout[cuda,cuda13]')"
-    return "CuPy sees none"
+    return "CuPy does not find one"
 
 
 def check_arguments(args):
-    """Report before the measurement, not minutes later, what would make it fail."""
+    """Reject arguments that would make the benchmark fail after minutes of work."""
     for file in filter(None, (args.out, args.plot)):
         if not file.parent.is_dir():
             raise FileNotFoundError(f"{file.parent} is not a directory")
     if args.gguf_dir and not args.gguf_dir.is_dir():
         raise FileNotFoundError(f"{args.gguf_dir} is not a directory")
     if args.plot and not {"models", "cuda"} & set(selected_parts(args)):
-        raise ValueError("--plot draws the models' figures or a GPU's: ask for --models too")
+        raise ValueError("--plot plots the results of models or of a GPU: add --models")
     if args.plot and importlib.util.find_spec("matplotlib") is None:
         raise RuntimeError("--plot needs matplotlib: pip install matplotlib")
 
@@ -164,7 +169,7 @@ PARTS = {"models": measure_models, "operations": measure_operations, "cuda": mea
 
 
 def rerun_in_subprocess(args):
-    """Run the same command in a new process: NumPy's BLAS reads the number of threads once, when it is loaded."""
+    """Run the same command in a new process, since NumPy's BLAS reads the number of threads only when it is loaded."""
     environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(args.threads))}
     return subprocess.call([sys.executable, "-m", "tinyscout", *args.argv], env=environment)
 

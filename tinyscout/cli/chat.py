@@ -1,4 +1,4 @@
-"""Talk with a model, and show it images."""
+"""Chat with a model, and show it images."""
 import contextlib
 import sys
 from pathlib import Path
@@ -12,23 +12,23 @@ EXAMPLE = """\
 example:
   tinyscout chat --model scout/ --system "Answer in one sentence."
 
-/help lists the commands of the conversation."""
+/help lists the commands that you can type in the chat."""
 
 HELP = """\
 /image FILE    show an image with your next message
-/system TEXT   tell the model how to behave, from your next message on
+/system TEXT   set a system message, which takes effect with your next message
 /reset         forget the conversation
-/quit          leave, as Ctrl-D does; Ctrl-C stops a reply
-//...          a message that begins with a slash"""
+/quit          leave the chat, like Ctrl-D; Ctrl-C stops a reply
+//...          send a message that begins with a slash"""
 
 
 class Conversation:
-    """The messages so far and the model's cache of them: a turn feeds the model only what is new.
+    """The messages so far and the model's cache of them; each turn feeds the model only the new tokens.
 
-    `history` and `history_images` are all tokens and images so far, to fill a new cache if the old one is lost.
-    `pending_tokens` and `pending_images` are those of them that the cache does not hold.  `last_token` ended the last
-    reply: the generator yields it without feeding it to the model, so the next turn begins with it.  `attachments` and
-    `pending_system` are the images and the system message that go before the next message of the user.
+    `history` and `history_images` hold all tokens and images so far, so that the cache can be rebuilt.
+    `pending_tokens` and `pending_images` are those not yet in the cache.  `last_token` ended the last reply: the
+    generator yields it without feeding it to the model, so the next turn begins with it.  `attachments` and
+    `pending_system` are the images and the system message that precede the next message of the user.
     """
 
     def __init__(self, model, options, system=None):
@@ -36,7 +36,7 @@ class Conversation:
         self.reset()
 
     def reset(self):
-        """Forget everything but the system message, which goes before the next message again."""
+        """Forget everything except the system message, which precedes the next message again."""
         self.cache, self.turns = self.new_cache(), 0
         self.history, self.history_images, self.last_token = [], [], None
         self.pending_tokens, self.pending_images = [], []
@@ -50,26 +50,26 @@ class Conversation:
         self.system_message = self.pending_system = text
 
     def add_image(self, file):
-        """Attach an image to the next message.  Raises OSError or ValueError if it is none."""
+        """Attach an image to the next message.  Raises OSError or ValueError if the file is not an image."""
         if self.model.config.vision is None:
-            raise ValueError("this model reads text only: its config has no vision")
+            raise ValueError("this model reads text only: its config does not include vision")
         self.attachments.append(open_image(file))
 
     def send(self, text):
         """Send a message  ->  iterator over the tokens of the reply.
 
-        If a turn fails before its first token, the conversation is as before, and the system message and the images
-        go with the next message.  A reply that is interrupted stays, as far as it came.
+        If a turn fails before its first token, the conversation is unchanged, and the system message and the images
+        are sent with the next message.  If a reply is interrupted, the tokens so far stay in the conversation.
         """
         prompt, options = self.encode(text), dict(self.options)
         if options.get("seed") is not None:
-            options["seed"] += self.turns               # or every turn would sample the same numbers
+            options["seed"] += self.turns               # otherwise every turn would draw the same random numbers
         tokens = self.model.generate(self.pending_tokens + prompt.tokens, self.pending_images + prompt.images,
                                      cache=self.cache, **options)
         return self.record_reply(prompt, tokens)
 
     def record_reply(self, prompt, tokens):
-        """Yield the tokens of the reply, and record the turn however it ends."""
+        """Yield the tokens of the reply, and record the turn, even if it is interrupted."""
         reply = []
         try:
             for token in tokens:
@@ -78,12 +78,12 @@ class Conversation:
         finally:
             if reply:
                 self.record_turn(prompt, reply)
-            else:                                       # the cache may hold a part of the turn: fill a new one
+            else:                                       # the cache may hold a part of the turn: make a new one
                 self.cache = self.new_cache()
                 self.pending_tokens, self.pending_images = list(self.history), list(self.history_images)
 
     def encode(self, text):
-        """The new messages as a Prompt.  Changes nothing, and raises ValueError if there is nothing to send."""
+        """Encode the new messages as a Prompt, without side effects.  Raises ValueError if there is nothing to send."""
         parts = [{"type": "image", "image": image} for image in self.attachments]
         parts += [{"type": "text", "text": text}] if text else []
         messages = [{"role": "system", "content": self.pending_system}] if self.pending_system else []
@@ -93,8 +93,8 @@ class Conversation:
         return encode_turn(messages, self.last_token, self.model.tokenizer, self.model.config)
 
     def record_turn(self, prompt, reply):
-        """Add a finished turn to the history: the cache holds all of it but its last token."""
-        # a patch token that the model itself generated has no image, and would ask for one if it were fed again
+        """Add a finished turn to the history.  The cache holds the whole turn except its last token."""
+        # drop patch tokens that the model itself generated: feeding them again would require an image
         patch_id = self.model.config.patch_id
         self.history += prompt.tokens + [token for token in reply[:-1] if token != patch_id]
         self.history_images += prompt.images
@@ -105,12 +105,12 @@ class Conversation:
 
 def add_arguments(sub):
     add_generation_arguments(sub)
-    sub.add_argument("--system", metavar="TEXT", help="how the model is to behave")
+    sub.add_argument("--system", metavar="TEXT", help="system message: how the model should behave")
 
 
 def run(args):
     with contextlib.suppress(ImportError):
-        import readline  # noqa: F401  input() then has a history and can be edited
+        import readline  # noqa: F401  gives input() a history and line editing
     conversation = Conversation(load_model(args, args.dtype), sampling_options(args), args.system)
     interactive = sys.stdin.isatty()
     if interactive:
@@ -125,7 +125,7 @@ def run(args):
         except EOFError:
             return print() if interactive else None
         except KeyboardInterrupt:
-            print()                                     # the line, or the reply, is dropped; the conversation stays
+            print()                                     # drops the line or stops the reply; the conversation continues
         except BrokenPipeError:
             raise
         except BAD_INPUT as error:
@@ -133,7 +133,7 @@ def run(args):
 
 
 def handle_line(line, conversation, args):
-    """Run a command, or send a message and write the reply."""
+    """Run a command, or send a message and print the reply."""
     if not line.startswith("/") or line.startswith("//"):
         with Speed(args.quiet) as speed, contextlib.closing(conversation.send(line.removeprefix("/"))) as reply:
             return stream(speed.count(reply), conversation.model)
@@ -148,5 +148,5 @@ def handle_line(line, conversation, args):
     elif name == "/help":
         print(HELP)
     else:
-        raise ValueError(f"no command {line!r}: /help lists them")
+        raise ValueError(f"unknown command {line!r}: /help lists all commands")
     return None

@@ -1,4 +1,4 @@
-"""Check your own kernels against the laws that those of this package obey."""
+"""Check your own kernels against the laws that the kernels of this package obey."""
 import importlib.util
 import sys
 import warnings
@@ -11,7 +11,7 @@ from tinyscout.cli import make_console, positive_int
 from tinyscout.model import BACKENDS, get_backend
 
 EXAMPLE = """\
-example: mine.py with
+example: a file mine.py with these lines
 
   from tinyscout.reference import *
   def swiglu(gate, up):
@@ -25,13 +25,13 @@ MAX_LINES, MAX_WIDTH = 12, 150      # of a law's message
 def add_arguments(sub):
     target = sub.add_mutually_exclusive_group(required=True)
     target.add_argument("module", nargs="?", metavar="MODULE.py",
-                        help="the reference with some names replaced by your own")
+                        help="a module that replaces some functions of tinyscout.reference")
     target.add_argument("--backend", choices=[name for name in BACKENDS if name != "numpy"],
-                        help="or check a backend of this package")
+                        help="check a backend of this package instead")
     sub.add_argument("--only", action="append", metavar="NAME",
-                     help="check this operation; repeatable.  Default: all that are not the reference's own")
+                     help="check only this operation (repeatable; default: all that differ from the reference's)")
     sub.add_argument("--examples", type=positive_int, default=100, metavar="N",
-                     help="inputs tried per law (%(default)s)")
+                     help="random inputs per law (%(default)s)")
 
 
 def run(args):
@@ -40,8 +40,8 @@ def run(args):
     except ImportError as error:
         raise RuntimeError(f"the laws need hypothesis ({error}): pip install 'tinyscout[test]'") from None
     if unknown := set(args.only or ()) - set(reference.__all__):
-        raise ValueError(f"no operation {', '.join(sorted(unknown))}: there are {', '.join(reference.__all__)}")
-    warnings.simplefilter("ignore")     # Hypothesis warns about inputs that are long to print
+        raise ValueError(f"unknown operation {', '.join(sorted(unknown))}: choose from {', '.join(reference.__all__)}")
+    warnings.simplefilter("ignore")     # Hypothesis warns about inputs that are too long to print
     console, n_broken, n_held = make_console(), 0, 0
     ops = get_backend(args.backend) if args.backend else load_module(args.module)
     for name, message in check(ops, args.only, args.examples):
@@ -56,13 +56,13 @@ def run(args):
 
 
 def load_module(path):
-    """The module in a file, which may import the files of its directory.  Raises OSError, ValueError."""
+    """Import a file as a module; it may import other files of its directory.  Raises OSError, ValueError."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise ValueError(f"{path} is no Python module: its name must end in .py")
+        raise ValueError(f"{path} is not a Python module: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(path.parent.resolve()))
     try:
@@ -75,8 +75,8 @@ def load_module(path):
 
 
 def truncate_message(message):
-    """A law's message, indented; of an input as large as a model only the beginning."""
+    """Indent a law's message, and cut off long lines and long inputs."""
     lines = [f"    {line[:MAX_WIDTH]}{'…' * (len(line) > MAX_WIDTH)}" for line in message.splitlines() if line.strip()]
     if len(lines) > MAX_LINES:
-        lines[MAX_LINES:] = [f"    … and {len(lines) - MAX_LINES:,} lines more"]
+        lines[MAX_LINES:] = [f"    … and {len(lines) - MAX_LINES:,} more lines"]
     return "\n".join(lines)

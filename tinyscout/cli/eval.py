@@ -17,11 +17,14 @@ examples:
 
 def add_arguments(sub):
     add_model_arguments(sub)
-    sub.add_argument("--questions", type=positive_int, default=200, metavar="N", help="of each task (%(default)s)")
-    sub.add_argument("--text-windows", type=positive_int, metavar="N", help="of text, evenly spaced (all of it)")
-    sub.add_argument("--text", nargs="+", metavar="PATH", help="evaluate on a part of these files and directories")
-    sub.add_argument("--seed", type=int, default=0, metavar="S", help="of the questions (%(default)s)")
-    sub.add_argument("--json", metavar="FILE", help="write the figures there too")
+    sub.add_argument("--questions", type=positive_int, default=200, metavar="N",
+                     help="number of questions per task (%(default)s)")
+    sub.add_argument("--text-windows", type=positive_int, metavar="N",
+                     help="number of text windows to evaluate, evenly spaced (default: all)")
+    sub.add_argument("--text", nargs="+", metavar="PATH",
+                     help="text files or directories; the held-out 5%% is used (default: Python's standard library)")
+    sub.add_argument("--seed", type=int, default=0, metavar="S", help="random seed of the questions (%(default)s)")
+    sub.add_argument("--json", metavar="FILE", help="also write the results to this file")
 
 
 def run(args):

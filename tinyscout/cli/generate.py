@@ -1,4 +1,4 @@
-"""Continue a text, and images before it, with a model."""
+"""Generate a continuation of a text, which may have images before it."""
 import sys
 import time
 from itertools import chain, islice
@@ -23,12 +23,12 @@ examples:
 def add_arguments(sub):
     sub.add_argument("prompt", metavar="PROMPT", help="the text to continue; - reads the standard input")
     sub.add_argument("--image", action="append", default=[], metavar="FILE",
-                     help="an image before the text (repeatable)")
+                     help="put an image before the text (repeatable)")
     add_generation_arguments(sub)
     mode = sub.add_mutually_exclusive_group()
-    mode.add_argument("--chat", action="store_true", help="the prompt is a message, and the model answers it")
+    mode.add_argument("--chat", action="store_true", help="treat the prompt as a chat message and answer it")
     mode.add_argument("--raw", action="store_true",
-                      help="nothing is put before the prompt, and names such as <|eot|> in it are special tokens")
+                      help="add nothing to the prompt, and read names such as <|eot|> in it as special tokens")
 
 
 def run(args):
@@ -40,10 +40,10 @@ def run(args):
 
 
 def encode(text, args, model):
-    """The prompt as --chat and --raw ask: a text to continue, a chat message, or text with special tokens."""
+    """Encode the prompt: a text to continue, a chat message (--chat), or text with special tokens (--raw)."""
     if args.raw:
         if args.image:
-            raise ValueError("--raw takes no --image: an image needs special tokens around it")
+            raise ValueError("--raw does not work with --image: an image needs special tokens around it")
         return Prompt(model.tokenizer.encode(text, special=True), [])
     if not args.chat:
         return encode_prompt(text, args.image, model.tokenizer, model.config)
@@ -52,7 +52,7 @@ def encode(text, args, model):
 
 
 def stream(tokens, model):
-    """Write tokens as they come, never half a character, and a line break at the end, also if interrupted."""
+    """Write tokens as they are generated, but never half a character; end with a line break, even if interrupted."""
     decoder, first = model.tokenizer.stream(), list(islice(tokens, 1))      # if that fails, nothing is written
     try:
         for token in chain(first, tokens):
@@ -63,7 +63,7 @@ def stream(tokens, model):
 
 
 class Speed:
-    """Count tokens, and print at the end how fast they came.  The first one waits for the prompt."""
+    """Count tokens, and print the speed at the end.  The time of the first token includes the prompt."""
 
     def __init__(self, quiet):
         self.quiet, self.times = quiet, [time.perf_counter()]
@@ -81,6 +81,6 @@ class Speed:
         if self.quiet or n == 0 or not (kind is None or kind is KeyboardInterrupt):
             return
         first, decoding = self.times[1] - self.times[0], self.times[-1] - self.times[1]
-        rate = f", then {(n - 1) / decoding:.1f} a second" if n > 1 and decoding > 0 else ""
+        rate = f", then {(n - 1) / decoding:.1f} per second" if n > 1 and decoding > 0 else ""
         sys.stdout.flush()
         print_error(f"{n} token{'s' * (n > 1)}, the first after {first:.2f} s{rate}")

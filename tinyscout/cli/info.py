@@ -1,4 +1,4 @@
-"""Show what a model is made of, without reading its weights."""
+"""Show the sizes, layers, parameters and files of a model, without reading its weights."""
 from tinyscout.bench.budget import kv_bytes
 from tinyscout.checkpoint import CheckpointReader
 from tinyscout.cli import load_config_arg, make_console
@@ -11,7 +11,7 @@ examples:
   tinyscout info scout
   tinyscout info path/to/checkpoint/        exit code 1 if a tensor is missing"""
 
-DTYPE_NAMES = {"uint8": "int4"}                      # two numbers to a byte
+DTYPE_NAMES = {"uint8": "int4"}                      # two elements per byte
 CONTEXTS = {"8K": 8192, "128K": 131_072, "1M": 1_048_576, "10M": 10_485_760}
 CACHE_DTYPES = ("int4", "int8", "bfloat16", "float32")
 
@@ -32,7 +32,7 @@ def run(args):
 
 
 def open_tensors(directory):
-    """The tensors of the files, not yet read; None if there is only the config."""
+    """Open the files without reading the tensors; None if there is only a config."""
     return CheckpointReader(directory) if any(directory.glob("*.safetensors*")) else None
 
 
@@ -73,7 +73,7 @@ def layer_table(c):
 
 
 def parameter_table(config, reader):
-    """The numbers of parameters, and their bytes: in the dtypes of the files, or in bfloat16 if there are none."""
+    """Parameter counts, and their bytes: in the dtypes of the files, or in bfloat16 without files."""
     counts = count_parameters(config)
     arrays = reader.tensors.values() if reader else ()
     dtypes = ", ".join(sorted({DTYPE_NAMES.get(str(array.dtype), str(array.dtype)) for array in arrays})) or "bfloat16"
@@ -89,7 +89,7 @@ def parameter_table(config, reader):
 
 
 def cache_table(config):
-    """Bytes of the keys and values; a chunked layer keeps one chunk at most."""
+    """Bytes of the KV cache; a chunked layer keeps one chunk at most."""
     table, chunk_size = make_table("\nCache of keys and values", "tokens", *CACHE_DTYPES), config.text.chunk_size
 
     def nbytes(tokens, dtype):
@@ -103,12 +103,12 @@ def cache_table(config):
 
 
 def list_files(directory, config, reader):
-    """The files, and whether they hold every tensor that the config calls for  ->  lines, exit code"""
+    """List the files, and check that they contain every tensor that the config requires  ->  lines, exit code"""
     table = make_table("\nFiles", "", "")
     for file in sorted(p for p in directory.iterdir() if p.suffix in (".safetensors", ".json", ".model")):
         table.add_row(file.name, format_si(file.stat().st_size, "B"))
     if not reader:
-        return [table, "\nNo weights here: of the model there is only the config."], 1
+        return [table, "\nThis directory has a config but no weights."], 1
     wrong = []
     for path, shape in weight_shapes(config).items():
         try:
@@ -116,9 +116,9 @@ def list_files(directory, config, reader):
         except ValueError as error:
             wrong.append(str(error).removeprefix(f"{directory}: "))
     known, extra, wrong = reader.used_names & set(reader.tensors), reader.unused_names, list(dict.fromkeys(wrong))
-    verdict = (f"\n{len(known):,} tensors that the config calls for: "
-               f"{f'{len(wrong):,} are not as they should be' if wrong else 'all there'}.")
+    verdict = (f"\n{len(known):,} tensors that the config requires: "
+               f"{f'{len(wrong):,} are missing or wrong' if wrong else 'all present'}.")
     lines = [verdict, *wrong[:5], *([f"and {len(wrong) - 5:,} more"] if len(wrong) > 5 else [])]
     if extra:
-        lines.append(f"{len(extra):,} tensors belong to no part of the model, such as {extra[0]}.")
+        lines.append(f"{len(extra):,} tensors do not belong to the model, such as {extra[0]}.")
     return [table, *lines], 1 if wrong else 0

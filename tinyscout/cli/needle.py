@@ -15,26 +15,28 @@ examples:
   tinyscout needle --model runs/laboratory/step-001500 --contexts 1M,10M --haystacks 1 --facts 32 --queries 32
   tinyscout needle --model runs/laboratory/step-001500 --contexts 20k --no-temperature --out figures/
 
-A line such as #!kq=739 is a fact, #?kq= at the end of the text asks for it.  An answer is correct if every one of its
-tokens, the end of the line too, has the highest logit given the right ones before it.  That is when greedy decoding
-would write it: as long as it has gone wrong nowhere, it has the same tokens before it."""
+A line such as #!kq=739 is a fact, and #?kq= at the end of the text asks for it.  An answer counts as correct if each of
+its tokens, including the newline, has the highest logit given the correct tokens before it.  This is equivalent to
+greedy decoding producing the answer."""
 
 
 def add_arguments(sub):
     _long_context.add_arguments(sub)
     sub.add_argument("--contexts", type=parse_token_list, default=[512, 2048, 8192], metavar="N,N,...",
-                     help="tokens of a text: 4096, 128k (times 1,024), 10M (times 1,048,576); default 512,2k,8k")
+                     help="lengths of the texts in tokens: 4096, 128k (times 1,024), 10M (times 1,048,576); default "
+                     "512,2k,8k")
     sub.add_argument("--haystacks", type=positive_int, default=8, metavar="N",
-                     help="texts of each length (%(default)s)")
-    sub.add_argument("--facts", type=positive_int, default=8, metavar="N", help="facts in a text (%(default)s)")
+                     help="number of texts of each length (%(default)s)")
+    sub.add_argument("--facts", type=positive_int, default=8, metavar="N",
+                     help="number of facts in each text (%(default)s)")
     sub.add_argument("--queries", type=positive_int, default=8, metavar="N",
-                     help="of which are asked for (%(default)s)")
+                     help="number of facts to ask for (%(default)s)")
     sub.add_argument("--density", type=parse_tokens, metavar="N",
-                     help=f"a fact for every N tokens, if that is more than --facts; never more than {len(KEYS)}")
+                     help=f"one fact for every N tokens, if that is more than --facts; at most {len(KEYS)} facts")
     sub.add_argument("--allow-straddle", action="store_true",
-                     help="let the edge of a chunk cut a line in two, so that no local layer can read it")
+                     help="allow a chunk edge to cut a line in two, so that no local layer can read all of it")
     sub.add_argument("--control", action="store_true",
-                     help="score answers that contradict the facts; a model that reads finds none")
+                     help="score answers that contradict the facts; a model that reads the facts gets none right")
 
 
 def run(args):
@@ -43,7 +45,7 @@ def run(args):
     report = _long_context.new_report(args, model, "needle", haystacks=args.haystacks, facts=args.facts,
                                       queries=args.queries, density=args.density, allow_straddle=args.allow_straddle,
                                       control=args.control)
-    console.print(f"{'context':>12}{'of training':>14}{'found':>14}{'':8}{'95% interval':>16}{'facts':>8}"
+    console.print(f"{'context':>12}{'vs. training':>14}{'found':>14}{'':8}{'95% interval':>16}{'facts':>8}"
                   f"{'seconds':>10}{'memory':>10}", style="bold")
     for context in args.contexts:
         start, n_facts = time.perf_counter(), count_facts(context, args.facts, args.density)
@@ -60,7 +62,7 @@ def run(args):
 
 
 def format_row(row):
-    """A row of the table."""
+    """Format a row of the table."""
     times = f"{row['times']:,.{0 if row['times'] >= 10 else 2}f} x" if row["times"] else ""
     memory = f"{row['memory'] / 1e6:,.0f} MB" if row["memory"] else ""
     share = row["correct"] / row["asked"]
@@ -69,7 +71,7 @@ def format_row(row):
 
 
 def plot(figure, report):
-    """How much is found at each length, and at which depths of the text."""
+    """Plot the share of facts found at each length, and at each depth of the text."""
     rows = report["rows"]
     left, right = figure.subplots(1, 2)
     shares = np.array([row["correct"] / row["asked"] for row in rows])

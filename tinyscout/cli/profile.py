@@ -18,8 +18,8 @@ example:
   tinyscout profile csrc/cuda/norm.cu rms_norm --grid 4 --block 256 \\
       out=f32[4,1000] x=f32[4,1000] weight=f32[1000] eps=f32:1e-5 N=i32:4 D=i32:1000
 
-An argument is NAME=TYPE[SIZES] for an array of drawn numbers, NAME=TYPE[SIZES]:VALUE for one of equal numbers, or
-NAME=TYPE:VALUE for a number; in the order of the kernel's.  An array called out is empty at first."""
+Write the arguments in the kernel's order: NAME=TYPE[SIZES] for an array of random numbers, NAME=TYPE[SIZES]:VALUE for
+an array filled with one value, NAME=TYPE:VALUE for a number.  An array called out is uninitialised."""
 
 TYPES = {f"{letter}{bits}": np.dtype(f"{letter}{bits // 8}") for letter in "iu" for bits in (8, 16, 32, 64)}
 TYPES |= {f"f{bits}": np.dtype(f"f{bits // 8}") for bits in (16, 32, 64)} | {"bf16": np.dtype("u2")}
@@ -28,38 +28,39 @@ ARGUMENT = re.compile(r"(\w+)=([a-z]+\d+)(\[[\d, ]+\])?(?::([-+.\w]+))?")
 
 def add_arguments(sub):
     sub.intermixed = True
-    sub.add_argument("file", metavar="KERNEL.cu", help="a file of CUDA")
-    sub.add_argument("name", metavar="NAME", help='the kernel in it, which is extern "C" __global__')
+    sub.add_argument("file", metavar="KERNEL.cu", help="CUDA source file")
+    sub.add_argument("name", metavar="NAME", help='a kernel in this file, declared extern "C" __global__')
     sub.add_argument("arguments", nargs="*", metavar="ARGUMENT", type=parse_argument,
-                     help="of the kernel: see below")
-    sub.add_argument("--grid", type=parse_dims, default=(1,), metavar="X[,Y[,Z]]", help="blocks (1)")
-    sub.add_argument("--block", type=parse_dims, default=(32,), metavar="X[,Y[,Z]]", help="threads of a block (32)")
-    sub.add_argument("--shared", type=int, default=0, metavar="BYTES", help="shared memory of the launch (%(default)s)")
-    sub.add_argument("--seed", type=int, default=0, metavar="S", help="of the drawn numbers (%(default)s)")
+                     help="an argument of the kernel, see below")
+    sub.add_argument("--grid", type=parse_dims, default=(1,), metavar="X[,Y[,Z]]", help="blocks of the grid (1)")
+    sub.add_argument("--block", type=parse_dims, default=(32,), metavar="X[,Y[,Z]]", help="threads per block (32)")
+    sub.add_argument("--shared", type=int, default=0, metavar="BYTES",
+                     help="dynamic shared memory per block (%(default)s)")
+    sub.add_argument("--seed", type=int, default=0, metavar="S", help="random seed of the arrays (%(default)s)")
 
 
 def parse_dims(text):
-    """4,2 as (4, 2), for argparse."""
+    """Parse 4,2 as (4, 2), for argparse."""
     if not re.fullmatch(r"\d+(,\d+){0,2}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not one to three sizes such as 4 or 4,2")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of one to three sizes such as 4 or 4,2")
     return tuple(int(size) for size in text.split(","))
 
 
 def parse_argument(text):
-    """x=f32[4,1000] as name, type, sizes or None, value or None, for argparse."""
+    """Parse x=f32[4,1000]  ->  name, type, sizes or None, value or None, for argparse"""
     match = ARGUMENT.fullmatch(text)
     if not match or match[2] not in TYPES or (match[3] is None and match[4] is None):
-        raise argparse.ArgumentTypeError(f"{text!r} is no argument such as x=f32[4,1000], n=i64[4]:0 or eps=f32:1e-5; "
-                                         f"types are {', '.join(TYPES)}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an argument such as x=f32[4,1000], n=i64[4]:0 or "
+                                         f"eps=f32:1e-5; types are {', '.join(TYPES)}")
     try:
         value = None if match[4] is None else float(match[4]) if "f" in match[2] else int(match[4], 0)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{match[4]!r} is no number of type {match[2]}") from None
+        raise argparse.ArgumentTypeError(f"{match[4]!r} is not a valid {match[2]}") from None
     return match[1], match[2], match[3] and tuple(int(size) for size in match[3][1:-1].split(",")), value
 
 
 def make_argument(rng, name, type_name, shape, value):
-    """An argument of the kernel: an array or a NumPy scalar."""
+    """Make an argument of the kernel: an array or a NumPy scalar."""
     dtype = TYPES[type_name]
     if value is not None or name == "out":
         numbers = np.full(shape or (), 0 if value is None else value, np.float32 if type_name == "bf16" else dtype)
@@ -82,14 +83,14 @@ def run(args):
         return 1
     console.print(line_table(profile, Path(args.file)))
     registers, spilled = nvrtc.resource_usage(args.file, "sm_80")[args.name]
-    console.print(f"\n{prod(args.grid):,} blocks of {prod(args.block):,} threads; on sm_80 {registers} registers a "
-                  f"thread, {spilled} bytes spilled.")
+    console.print(f"\n{prod(args.grid):,} blocks of {prod(args.block):,} threads; on sm_80 {registers} registers "
+                  f"per thread, {spilled} bytes spilled.")
     return 0
 
 
 def line_table(profile, file):
-    """One row for each line of the source that was executed, and what its accesses would take at best."""
-    table = make_table("", "line", "instructions of a warp", "lanes", "requests", "sectors", "at best", "wavefronts",
+    """One row for each executed line of the source, with the counts of its accesses and the minimum for each."""
+    table = make_table("", "line", "warp instructions", "lanes", "requests", "sectors", "at best", "wavefronts",
                        "at best", "")
     table.columns[-1].justify, table.columns[-1].no_wrap = "left", True
     for location, counts in sorted(profile.lines.items(), key=lambda item: (file_name(item[0]), line_number(item[0]))):
@@ -104,12 +105,12 @@ def line_table(profile, file):
 
 
 def file_name(location):
-    """norm.cu of norm.cu:12."""
+    """The file of a location: norm.cu of norm.cu:12."""
     return location.partition(":")[0]
 
 
 def line_number(location):
-    """12 of norm.cu:12."""
+    """The line of a location: 12 of norm.cu:12."""
     return int(location.rpartition(":")[2]) if location[-1].isdecimal() else 1
 
 
@@ -118,5 +119,5 @@ def format_count(n):
 
 
 def format_pair(n, best):
-    """The count, red if it is more than the best, and the best."""
+    """Format a count and the minimum; the count is red if it is above the minimum."""
     return (Text(f"{n:,}", "red" if n > best else ""), f"{best:,}") if best else ("", "")

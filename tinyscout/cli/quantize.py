@@ -1,4 +1,4 @@
-"""Write a checkpoint again with quantized weights: smaller, and as much faster to decode."""
+"""Quantize a checkpoint to 8 or 4 bits: smaller on disk, and proportionally faster to decode."""
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +21,11 @@ TOKENS = 64
 
 def add_arguments(sub):
     sub.add_argument("model", metavar="DIR", help="checkpoint directory in Hugging Face's layout")
-    sub.add_argument("--bits", required=True, type=int, choices=[4, 8], help="of a weight")
+    sub.add_argument("--bits", required=True, type=int, choices=[4, 8], help="bits per weight")
     sub.add_argument("--group-size", type=int, default=32, choices=[32, 128],
                      help="inputs that share a scale; 4 bits with 128 is Meta's own format (%(default)s)")
-    sub.add_argument("--out", required=True, metavar="DIR", help="where to write: a new directory")
-    sub.add_argument("--check", action="store_true", help="also run both models, and print how far their logits differ")
+    sub.add_argument("--out", required=True, metavar="DIR", help="a new directory for the quantized checkpoint")
+    sub.add_argument("--check", action="store_true", help="also run both models and print how much their logits differ")
 
 
 def run(args):
@@ -37,12 +37,12 @@ def run(args):
                   f"{report.bytes_before / report.bytes_after:.2f} times smaller.")
     if args.check:
         difference = logits_error(*(sample_logits(directory) for directory in (source, out)))
-        console.print(f"Logits of {TOKENS} tokens: {difference.l2:.2%} off, {difference.kl:.4f} nats of divergence, "
-                      f"the same likeliest token {difference.agreement:.1%} of the time.")
+        console.print(f"Logits of {TOKENS} tokens: relative error {difference.l2:.2%}, KL divergence "
+                      f"{difference.kl:.4f} nats, same most likely token {difference.agreement:.1%} of the time.")
 
 
 def error_table(errors):
-    """One row for each layer, one column for each part that the model has.  errors {(layer, part): QuantError}"""
+    """One row for each layer, one column for each part of the model.  errors {(layer, part): QuantError}"""
     parts = [part for part in PARTS if any(name == part for _, name in errors)]
     table = make_table("Relative error of the weights", "layer", *parts)
     for layer in dict.fromkeys(layer for layer, _ in errors):
@@ -52,7 +52,7 @@ def error_table(errors):
 
 
 def sample_logits(directory):
-    """The logits of SAMPLE, or of random tokens if the checkpoint has no tokenizer: (TOKENS, V)"""
+    """The logits of SAMPLE, or of random tokens if the tokenizer is missing: (TOKENS, V)"""
     model = tinyscout.load(directory)
     if model.tokenizer is None:
         return model.logits(np.random.default_rng(0).integers(0, model.config.text.vocab_size, TOKENS))

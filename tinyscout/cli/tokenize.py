@@ -19,9 +19,9 @@ COLOURS = ("on color(24)", "on color(58)", "on color(53)", "on color(23)", "on c
 def add_arguments(sub):
     sub.add_argument("text", metavar="TEXT", help="the text; - reads the standard input")
     sub.add_argument("--model", required=True, metavar="DIR",
-                     help="checkpoint directory, or the tokenizer's file itself")
+                     help="checkpoint directory, or a tokenizer file")
     sub.add_argument("--ids", action="store_true", help="print only the ids, on one line")
-    sub.add_argument("--special", action="store_true", help="names such as <|eot|> are special tokens")
+    sub.add_argument("--special", action="store_true", help="read names such as <|eot|> as special tokens")
 
 
 def run(args):
@@ -31,7 +31,7 @@ def run(args):
         print(*ids)
         return
     pieces = [to_visible(piece) for piece in tokenizer.token_bytes(ids)]
-    if not sys.stdout.isatty():                     # one token a line, for the next program
+    if not sys.stdout.isatty():                     # one token per line, for the next program
         print(*(f"{id}\t{piece}" for id, piece in zip(ids, pieces, strict=True)), sep="\n")
         return
     console = make_console()
@@ -39,11 +39,11 @@ def run(args):
         console.print(row, no_wrap=True, crop=False)
     n = len(text.encode())
     console.print(f"[dim]{len(ids):,} tokens, {len(text):,} characters, {n:,} bytes: "
-                  f"{n / max(1, len(ids)):.2f} bytes a token[/]")
+                  f"{n / max(1, len(ids)):.2f} bytes per token[/]")
 
 
 def to_visible(piece):
-    """Bytes as visible text: spaces as dots, and bytes that are no UTF-8 as hexadecimal."""
+    """Show bytes as visible text: spaces as dots, and bytes that are not UTF-8 as hexadecimal."""
     try:
         text = piece.decode()
     except UnicodeDecodeError:
@@ -53,7 +53,7 @@ def to_visible(piece):
 
 
 def layout_boxes(ids, pieces, width):
-    """Rows of boxes no wider than `width`: pieces above, ids below."""
+    """Arrange boxes in rows of at most `width` columns: pieces above, ids below."""
     cells: list[tuple] = []
     row_width = 0
     for n, (id, piece) in enumerate(zip(ids, pieces, strict=True)):
@@ -68,7 +68,7 @@ def layout_boxes(ids, pieces, width):
 
 
 def join_boxes(cells):
-    """Boxes side by side as one text of two lines and an empty one."""
+    """Join boxes side by side into one text of two lines and an empty line."""
     top, bottom = Text(), Text()
     for piece, id, size, colour in cells:
         top.append(piece + " " * (size - 1 - cell_len(piece)), colour).append(" ")

@@ -17,33 +17,34 @@ examples:
   tinyscout train --from runs/mini/step-011000 --preset finetune --text my/code --lora 8 --out runs/mine
   tinyscout train --preset laboratory --teacher runs/laboratory/step-001500 --distill-weight 0.8 0.2 --out runs/pupil
 
-Without --text, the text is Python's standard library.  The directory of the run gets checkpoints that every other
-command takes as --model, log.csv with a line for each step, and log.png."""
+Without --text, the training text is Python's standard library.  The run directory gets checkpoints, which you can pass
+to the other commands as --model, log.csv with a line for each step, and log.png."""
 
 
 def add_arguments(sub):
     sub.add_argument("--preset", default="laboratory", choices=list(PRESETS), help="model and recipe (%(default)s)")
-    sub.add_argument("--out", metavar="DIR", help="directory of the run (runs/PRESET)")
+    sub.add_argument("--out", metavar="DIR", help="run directory (runs/PRESET)")
     add_backend_argument(sub)
     sub.add_argument("--from", dest="source", metavar="DIR", help="fine-tune this checkpoint")
     sub.add_argument("--text", nargs="+", metavar="PATH", help="train on these files and directories")
-    sub.add_argument("--steps", type=positive_int, metavar="N", help="how many steps")
-    sub.add_argument("--seed", type=int, metavar="S", help="of the weights and of the data")
+    sub.add_argument("--steps", type=positive_int, metavar="N", help="number of training steps")
+    sub.add_argument("--seed", type=int, metavar="S", help="random seed for weights and data order")
     sub.add_argument("--grad-accum", type=positive_int, metavar="N",
-                     help="accumulate gradients over N batches: less memory")
-    sub.add_argument("--optimizer", choices=["muon", "adamw"], help="for the hidden matrices")
-    sub.add_argument("--lr", type=float, metavar="LR", help="the peak learning rate of AdamW")
+                     help="gradient accumulation: split each step into N batches to save memory")
+    sub.add_argument("--optimizer", choices=["muon", "adamw"], help="optimizer of the hidden matrices")
+    sub.add_argument("--lr", type=float, metavar="LR", help="peak learning rate of AdamW")
     sub.add_argument("--lora", type=positive_int, metavar="RANK", help="with --from: train low-rank adapters only")
-    sub.add_argument("--teacher", metavar="DIR", help="a checkpoint of the same vocabulary to distill")
+    sub.add_argument("--teacher", metavar="DIR", help="checkpoint to distill from; it must have the same vocabulary")
     sub.add_argument("--distill-weight", type=float, nargs=2, metavar=("FIRST", "LAST"),
                      help="weight of the teacher in the loss, 0 to 1, at the first step and after the last (0.5 0)")
-    sub.add_argument("--export", metavar="DIR", help="write the trained model there too, in bfloat16")
-    sub.add_argument("--save-every", type=positive_int, default=100, metavar="N", help="steps (%(default)s)")
+    sub.add_argument("--export", metavar="DIR", help="also write the trained model to this directory, in bfloat16")
+    sub.add_argument("--save-every", type=positive_int, default=100, metavar="N",
+                     help="save a checkpoint every N steps (%(default)s)")
 
 
 def run(args):
     if args.lora and not args.source:
-        raise ValueError("--lora adapts a model: name it with --from")
+        raise ValueError("--lora needs a model to adapt: pass it with --from")
     ops = get_backend(args.backend)
     make_config, recipe = PRESETS[args.preset]
     overrides = {name: getattr(args, name) for name in ("steps", "seed", "optimizer", "lr", "lora", "teacher",
@@ -57,7 +58,7 @@ def run(args):
     out = Path(args.out or f"runs/{args.preset}").expanduser()
     console = make_console()
     counts = count_parameters(config)
-    console.print(f"{counts.total:,} parameters, {counts.active:,} active in a token; {recipe.steps:,} steps")
+    console.print(f"{counts.total:,} parameters, {counts.active:,} active per token; {recipe.steps:,} steps")
     checkpoint = train(out, recipe, config, corpus, ops, source, teacher, args.save_every)
     console.print(f"Trained: {checkpoint}")
     if args.export:
