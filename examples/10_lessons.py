@@ -2,8 +2,8 @@
 What a small model learns from
 ==============================
 
-Nothing is downloaded to train one: images are drawn, questions follow from what was drawn, the text is Python's own,
-and facts are planted in it.  Here are some of each, and then a model in its first seconds.
+Training needs no download: images are drawn, questions and answers follow from the drawn scenes, the text is Python's
+standard library, and facts are planted in it.  Here are some examples of each, and then a model in its first seconds.
 """
 import csv
 import tempfile
@@ -37,8 +37,8 @@ plt.show()
 # %%
 # Needles in a haystack
 # ---------------------
-# A line with a random key and a random value is planted in a text, and further on the query for it.  Chunks of 64
-# tokens here, and a token for each byte.
+# A line with a random key and a random value is planted in a text, and a query for it further on.  Here a chunk has 64
+# tokens, and each byte is a token.
 
 vocab_size = 256 + N_SPECIAL
 config = with_special_ids(ScoutConfig(TextConfig(
@@ -54,8 +54,8 @@ print(tokenizer.decode(list(planted.tokens)))
 # %%
 # The first seconds
 # -----------------
-# A training, as the command ``tinyscout train`` does it, of a model with four experts in each of four layers.  It reads
-# pieces of one page.  The dotted line is the loss of a model that knows nothing, the logarithm of the number of tokens.
+# A model with four experts in each of four layers is trained as the command ``tinyscout train`` does it, on windows of
+# one file.  The dotted line is the loss of a uniform guess, the logarithm of the vocabulary's size.
 
 with tempfile.TemporaryDirectory() as directory:
     train(Path(directory) / "run", recipe, config, Corpus([("page", page)], [("page", page)]))

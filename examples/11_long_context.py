@@ -2,8 +2,9 @@
 A line, twenty thousand tokens back
 ===================================
 
-The small model in this package was trained on rows of at most 512 tokens.  Here it is asked for a line much further
-back, in code that it never read, with and without the temperature of its global layer.
+The small model in this package was trained on rows of at most 512 tokens.  Here it has to recall a line from much
+further back, in code that it never read, with and without the temperature of its global layer.  This takes about two
+minutes: each length prints its result when it is done, and on a terminal a long text shows a progress bar.
 """
 from dataclasses import replace
 
@@ -28,8 +29,8 @@ print("...", model.tokenizer.decode(haystack.tokens[first_query - 40:haystack.sp
 # %%
 # Right or wrong
 # --------------
-# A text with eight facts all over it, and at its end eight queries.  An answer counts if each of its tokens has the
-# highest logit.  Only the asked tokens look back over all of it; the rest streams by in chunks.
+# A text with eight facts spread over it and eight queries at its end.  An answer counts if each of its tokens has the
+# highest logit.  Only the queried tokens attend to the whole text; the rest passes by in chunks.
 
 
 def count_correct(length, config, seed):
@@ -44,8 +45,13 @@ def count_correct(length, config, seed):
 
 lengths = [512, 2048, 8192, 20_480]
 flat = replace(config, text=replace(config.text, attn_temperature=False))
-shares = {name: [sum(count_correct(length, c, seed) for seed in range(2)) / 16 for length in lengths]
-          for name, c in (("with temperature", config), ("without", flat))}
+shares = {}
+for name, c in (("with temperature", config), ("without", flat)):
+    shares[name] = []
+    for length in lengths:
+        correct = sum(count_correct(length, c, seed) for seed in range(2))
+        shares[name].append(correct / 16)
+        print(f"{name:17}{length:7,} tokens: {correct:2} of 16", flush=True)
 figure, axis = plt.subplots(figsize=(6, 3), num="Facts found, by length of the text")
 for (name, points), style in zip(shares.items(), ("o-", "s--"), strict=True):
     axis.plot(lengths, points, style, label=name)
@@ -56,9 +62,9 @@ axis.legend(loc="lower left", bbox_to_anchor=(0.25, 0))
 plt.show()
 
 # %%
-# By how much a query is sharpened
-# --------------------------------
-# Nothing within the trained length, and little beyond: it grows with the logarithm.
+# How much the temperature sharpens a query
+# -----------------------------------------
+# Not at all within the trained length, and little beyond it: the factor grows with the logarithm of the position.
 
 positions = np.array(lengths) - 1
 for length, t in zip(lengths, attention_temperature(positions, config.text.attn_temperature_floor,

@@ -38,8 +38,8 @@ def count(preset, jobs):
 def draw():
     trained = max(length for _, length in PRESETS["laboratory"][1].row_length)
     canvas = Canvas(520, 400, "The share of facts found, from 512 to ten million tokens: iRoPE finds nearly all; "
-                              "without temperature the share falls from a million on; the other plans find almost none from a "
-                              "few thousand tokens on")
+                              "without temperature the share falls from a million on; the other plans find almost "
+                              "none from a few thousand tokens on")
     canvas.text(14, 18, "facts found", "note")
     graph = Graph(canvas, 60, 34, 440, 200, (400, 13_000_000), (0, 1), log_x=True)
     graph.mark_x(trained)
