@@ -198,3 +198,16 @@ def test_the_grid_finds_what_is_there(extension):
     assert "07_generate" in grid["sampling"][-1]
     assert [(name, place) for name, cells in grid.items() for place, cell in enumerate(cells[:4]) if cell == "·"] == [
         ("muon", 2)], "the text above the grid and docs/contributing.md speak of the dots"
+
+
+def test_the_glossary_is_sorted_and_has_other_peoples_words():
+    text = PAGES[DOCS / "glossary.md"].partition("```{glossary}\n")[2]
+    entries = [entry.splitlines() for entry in text.partition("\n```")[0].split("\n\n")]
+    firsts = [entry[0].lower() for entry in entries]
+    assert firsts == sorted(firsts)
+    terms = {line for entry in entries for line in entry if not line.startswith(" ")}
+    assert {"FlashAttention", "residual stream", "KV cache", "perplexity", "backpropagation", "logits", "GEMM", "PTX",
+            "online softmax", "tensor cores", "coalesced access", "occupancy", "LoRA", "distillation", "NVRTC", "nat",
+            "gradient accumulation", "needle in a haystack", "CuPy", "cffi", "BLAS", "NoPE", "prefill"} <= terms
+    unlinked = [entry[0] for entry in entries if "](" not in (said := " ".join(entry)) and "`" not in said]
+    assert not unlinked, f"no chapter is named for {unlinked}"
