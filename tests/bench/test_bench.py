@@ -54,7 +54,7 @@ def test_external_engines_may_be_missing(monkeypatch):
 
     monkeypatch.setattr(engines, "import_engine", missing)
     report = models.measure("small", (8,), (8,), 1, ("float32",), ("numpy",))
-    assert report["notes"] == [f"{name} is not here to compare with: No module named {name!r}"
+    assert report["notes"] == [f"{name} is not available: No module named {name!r}"
                                for name in ("transformers", "llama.cpp")]
     rows = models.summary(report, LIMITS)
     assert len(rows) == 2
@@ -144,7 +144,7 @@ def test_tokenizer_is_measured_on_every_text(capsys):
     assert set(rows) == {("train", "code and languages"),
                          *((what, text) for what in ("encode", "decode", "decode_bytes") for text in tokenizer.TEXTS)}
     assert all(0 < row["slowest"] <= row["median"] <= row["fastest"] for row in rows.values())
-    assert all(row["same ids, and the text comes back"] for row in report["agreement"])
+    assert all(row["same ids, and decoding restores the text"] for row in report["agreement"])
     tokenizer.show(report, Console())
     assert "long words" in capsys.readouterr().out
 

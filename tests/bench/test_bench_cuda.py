@@ -163,7 +163,7 @@ def test_without_a_gpu_it_says_so_in_one_line(monkeypatch, capsys):
     assert main(["bench", "--backend", "cuda"]) == 1
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err == ("tinyscout: no GPU here: TINYSCOUT_CUDA says simulator; `tinyscout profile` counts what a "
-                        "kernel does without one\n")
+    assert said.err == ("tinyscout: no GPU here: TINYSCOUT_CUDA is set to simulator; `tinyscout profile` counts the "
+                        "memory accesses of a kernel without one\n")
     monkeypatch.delenv("TINYSCOUT_CUDA")
     assert "CuPy" in bench.missing_gpu_reason()

@@ -1,6 +1,6 @@
-"""What a model costs: bytes of weights and cache, operations and bytes per token, tokens a second at best.
+"""The cost of a model: bytes of weights and cache, operations and bytes per token, tokens per second at best.
 
-Pure functions of a ScoutConfig; nothing is loaded.  Sizes in bytes, speeds in bytes or operations a second.
+Pure functions of a ScoutConfig; nothing is loaded.  Sizes are in bytes, speeds in bytes or operations per second.
 """
 import math
 from typing import NamedTuple
@@ -10,21 +10,21 @@ from tinyscout.nn.weights import weight_shapes
 
 
 class DtypeSpec(NamedTuple):
-    """How numbers are stored."""
+    """How elements are stored."""
 
-    size: float             # bytes of a number
-    group: int = 0          # numbers that share a scale; 0: there are no scales
+    size: float             # bytes of an element
+    group: int = 0          # elements that share a scale; 0: no scales
     scale: int = 0          # bytes of a scale
 
     def nbytes(self, count: float, max_group: int | None = None) -> float:
-        """Bytes of so many numbers, their scales included.  max_group: of numbers that may share a scale"""
+        """Bytes of `count` elements and their scales.  max_group: elements that may share a scale, at most"""
         group = min(self.group, max_group or self.group)
         return count * self.size + (count // group * self.scale if group else 0)
 
 
 DTYPES = {
     "float32": DtypeSpec(4), "bfloat16": DtypeSpec(2), "fp8": DtypeSpec(1), "int8": DtypeSpec(1, 32, 2),
-    "int4": DtypeSpec(0.5, 32, 2), "int4-meta": DtypeSpec(0.5, 128, 4),      # what Meta's own loader makes of Scout
+    "int4": DtypeSpec(0.5, 32, 2), "int4-meta": DtypeSpec(0.5, 128, 4),      # int4-meta: as Meta's own loader
 }
 MATRICES = ("attention", "shared experts", "routed experts", "dense", "output")
 EXPERTS = ("shared experts", "routed experts")
@@ -32,12 +32,12 @@ QUANTIZED_PARTS = {"int8": MATRICES, "int4": MATRICES, "int4-meta": EXPERTS}    
 
 
 class GpuSpec(NamedTuple):
-    """The figures that the manufacturer publishes."""
+    """The manufacturer's figures."""
 
     name: str
     memory: float           # bytes
-    bandwidth: float        # bytes a second
-    peak: float | None      # bfloat16 operations a second, dense; None if they are not published
+    bandwidth: float        # bytes per second
+    peak: float | None      # dense bfloat16 operations per second; None if not published
 
 
 GPUS = [                # GB, GB/s, TFLOP/s
@@ -68,19 +68,19 @@ def parameters_by_part(config: ScoutConfig) -> dict[str, int]:
 
 
 def weight_bytes(config: ScoutConfig, dtype: str) -> dict[str, float]:
-    """{part: bytes} of all weights.  dtype of DTYPES"""
+    """{part: bytes} of all weights.  dtype: one of DTYPES"""
     quantized = QUANTIZED_PARTS.get(dtype)
     return {part: DTYPES[dtype if quantized is None or part in quantized else "bfloat16"].nbytes(count)
             for part, count in parameters_by_part(config).items()}
 
 
 def expected_expert_fraction(config: ScoutConfig, batch: int = 1) -> float:
-    """The share of the routed experts that `batch` tokens visit, if every expert is as likely as any other."""
+    """Expected share of the routed experts that `batch` tokens visit, if all experts are equally likely."""
     return 1 - (1 - config.text.top_k / config.text.n_experts) ** batch
 
 
 def bytes_read_per_step(config: ScoutConfig, dtype: str, batch: int = 1) -> float:
-    """Bytes of weights that decoding one token of each of `batch` texts reads: no vision, one row of the embedding."""
+    """Bytes of weights read to decode one token in each of `batch` texts: no vision, one embedding row per text."""
     c, total = config.text, 0.0
     for part, size in weight_bytes(config, dtype).items():
         if part == "embedding":
@@ -93,8 +93,8 @@ def bytes_read_per_step(config: ScoutConfig, dtype: str, batch: int = 1) -> floa
 class KVBytes(NamedTuple):
     """Bytes of the keys and values of one text."""
 
-    global_layers: float    # they see everything: grows with the text
-    local_layers: float     # they see a chunk: at most one chunk
+    global_layers: float    # of the layers that see everything; grows with the text
+    local_layers: float     # of the layers that see a chunk; at most one chunk
     naive: float            # if every layer kept everything
 
     @property
@@ -103,12 +103,12 @@ class KVBytes(NamedTuple):
 
 
 def local_kv_dtype(kv_dtype: str) -> str:
-    """The dtype of keys and values in the chunked layers: as in tinyscout.nn.cache, integers are for global layers."""
+    """The dtype of keys and values in chunked layers: never an integer, as in tinyscout.nn.cache."""
     return kv_dtype if kv_dtype in ("float32", "bfloat16") else "bfloat16"
 
 
 def kv_bytes(config: ScoutConfig, context: int, kv_dtype: str, local_dtype: str | None = None) -> KVBytes:
-    """Bytes of the cache after `context` tokens.  local_dtype: of the chunked layers (default: local_kv_dtype's)"""
+    """Bytes of the cache after `context` tokens.  local_dtype: of the chunked layers (default: local_kv_dtype(...))"""
     c, local_dtype = config.text, local_dtype or local_kv_dtype(kv_dtype)
     n_local = sum(layer.chunked for layer in c.layers)
 
@@ -128,7 +128,7 @@ class FlopCount(NamedTuple):
 
 
 def flops_per_token(config: ScoutConfig, context: int) -> FlopCount:
-    """Additions and multiplications for the token after `context` others, late in its chunk."""
+    """Additions and multiplications for the token after `context` others, at the end of a chunk."""
     c, parts = config.text, parameters_by_part(config)
     active = sum(parts.get(part, 0) for part in (*MATRICES, "routers", "norms"))
     active -= round(parts.get("routed experts", 0) * (1 - c.top_k / c.n_experts))
@@ -140,19 +140,19 @@ def flops_per_token(config: ScoutConfig, context: int) -> FlopCount:
 
 
 class DecodeStep(NamedTuple):
-    """One step of decoding, a token for each of the texts."""
+    """The cost of one decoding step: one token for each text."""
 
-    nbytes: float           # read
+    nbytes: float           # bytes read
     operations: float
     memory: float           # bytes of all weights and all caches
 
     def tokens_per_second(self, bandwidth: float, peak: float | None, batch: int = 1) -> float:
-        """Tokens a second at best, the roofline: reading or computing, whichever takes longer."""
+        """Tokens per second at best, by the roofline: limited by reading or by computing, whichever takes longer."""
         return batch / max(self.nbytes / bandwidth, self.operations / peak if peak else 0)
 
 
 def decode_step(config: ScoutConfig, context: int, dtype: str, kv_dtype: str, batch: int = 1) -> DecodeStep:
-    """What it costs to decode one token of each of `batch` texts, all of `context` tokens."""
+    """The cost of decoding one token in each of `batch` texts of `context` tokens."""
     cache, flops = kv_bytes(config, context, kv_dtype).total, flops_per_token(config, context)
     return DecodeStep(bytes_read_per_step(config, dtype, batch) + batch * cache,
                       batch * (flops.linear + flops.attention),
@@ -160,7 +160,7 @@ def decode_step(config: ScoutConfig, context: int, dtype: str, kv_dtype: str, ba
 
 
 def max_context(config: ScoutConfig, dtype: str, kv_dtype: str, memory: float) -> int:
-    """The longest text whose cache fits beside the weights.  memory in bytes  ->  tokens, 0 if nothing fits"""
+    """The longest text whose cache fits into memory with the weights.  memory in bytes  ->  tokens, 0 if none fits"""
     free = memory - sum(weight_bytes(config, dtype).values())
 
     def fits(tokens):

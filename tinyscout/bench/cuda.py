@@ -1,6 +1,6 @@
-"""The CUDA kernels on a GPU, beside cuBLAS, torch's flash attention, and the limits of the GPU.
+"""Benchmark of the CUDA kernels on a GPU, compared with cuBLAS, torch's flash attention and the limits of the GPU.
 
-Every result is compared with the reference before it is timed; an implementation that is wrong gets no figure.
+Every result is compared with the reference first; an implementation that is wrong is not timed.
 """
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -20,9 +20,9 @@ from tinyscout.progress import track
 from tinyscout.reference import Quantized
 
 SCOUT = Sizes(T=2048, Fe=8192)      # a longer prompt, and experts of full width
-CACHE = 256 << 20                   # bytes, more than any GPU's cache: copies of the inputs that fill it take turns
+CACHE = 256 << 20                   # bytes, more than any GPU's cache: copies of the inputs take turns to overflow it
 BUFFER = 1 << 30                    # bytes that are copied to measure the bandwidth
-MIN_SECONDS, MAX_CALLS = 0.02, 200          # of a sample
+MIN_SECONDS, MAX_CALLS = 0.02, 200          # per sample
 MAX_REPEATED = 5.0                          # seconds: a call that takes longer is measured once
 EXTERNAL = ("cuBLAS", "torch flash")
 EXTERNAL_ERRORS = (ImportError, RuntimeError, TypeError, ValueError, AttributeError, BufferError)   # if one is missing
@@ -30,14 +30,14 @@ VERSIONS = {operation: [f"{operation}_{n}" for n in (1, 2, 3)] for operation in 
 
 
 class Task(NamedTuple):
-    """One operation on one input, and its implementations: "cuda" as in the model, numbered versions, EXTERNAL ones."""
+    """One operation on one input, and its implementations: "cuda" (as in the model), numbered versions, EXTERNAL."""
 
     case: Case
     implementations: tuple
 
     @property
     def dtype(self) -> str:
-        """Of what is multiplied: float32 or bfloat16."""
+        """The dtype of the first input: float32 or bfloat16."""
         return self.case.inputs[0].dtype.name
 
 
@@ -52,7 +52,7 @@ def linear_task(name, x, w, *implementations):
 
 
 def linear_tasks(rng, s, dtypes):
-    """Matrices as in a checkpoint, but row-major ones for many rows of floats, as in the C column."""
+    """Matrices in a checkpoint's layout; float matrices for many rows are row-major, as in the C backend."""
     v1, v2, v3 = VERSIONS["linear"]
     for T in (1, s.T):
         x = rng.standard_normal((T, s.D), dtype=np.float32)
@@ -69,7 +69,7 @@ def linear_tasks(rng, s, dtypes):
 
 
 def expert_tasks(rng, s, dtypes):
-    """The routed experts.  All hold copies of the same numbers: drawing sixteen would take long."""
+    """The routed experts.  All have the same weights, since generating sixteen would take long."""
     for dtype in [dtype for dtype in dtypes if dtype != "float32"]:
         weights = [repeat_as_experts(random_matrix(rng, dtype, 1, *shape), s.E)
                    for shape in ((s.D, s.Fe), (s.D, s.Fe), (s.Fe, s.D))]
@@ -82,7 +82,7 @@ def expert_tasks(rng, s, dtypes):
 
 
 def repeat_as_experts(w, E):
-    """A weight (1, I, O) as E of them, without memory for more than one."""
+    """Repeat a weight (1, I, O) E times without a copy."""
     if isinstance(w, Quantized):
         return Quantized(*(repeat_as_experts(a, E) for a in w))
     return np.broadcast_to(w, (E, *w.shape[1:]))
@@ -90,13 +90,13 @@ def repeat_as_experts(w, E):
 
 def attention_task(name, q, k, v, *implementations):
     (_, T, H, d), S = q.shape, k.shape[1]
-    pairs = T * (S - T) + T * (T + 1) / 2                               # of a query and a key that it sees
+    pairs = T * (S - T) + T * (T + 1) / 2                               # of a query and a visible key
     return Task(Case(name, f"{T} of {S} x {H} x {d}", "grouped_query_attention", (q, k, v),
                      total_nbytes(q, k, v) + q.nbytes, 4 * pairs * H * d), implementations)
 
 
 def attention_tasks(rng, s):
-    """A prompt and a full chunk against themselves, and one token against a chunk."""
+    """Self-attention of a prompt and of a full chunk, and one token that attends to a chunk."""
     v1, v2, v3 = VERSIONS["grouped_query_attention"]
     for T, S in (s.T, s.T), (s.S, s.S), (1, s.S):
         q, k, v = (rng.standard_normal(shape, dtype=np.float32) for shape in
@@ -105,13 +105,13 @@ def attention_tasks(rng, s):
         if T == 1:
             yield attention_task("attention float32", q, k, v, "cuda")
             yield attention_task("attention bfloat16 cache", q, *bf16[1:], "cuda")
-        else:                               # version 1, a thread for each query, would take many seconds for a chunk
+        else:                               # version 1, one thread per query, would take many seconds for a chunk
             yield attention_task("attention float32", q, k, v, *[v1] * (T == s.T), v2)
         yield attention_task("attention bfloat16", *bf16, v3, "torch flash")
 
 
 def tasks(sizes: Sizes = SCOUT, dtypes: Sequence[str] = WEIGHT_DTYPES, seed: int = 0) -> Iterator[Task]:
-    """Everything that is measured, made one at a time."""
+    """All tasks to measure, created one at a time."""
     rng = np.random.default_rng(seed)
     yield from (Task(case, ("cuda",)) for case in row_cases(rng, sizes))
     yield from linear_tasks(rng, sizes, dtypes)
@@ -125,13 +125,13 @@ def count_tasks(dtypes):
 
 
 def required_memory(s, dtypes):
-    """About how many bytes of memory the GPU must have: for the buffers, the largest inputs, and their copies."""
+    """Approximate bytes of GPU memory that the buffers, the largest inputs and their copies need."""
     weights = max((3 * s.E * s.D * s.Fe * DTYPES[dtype].size for dtype in dtypes if dtype != "float32"), default=0)
     return 2 * BUFFER + max(weights, 8 * s.H * s.T * s.T) + 2 * CACHE
 
 
 def implementation(name: str, operation: str) -> Callable:
-    """A function of inputs on the GPU that returns what `gpu.record_launches` returns."""
+    """A function of inputs on the GPU with the return values of `gpu.record_launches`."""
     from tinyscout.bench import gpu
     from tinyscout.kernels import cuda
     from tinyscout.kernels.cuda import versions
@@ -144,9 +144,9 @@ def implementation(name: str, operation: str) -> Callable:
 
 
 def correct_calls(task: Task, copies: list, notes: list[str]) -> dict[str, list[Callable]]:
-    """The implementations that compute a task correctly: {name: a function for each copy of the inputs on the GPU}
+    """The implementations whose result is within the bound: {name: a function for each copy of the inputs on the GPU}
 
-    One that is wrong, or external and not installed, is left out, and notes get a line.
+    Implementations that are wrong, or external and not installed, are left out, with a line in `notes`.
     """
     calls, expected = {}, expected_rows(task.case)
     for name in task.implementations:
@@ -155,19 +155,19 @@ def correct_calls(task: Task, copies: list, notes: list[str]) -> dict[str, list[
         except EXTERNAL_ERRORS as error:
             if name not in EXTERNAL:
                 raise
-            notes.append(f"{name} is not here to compare with: {str(error).strip().splitlines()[0]}")
+            notes.append(f"{name} is not available: {str(error).strip().splitlines()[0]}")
             continue
         max_error = max(error_over_bound(result, expected) for result, _ in computed)
         if max_error <= 1:
             calls[name] = [launch_again for _, launch_again in computed]
         else:
-            notes.append(f"{name} is wrong and gets no figure: {task.case.name}, {task.case.at}, is off by "
-                         f"{max_error:.3g} times what rounding allows")
+            notes.append(f"{name} is wrong and was not timed: {task.case.name}, {task.case.at}, its error is "
+                         f"{max_error:.3g} times the bound for rounding")
     return calls
 
 
 def measure(sizes: Sizes = SCOUT, repeats: int = 5, dtypes: Sequence[str] = WEIGHT_DTYPES, seed: int = 0) -> dict:
-    """Measure everything on the GPU, with weights of these dtypes.
+    """Measure all tasks on the GPU, with weights of these dtypes.
 
     ->  a dict that json can write.  Raises MemoryError, and RuntimeError if a launch fails.
     """
@@ -192,7 +192,7 @@ def measure(sizes: Sizes = SCOUT, repeats: int = 5, dtypes: Sequence[str] = WEIG
 
 
 def time_in_turn(timer, calls: dict[str, list[Callable]], repeats: int) -> dict[str, list[float]]:
-    """Samples of all implementations, which take turns  ->  {name: seconds of a call, in each sample}"""
+    """Time all implementations in turn  ->  {name: seconds per call in each sample}"""
     for functions in calls.values():
         timer.time_calls(functions[:1], 1)                              # the first call takes longer
     once = {name: timer.time_calls(functions, 1) for name, functions in calls.items()}
@@ -205,7 +205,7 @@ def time_in_turn(timer, calls: dict[str, list[Callable]], repeats: int) -> dict[
 
 
 def summary(report: dict) -> list[dict]:
-    """As `operations.summary`, with the GPU's limits: what it copies, and cuBLAS's product of the same dtype."""
+    """Like `operations.summary`, with the GPU's limits: copying, and cuBLAS's product in the same dtype."""
     limits = report["limits"]
     return [operations.summary({"samples": [row]}, {
         "read bytes per second": limits["bytes per second"],
@@ -213,7 +213,7 @@ def summary(report: dict) -> list[dict]:
 
 
 def show(report: dict, console) -> None:
-    """Print the GPU, and a line for each operation and implementation."""
+    """Print the GPU, and one line for each operation and implementation."""
     gpu, limits = report["card"], report["limits"]
     console.print(f"\n{gpu['card']}, driver {gpu['driver']}, CUDA {gpu['CUDA']}, CuPy {gpu['CuPy']}")
     console.print(f"copies {limits['bytes per second'] / 1e9:.0f} GB/s, multiplies float32 at "

@@ -1,6 +1,6 @@
-"""The engines that are compared: tinyscout's backends, transformers and llama.cpp, behind one interface.
+"""The engines that are compared: tinyscout's backends, transformers and llama.cpp, with one interface.
 
-reset(phase) begins a new text, whose "prefill" or "decode" is measured; feed(tokens) returns the logits of the next
+reset(phase) begins a new text, to measure its "prefill" or "decode"; feed(tokens) returns the logits of the next
 token; close() frees the memory.
 """
 import tempfile
@@ -19,7 +19,7 @@ from tinyscout.nn.cache import Cache
 from tinyscout.nn.text import text_model
 
 EXTERNAL_ENGINES = ("transformers", "llama.cpp")
-GROUPS = {          # the engines that are compared with each other: the same weights in the same number of bits
+GROUPS = {          # engines that are compared with each other: the same weights in the same number of bits
     "float32": ("numpy", "c", "transformers", "llama.cpp"),
     "bfloat16": ("c", "transformers", "llama.cpp"),
     "int8": ("c", "llama.cpp"),
@@ -32,7 +32,7 @@ ATTENTION = {"float32": "eager", "bfloat16": "sdpa"}    # of transformers
 
 
 class TinyscoutEngine:
-    """A backend of tinyscout, called as `generate` calls it."""
+    """A backend of tinyscout, called in the same way as in `generate`."""
 
     def __init__(self, model, kv_dtype="float32"):
         self.model, self.kv_dtype, self.cache = model, kv_dtype, None
@@ -41,7 +41,7 @@ class TinyscoutEngine:
         self.cache = Cache(self.model.config.text, self.kv_dtype)
 
     def feed(self, tokens):
-        """Feed tokens  ->  logits of the next one (V,)"""
+        """Feed tokens  ->  logits of the next token (V,)"""
         m = self.model
         for n in range(0, len(tokens), PREFILL_CHUNK):
             x = scout.embed_inputs(tokens[n:n + PREFILL_CHUNK], (), m.weights, m.config, self.cache, m.ops)
@@ -59,12 +59,12 @@ class TransformersEngine:
         torch.set_num_threads(threads)
         settings = transformers.Llama4TextConfig(**config_to_hf(config, dtype))
         settings._attn_implementation = ATTENTION[dtype]
-        with torch.device("meta"):                  # no memory: the weights come next
+        with torch.device("meta"):                  # no memory is allocated: the weights are assigned below
             net = transformers.Llama4ForCausalLM(settings)
         tensors = {name: to_torch(arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1), torch)
                    for name, arrays in to_hf_layout(weights, config).items()}
         net.load_state_dict(tensors, strict=True, assign=True)
-        rotary = net.model.rotary_emb               # its table is no weight: compute it again, off "meta"
+        rotary = net.model.rotary_emb               # its table is not a weight: compute it on the CPU
         net.model.rotary_emb = type(rotary)(settings)
         self.net, self.torch, self.cache = net.eval(), torch, None
         self.new_cache = lambda: transformers.DynamicCache(config=settings)
@@ -83,41 +83,41 @@ class TransformersEngine:
 
 
 def to_torch(array, torch):
-    """An array as a tensor.  torch does not know NumPy's bfloat16, so its bits are passed as integers."""
+    """Convert an array to a tensor.  torch does not support NumPy's bfloat16, so its bits are passed as integers."""
     if array.dtype.name != "bfloat16":
         return torch.from_numpy(array)
     return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
 
 
 def import_engine(name):
-    """The modules that an external engine needs.  Raises ImportError or RuntimeError if they are missing or broken."""
+    """Import the modules of an external engine.  Raises ImportError or RuntimeError if they are missing or broken."""
     if name == "llama.cpp":
         import gguf  # noqa: F401
         import llama_cpp
         return (llama_cpp,)
     import torch
     import transformers
-    transformers.Llama4ForCausalLM  # noqa: B018  an attribute is imported when it is used
+    transformers.Llama4ForCausalLM  # noqa: B018  transformers imports an attribute when it is first used
     transformers.logging.set_verbosity_error()
     return torch, transformers
 
 
 def import_engines(names):
-    """{external engine: its modules} of those that are installed, and a list that says why the others are missing."""
+    """{external engine: its modules} of the installed ones, and a list of notes on the missing ones."""
     modules, notes = {}, []
     for name in names:
         try:
             modules[name] = import_engine(name)
         except (ImportError, RuntimeError, OSError) as error:
-            notes.append(f"{name} is not here to compare with: {error}")
+            notes.append(f"{name} is not available: {error}")
     return modules, notes
 
 
 def make_engines(group, names, model, modules, threads, max_tokens, directory=None):
-    """The engines of one group.
+    """Make the engines of one group.
 
     group of GROUPS, names of engines, model Model in float32, modules {external engine: modules}, threads int,
-    max_tokens of a text, directory for llama.cpp's file or None for the usual one  ->  {name: engine}
+    max_tokens of a text, directory for llama.cpp's file or None for the system's temporary one  ->  {name: engine}
     """
     weights, engines = convert_weights(model.weights, group), {}
     for name in names:
@@ -131,9 +131,9 @@ def make_engines(group, names, model, modules, threads, max_tokens, directory=No
 
 
 def make_llama_cpp(dtype, model, modules, threads, max_tokens, directory):
-    """llama.cpp with a GGUF file of these weights.  It maps the file, which is deleted when the engine is closed."""
+    """Write these weights to a GGUF file and open it with llama.cpp.  Closing the engine deletes the file."""
     from tinyscout.bench.llama import LlamaCppEngine
-    from tinyscout.bench.to_gguf import write_gguf  # which needs a package that may be missing
+    from tinyscout.bench.to_gguf import write_gguf  # needs a package that may be missing
 
     scratch = tempfile.TemporaryDirectory(prefix="tinyscout-", dir=directory)
     try:

@@ -1,7 +1,7 @@
-"""What the benchmark needs a GPU for: its name, its limits, and the time that it takes.
+"""GPU side of the benchmark: device info, measured limits and timing.
 
-The GPU measures time itself, through events.  Between two of them it must never wait for the host, so a measurement
-begins with some copying, during which the launches queue up.
+The GPU measures time with events.  Between two events it must never wait for the host, so each measurement begins with
+some copying, during which the launches queue up.
 """
 import contextlib
 import subprocess
@@ -14,11 +14,11 @@ import numpy as np
 from tinyscout.kernels import device, launch
 from tinyscout.reference import Quantized
 
-QUEUE_SECONDS = 0.005   # of copying before a measurement: enough for hundreds of launches to queue up
+QUEUE_SECONDS = 0.005   # duration of the copying before a measurement: hundreds of launches can queue up
 
 
 def describe_gpu() -> dict:
-    """The GPU, its driver and the versions of the libraries, as json can write them."""
+    """The GPU, its driver and the versions of the libraries, as a dict for json."""
     cuda, driver = device.cupy.cuda, None
     properties = cuda.runtime.getDeviceProperties(cuda.Device().id)
     with contextlib.suppress(OSError, subprocess.SubprocessError):
@@ -31,22 +31,22 @@ def describe_gpu() -> dict:
 
 
 def require_memory(nbytes: float) -> None:
-    """Raises MemoryError if fewer bytes of the GPU's memory are free."""
+    """Raise MemoryError if fewer bytes of the GPU's memory are free."""
     free = device.cupy.cuda.runtime.memGetInfo()[0]
     if free < nbytes:
-        raise MemoryError(f"this takes {nbytes / 1e9:.1f} GB on the GPU, and {free / 1e9:.1f} GB are free there")
+        raise MemoryError(f"this needs {nbytes / 1e9:.1f} GB on the GPU, but only {free / 1e9:.1f} GB are free")
 
 
 def to_gpu(inputs: tuple) -> tuple:
-    """Copies of the inputs of an operation on the GPU: arrays and quantized matrices."""
+    """Copy the inputs of an operation to the GPU: arrays and quantized matrices."""
     return tuple(Quantized(*map(device.asarray, x)) if isinstance(x, Quantized) else device.asarray(x) for x in inputs)
 
 
 def record_launches(function, inputs):
-    """Compute once, and keep what was launched.
+    """Call a function once, and record its kernel launches.
 
-    function of the CUDA column, inputs on the GPU  ->  the result as a NumPy array, a function that launches the same
-    again and does not wait.  Raises RuntimeError if nothing was launched because the reference computed it.
+    function of the CUDA backend, inputs on the GPU  ->  the result as a NumPy array, a function that repeats the
+    launches and does not wait.  Raises RuntimeError if nothing was launched because the reference computed it.
     """
     with launch.record_launches() as launches:
         result = device.asnumpy(function(*inputs))
@@ -60,13 +60,13 @@ def record_launches(function, inputs):
 
 
 def cublas(inputs):
-    """CuPy's product of two matrices.  inputs on the GPU  ->  as `record_launches`"""
+    """CuPy's product of two matrices, by cuBLAS.  inputs on the GPU  ->  as `record_launches`"""
     x, w = inputs
     return device.asnumpy(x @ w), lambda: x @ w
 
 
 def flash(inputs):
-    """torch's causal attention by its flash kernel and no other.  inputs in bfloat16  ->  as `record_launches`"""
+    """torch's causal attention, by its flash kernel only.  inputs in bfloat16  ->  as `record_launches`"""
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -79,7 +79,7 @@ def flash(inputs):
 
 
 class GpuTimer:
-    """Measures how long the GPU takes.  nbytes of the two arrays of the copying beforehand"""
+    """A timer for work on the GPU.  nbytes: size of each of the two arrays that are copied before a measurement"""
 
     def __init__(self, nbytes: int = 1 << 30):
         self.source, self.target = (device.xp.zeros(nbytes, np.uint8) for _ in range(2))
@@ -91,7 +91,7 @@ class GpuTimer:
         self.target[...] = self.source
 
     def time_calls(self, calls: list[Callable], loops: int) -> float:
-        """Seconds of one call, on average over `loops` of them.  calls: functions that do not wait; they take turns"""
+        """Mean seconds per call over `loops` calls.  calls: functions that do not wait; they take turns"""
         cuda = device.cupy.cuda
         begin, end = cuda.Event(), cuda.Event()
         for _ in range(self.copies):
@@ -101,13 +101,13 @@ class GpuTimer:
             calls[n % len(calls)]()
         end.record()
         end.synchronize()
-        return cuda.get_elapsed_time(begin, end) / 1e3 / loops          # it is in milliseconds
+        return cuda.get_elapsed_time(begin, end) / 1e3 / loops          # CUDA returns milliseconds
 
     def fastest_call(self, call: Callable) -> float:
         return min(self.time_calls([call], 5) for _ in range(5))
 
     def measure_limits(self, side: int = 8192) -> dict[str, float]:
-        """The limits of the GPU: bytes a second that copying reads and writes, and operations a second of cuBLAS.
+        """The limits of the GPU: bytes per second of a copy, reads and writes, and operations per second of cuBLAS.
 
         side: of the square matrices that are multiplied.  They are random, since zeros take less power.
         """

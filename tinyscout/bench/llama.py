@@ -4,13 +4,13 @@ from functools import cache
 
 import numpy as np
 
-BATCH = 2048                        # tokens of one call at most
-FLOAT32, FLOAT16 = 0, 1             # ggml's numbers for the types of keys and values
+BATCH = 2048                        # most tokens per call
+FLOAT32, FLOAT16 = 0, 1             # ggml's type ids, for keys and values
 
 
 @cache
 def silence(lib):
-    """Drop the library's own messages.  The callback must outlive all calls, so the function's cache keeps it."""
+    """Suppress the library's messages.  The callback must outlive all calls; @cache keeps it alive."""
     callback = lib.llama_log_callback(lambda level, text, data: None)
     lib.llama_log_set(callback, ctypes.c_void_p(0))
     lib.llama_backend_init()
@@ -18,10 +18,10 @@ def silence(lib):
 
 
 class LlamaCppEngine:
-    """llama.cpp on a GGUF file, with the settings that were fastest here.
+    """llama.cpp on a GGUF file, with the settings that were fastest in our tests.
 
-    Its flash attention helps with a prompt and slows decoding after a long one down, so there are two contexts.  Keys
-    and values are float16, its own choice.
+    Its flash attention speeds up a prompt and slows down decoding after a long one, so there are two contexts.  Keys
+    and values are float16, llama.cpp's default.
     """
 
     def __init__(self, file, threads, max_tokens, vocab_size, lib, kv_dtype=FLOAT16, on_close=lambda: None):
@@ -41,7 +41,7 @@ class LlamaCppEngine:
             options.flash_attn_type, options.type_k, options.type_v, options.no_perf = flash, kv_dtype, kv_dtype, True
             self.contexts[phase] = lib.llama_init_from_model(self.model, options)
             if not self.contexts[phase]:
-                raise RuntimeError(f"llama.cpp makes no context of {max_tokens} tokens for {file}")
+                raise RuntimeError(f"llama.cpp cannot make a context of {max_tokens} tokens for {file}")
         self.context = self.contexts["prefill"]
 
     def reset(self, phase):
@@ -49,7 +49,7 @@ class LlamaCppEngine:
         self.lib.llama_memory_clear(self.lib.llama_get_memory(self.context), False)
 
     def feed(self, tokens):
-        """Feed tokens  ->  logits of the next one (V,)"""
+        """Feed tokens  ->  logits of the next token (V,)"""
         for n in range(0, len(tokens), BATCH):
             ids = np.ascontiguousarray(tokens[n:n + BATCH], np.int32)
             pointer = ids.ctypes.data_as(ctypes.POINTER(self.lib.llama_token))

@@ -1,4 +1,4 @@
-"""The machine that a measurement ran on: what it is, and the limits of its memory and arithmetic."""
+"""The machine that a measurement ran on: a description, and the limits of its memory and arithmetic."""
 import contextlib
 import os
 import platform
@@ -14,7 +14,7 @@ import numpy as np
 
 
 def best_time(function: Callable[[], object], seconds: float = 0.3) -> float:
-    """The shortest time of a call in seconds, of as many calls as fit into `seconds`."""
+    """The shortest time of a call in seconds.  Calls are repeated for `seconds`, and at least three times."""
     stop, times = time.perf_counter() + seconds, list[float]()
     while time.perf_counter() < stop or len(times) < 3:
         start = time.perf_counter()
@@ -24,15 +24,15 @@ def best_time(function: Callable[[], object], seconds: float = 0.3) -> float:
 
 
 def measure_roofline(threads: int | None = None) -> dict:
-    """The limits of the machine: bytes read a second and float32 operations a second, the best of what was tried.
+    """Measure the limits of the machine: bytes read per second and float32 operations per second.
 
-    threads for the reading, by default one per processor
+    threads for reading, by default one per processor
 
-    Reading is tried as NumPy's largest integer, a thread for each part, and as BLAS's matrix times vector: the
-    two have nothing in common but the memory, and if they agree it is the memory that was measured.
+    Bandwidth is measured twice, with np.max in one thread per part and with BLAS's matrix-vector product; the higher
+    value counts.  The two share nothing but memory, so if they agree, memory is what was measured.
     """
     threads = threads or cpu_count()
-    matrix, vector = np.ones((16_384, 4096), np.float32), np.ones(4096, np.float32)     # 256 MB: no cache holds it
+    matrix, vector = np.ones((16_384, 4096), np.float32), np.ones(4096, np.float32)     # 256 MB: larger than any cache
     parts = np.array_split(matrix.view(np.int32).ravel(), threads)
     with ThreadPoolExecutor(threads) as pool:
         scan = best_time(lambda: list(pool.map(np.max, parts)))
@@ -43,13 +43,13 @@ def measure_roofline(threads: int | None = None) -> dict:
 
 
 def elementwise_best(old: dict, new: dict) -> dict:
-    """The higher values of two measurements by `measure_roofline`: a disturbance only ever makes a machine slower."""
+    """Element-wise maximum of two measurements: a disturbance can only make a machine look slower."""
     return {key: elementwise_best(value, new[key]) if isinstance(value, dict) else max(value, new[key])
             for key, value in old.items()}
 
 
 def peak_memory() -> int | None:
-    """The most bytes that this process has had in memory so far, or None if the system does not tell."""
+    """Peak memory of this process so far, in bytes, or None if the system does not report it."""
     try:
         import resource
     except ImportError:

@@ -1,6 +1,6 @@
-"""Whole models: how fast a prompt is processed (prefill) and how fast tokens follow it one by one (decode).
+"""Benchmark of whole models: the speed of processing a prompt (prefill) and of generating tokens (decode).
 
-Agreement is measured along with speed: a fast wrong answer is not a result.
+The agreement of the logits is measured along with speed: a fast wrong answer is not a result.
 """
 import gc
 import time
@@ -18,41 +18,41 @@ from tinyscout.bench.sizes import SIZES, bytes_per_position, bytes_per_token, de
 from tinyscout.model import Model, get_backend, random_model
 from tinyscout.progress import track
 
-SETTLE = 0.05           # seconds before a sample: idle threads of the engine that ran before still spin for a while
+SETTLE = 0.05           # seconds to wait before a sample, since idle threads of the previous engine still spin
 STEPS = 8               # tokens decoded in one sample
 
 
 class Setup(NamedTuple):
-    """What all groups share."""
+    """Settings that all groups share."""
 
     model: Model                    # random weights in float32
     modules: dict                   # {external engine: its modules}
-    cases: list                     # (phase, tokens): of a prompt to "prefill", or of a context to "decode" after
+    cases: list                     # (phase, tokens): "prefill" of a prompt or "decode" after a context of that length
     repeats: int
     threads: int
-    max_tokens: int                 # of a text
+    max_tokens: int                 # in a text
     gguf_dir: Path | None
-    rng: np.random.Generator        # of the tokens
+    rng: np.random.Generator        # for the tokens
 
 
 def measure(size: str = "mid", prompt_tokens: Sequence[int] = (512, 2048), context: Sequence[int] = (512, 4096),
             repeats: int = 5, groups: Sequence[str] = tuple(GROUPS), backends: Sequence[str] = ("numpy", "c"),
             compare: Sequence[str] = EXTERNAL_ENGINES, threads: int | None = None, gguf_dir: Path | None = None,
             seed: int = 0) -> dict:
-    """Measure whole models, one group after the other so that their weights need not fit into memory together.
+    """Measure whole models, group by group, so that the weights of all groups need not fit into memory together.
 
     size of SIZES, prompt_tokens of a prefill, context: tokens in the cache when decoding begins, groups of GROUPS,
     backends and compare: the engines that take part if they belong to a group, threads of the external engines (NumPy's
     were set when it was loaded), gguf_dir for llama.cpp's temporary files
-    ->  a dict that json can write: every sample in seconds, and how far the logits of the engines differ
-    A note says which engine is not installed.  Raises ValueError or RuntimeError for a backend that is missing.
+    ->  a dict that json can write: every sample in seconds, and how much the logits of the engines differ
+    Notes list the engines that are not installed.  Raises ValueError or RuntimeError for a missing backend.
     """
     config, threads = SIZES[size], threads or cpu_count()
     max_tokens = max([*prompt_tokens, *(n + STEPS * (repeats + 1) for n in context)])
     if max_tokens >= config.text.chunk_size:
-        raise ValueError(f"{max_tokens} tokens reach beyond the first chunk of {config.text.chunk_size}: choose fewer")
+        raise ValueError(f"{max_tokens} tokens exceed the first chunk of {config.text.chunk_size}: choose fewer")
     names = [name for name in EXTERNAL_ENGINES if name in compare and any(name in GROUPS[group] for group in groups)]
-    modules, notes = import_engines(names)      # before our kernels, whose settings for OpenMP are not meant for others
+    modules, notes = import_engines(names)      # before our kernels, whose OpenMP settings must not affect others
     for name in backends:
         get_backend(name)
     report: dict = {"model": {"size": size, **describe_config(config)}, "repeats": repeats, "steps": STEPS,
@@ -69,7 +69,7 @@ def measure(size: str = "mid", prompt_tokens: Sequence[int] = (512, 2048), conte
 
 
 def run_groups(names_of_group: dict, setup: Setup, report: dict) -> Iterator[None]:
-    """Measure group by group, and free the memory after each.  Fills the report, and yields after each sample."""
+    """Measure group by group and free the memory after each.  Fill the report, and yield after each sample."""
     for group, names in names_of_group.items():
         engines = make_engines(group, names, setup.model, setup.modules, setup.threads, setup.max_tokens,
                                setup.gguf_dir)
@@ -86,14 +86,14 @@ def run_groups(names_of_group: dict, setup: Setup, report: dict) -> Iterator[Non
 
 
 def describe_group(group, engines, config):
-    """The dtype of the cache, and the bytes that a token reads."""
+    """The dtype of the cache, and the bytes read per token."""
     backend = next(engine for name, engine in engines.items() if name not in EXTERNAL_ENGINES)
     return {"kv": KV_OF_GROUP[group], "weight bytes per token": bytes_per_token(backend.model.weights, config),
             "cache bytes per position": bytes_per_position(config, KV_OF_GROUP[group])}
 
 
 def warm_up(engines, config):
-    """Feed a few tokens: the first call pays for what later calls find ready."""
+    """Feed a few tokens, because the first call also pays for initialisation."""
     for engine in engines.values():
         engine.reset("prefill")
         engine.feed(random_tokens(config, np.random.default_rng(0), 8))
@@ -102,8 +102,8 @@ def warm_up(engines, config):
 def run_case(engines: dict, group: str, phase: str, tokens: int, setup: Setup, report: dict) -> Iterator[None]:
     """Measure one case in rounds, in which the engines take turns.  The first round is not counted.
 
-    A sample of "prefill" is a prompt of `tokens`; one of "decode" is STEPS tokens after a context of `tokens`, which
-    every engine is fed beforehand.
+    A "prefill" sample is a prompt of `tokens`; a "decode" sample is STEPS tokens after a context of `tokens`, which is
+    fed to every engine beforehand.
     """
     config, rounds = setup.model.config, setup.repeats + 1
     sample_tokens = tokens if phase == "prefill" else STEPS
@@ -129,7 +129,7 @@ def run_case(engines: dict, group: str, phase: str, tokens: int, setup: Setup, r
 
 
 def time_sample(engine, tokens, phase):
-    """Seconds to feed the tokens, all at once or one by one, and the logits (V,) after the last."""
+    """Seconds to feed the tokens, all together or one by one, and the logits (V,) after the last token."""
     start = time.perf_counter()
     for ids in [tokens] if phase == "prefill" else tokens[:, None]:
         logits = engine.feed(ids)
@@ -137,9 +137,9 @@ def time_sample(engine, tokens, phase):
 
 
 def agreement(logits: list[dict]) -> dict:
-    """How far the logits of the other engines are from those of the first one, over all rounds  ->  {name: numbers}
+    """Compare the logits of the other engines with those of the first one, over all rounds  ->  {name: numbers}
 
-    logits: for each round {name: (V,)}.  Every engine rounds quantized numbers in its own way, so in those groups the
+    logits: for each round {name: (V,)}.  Every engine quantizes in its own way, so for quantized weights the
     correlation says more than the largest difference.
     """
     first, *others = logits[0]
@@ -154,10 +154,10 @@ def agreement(logits: list[dict]) -> dict:
 
 
 def summary(report: dict, limits: dict) -> list[dict]:
-    """Tokens a second of every case: median, slowest and fastest.
+    """Tokens per second of every case: median, slowest and fastest.
 
-    A backend's row also has "times", its median over that of each external engine, and for "decode" the share of the
-    machine's bandwidth that reading weights and cache takes.
+    A backend's row also has "times", the ratio of its median to that of each external engine, and for "decode" the
+    share of the machine's bandwidth that it uses to read weights and cache.
     """
     rows = []
     for sample in report["samples"]:
@@ -181,20 +181,20 @@ def case_of(row):
 
 
 def show(report: dict, console) -> None:
-    """Print the report: a table for each group."""
+    """Print the report, with a table for each group."""
     model = report["model"]
     console.print(f"\nmodel {model['size']}: {model['parameters'] / 1e9:.3g} billion parameters, "
-                  f"{model['active'] / 1e9:.3g} active; tokens a second: median (slowest to fastest)")
+                  f"{model['active'] / 1e9:.3g} active; tokens per second: median (slowest to fastest)")
     for group in report["groups"]:
         console.print(speed_table(group, [row for row in report["summary"] if row["group"] == group]))
     for row in report["agreement"]:
-        console.print(f"{row['group']} {row['what']} {row['at']}: {row['name']}'s logits are within "
-                      f"{row['largest difference']:.1e} of {row['beside']}'s, the largest of which is "
-                      f"{row['largest score']:.2g}; correlation {row['correlation']:.6f}")
+        console.print(f"{row['group']} {row['what']} {row['at']}: the logits of {row['name']} differ from those of "
+                      f"{row['beside']} by at most {row['largest difference']:.1e} (largest logit "
+                      f"{row['largest score']:.2g}); correlation {row['correlation']:.6f}")
     for row in report["summary"]:
         if "of bandwidth" in row:
             console.print(f"{row['group']} decode {row['at']}: {row['name']} reads weights and cache at "
-                          f"{row['of bandwidth']:.0%} of what the machine reads")
+                          f"{row['of bandwidth']:.0%} of the machine's bandwidth")
     for note in report["notes"]:
         console.print(note)
 
@@ -214,7 +214,7 @@ def speed_table(group, rows):
 
 
 def format_cell(row):
-    """The median, the range, and how many times the speed of each external engine it is."""
+    """Format the median, the range, and the ratio to each external engine."""
     times = "".join(f" [bold]{ratio:.2g}x {name[0]}[/]" for name, ratio in row.get("times", {}).items())
     middle, low, high = (f"{row[key]:,.0f}" if row[key] >= 100 else f"{row[key]:.3g}"
                          for key in ("median", "slowest", "fastest"))

@@ -1,4 +1,4 @@
-"""Single operations at sizes like Scout's: how near each comes to the limits of the machine."""
+"""Benchmark of single operations at Scout's sizes, compared with the limits of the machine."""
 import time
 from collections.abc import Callable, Iterator, Sequence
 from statistics import median
@@ -14,12 +14,12 @@ from tinyscout.model import get_backend
 from tinyscout.progress import track
 from tinyscout.reference.quantize import Quantized
 
-SETTLE, MIN_SECONDS = 0.02, 0.02    # before a sample, and of a sample
-MAX_REPEATED = 5.0                  # seconds: a call that takes longer, as a plain loop may, is measured once
+SETTLE, MIN_SECONDS = 0.02, 0.02    # seconds to wait before a sample, and shortest duration of a sample
+MAX_REPEATED = 5.0                  # seconds: a call that takes longer, such as a plain loop, is measured once
 
 
 class Sizes(NamedTuple):
-    """Letters as in config.py; a matrix is D x F."""
+    """Sizes, with the letters of config.py; a matrix is D x F."""
 
     D: int = 5120
     F: int = 8192
@@ -28,8 +28,8 @@ class Sizes(NamedTuple):
     d: int = 128
     E: int = 16
     T: int = 512            # tokens of a prefill
-    S: int = 8192           # tokens seen when one more comes
-    Fe: int = 1024          # an eighth of an expert's width, so that all of them fit
+    S: int = 8192           # tokens in the cache when one token is decoded
+    Fe: int = 1024          # an eighth of an expert's width, so that all experts fit into memory
 
 
 SCOUT, TINY = Sizes(), Sizes(D=128, F=256, H=4, K=2, d=32, E=4, T=32, S=64, Fe=64)
@@ -39,15 +39,15 @@ class Case(NamedTuple):
     """One operation on one input."""
 
     name: str
-    at: str                 # its sizes, to be printed
+    at: str                 # its sizes, for printing
     operation: str
     inputs: tuple
-    nbytes: int             # read and written at least
-    flops: float            # additions and multiplications; 0 if memory decides
+    nbytes: int             # smallest number of bytes read and written
+    flops: float            # additions and multiplications; 0 if the operation is memory-bound
 
 
 def random_matrix(rng, dtype, *shape):
-    """Random weights (..., I, O) of WEIGHT_DTYPES.  A float matrix (I, O) is stored as (O, I), as in a checkpoint."""
+    """Random weights (..., I, O) in one of WEIGHT_DTYPES.  A float matrix is stored as (O, I), as in a checkpoint."""
     *E, I, O = shape
     if dtype in ("int8", "int4"):
         tiles, bits = (*E, O // 16), int(dtype[3:])
@@ -59,12 +59,12 @@ def random_matrix(rng, dtype, *shape):
 
 
 def total_nbytes(*inputs):
-    """Bytes of arrays and quantized matrices together."""
+    """Total bytes of arrays and quantized matrices."""
     return sum(array.nbytes for x in inputs for array in (x if isinstance(x, Quantized) else (x,)))
 
 
 def row_cases(rng, s):
-    """The operations that work row by row: memory decides how fast they are."""
+    """The operations that work row by row; they are memory-bound."""
     def normal(*shape):
         return rng.standard_normal(shape, dtype=np.float32)
 
@@ -78,7 +78,7 @@ def row_cases(rng, s):
 
 
 def linear_cases(rng, s, dtypes):
-    """Matrices: memory decides for one row of input, arithmetic for many rows."""
+    """Matrix products: memory-bound for one row of input, compute-bound for many rows."""
     for dtype in dtypes:
         w = random_matrix(rng, dtype, s.D, s.F)
         for T in (1, s.T):
@@ -88,7 +88,7 @@ def linear_cases(rng, s, dtypes):
 
 
 def expert_cases(rng, s, dtypes):
-    """The routed experts, for one token and for many."""
+    """The routed experts, for one token and for many tokens."""
     for dtype in dtypes:
         weights = [random_matrix(rng, dtype, s.E, *shape) for shape in ((s.D, s.Fe), (s.D, s.Fe), (s.Fe, s.D))]
         for T in (1, s.T):
@@ -100,17 +100,17 @@ def expert_cases(rng, s, dtypes):
 
 
 def attention_cases(rng, s):
-    """A prompt against itself, and one token against a full chunk."""
+    """Self-attention of a prompt, and one token that attends to a full chunk."""
     for name, T, S in ("prefill", s.T, s.T), ("decode", 1, s.S):
         q = rng.standard_normal((1, T, s.H, s.d), dtype=np.float32)
         k, v = (rng.standard_normal((1, S, s.K, s.d), dtype=np.float32) for _ in range(2))
-        pairs = T * (S - T) + T * (T + 1) / 2               # of a query and a key that it sees
+        pairs = T * (S - T) + T * (T + 1) / 2               # of a query and a visible key
         yield Case(f"attention {name}", f"{T} of {S} x {s.H} x {s.d}", "grouped_query_attention", (q, k, v),
                    total_nbytes(q, k, v) + q.nbytes, 4 * pairs * s.H * s.d)
 
 
 def cases(sizes: Sizes = SCOUT, dtypes: Sequence[str] = WEIGHT_DTYPES, seed: int = 0) -> Iterator[Case]:
-    """Every case, made one at a time: the inputs of one are hundreds of megabytes."""
+    """All cases, created one at a time, since the inputs of one case take hundreds of megabytes."""
     rng = np.random.default_rng(seed)
     yield from row_cases(rng, sizes)
     yield from linear_cases(rng, sizes, dtypes)
@@ -119,10 +119,10 @@ def cases(sizes: Sizes = SCOUT, dtypes: Sequence[str] = WEIGHT_DTYPES, seed: int
 
 
 def implementations(case: Case, backends: Sequence[str]) -> dict[str, Callable]:
-    """What computes the operation: {name: function} of each backend and of each numbered version that it keeps.
+    """The functions that compute an operation: {name: function} of each backend and each of its numbered versions.
 
-    A function that two backends share is measured once.  NumPy is not measured with quantized weights, which the
-    reference converts to floats first.
+    A function that two backends share is measured once.  NumPy is not measured with quantized weights, because the
+    reference converts them to floats first.
     """
     functions: dict[str, Any] = {}
     for name in backends:
@@ -158,18 +158,18 @@ def measure(sizes: Sizes = SCOUT, backends: Sequence[str] = ("numpy", "c"), repe
 
 
 def row_major(inputs):
-    """The inputs of a numbered version: it reads a row-major matrix, so a checkpoint's is transposed beforehand."""
+    """Make the inputs row-major, as the numbered versions require; a checkpoint's matrices are not."""
     return tuple(np.ascontiguousarray(x) for x in inputs)
 
 
 def time_warm_call(function, inputs):
-    """Seconds of a second call, or of the first if that takes longer than MAX_REPEATED."""
+    """Seconds of the second call, or of the first call if that takes longer than MAX_REPEATED."""
     cold = time_calls(function, inputs, 1)
     return cold if cold > MAX_REPEATED else time_calls(function, inputs, 1)
 
 
 def time_calls(function, inputs, loops):
-    """Seconds of one call, on average over `loops` of them."""
+    """Mean seconds per call over `loops` calls."""
     start = time.perf_counter()
     for _ in range(loops):
         function(*inputs)
@@ -177,7 +177,7 @@ def time_calls(function, inputs, loops):
 
 
 def summary(report: dict, limits: dict) -> list[dict]:
-    """Median, fastest and slowest in seconds, bytes and operations a second, and the shares of the machine's limits."""
+    """Median, fastest and slowest in seconds, bytes and operations per second, and shares of the machine's limits."""
     rows = []
     for row in report["samples"]:
         middle = median(row["seconds"])
@@ -191,7 +191,7 @@ def summary(report: dict, limits: dict) -> list[dict]:
 
 def summary_table(title: str, rows: list[dict], time: tuple[str, float], flops: tuple[str, float],
                   limits: tuple[str, str]) -> Table:
-    """A line for each operation and engine.  `time` and `flops` are units: a name, and its seconds or FLOP/s."""
+    """Make a table with a line for each operation and engine.  time, flops: units (name, its seconds or FLOP/s)."""
     table = Table(title=f"\n{title}", title_justify="left", title_style="bold", box=None, pad_edge=False,
                   padding=(0, 2, 0, 0))
     for column in ("", "", "", time[0], "(fastest to slowest)", "GB/s", limits[0], flops[0], limits[1]):

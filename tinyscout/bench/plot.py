@@ -1,4 +1,4 @@
-"""Plots of what was measured: whole models, and the kernels of a GPU."""
+"""Plots of benchmark results: whole models, and the kernels of a GPU."""
 from pathlib import Path
 
 from tinyscout.bench import cuda
@@ -6,7 +6,7 @@ from tinyscout.bench.engines import EXTERNAL_ENGINES
 
 
 def plot_models(report: dict, file: Path | str) -> None:
-    """A row for each group, a panel for each case, a bar for each engine with its slowest and fastest.
+    """Plot a row for each group, a panel for each case, and a bar for each engine with its slowest and fastest.
 
     report of models.measure, with its summary
     """
@@ -23,7 +23,7 @@ def plot_models(report: dict, file: Path | str) -> None:
             for axis, panel in zip(row_axes, panels, strict=True):
                 draw_bars(axis, [row for row in rows if (row["group"], row["what"], row["at"]) == (group, *panel)])
                 axis.set_title(f"{group}, {panel[0]} {panel[1]:,}", fontsize=9)
-            row_axes[0].set_ylabel("tokens a second")
+            row_axes[0].set_ylabel("tokens per second")
         figure.savefig(file, dpi=110)
 
 
@@ -37,7 +37,7 @@ def draw_bars(axis, rows):
 
 
 def plot_gpu(report: dict, file: Path | str) -> None:
-    """A bar for each kernel: its share of the speed of copying or of cuBLAS, whichever is more, slowest to fastest.
+    """Plot a bar for each kernel: its share of the speed of copying or of cuBLAS, whichever share is larger.
 
     report of cuda.measure
     """
@@ -54,6 +54,6 @@ def plot_gpu(report: dict, file: Path | str) -> None:
         axis.barh(range(len(rows)), shares, xerr=spread, ecolor="0.3",
                   color=["0.7" if row["name"] in cuda.EXTERNAL else "#b06a00" for row in rows])
         axis.set_yticks(range(len(rows)), [f"{row['operation']}, {row['at']}: {row['name']}" for row in rows])
-        axis.set_xlabel("of copying, or of the product of large matrices by cuBLAS, whichever is more")
+        axis.set_xlabel("share of the speed of copying, or of cuBLAS's product of large matrices, whichever is larger")
         axis.set_title(f"{report['card']['card']}, CUDA {report['card']['CUDA']}", fontsize=9)
         figure.savefig(file, dpi=110)

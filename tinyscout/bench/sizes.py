@@ -1,4 +1,4 @@
-"""The models that are measured, the dtypes of their weights, and the bytes that a token reads of them."""
+"""The models that are measured, the dtypes of their weights, and the bytes read per token."""
 import ml_dtypes
 import numpy as np
 
@@ -7,11 +7,11 @@ from tinyscout.checkpoint.quantize import quantize_weights
 from tinyscout.config import ScoutConfig, TextConfig, layer_plan
 from tinyscout.nn.weights import Scout, count_parameters, named_arrays, tree_map
 
-WEIGHT_DTYPES = ("float32", "bfloat16", "int8", "int4")     # the integers in groups of 32 inputs, as in Q8_0 and Q4_0
+WEIGHT_DTYPES = ("float32", "bfloat16", "int8", "int4")     # integers in groups of 32 inputs, like Q8_0 and Q4_0
 
 
 def text_config(**sizes):
-    """A model without vision, whose special ids lie inside its vocabulary."""
+    """The config of a model without vision, with special ids inside its vocabulary."""
     return ScoutConfig(TextConfig(rope_scaling=None, max_positions=262_144, **sizes), None,
                        bos_id=0, stop_ids=(1,), pad_id=2)
 
@@ -25,7 +25,7 @@ SIZES = {
 
 
 def convert_weights(weights: Scout, dtype: str) -> Scout:
-    """Weights in float32 as one of WEIGHT_DTYPES."""
+    """Convert float32 weights to one of WEIGHT_DTYPES."""
     if dtype == "float32":
         return weights
     if dtype == "bfloat16":
@@ -34,7 +34,7 @@ def convert_weights(weights: Scout, dtype: str) -> Scout:
 
 
 def bytes_per_token(weights: Scout, config: ScoutConfig) -> int:
-    """Bytes of the weights that one token reads: its own experts, its own row of the embedding, and all the rest."""
+    """Bytes of weights read for one token: its experts, its row of the embedding, and all other weights."""
     c, total = config.text, 0.0
     for path, array in named_arrays(weights.text, "text"):
         share = c.top_k / c.n_experts if ".experts." in path else 1 / c.vocab_size if "embedding" in path else 1
@@ -48,7 +48,7 @@ def bytes_per_position(config: ScoutConfig, kv_dtype: str) -> int:
 
 
 def describe_config(config: ScoutConfig) -> dict:
-    """The sizes that the figures depend on."""
+    """The sizes on which the results depend."""
     c, counts = config.text, count_parameters(config)
     return {"layers": len(c.layers), "dim": c.dim, "heads": c.n_heads, "kv heads": c.n_kv_heads,
             "head dim": c.head_dim, "experts": c.n_experts, "top k": c.top_k, "hidden": c.hidden_dim,

@@ -1,4 +1,4 @@
-"""The same weights as a GGUF file, the format that llama.cpp reads: its names, its layouts, its types."""
+"""Convert weights to a GGUF file, the format of llama.cpp, with its names, layouts and types."""
 from pathlib import Path
 
 import gguf
@@ -31,17 +31,17 @@ def gguf_name(path):
 
 
 def to_gguf_layout(path, array):
-    """Every matrix, also an expert's, as (out, in), where tinyscout has (in, out): llama.cpp reads it row by row."""
+    """Transpose every matrix (in, out), also of the experts, to (out, in): llama.cpp reads it row by row."""
     return array.swapaxes(1, 2) if array.ndim == 3 else to_file_layout(path, array)
 
 
 def gguf_type(path, shape, dtype):
-    """Vectors and the router stay float32, as llama.cpp wants them; everything else gets the type of `dtype`."""
+    """The GGUF type of a tensor: llama.cpp requires float32 for vectors and the router; all others use `dtype`."""
     return GGUF_TYPES["float32" if len(shape) == 1 or path.endswith("w_router") else dtype]
 
 
 def check_supported(c):
-    """llama.cpp's Llama 4 has some of its sizes built in.  Raises ValueError for a TextConfig with others."""
+    """Raise ValueError if a TextConfig differs from the settings that llama.cpp has built in for Llama 4."""
     step = next((n for n, layer in enumerate(c.layers, 1) if layer.moe), 0)
     requirements = {
         "a chunk of 8192": c.chunk_size == 8192, 
@@ -51,7 +51,7 @@ def check_supported(c):
         "a norm of queries and keys unless it has 128 experts":
         (c.qk_norm, c.qk_norm_nope) == (c.n_experts != 128, False)}
     if missing := [name for name, is_met in requirements.items() if not is_met]:
-        raise ValueError(f"llama.cpp's Llama 4 has {' and '.join(missing)}, this config has not")
+        raise ValueError(f"llama.cpp's Llama 4 has {' and '.join(missing)}, but this config does not")
     return step
 
 
@@ -73,13 +73,13 @@ def write_sizes(writer, c, step):
     writer.add_rope_freq_base(c.rope_theta)
     writer.add_rope_dimension_count(c.head_dim)
     writer.add_vocab_size(c.vocab_size)
-    writer.add_tokenizer_model("none")          # ids go in and scores come out
+    writer.add_tokenizer_model("none")          # input and output are ids and logits, not text
 
 
 def iter_tensors(weights, config):
     """(GGUF's name, path in the tree, array in GGUF's layout) of every tensor of the text model."""
     c = config.text
-    if c.rope_scaling is not None:              # the factor by which each frequency is lower
+    if c.rope_scaling is not None:              # the factor by which each frequency is reduced
         frequencies = reference.rope_frequencies(c.head_dim, c.rope_theta)
         factors = frequencies / reference.rope_frequencies(c.head_dim, c.rope_theta, c.rope_scaling)
         yield "rope_freqs.weight", "", factors.astype(np.float32)
@@ -91,9 +91,9 @@ def iter_tensors(weights, config):
 def write_gguf(file: Path | str, weights: Scout, config: ScoutConfig, dtype: str = "float32") -> None:
     """Write the text model as GGUF.
 
-    weights of floats; dtype of GGUF_TYPES for every matrix but the router's: "int8" is Q8_0 and "int4" is Q4_0, each in
-    groups of 32 inputs.  One tensor is in memory at a time.
-    Raises ValueError for a model that llama.cpp cannot express, and OSError.
+    weights of floats; dtype of GGUF_TYPES for every matrix except the router's: "int8" is Q8_0 and "int4" is Q4_0, each
+    in groups of 32 inputs.  One tensor is in memory at a time.
+    Raises ValueError for a model that llama.cpp does not support, and OSError.
     """
     step = check_supported(config.text)
     tensors = list(iter_tensors(weights, config))

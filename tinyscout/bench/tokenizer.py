@@ -1,8 +1,8 @@
-"""How fast the tokenizer is: encode and decode beside tiktoken, training beside tokenizers, one thread each.
+"""Benchmark of the tokenizer, with one thread: encode and decode against tiktoken, training against tokenizers.
 
-All have the same vocabulary and the same text.  They take turns, and every round begins with another one, so that a
-disturbance meets them all.  Texts are made here from the interpreter's own library and from a seed: nothing is
-downloaded, and every machine with the same Python measures the same bytes.
+All engines have the same vocabulary and the same text.  They take turns, and every round begins with another one, so
+that a disturbance affects them all.  Texts are made from the interpreter's standard library and from a seed: nothing
+is downloaded, and every machine with the same Python measures the same bytes.
 """
 import os
 import sysconfig
@@ -21,16 +21,16 @@ from tinyscout.inputs.tokenizer import LLAMA4_PATTERN, Tokenizer, train
 from tinyscout.progress import track
 
 TINYSCOUT = "tinyscout"
-VOCAB_SIZE = 200_000        # as large as Llama 4's, if the text yields so many tokens
-MAX_TRAIN_MEGABYTES = 20    # of code and of languages each, for the vocabulary
-SCRIPTS = [                 # ranges of letters: small ones of Latin with accents, Greek, Cyrillic, Hebrew, Arabic ...
+VOCAB_SIZE = 200_000        # as large as Llama 4's; less if the text does not yield enough tokens
+MAX_TRAIN_MEGABYTES = 20    # of code and of languages each, to train the vocabulary
+SCRIPTS = [                 # ranges of letters: lowercase Latin, also with accents, Greek, Cyrillic, Hebrew, Arabic ...
     (0x61, 0x7B), (0xDF, 0x100), (0x3B1, 0x3CA), (0x430, 0x450), (0x5D0, 0x5EB), (0x620, 0x64B), (0x904, 0x950),
     (0x985, 0x9BA), (0xE01, 0xE31), (0x10D0, 0x10F1), (0x3041, 0x3097), (0x4E00, 0x56FF), (0xAC00, 0xB400)]
-WORDS = 20_000              # different ones in each script
+WORDS = 20_000              # different words in each script
 
 
 def make_code(size, rng):
-    """The interpreter's standard library, its files in a random order, again and again  ->  str of `size` bytes"""
+    """The files of the standard library in random order, repeated as needed  ->  str of `size` bytes"""
     paths = sorted(Path(sysconfig.get_paths()["stdlib"]).rglob("*.py"))
     sources, nbytes = [], 0
     for path in (paths[n] for n in rng.permutation(len(paths)) if "site-packages" not in paths[n].parts):
@@ -45,7 +45,7 @@ def make_code(size, rng):
 
 
 def make_languages(size, rng):
-    """Invented words in thirteen scripts, as unevenly frequent as those of a real language  ->  str"""
+    """Invented words in thirteen scripts, with the uneven frequencies of a real language  ->  str"""
     parts, nbytes = [], 0
     frequency = 1 / np.arange(1, WORDS + 1)
     lexicons = [to_strings(rng.integers(*script, (WORDS, 10)), rng.integers(1, 11, WORDS)) for script in SCRIPTS]
@@ -59,13 +59,13 @@ def make_languages(size, rng):
 
 
 def make_any_unicode(size, rng):
-    """Every assigned character as often as any other: hardly any piece occurs twice  ->  str"""
+    """Every assigned character with equal probability, so that hardly any piece occurs twice  ->  str"""
     assigned = [n for n in range(0x110000) if unicodedata.category(chr(n)) not in ("Cn", "Cs", "Co")]
     return truncate_utf8(from_codes(rng.choice(assigned, size // 3)), size)
 
 
 def make_long_words(size, rng):
-    """Random small letters, 8 to 500 in a word: no piece occurs twice, and each takes many merges  ->  str"""
+    """Random lowercase letters, 8 to 500 per word, so that no piece occurs twice and each takes many merges  ->  str"""
     letters = rng.integers(ord("a"), ord("z") + 1, size)
     ends = np.cumsum(rng.integers(9, 502, size // 9))
     letters[ends[ends < size]] = ord(" ")
@@ -81,21 +81,21 @@ def from_codes(codes):
 
 
 def to_strings(codes, lengths):
-    """Rows of code points (N, L), and how many of each row to take (N,)  ->  N words"""
+    """Rows of code points (N, L), and the length of each word (N,)  ->  N words"""
     return [from_codes(row[:n]) for row, n in zip(codes, lengths, strict=True)]
 
 
 def truncate_utf8(text, size):
-    """The beginning of a text, `size` bytes of UTF-8, never half a character."""
+    """Cut a text to at most `size` bytes of UTF-8, without splitting a character."""
     return text.encode("utf-8", "ignore")[:size].decode("utf-8", "ignore")
 
 
 def measure(megabytes: float = 100, repeats: int = 3, compare: bool = True) -> dict:
     """Run the benchmark.
 
-    megabytes of each text (10**6 bytes of UTF-8), compare: with tiktoken and tokenizers
+    megabytes of each text (10**6 bytes of UTF-8), compare: also measure tiktoken and tokenizers
     ->  a dict that json can write: the engines, every sample in seconds, and whether the ids were the same.
-    A note says which engine is not installed.  Raises ValueError for sizes that are not positive.
+    Notes list the engines that are not installed.  Raises ValueError for sizes that are not positive.
     """
     if not megabytes > 0 or repeats < 1:
         raise ValueError("megabytes and repeats must be positive")
@@ -111,22 +111,22 @@ def measure(megabytes: float = 100, repeats: int = 3, compare: bool = True) -> d
 
 
 def import_engines(report: dict) -> dict:
-    """{external engine: module} of those that are installed.  The report gets their versions and the missing ones."""
-    os.environ |= {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}     # one thread, as tinyscout has
+    """{external engine: module} of the installed ones.  Versions and missing engines are added to the report."""
+    os.environ |= {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}     # one thread, like tinyscout
     modules = {}
     for name in "tiktoken", "tokenizers":
         try:
             modules[name] = import_module(name)
             report["peers"][name] = version(name)
         except ImportError as error:
-            report["notes"].append(f"{name} is not here to compare with: {error}")
+            report["notes"].append(f"{name} is not available: {error}")
     return modules
 
 
 def run_all(modules: dict, size: int, report: dict) -> Iterator[None]:
-    """Measure training and then every text.  Fills the report, and yields after each sample."""
+    """Measure training and then every text.  Fill the report, and yield after each sample."""
     vocabulary = yield from run_training(modules, min(size, int(MAX_TRAIN_MEGABYTES * 1e6)), report)
-    engines = {TINYSCOUT: Tokenizer(vocabulary)}            # by ranks, as in tiktoken and in Meta's file
+    engines = {TINYSCOUT: Tokenizer(vocabulary)}            # merges by rank, as in tiktoken and in Meta's file
     if "tiktoken" in modules:
         engines["tiktoken"] = modules["tiktoken"].Encoding(
             "same", pat_str=LLAMA4_PATTERN, mergeable_ranks=vocabulary, special_tokens={})
@@ -135,7 +135,7 @@ def run_all(modules: dict, size: int, report: dict) -> Iterator[None]:
 
 
 def run_training(modules, size, report):
-    """Measure how fast a vocabulary is trained.  Yields after each sample  ->  tinyscout's {bytes: id}"""
+    """Measure the speed of training a vocabulary.  Yield after each sample  ->  tinyscout's {bytes: id}"""
     rng = np.random.default_rng(0)
     corpus = make_code(size, rng) + make_languages(size, rng)
     texts = [corpus[n:n + 1_000_000] for n in range(0, len(corpus), 1_000_000)]
@@ -158,7 +158,7 @@ def run_training(modules, size, report):
 
 
 def train_tokenizers(tokenizers, texts):
-    """Byte-level BPE with the same pattern and as many tokens, trained by tokenizers."""
+    """Train byte-level BPE with tokenizers, with the same pattern and number of tokens."""
     pre = tokenizers.pre_tokenizers
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
     tokenizer.pre_tokenizer = pre.Sequence([pre.Split(tokenizers.Regex(LLAMA4_PATTERN), "isolated"),
@@ -169,7 +169,7 @@ def train_tokenizers(tokenizers, texts):
 
 
 def run_text(engines: dict, text_name: str, text: str, report: dict) -> Iterator[None]:
-    """Measure how fast a text is encoded and its ids decoded, in rounds.  Yields after each sample."""
+    """Measure the speed of encoding a text and decoding its ids, in rounds.  Yield after each sample."""
     samples: dict[tuple[str, str], list[float]] = {}
     is_same = True
     for n in range(report["repeats"]):
@@ -188,24 +188,24 @@ def run_text(engines: dict, text_name: str, text: str, report: dict) -> Iterator
                 yield
     report["samples"] += [{"name": name, "what": method, "at": text_name, "bytes": len(text.encode()),
                            "seconds": seconds} for (name, method), seconds in samples.items()]
-    report["agreement"].append({"at": text_name, "same ids, and the text comes back": is_same})
+    report["agreement"].append({"at": text_name, "same ids, and decoding restores the text": is_same})
 
 
 def rotate(engines: dict, n: int) -> list[tuple]:
-    """The items of round n: the one that began the last round ends this one."""
+    """The engines in the order of round n, which begins with engine n modulo their number."""
     pairs = list(engines.items())
     return pairs[n % len(pairs):] + pairs[:n % len(pairs)]
 
 
 def time_call(function, *arguments):
-    """Seconds of a call, and what it returns."""
+    """Seconds of a call, and its result."""
     start = time.perf_counter()
     result = function(*arguments)
     return time.perf_counter() - start, result
 
 
 def speeds(samples: list[dict]) -> list[dict]:
-    """Megabytes of text a second: median, slowest, fastest; and how many times the external engine's median."""
+    """Megabytes of text per second: median, slowest and fastest, and the ratio to the external engine's median."""
     rows = []
     for sample in samples:
         rates = [sample["bytes"] / 1e6 / seconds for seconds in sample["seconds"]]
@@ -231,7 +231,7 @@ def show(report: dict, console) -> None:
                       *(f"{row[key]:.1f}" for key in ("median", "slowest", "fastest")), times)
     console.print(table)
     for row in report["agreement"]:
-        if not row["same ids, and the text comes back"]:
-            console.print(f"{row['at']}: the ids or the texts were not the same")
+        if not row["same ids, and decoding restores the text"]:
+            console.print(f"{row['at']}: the engines disagree on the ids, or decoding does not restore the text")
     for note in report["notes"]:
         console.print(note)

@@ -1,4 +1,4 @@
-"""Training: one step, forward, backward and AdamW, on the same model and the same batch, beside PyTorch."""
+"""Benchmark of a training step (forward, backward and AdamW) against PyTorch, on the same model and batch."""
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,12 +16,12 @@ from tinyscout.train.loss_and_grad import Batch, loss_and_grad
 from tinyscout.train.recipe import Recipe, scout_mini_config
 
 SIZES = {"scout-mini": (16, 512), "small": (2, 64)}        # rows of a batch, and tokens of a row
-SETTLE = 0.05           # seconds before a sample: idle threads of the engine that ran before still spin for a while
+SETTLE = 0.05           # seconds to wait before a sample, since idle threads of the previous engine still spin
 RECIPE = Recipe(optimizer="adamw", lr=1e-4, warmup=0, router_aux_loss_coef=0.0)
 
 
 class TinyscoutTrainer:
-    """A backend of tinyscout."""
+    """Training with a backend of tinyscout."""
 
     def __init__(self, config, weights, name):
         self.state = TrainState(config, weights, RECIPE, None, get_backend(name))
@@ -60,7 +60,7 @@ class TorchTrainer:
 
 def measure(size: str = "scout-mini", repeats: int = 5, backends: Sequence[str] = ("numpy", "c"),
             compare: Sequence[str] = ("transformers",), threads: int | None = None, seed: int = 0) -> dict:
-    """Measure steps of training the text model of scout-mini; the engines take turns.
+    """Measure training steps of scout-mini's text model; the engines take turns.
 
     size of SIZES, backends and compare: the engines that take part, threads of PyTorch
     ->  a dict that json can write: every sample in seconds, and the losses of the first step, which must agree
@@ -89,7 +89,7 @@ def measure(size: str = "scout-mini", repeats: int = 5, backends: Sequence[str] 
 
 
 def summary(result: dict, limits: dict | None = None) -> list[dict]:
-    """Tokens a second of each engine: median, slowest and fastest, and how many times the first one's."""
+    """Tokens per second of each engine: median, slowest and fastest, and the ratio to the first engine."""
     tokens = result["rows"] * result["length"]
     rows = [{"name": name, **{word: tokens / reduce(times) for word, reduce in
                               (("median", median), ("slowest", max), ("fastest", min))}}
@@ -100,7 +100,7 @@ def summary(result: dict, limits: dict | None = None) -> list[dict]:
 
 def show(result: dict, console) -> None:
     """Print the summary as a table."""
-    sizes = f"{result['parameters']:,} parameters, {result['rows']} rows of {result['length']} tokens a step"
+    sizes = f"{result['parameters']:,} parameters, {result['rows']} rows of {result['length']} tokens per step"
     table = Table(title=f"Training, {sizes}", title_justify="left")
     for heading in ("", "tokens/s", "slowest", "fastest", f"of {result['summary'][0]['name']}", "first loss"):
         table.add_column(heading, justify="right" if heading else "left")

@@ -66,7 +66,8 @@ def run(args):
         return rerun_in_subprocess(args)
     check_arguments(args)
     if "cuda" in selected_parts(args) and (reason := missing_gpu_reason()):
-        print_error(f"no GPU here: {reason}; `tinyscout profile` counts what a kernel does without one")
+        print_error(f"no GPU here: {reason}; `tinyscout profile` counts the memory accesses of a kernel "
+                    "without one")
         return 1
     from tinyscout.bench.machine import cpu_count, describe_machine, elementwise_best, git_commit, measure_roofline
 
