@@ -1,4 +1,4 @@
-"""Mistakes that people make with this model: what comes out when each is in a backend, a config, weights or images.
+"""Mistakes that people make with this model, each as a function that puts it into a backend, config, weights or images.
 
 `MISTAKES` has them by name.  One that concerns operations can be compared with a backend under test, call by call:
 `mistake.apply(reference).router` is a router with that mistake.  docs/mistakes.py measures all on one small model.

@@ -1,7 +1,7 @@
 """What a mistake is, and the decorators that register one.
 
 The name is made of the chapter and the function: `one_plus_weight` of "norm" is norm/one-plus-weight.  The docstring is
-its sentence, which can follow "this is what comes out when ...".
+its sentence, which can follow "the same result as when ...".
 """
 from collections.abc import Callable
 from dataclasses import replace

@@ -103,7 +103,7 @@ def positions_from_zero(ops, positions, head_dim, theta, scaling=None):
 @in_operations("rope", "rope_angles", "grouped_query_attention")
 def every_layer(ops):
     """Layers without RoPE rotate their queries and keys too."""
-    rotation = ()
+    rotation: tuple = ()
 
     def rope_angles(positions, head_dim, theta, scaling=None):
         nonlocal rotation
@@ -124,7 +124,7 @@ def every_layer(ops):
 
 @in_operation("attention", "grouped_query_attention")
 def sliding_window(ops, q, k, v, causal=True, chunk=None, kv_start=0):
-    """A token sees the last `chunk` tokens, instead of those of its own chunk."""
+    """A token sees the last `chunk` tokens, instead of those of the current chunk."""
     if not causal or chunk is None:
         return ops.grouped_query_attention(q, k, v, causal, chunk, kv_start)
     T, S, G = q.shape[1], k.shape[1], q.shape[2] // k.shape[2]
@@ -138,7 +138,7 @@ def sliding_window(ops, q, k, v, causal=True, chunk=None, kv_start=0):
 
 @in_operation("attention", "grouped_query_attention")
 def no_chunks(ops, q, k, v, causal=True, chunk=None, kv_start=0):
-    """A local layer sees the whole past, instead of its own chunk."""
+    """A local layer sees the whole past, instead of the current chunk."""
     return ops.grouped_query_attention(q, k, v, causal, None, kv_start)
 
 
@@ -158,7 +158,7 @@ def one_eighth(ops, q, k, v, causal=True, chunk=None, kv_start=0):
 @in_operations("attention", "attention_temperature", "grouped_query_attention")
 def temperature_in_local_layers(ops):
     """The queries of local layers are multiplied by the temperature too."""
-    parameters = ()
+    parameters: tuple = ()
 
     def attention_temperature(positions, floor, scale):
         nonlocal parameters
