@@ -21,9 +21,9 @@ tokens = sorted(tokenizer.tokens, key=tokenizer.tokens.get)
 print(f"{len(training)} files, {sum(map(len, training)):,} characters; {tokenizer.vocab_size} ids")
 
 # %%
-# What stands together often
-# --------------------------
-# Token 256 was the first merge.  Indentation comes first, `self` soon after, and whole English words take their time.
+# Frequent pairs become tokens
+# ----------------------------
+# Token 256 was the first merge.  Indentation is merged first, `self` soon after, and whole English words much later.
 
 for start in (256, 286, 556, 3256):
     print(f"{start:5}  " + " ".join(repr(token.decode(errors="replace")) for token in tokens[start:start + 8]))
@@ -31,7 +31,8 @@ for start in (256, 286, 556, 3256):
 # %%
 # A line as the model sees it
 # ---------------------------
-# Each box is a token.  The llama was never seen: it is spelled in four bytes, none of which is a character alone.
+# Each box is a token.  The llama is not in the training text: it is spelled in four bytes, none of which is a character
+# alone.
 
 line = "def encode(self, text):  # 12345 llamas 🦙"
 colours = plt.get_cmap("Set3").colors
@@ -51,7 +52,8 @@ print(f"{len(line)} characters, {len(line.encode())} bytes, {n + 1} tokens")
 # What a larger vocabulary buys
 # -----------------------------
 # The merges of a small vocabulary are the first merges of a large one, so one training gives the whole curve.  Each
-# doubling saves less than the one before: frequent things are few.  Other text than it was trained on gains less.
+# doubling saves less than the previous one, because only a few sequences are frequent.  Text that differs from the
+# training data gains less.
 
 merges = tokenizer.merge_table[:, :2].tolist()
 sizes = [256, 320, 384, 512, 768, 1024, 1536, 2048, 3072, len(tokens)]

@@ -2,7 +2,7 @@
 Forty-eight layers with and without a norm
 ==========================================
 
-What `rms_norm` does to a cloud of points, and what happens to a deep network that goes without it.
+What `rms_norm` does to a cloud of points, and what happens to a deep network without it.
 """
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,12 +14,12 @@ from tinyscout.reference import layer_norm, rms_norm
 print(rms_norm(np.array([3.0, 4.0])))
 
 # %%
-# A direction is kept, a length is not
-# ------------------------------------
-# Two channels, so that a token is a point.  RMS norm slides every point along its ray from the origin until its root
-# mean square is one: onto a circle of radius √2.  Layer norm takes the mean away first, and of two numbers that leaves
-# one: the points land on two points.  At 5120 channels it loses one direction of 5120, which is why a model
-# can do without that step.
+# The direction is kept, the length is not
+# ----------------------------------------
+# With two channels, a token is a point.  RMS norm moves every point along its ray from the origin until its root mean
+# square is one: onto a circle of radius √2.  Layer norm subtracts the mean first, which leaves one degree of freedom
+# out of two: all points land on only two.  With 5120 channels it removes one direction of 5120, so a model can do
+# without that step.
 
 rng = np.random.default_rng(4)
 points = rng.normal(size=(200, 2)) * [1.4, 0.9] + [0.5, 0.2]
@@ -37,10 +37,11 @@ plt.show()
 # %%
 # Depth
 # -----
-# Forty-eight random feed-forward layers, each adding to the stream what it computes from it.  SwiGLU multiplies two
-# branches, so twice the input gives about four times the output.  Without a norm a stream that starts large runs away,
-# squaring itself until float32 ends; one that starts small finds layers that hardly answer.  With a norm
-# every layer sees the same size and adds a share of the same size, however the stream began.
+# Forty-eight random feed-forward layers, each of which adds its output to the residual stream.  SwiGLU multiplies two
+# branches, so twice the input gives about four times the output.  Without a norm, a stream that starts large grows
+# quadratically from layer to layer until float32 overflows; to one that starts small, the layers add almost nothing.
+# With a norm, every layer reads an input of the same size and adds an output of the same size, whatever the initial
+# size of the stream.
 
 D, F, layers = 64, 128, 48
 weights = [FeedForward(*(rng.normal(size=shape, scale=shape[0] ** -0.5) for shape in ((D, F), (D, F), (F, D))))
@@ -55,7 +56,7 @@ for scale, shade in zip((0.03, 0.3, 3.0), plt.get_cmap("viridis")((0.15, 0.5, 0.
             x = x + feed_forward(rms_norm(x) if has_norm else x, w)
             sizes.append(np.sqrt(np.mean(x * x)))
             if sizes[-1] > np.finfo(np.float32).max:
-                break                                   # float32 has no such number
+                break                                   # float32 would overflow
         name = f"starts at {scale:g}, {'with' if has_norm else 'without'}"
         axis.semilogy(sizes, line, color=shade, label=name, linewidth=2 if has_norm else 1.5)
         print(f"{name:25} layer {len(sizes) - 1:2}: {sizes[-1]:.3g}")

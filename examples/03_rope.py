@@ -2,7 +2,7 @@
 Positions as angles
 ===================
 
-What RoPE does to a pair of channels, what a score then knows of distance, and the step in Scout's wavelengths.
+What RoPE does to a pair of channels, how a score depends on distance, and the step in Scout's wavelengths.
 """
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,7 +16,7 @@ d, theta, scaling = t.head_dim, t.rope_theta, t.rope_scaling
 # %%
 # Clock hands
 # -----------
-# One vector at positions 0 to 15, two channels at a time.  Pair 0 turns a radian per token, pair 24 has hardly begun.
+# One vector at positions 0 to 15, two channels at a time.  Pair 0 turns by a radian per token; pair 24 hardly moves.
 
 x = np.tile([1.0, 0.0], (1, 16, 1, d // 2))             # every pair starts as (1, 0)
 hands = apply_rope(x, *rope_angles(np.arange(16), d, theta, scaling)).reshape(16, d // 2, 2)
@@ -29,18 +29,18 @@ for axis, i in zip(axes, (0, 8, 16, 24), strict=True):
 plt.show()
 
 # %%
-# A score knows the distance and nothing else
-# -------------------------------------------
-# One query and one key, the key a number of tokens behind.  The line has the query at position 8191; for each dot it
-# stands somewhere else in a conversation of ten million tokens.  They fall on the line.
+# A score depends on the distance only
+# ------------------------------------
+# One query and one key, with the key some tokens before the query.  For the line, the query is at position 8191; for
+# each dot, it is at a random position in a conversation of ten million tokens.  The dots fall on the line.
 
 rng = np.random.default_rng(4)
 key = rng.normal(size=(1, 1, 1, d))
-query = key + 0.5 * rng.normal(size=key.shape)          # a query that looks for about this key
+query = key + 0.5 * rng.normal(size=key.shape)          # a query similar to this key
 
 
 def score(position, distance):
-    """The product that attention sees: the query at `position`, the key `distance` tokens before it."""
+    """The attention score of the query at `position` and the key `distance` tokens before it."""
     q = apply_rope(query.repeat(len(distance), axis=1), *rope_angles(position, d, theta, scaling))
     k = apply_rope(key.repeat(len(distance), axis=1), *rope_angles(position - distance, d, theta, scaling))
     return (q * k).sum(-1).ravel() / d ** 0.5

@@ -1,6 +1,6 @@
 """
-Who may look at whom
-====================
+Which keys a query sees
+=======================
 
 The masks of Scout's two kinds of layer, and the temperature that keeps a long past from drowning the one token that
 matters.
@@ -16,7 +16,7 @@ from tinyscout.reference import attention_temperature, causal_mask, chunked_mask
 # Masks
 # -----
 # Twenty-four tokens and chunks of eight.  A global layer sees the whole past.  A local one sees its own chunk, so the
-# first token of a chunk sees only itself.  That is not a sliding window, in which every token would see eight.
+# first token of a chunk sees only itself.  That is not a sliding window, in which every token would see the last eight.
 
 n, chunk = 24, 8
 positions = np.arange(n)
@@ -38,9 +38,9 @@ print({name: int(mask.sum()) for name, mask in masks.items()}, "pairs")
 # %%
 # Temperature
 # -----------
-# A query whose right key scores 12 among keys whose scores are normal around 0.  Ten million of those together outweigh
-# the one.  Scout multiplies the query of a global layer by a factor that grows with its position, in steps of 8192
-# tokens that look like a curve from afar; the margin grows with it and the right key stays in view.
+# The right key of a query scores 12, the other keys have normal scores around 0.  Ten million of them together outweigh
+# the right one.  Scout multiplies the query of a global layer by a factor that grows with its position, in steps of
+# 8192 tokens, which look like a curve at this scale; the margin grows with it, and the right key keeps its weight.
 
 t = SCOUT.text
 positions = np.geomspace(10, t.max_positions, 400).astype(int)
@@ -48,7 +48,7 @@ factor = attention_temperature(positions, t.attn_temperature_floor, t.attn_tempe
 
 
 def weight_of_right_key(factor, score=12):
-    """Of one key among all those before the query: the mean of exp of a normal variable times f is exp(f * f / 2)."""
+    """Its softmax weight among all keys before the query: the mean of exp(f z) for a normal z is exp(f * f / 2)."""
     return 1 / (1 + positions * np.exp(factor ** 2 / 2 - factor * score))
 
 
@@ -64,7 +64,7 @@ for axis in axes:
 plt.show()
 
 # %%
-# NumPy makes a row of scores for every query.  C sees 64 keys at a time and never holds them all; the same comes out.
+# NumPy computes a row of scores per query.  C reads 64 keys at a time and never holds all scores.  The results agree.
 q, k, v = np.random.default_rng(0).standard_normal((3, 1, 500, 2, 64), dtype=np.float32)
 gap = np.abs(c.grouped_query_attention(q, k, v) - grouped_query_attention(q, k, v)).max()
-print(f"500 tokens: C and NumPy are {gap:.0e} apart at most")
+print(f"500 tokens: C and NumPy differ by at most {gap:.0e}")

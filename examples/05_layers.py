@@ -2,8 +2,8 @@
 How far does a word reach?
 ==========================
 
-A local layer looks back to the start of its chunk and no further.  Do many of them, stacked, see further?  This is an
-experiment rather than an argument: change one token, run the layers, and look at who noticed.
+A local layer looks back to the start of its chunk and no further.  Does a stack of many see further?  Find out by
+experiment: change one token, run the layers, and see which outputs change.
 """
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,16 +15,17 @@ from tinyscout.nn.weights import init_weights
 T = 32                                      # tokens; the chunks of this small model hold eight
 
 # %%
-# One row of the batch for every token that changes
-# -------------------------------------------------
-# Row j of the batch is the same sequence of vectors with a new vector at position j; the last row is left alone.
-# Double precision makes "did not notice" a matter of rounding errors of :math:`10^{-16}`, far below any influence.
+# One row of the batch for each changed token
+# -------------------------------------------
+# Row j of the batch is the same sequence of vectors with a new vector at position j; the last row is unchanged.  In
+# double precision, a token that does not depend on the change differs by rounding errors of :math:`10^{-16}`, far below
+# any influence.
 
 rng = np.random.default_rng(0)
 
 
 def influence(layers):
-    """How much a change at s moves the output at t.  tuple of Layer  ->  (T, T), row t, column s"""
+    """How much a change at s changes the output at t.  tuple of Layer  ->  (T, T), row t, column s"""
     config = tiny_config(vision=False, layers=layers)
     weights = init_weights(config, seed=1, dtype=np.float64).text
     x = np.repeat(rng.standard_normal((1, T, config.text.dim)), T + 1, axis=0)
@@ -39,23 +40,24 @@ stacks = {
     "four local layers": layer_plan(4, nope_every=5),
     "three local, one global": layer_plan(4),
 }
-figure, axes = plt.subplots(1, 4, figsize=(9, 2.9), sharey=True, num="Which tokens notice that one token changed")
+figure, axes = plt.subplots(1, 4, figsize=(9, 2.9), sharey=True, num="Which tokens a changed token affects")
 for axis, (name, layers) in zip(axes, stacks.items(), strict=True):
     change = influence(layers)
     axis.imshow(np.log10(np.where(change > 1e-12, change, np.nan)), vmin=-3, vmax=0.7)
     axis.set(title=name, xticks=range(0, T, 8), yticks=range(0, T, 8), xlabel="changed token")
-    print(f"{name:24} the last token hears from {(change[-1] > 1e-12).sum():2} of {T} tokens")
-axes[0].set_ylabel("token that noticed")
+    print(f"{name:24} the last token depends on {(change[-1] > 1e-12).sum():2} of {T} tokens")
+axes[0].set_ylabel("affected token")
 plt.show()
 
 # %%
-# Three local layers fill their triangles in, and the triangles stay where they are: a chunk is a room without a door.
-# The fourth layer opens one.  It need not be wide, since the tokens it reads have each gathered their own chunk.
+# Local layers fill in their triangles, but no information leaves a chunk: it is a room without a door.  The global
+# layer opens one.  A single such layer is enough, since each token it reads has gathered its own chunk.
 #
-# A layer that cannot count
+# A layer without positions
 # -------------------------
-# The global layer has no positions.  Shuffle the past before it, and the last token reads the same thing: nothing but
-# the mask tells it that a token came earlier.  A layer with RoPE, in one chunk as long as the text, does notice.
+# The global layer does not encode positions.  If you shuffle the past, the output of the last token is the same: the
+# mask only separates the past from the future.  The output of a layer with RoPE, in one chunk as long as the text, does
+# change.
 
 order = np.append(rng.permutation(T - 1), T - 1)
 for name, layer in {"RoPE": layer_plan(1)[0]._replace(chunked=False), "NoPE": layer_plan(4)[3]}.items():
@@ -63,4 +65,4 @@ for name, layer in {"RoPE": layer_plan(1)[0]._replace(chunked=False), "NoPE": la
     weights = init_weights(config, seed=1, dtype=np.float64).text
     x = rng.standard_normal((1, T, config.text.dim))
     change = np.abs(text_model(x[:, order], weights, config.text) - text_model(x, weights, config.text))[0, -1].max()
-    print(f"{name} layer: shuffling the past moves the last token by {change:.1e}")
+    print(f"{name} layer: shuffling the past changes the last token by {change:.1e}")

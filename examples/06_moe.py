@@ -1,9 +1,9 @@
 """
-Who asks which expert
-=====================
+Which expert each token uses
+============================
 
 Four experts in four layers, random weights, and thirty-two tokens.  The router's decisions are made inside the model;
-to see them, hand the model a router that takes notes.
+to see them, give the model a router that records them.
 """
 from dataclasses import replace
 from types import ModuleType
@@ -16,8 +16,8 @@ from tinyscout.config import tiny_config
 from tinyscout.kernels import c
 
 # %%
-# A backend that takes notes
-# --------------------------
+# A backend that records
+# ----------------------
 # A backend is a module with the reference's names, some of them replaced.  This one replaces ``router``.
 
 notes = []
@@ -34,12 +34,12 @@ vars(recording_ops).update({name: getattr(reference, name) for name in reference
 model = random_model(tiny_config(vision=False), backend=recording_ops, seed=5)
 tokens = np.random.default_rng(2).integers(0, 512, 32)
 gap = np.abs(replace(model, ops=c).logits(tokens) - model.logits(tokens)).max()
-print(f"C, whose router takes no notes, gives the same logits to within {gap:.0e}")
+print(f"C, whose router records nothing, gives the same logits to within {gap:.0e}")
 
 # %%
-# A column is a token, a row is a layer.  Colour says which expert it was sent to, and a paler square has a gate that
-# is less open.  Neighbours often go the same way, because attention told them the same things: a chunk of eight reads
-# one text.  From layer to layer the numbers of the experts mean nothing to each other.
+# A column is a token, a row is a layer.  The colour is the expert that the token was sent to; the paler the square, the
+# smaller the gate.  Neighbours often use the same expert, because attention gave them similar inputs: the tokens of a
+# chunk of eight read the same text.  The numbers of the experts of different layers are unrelated.
 
 chosen, gates = (np.stack(layers) for layers in zip(*notes, strict=True))    # (layers, T) each
 colours = plt.get_cmap("viridis")(np.linspace(0.1, 0.95, 4))
@@ -56,15 +56,15 @@ figure.legend(title="expert", ncols=4, loc="outside upper right", fontsize="smal
 plt.show()
 
 # %%
-# In front of the expert or behind it?
-# ------------------------------------
-# The gate multiplies what the expert *reads*.  An expert is not linear, so this is something else than multiplying
-# what it says.  Here is the smallest expert there is, every matrix the number 1, reading a 2.
+# Before or after the expert?
+# ---------------------------
+# The gate multiplies the *input* of the expert.  An expert is not linear, so multiplying its output gives another
+# result.  Here is the smallest possible expert: every matrix is the number 1, and the input is 2.
 
 s = np.linspace(0, 1, 101)
-figure, axis = plt.subplots(figsize=(7.5, 3), num="Where the gate multiplies")
+figure, axis = plt.subplots(figsize=(7.5, 3), num="Gate before or after the expert")
 axis.plot(s, reference.swiglu(s * 2, s * 2), color=colours[0], linewidth=2.5, label="gate scales the input")
 axis.plot(s, s * reference.swiglu(np.array(2.0), np.array(2.0)), "--", color=colours[2], label="gate scales the output")
-axis.set(xlabel="gate", ylabel="answer")
+axis.set(xlabel="gate", ylabel="output")
 axis.legend()
 plt.show()

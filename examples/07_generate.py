@@ -2,8 +2,8 @@
 One token at a time
 ===================
 
-A prompt is read in one go, an answer is made token by token, and between the two lies a cache.  The model is the small
-one in this package: four million parameters that have read Python's standard library.
+A prompt is read in one pass, an answer is generated token by token, and a cache connects the two.  The model is the
+small one in this package: four million parameters that have read Python's standard library.
 """
 from time import perf_counter
 
@@ -17,14 +17,14 @@ from tinyscout.reference import softmax, top_p
 model = tinyscout.load(dtype="float32")
 code = "class Stack:\n    def __init__(self):\n        self.items = []\n\n    def push(self, "
 prompt = encode_prompt(code, [], model.tokenizer, model.config).tokens
-for seed in (1, 1, 2):                                  # the seed is all the randomness there is
+for seed in (1, 1, 2):                                  # the seed is the only source of randomness
     print(f"seed {seed}:", repr(model.tokenizer.decode(list(model.generate(prompt, max_new_tokens=14, seed=seed)))))
 
 # %%
-# What the dice look like
-# -----------------------
-# The twelve likeliest tokens after the prompt.  Temperature bends the whole distribution; top-p cuts its tail off and
-# shares what that held among the rest.
+# The distribution that is sampled
+# --------------------------------
+# The twelve most likely tokens after the prompt.  Temperature reshapes the whole distribution; top-p cuts off its tail
+# and distributes that probability among the rest.
 
 scores = model.logits(prompt)[-1].astype(np.float64)
 settings = {f"temperature {heat}": softmax(scores / heat) for heat in (1, 0.6, 0.3)}
@@ -42,7 +42,7 @@ plt.show()
 # %%
 # What the cache holds
 # --------------------
-# Local layers forget a chunk when the next begins, the global layer forgets nothing: a saw beside a ramp.
+# Local layers drop a chunk when the next one begins, and the global layer drops nothing: a sawtooth and a ramp.
 
 text, c, cache, held = np.resize(prompt, 800), model.config.text, model.new_cache(), []
 slot = 2 * c.n_kv_heads * c.head_dim * 4                # bytes: keys and values in float32
@@ -60,8 +60,8 @@ plt.show()
 # %%
 # Reading is faster than writing
 # ------------------------------
-# A piece of many tokens reads every weight once and meets them all in one matrix product; one by one, every token
-# reads every weight again.  The numbers are this machine's.
+# A piece of many tokens reads every weight once, in one matrix product for all of them; one by one, every token reads
+# every weight again.  The speeds are those of the machine that built this page.
 
 for size in (1, 10, 200):
     cache, began = model.new_cache(), perf_counter()

@@ -2,8 +2,8 @@
 An image in 727 tokens
 ======================
 
-An image of any size becomes squares of one size, and then a row of tokens in the text.  This one is drawn here, 480 by
-640 pixels.
+An image of any size becomes squares of one size, and then a row of tokens in the text.  The image of this example is
+drawn below, 480 by 640 pixels.
 """
 from itertools import groupby
 
@@ -31,10 +31,10 @@ for y in (190, 270, 350):
 pen.polygon([(168, 150), (195, 104), (222, 150)], fill=(60, 30, 40))
 
 # %%
-# Cut
-# ---
+# Cut into tiles
+# --------------
 # The canvas is the smallest rectangle of tiles that holds the image: two by two.  The image is in its upper left
-# corner, unscaled, and the rest is black.  A fifth tile shows all of it at once, with its aspect ratio given up.
+# corner, unscaled, and the rest is black.  A fifth tile shows the whole image, without keeping its aspect ratio.
 
 tiles = split_into_tiles(image, SCOUT.vision)
 figure, axes = plt.subplot_mosaic([[1, 2, 5, 5], [3, 4, 5, 5]], figsize=(7.6, 3.9), num="Four tiles and a global tile")
@@ -44,18 +44,18 @@ for number, pixels in enumerate(tiles.pixels, 1):
 plt.show()
 
 # %%
-# Lay out
-# -------
-# What the text model reads: 144 patch tokens for a tile, a separator after it, and a marker before the last.
+# Lay out as tokens
+# -----------------
+# The text model reads 144 patch tokens for each tile, a separator after it, and a marker before the last tile.
 
 for name, run in groupby(tile_layout(tiles.rows, tiles.cols, SCOUT.vision)):
     print(f"{len(list(run)):4} {name}")
 
 # %%
-# Pay
-# ---
-# The price of every size up to 2000 by 2000; the dot is our image.  Each terrace is a canvas.  An image too large
-# for sixteen tiles shrinks onto the canvas that shrinks it least, which need not be the largest.
+# The cost of each size
+# ---------------------
+# The number of tokens for every size up to 2000 by 2000; the dot is our image.  Each terrace is a canvas.  An image too
+# large for sixteen tiles is scaled down to the canvas that shrinks it least, which need not be the largest.
 
 sizes = np.arange(8, 2001, 8)
 price = [[count_tokens(*choose_canvas(h, w), SCOUT.vision) for w in sizes] for h in sizes]

@@ -3,7 +3,7 @@ An image in the middle of a sentence
 ====================================
 
 An image is split into tiles, encoded and fused into a row of tokens.  Then one patch of it is painted over, and the
-logits show which tokens notice the difference: all after that tile, and none before it.
+logits show which tokens are affected: all after that tile, and none before it.
 """
 from dataclasses import replace
 
@@ -36,11 +36,11 @@ for n, (axis, pixels) in enumerate(zip(axes, painted, strict=True), 1):
 plt.show()
 
 # %%
-# Who notices
-# -----------
-# Sixteen tokens to a tile here (Scout has 144), and a separator after each.  The encoder reads a tile in all
-# directions, so every vector of the third tile may change, also those above the painted patch.  Other tiles are encoded
-# without it.  What comes after hears of it through the text model, which only looks back.
+# Which tokens are affected
+# -------------------------
+# Here a tile has sixteen tokens (Scout has 144), and a separator follows each tile.  The encoder is bidirectional, so
+# every vector of the third tile may change, including those above the painted patch.  The other tiles are encoded
+# separately.  Later tokens are affected through the text model, which is causal.
 
 ids = {"<|patch|>": config.patch_id, "<|image_start|>": config.image_start_id, "<|image_end|>": config.image_end_id,
        "<|image|>": 500, "<|tile_x_separator|>": 501, "<|tile_y_separator|>": 502}
@@ -52,7 +52,7 @@ starts = np.flatnonzero(tokens == config.patch_id)[::config.vision.tokens_per_ti
 before, after = ((embed_inputs(tokens, [pixels], model.weights, config), model.logits(tokens, [pixels]))
                  for pixels in (tiles.pixels, painted))
 vector_changes, logit_changes = (np.abs(b - a).max(-1) for a, b in zip(before, after, strict=True))
-figure, axes = plt.subplots(2, 1, figsize=(9, 3.6), sharex=True, height_ratios=(1, 2), num="What a changed tile reaches")
+figure, axes = plt.subplots(2, 1, figsize=(9, 3.6), sharex=True, height_ratios=(1, 2), num="Which tokens a changed tile affects")
 changes, labels = (vector_changes, logit_changes), ("fused vector", "logits")
 for axis, change, colour, label in zip(axes, changes, (0.6, 0.15), labels, strict=True):
     axis.bar(range(len(tokens)), change, width=1, color=plt.cm.viridis(colour))
@@ -66,5 +66,5 @@ plt.show()
 print(f"the third tile begins at {starts[2]}; the first logits to move are those at {np.argmax(logit_changes > 1e-4)}")
 
 # %%
-# Changes below 1e-4 are rounding.  An expert multiplies all of its tokens at once; when a later token is sent elsewhere
-# the product has another size, and sums are rounded in another order.
+# Changes below 1e-4 are rounding errors.  An expert multiplies all of its tokens in one product; if a later token is
+# sent to another expert, the product has another size, and its sums are rounded in another order.

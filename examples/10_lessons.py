@@ -38,14 +38,14 @@ plt.show()
 # Needles in a haystack
 # ---------------------
 # A line with a random key and a random value is planted in a text, and a query for it further on.  Here a chunk has 64
-# tokens, and each byte is a token.
+# tokens, and every byte is a token.
 
 vocab_size = 256 + N_SPECIAL
 config = with_special_ids(ScoutConfig(TextConfig(
     dim=32, n_heads=2, n_kv_heads=1, head_dim=16, n_experts=4, hidden_dim=32, dense_dim=32, layers=layer_plan(4),
     rope_scaling=None, chunk_size=64, attn_temperature_floor=64.0), None), vocab_size)
 recipe = Recipe(steps=120, text_tokens_per_step=512, row_length=((0.5, 64), (1.0, 128)), warmup=10)
-tokenizer = train_tokenizer(config, None, recipe)             # learns nothing: the bytes are all that fit
+tokenizer = train_tokenizer(config, None, recipe)             # no merges: only the bytes fit
 page = Path(train_tokenizer.__code__.co_filename).read_text(encoding="utf-8")
 row = np.array(tokenizer.encode(page)[:256])
 planted = plant(np.random.default_rng(4), row, encode_lines(tokenizer), 3, config.text.chunk_size)
@@ -62,8 +62,8 @@ with tempfile.TemporaryDirectory() as directory:
     with open(Path(directory) / "run" / "log.csv", newline="", encoding="utf-8") as file:
         log = list(csv.DictReader(file))
 
-figure, axis = plt.subplots(figsize=(7, 2.6), num="Loss in training")
+figure, axis = plt.subplots(figsize=(7, 2.6), num="Loss during training")
 axis.plot([float(row["text"]) for row in log])
 axis.axhline(np.log(vocab_size), linestyle=":", color="#7b7b7b")
-axis.set(xlabel="step", ylabel="nats a token", ylim=(0, None))
+axis.set(xlabel="step", ylabel="nats per token", ylim=(0, None))
 plt.show()

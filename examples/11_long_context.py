@@ -1,6 +1,6 @@
 """
-A line, twenty thousand tokens back
-===================================
+Recall over twenty thousand tokens
+==================================
 
 The small model in this package was trained on rows of at most 512 tokens.  Here it has to recall a line from much
 further back, in code that it never read, with and without the temperature of its global layer.  This takes about two
@@ -27,10 +27,10 @@ first_query = haystack.spans[0, 0] - len(lines.queries[0])
 print("...", model.tokenizer.decode(haystack.tokens[first_query - 40:haystack.spans[-1, 1]]), sep="")
 
 # %%
-# Right or wrong
-# --------------
-# A text with eight facts spread over it and eight queries at its end.  An answer counts if each of its tokens has the
-# highest logit.  Only the queried tokens attend to the whole text; the rest passes by in chunks.
+# Counting correct answers
+# ------------------------
+# A text has eight facts spread over it, and eight queries at its end.  An answer is correct if each of its tokens has
+# the highest logit.  Only the positions of the answers attend to the whole text; the others are processed in chunks.
 
 
 def count_correct(length, config, seed):
@@ -57,7 +57,7 @@ for (name, points), style in zip(shares.items(), ("o-", "s--"), strict=True):
     axis.plot(lengths, points, style, label=name)
 axis.axvspan(256, train_length, color="0.9")
 axis.text(train_length * 0.95, 0.05, "trained", ha="right", fontsize=8)
-axis.set(xscale="log", xlim=(256, 25_000), ylim=(-0.03, 1.03), xlabel="tokens", ylabel="right, of 16")
+axis.set(xscale="log", xlim=(256, 25_000), ylim=(-0.03, 1.03), xlabel="tokens", ylabel="correct, of 16")
 axis.legend(loc="lower left", bbox_to_anchor=(0.25, 0))
 plt.show()
 

@@ -1,9 +1,9 @@
 """
-Where the parameters are
-========================
+Counting the parameters
+=======================
 
-Scout and Maverick at their real size, without a single weight: a configuration is enough to count what a model is made
-of, and what it must remember.
+Scout and Maverick at their real size, without a single weight: a configuration is enough to count the parameters of a
+model and the bytes of its cache.
 """
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,8 +14,8 @@ from tinyscout.nn.weights import count_parameters
 # %%
 # Two models, one cost per token
 # ------------------------------
-# Maverick has nearly four times the parameters.  What works on a token is the same to within a tenth of a per cent,
-# because a token visits one routed expert per layer however many stand beside it.
+# Maverick has nearly four times the parameters.  The number that is active for a token is the same to within a tenth of
+# a per cent, because a token uses one routed expert per layer, however many there are.
 
 models = {"Scout": SCOUT, "Maverick": MAVERICK}
 print(f"{'':10}" + "".join(f"{name:>18}" for name in models))
@@ -23,11 +23,11 @@ for part in ("text", "vision", "projector", "total", "routed", "active"):
     print(f"{part:10}" + "".join(f"{getattr(count_parameters(config), part):18,}" for config in models.values()))
 
 # %%
-# Nearly everything is an expert
-# ------------------------------
+# Nearly all parameters are in experts
+# ------------------------------------
 
 def count_by_kind(config):
-    """Parameters by what they do."""
+    """Parameter counts by purpose."""
     t, counts = config.text, count_parameters(config)
     shared = sum(layer.moe for layer in t.layers) * 3 * t.dim * t.hidden_dim
     dense = sum(not layer.moe for layer in t.layers) * 3 * t.dim * t.dense_dim
@@ -50,10 +50,10 @@ axis.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.45, 1.0), fontsize="s
 plt.show()
 
 # %%
-# What ten million tokens leave behind
-# ------------------------------------
-# Keys and values in bfloat16.  Three layers of four forget a chunk when it ends; if all were global, the cache
-# would be four times as large.  The dotted line is one 80 GB card, weights not counted.
+# The cache of ten million tokens
+# -------------------------------
+# Keys and values in bfloat16.  Three layers of four drop a chunk when it ends; if all were global, the cache would be
+# four times as large.  The dotted line is the memory of one 80 GB GPU, without weights.
 
 t = SCOUT.text
 kv_bytes = 2 * t.n_kv_heads * t.head_dim * 2            # of a token in a layer, bfloat16

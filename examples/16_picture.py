@@ -2,8 +2,8 @@
 What the image becomes
 ======================
 
-The small model in this package looks at an image that it never saw, and we look at what it makes of it: which of its
-sixteen image tokens differ from the background, and which of them an answer cannot do without.
+The small model in this package reads an image that it was not trained on.  Which of the sixteen image tokens differ
+from the background, and which of them does an answer depend on?
 """
 import matplotlib.pyplot as plt
 import numpy as np
@@ -36,23 +36,23 @@ for question in questions:
 # %%
 # Sixteen vectors
 # ---------------
-# The tower cut the image into 64 patches, read them all together, and every four became one token.  How far is each
-# from the tokens of an empty page?  The tokens under an object stand out; others know little more than their position.
+# The tower cuts the image into 64 patches, encodes them together, and merges every four into a token.  How far is each
+# from the tokens of an empty page?  Tokens under an object stand out; others encode little more than their position.
 
 features, empty_features = (scout.image_features(prompt("?", page).images, model.weights, config)
                             for page in (image, empty_page))
-figure, axes = plt.subplots(1, 2, figsize=(5.5, 2.8), num="Which tokens of the image stand out")
+figure, axes = plt.subplots(1, 2, figsize=(5.5, 2.8), num="Image tokens that differ from the background")
 axes[0].imshow(image)
 axes[1].imshow(np.linalg.norm(features - empty_features, axis=1).reshape(side, side), cmap="viridis")
-for axis, title in zip(axes, ("the image", "far from an empty page"), strict=True):
+for axis, title in zip(axes, ("the image", "distance from an empty page"), strict=True):
     axis.set(xticks=[], yticks=[], title=title)
 plt.show()
 
 # %%
-# What the answer cannot do without
+# Which tokens an answer depends on
 # ---------------------------------
-# Each token in turn is replaced by that of the empty page, and the probability of the answer's first token is taken
-# again: dark is where it falls.
+# Each token in turn is replaced by that of the empty page, and the probability of the answer's first token is computed
+# again.  Dark squares are tokens for which it falls.
 
 figure, axes = plt.subplots(1, len(questions), figsize=(8, 2.8), num="What the answer depends on")
 for axis, question in zip(axes, questions, strict=True):

@@ -1,9 +1,9 @@
 """
-A backend that takes notes
-==========================
+A backend that records attention
+================================
 
-A backend is the reference with names replaced.  So a backend that takes notes is one function: it computes attention as
-ever, and writes down how much the last token, where the answer begins, reads of each token.
+A backend is the reference with some names replaced.  This one replaces one function: it computes attention as usual,
+and records the weights of the last token, which predicts the first token of the answer.
 """
 from types import SimpleNamespace
 
@@ -37,12 +37,12 @@ noting = SimpleNamespace(**{name: getattr(reference, name) for name in dir(refer
                          | {"grouped_query_attention": grouped_query_attention})
 
 # %%
-# Who reads whom
-# --------------
-# The sixteen tokens of the image, for each layer the head that reads most of them.
+# Attention to the image
+# ----------------------
+# The weights of the sixteen image tokens; for each layer, those of the head that gives them the most weight.
 
 questions = ["What colour is the square?", "What colour is the cross?", "What shape is the blue object?"]
-figure, axes = plt.subplots(len(questions), 5, figsize=(9, 5.4), num="What the last token reads of the image, by layer")
+figure, axes = plt.subplots(len(questions), 5, figsize=(9, 5.4), num="Attention of the last token to the image, by layer")
 for row, question in zip(axes, questions, strict=True):
     parts = [{"type": "image", "image": image}, {"type": "text", "text": question}]
     prompt = encode_chat([{"role": "user", "content": parts}], model.tokenizer, config)
@@ -56,7 +56,7 @@ for row, question in zip(axes, questions, strict=True):
     for n, (axis, weights) in enumerate(zip(row[1:], notes, strict=True), 1):
         best = weights[weights[:, image_positions].sum(1).argmax(), image_positions]
         axis.imshow(best.reshape(side, side), cmap="magma", vmin=0)
-        axis.set_title(f"layer {n}: {best.sum():.0%} of it", fontsize=7)
+        axis.set_title(f"layer {n}: {best.sum():.0%} of the weight", fontsize=7)
 for axis in axes.flat:
     axis.set(xticks=[], yticks=[])
 plt.show()
