@@ -52,7 +52,7 @@ starts = np.flatnonzero(tokens == config.patch_id)[::config.vision.tokens_per_ti
 before, after = ((embed_inputs(tokens, [pixels], model.weights, config), model.logits(tokens, [pixels]))
                  for pixels in (tiles.pixels, painted))
 vector_changes, logit_changes = (np.abs(b - a).max(-1) for a, b in zip(before, after, strict=True))
-figure, axes = plt.subplots(2, 1, figsize=(9, 3.6), sharex=True, height_ratios=(1, 2), num="Which tokens a changed tile affects")
+figure, axes = plt.subplots(2, 1, figsize=(9, 3.6), sharex=True, height_ratios=(1, 2), num="Tokens affected by it")
 changes, labels = (vector_changes, logit_changes), ("fused vector", "logits")
 for axis, change, colour, label in zip(axes, changes, (0.6, 0.15), labels, strict=True):
     axis.bar(range(len(tokens)), change, width=1, color=plt.cm.viridis(colour))

@@ -3,8 +3,7 @@ Recall over twenty thousand tokens
 ==================================
 
 The small model in this package was trained on rows of at most 512 tokens.  Here it has to recall a line from much
-further back, in code that it never read, with and without the temperature of its global layer.  This takes about two
-minutes: each length prints its result when it is done, and on a terminal a long text shows a progress bar.
+further back, in unseen code, with and without the temperature of its global layer.  This takes about two minutes.
 """
 from dataclasses import replace
 
@@ -66,7 +65,6 @@ plt.show()
 # -----------------------------------------
 # Not at all within the trained length, and little beyond it: the factor grows with the logarithm of the position.
 
-positions = np.array(lengths) - 1
-for length, t in zip(lengths, attention_temperature(positions, config.text.attn_temperature_floor,
+for length, t in zip(lengths, attention_temperature(np.array(lengths) - 1, config.text.attn_temperature_floor,
                                                     config.text.attn_temperature_scale), strict=True):
     print(f"{length:7,} tokens: x {t:.2f}")

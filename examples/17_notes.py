@@ -42,7 +42,7 @@ noting = SimpleNamespace(**{name: getattr(reference, name) for name in dir(refer
 # The weights of the sixteen image tokens; for each layer, those of the head that gives them the most weight.
 
 questions = ["What colour is the square?", "What colour is the cross?", "What shape is the blue object?"]
-figure, axes = plt.subplots(len(questions), 5, figsize=(9, 5.4), num="Attention of the last token to the image, by layer")
+figure, axes = plt.subplots(len(questions), 5, figsize=(9, 5.4), num="Attention from the last token, by layer")
 for row, question in zip(axes, questions, strict=True):
     parts = [{"type": "image", "image": image}, {"type": "text", "text": question}]
     prompt = encode_chat([{"role": "user", "content": parts}], model.tokenizer, config)
