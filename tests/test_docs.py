@@ -109,6 +109,40 @@ def test_columns_exist(extension):
             assert columns.find(name, "NumPy"), f"{page.name} shows {name}, which the NumPy column does not define"
 
 
+def book():
+    """The pages in the order of the tables of contents on the first page."""
+    entries = re.findall(r"```\{toctree\}\n(?::.*\n)*\n([^`]*)```", PAGES[DOCS / "index.md"])
+    return [DOCS / f"{name}.md" for name in " ".join(entries).split() if (DOCS / f"{name}.md").exists()]
+
+
+def glossary():
+    """[(names of an entry, pages that it links)]"""
+    body = PAGES[DOCS / "glossary.md"].split("```{glossary}\n")[1].split("\n```")[0]
+    for entry in body.split("\n\n"):
+        lines = entry.splitlines()
+        names = [line for line in lines if not line.startswith(" ")]
+        yield names, re.findall(r"\]\((\w+)\.md", entry)
+
+
+def linked_terms(text):
+    return {re.sub(r".*<(.*)>", r"\1", term).lower() for term in re.findall(r"\{term\}`([^`]+)`", text)}
+
+
+@pytest.mark.parametrize(("names", "explained"), [pytest.param(*entry, id=entry[0][0]) for entry in glossary()])
+def test_a_term_is_explained_or_linked_at_its_first_use(names, explained):
+    """First use: on the first page, in the book's order, whose prose has one of an entry's names."""
+    from test_english import read_markdown      # the prose of a page
+
+    called = re.compile(r"(?<![\w-])(?:" + "|".join(map(re.escape, names)) + r")s?(?![\w-])",
+                        0 if all(name.isupper() or name != name.lower() for name in names) else re.IGNORECASE)
+    for page in book():
+        text = PAGES[page]
+        linked = linked_terms(text) & {name.lower() for name in names} or any(f"]({name}.md" in text for name in explained)
+        if page.stem in explained or linked:
+            return
+        assert not called.search(" ".join(read_markdown(page))), f"{page.name} uses a term that it neither explains nor links"
+
+
 def test_every_component_has_a_chapter():
     files = {file for _, file, _ in includes()}
     shown = {name for text in PAGES.values() for names in COLUMNS.findall(text) for name in names.split()}
