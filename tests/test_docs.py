@@ -131,16 +131,16 @@ def linked_terms(text):
 @pytest.mark.parametrize(("names", "explained"), [pytest.param(*entry, id=entry[0][0]) for entry in glossary()])
 def test_a_term_is_explained_or_linked_at_its_first_use(names, explained):
     """First use: on the first page, in the book's order, whose prose has one of an entry's names."""
-    from test_english import read_markdown      # the prose of a page
+    from test_english import read_markdown
 
     called = re.compile(r"(?<![\w-])(?:" + "|".join(map(re.escape, names)) + r")s?(?![\w-])",
                         0 if all(name.isupper() or name != name.lower() for name in names) else re.IGNORECASE)
     for page in book():
         text = PAGES[page]
-        linked = linked_terms(text) & {name.lower() for name in names} or any(f"]({name}.md" in text for name in explained)
+        linked = linked_terms(text) & {name.lower() for name in names} or any(f"]({to}.md" in text for to in explained)
         if page.stem in explained or linked:
             return
-        assert not called.search(" ".join(read_markdown(page))), f"{page.name} uses a term that it neither explains nor links"
+        assert not called.search(" ".join(read_markdown(page))), f"{page.name} neither explains nor links it"
 
 
 def test_every_component_has_a_chapter():
