@@ -44,8 +44,8 @@ def test_numbers_are_given_in_the_kernels_own_types():
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({6: None}, "takes 6 arguments, not 5"), ({4: 0.5}, "argument 5 of rms_norm is an integer of 32 bits, and 0.5"),
-    ({5: 2 ** 31}, "2147483648 is none"), ({3: np.ones(3)}, "argument 4 of rms_norm is a number, not an array"),
+    ({6: None}, "takes 6 arguments, not 5"), ({4: 0.5}, "argument 5 of rms_norm must be an integer of 32 bits"),
+    ({5: 2 ** 31}, "not 2147483648"), ({3: np.ones(3)}, "argument 4 of rms_norm is a number, not an array"),
     ({1: np.ones((4, 4), np.float32)[:, ::2]}, "argument 2 of rms_norm must be row-major"),
 ])
 def test_arguments_that_cannot_be(change, message):

@@ -1,4 +1,4 @@
-"""Where the CUDA backend keeps its arrays: on the GPU that CuPy sees, or in NumPy for the simulator.
+"""The device of the CUDA backend's arrays: the GPU that CuPy sees, or NumPy for the simulator.
 
 "The device" is either of the two.
 """
@@ -23,16 +23,16 @@ def find_cupy():
 
 cupy = find_cupy()
 xp = np if cupy is None else cupy                   # the module that makes arrays on the device
-device_note = "no GPU here: the simulator runs the kernels, which is for tiny models" if cupy is None else None
+device_note = "no GPU here: the simulator runs the kernels, for tiny models only" if cupy is None else None
 
 
 def asarray(a):
-    """An array, moved to the device."""
+    """Move an array to the device."""
     return xp.asarray(a)
 
 
 def asnumpy(a):
-    """An array, moved back from the device."""
+    """Move an array back from the device."""
     return np.asarray(a) if cupy is None else cupy.asnumpy(a)
 
 
@@ -51,6 +51,6 @@ def empty(*shape, dtype=np.float32):
 
 
 def like_input(x, *results):
-    """Results of x's kind: who hands over NumPy arrays gets NumPy arrays back.  A single one comes without tuple."""
+    """Convert results to x's kind: NumPy in, NumPy out.  A single result is returned bare, not as a tuple."""
     results = tuple(asnumpy(a) if isinstance(x, np.ndarray) and a is not None else a for a in results)
     return results[0] if len(results) == 1 else results

@@ -1,4 +1,4 @@
-"""Predicates on arguments: what a kernel was not made for is left to the reference."""
+"""Predicates on arguments: if a kernel does not support them, the call falls back to the reference."""
 from typing import Any
 
 import numpy as np
@@ -10,59 +10,59 @@ FLOAT_DTYPES = ("float32", "bfloat16", "float16")       # of weights that are no
 
 
 def is_array(a: Any) -> bool:
-    """Is it an array, NumPy's or CuPy's?"""
+    """True for an array of NumPy or CuPy."""
     return isinstance(a, np.ndarray) or hasattr(a, "__cuda_array_interface__")
 
 
 def are_float32(*arrays: Array) -> bool:
-    """Are they all float32, and none empty?"""
+    """True if all are float32 and none is empty."""
     return all(is_array(a) and a.dtype == np.float32 and a.size > 0 and a.ndim > 0 for a in arrays)
 
 
 def are_float32_of_one_shape(*arrays: Array) -> bool:
-    """Are they all float32, none empty, and all of the same shape?"""
+    """True if all are float32, none is empty, and all have the same shape."""
     return are_float32(*arrays) and all(a.shape == arrays[0].shape for a in arrays)
 
 
 def has_shape(array: Array, *shape: int | None) -> bool:
-    """Is it an array of that shape?  None in the shape stands for any length."""
+    """True for an array of that shape; None in the shape matches any length."""
     return is_array(array) and is_shape(array.shape, shape)
 
 
 def is_shape(actual: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
-    """Is the actual shape the expected one, in which None stands for any length?"""
+    """True if the shapes match; None in the expected shape matches any length."""
     return len(actual) == len(expected) and all(m in (None, n) for n, m in zip(actual, expected, strict=True))
 
 
 def is_positive_int(k: Any) -> bool:
-    """Is it an integer of one or more?"""
+    """True for an integer of 1 or more."""
     return isinstance(k, int | np.integer) and bool(k >= 1)
 
 
 def are_ids_below(array: Array, limit: int) -> bool:
-    """Are they integers below the limit?  They may be negative."""
+    """True for an array of integers below the limit, which may be negative."""
     return is_array(array) and array.dtype.kind in "iu" and array.size > 0 and array.max() < limit
 
 
 def row_sizes(x: Array) -> tuple[int, int]:
-    """The sizes (N, D) of x seen as a stack of rows: how many, and how long."""
+    """The sizes (N, D) of x as a stack of rows: number and length."""
     return x.size // x.shape[-1], x.shape[-1]
 
 
 def is_readable_weight(w: Array | Quantized, *shape: int | None) -> bool:
-    """Is it a weight of that shape, stored or quantized, which a kernel can read?"""
+    """True for a weight of that shape, plain or quantized, that a kernel can read."""
     if isinstance(w, Quantized):
         return w.scales.dtype.name in ("float32", "bfloat16") and w.group in (32, 128) and is_shape(w.shape, shape)
     return has_shape(w, *shape) and w.size > 0 and w.dtype.kind in "fV" and np.dtype(w.dtype) != np.float64
 
 
 def is_trainable_weight(w: Array | Quantized, *shape: int | None) -> bool:
-    """Is it a weight of that shape which a kernel can read, and not quantized, so that it has a gradient?"""
+    """True for a weight of that shape that a kernel can read and that has a gradient: not quantized."""
     return not isinstance(w, Quantized) and is_readable_weight(w, *shape)
 
 
 def are_gqa_shapes_valid(q: Array, k: Any, v: Any, chunk: int | None, kv_start: int) -> bool:
-    """Are these shapes, and this chunk and first position, those of `grouped_query_attention`?
+    """True if the shapes, the chunk and the first position are valid for `grouped_query_attention`.
 
     q (B, T, H, d), k and v (B, S, K, d), arrays or quantized, with H a multiple of K and S >= T
     """
@@ -72,7 +72,7 @@ def are_gqa_shapes_valid(q: Array, k: Any, v: Any, chunk: int | None, kv_start: 
 
 
 def are_experts_arguments_valid(x: Array, expert: Array, gate: Array, w_gate: Any, w_up: Any, w_down: Any) -> bool:
-    """Are these arguments of `experts` that a kernel can read?
+    """True for arguments of `experts` that a kernel can read.
 
     x (N, D) and gate (N, C) float32, expert (N, C) ids below E, w_gate and w_up (E, D, F), w_down (E, F, D)
     """

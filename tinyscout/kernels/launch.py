@@ -2,8 +2,8 @@
 
     kernel("norm.cu", "rms_norm")(Launch(grid=(N,), block=(256,)), out, x, weight, eps, N, D)
 
-NVIDIA's compiler makes both: a cubin for the GPU, and PTX for the simulator.  The PTX's list of parameters also gives
-the types of the scalars, so that they may be passed as plain Python numbers, and None for a null pointer.
+NVIDIA's compiler makes both: a cubin for the GPU, and PTX for the simulator.  The PTX's parameter list also gives the
+types of the scalars, so you can pass plain Python numbers, and None for a null pointer.
 """
 import contextlib
 import re
@@ -20,13 +20,13 @@ from tinyscout.kernels.device import cupy
 
 MIN_COMPUTE_CAPABILITY = 80             # 8.0, Ampere: tensor cores for bfloat16, and cp.async
 WARP_SIZE, BLOCK_SIZE = 32, 256         # threads
-DEFAULT_SHARED_BYTES = 48 << 10         # of shared memory; a kernel has to ask for more
+DEFAULT_SHARED_BYTES = 48 << 10         # of shared memory; a kernel that needs more must request it
 PTX_TYPES = {"u64": np.uint64, "s64": np.int64, "b64": np.uint64, "u32": np.uint32, "s32": np.int32, "b32": np.uint32,
              "u8": np.uint8, "s8": np.int8, "b8": np.uint8, "f32": np.float32, "f64": np.float64}
 
 
 class Launch(NamedTuple):
-    """How many blocks of how many threads, along x, y and z, and how many bytes of shared memory a block asks for."""
+    """The blocks, and the threads of each block, along x, y and z, and the bytes of shared memory of each block."""
 
     grid: tuple[int, ...]
     block: tuple[int, ...]
@@ -34,34 +34,34 @@ class Launch(NamedTuple):
 
 
 def ceil_div(n: int, size: int) -> int:
-    """How many blocks of that size cover n."""
+    """The number of blocks of that size that cover n."""
     return -(-n // size)
 
 
 def row_launch(N: int, D: int, max_threads: int = BLOCK_SIZE) -> Launch:
-    """One block for each of N rows, with a thread for every four of its D numbers, but at most `max_threads`."""
+    """One block for each of N rows, with a thread for every four of its D elements, but at most `max_threads`."""
     return Launch((N,), (min(max_threads, WARP_SIZE * ceil_div(D, 4 * WARP_SIZE)),))
 
 
 def element_launch(n: int, per_thread: int = 4) -> Launch:
-    """One thread for every `per_thread` of n numbers."""
+    """One thread for every `per_thread` of n elements."""
     return Launch((ceil_div(n, per_thread * BLOCK_SIZE),), (BLOCK_SIZE,))
 
 
 @cache
 def kernel(file: str, name: str) -> "Kernel":
-    """A kernel of csrc/cuda, compiled when it is first asked for: a function of a Launch and the kernel's arguments."""
+    """A kernel of csrc/cuda, compiled on first use: a function of a Launch and the kernel's arguments."""
     if nvrtc.SOURCE_DIR is None:
-        raise FileNotFoundError(f"the CUDA kernels are missing: there is no csrc/cuda above {__file__}")
+        raise FileNotFoundError(f"the CUDA kernels are missing: csrc/cuda was not found above {__file__}")
     return Kernel(nvrtc.SOURCE_DIR / file, name)
 
 
 class Kernel:
     """One `extern "C" __global__` function of a .cu file.
 
-    path, name  ->  callable(Launch, *arguments), the arguments row-major arrays on the device, numbers, or None for a
-    null pointer.  Arrays that the kernel writes are changed in place.  Raises TypeError for arguments that cannot be
-    the kernel's, RuntimeError for a launch that failed, and the simulator's Fault.
+    path, name  ->  callable(Launch, *arguments), with arguments that are row-major arrays on the device, numbers, or
+    None for a null pointer.  The kernel writes its output arrays in place.  Raises TypeError for arguments that do not
+    match the kernel's parameters, RuntimeError for a launch that failed, and the simulator's Fault.
     """
 
     def __init__(self, path: Path | str, name: str) -> None:
@@ -81,15 +81,15 @@ class Kernel:
                 launches.append(partial(launch_async, self.function, launch, converted))
 
 
-recordings: list[list[Callable[[], None]]] = []         # of the `record_launches` that are open
+recordings: list[list[Callable[[], None]]] = []         # one list per active `record_launches`
 
 
 @contextlib.contextmanager
 def record_launches() -> Iterator[list[Callable[[], None]]]:
-    """Record the launches on the GPU that are made inside a `with`, so that they can be made again.
+    """Record the GPU launches inside a `with` block, so that they can be repeated.
 
-    ->  the list of recorded launches, which grows: each a function that makes the same launch again, over the same
-    arrays, and does not wait for it
+    ->  the growing list of recorded launches: each is a function that repeats the launch on the same arrays, without
+    waiting for it
 
         with record_launches() as launches:
             cuda.softmax(x)
@@ -105,10 +105,10 @@ def record_launches() -> Iterator[list[Callable[[], None]]]:
 
 
 def parse_parameters(ptx: str, name: str) -> list[type]:
-    """The types of a kernel's parameters, a pointer being an integer.  Raises ValueError for no such kernel."""
+    """The types of a kernel's parameters, with pointers as integers.  Raises ValueError if the kernel is not found."""
     entry = re.search(rf"\.entry {name}\(([^)]*)\)", ptx)
     if entry is None:
-        raise ValueError(f"there is no kernel {name}: is it extern \"C\" __global__?")
+        raise ValueError(f"no kernel {name} in the PTX: is it extern \"C\" __global__?")
     return [PTX_TYPES[kind] for kind in re.findall(r"\.param \.(\w+)", entry[1])]
 
 
@@ -134,8 +134,8 @@ def convert_argument(what: str, kind: type, value: Any) -> Any:
     if value is None:
         value = 0
     if value != int(value) or not -1 << 8 * dtype.itemsize - 1 <= value < 1 << 8 * dtype.itemsize - 1:
-        raise TypeError(f"{what} is an integer of {8 * dtype.itemsize} bits, and {value} is none")
-    return np.array(int(value), f"i{dtype.itemsize}").view(dtype)[()]     # PTX does not tell int from unsigned
+        raise TypeError(f"{what} must be an integer of {8 * dtype.itemsize} bits, not {value}")
+    return np.array(int(value), f"i{dtype.itemsize}").view(dtype)[()]     # PTX does not distinguish int and unsigned
 
 
 @cache
@@ -150,7 +150,7 @@ def gpu_architecture() -> str:
 
 
 def load_on_gpu(path: Path, name: str) -> Any:
-    """A kernel, loaded into the GPU: CuPy reads a cubin only from a file."""
+    """Load a kernel onto the GPU: CuPy reads a cubin only from a file."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(nvrtc.compile_cubin(path, gpu_architecture()))
         file.flush()
@@ -158,7 +158,7 @@ def load_on_gpu(path: Path, name: str) -> Any:
 
 
 def launch_and_sync(function: Any, name: str, launch: Launch, arguments: list) -> None:
-    """Launch on the GPU and wait, so that an error is raised here and not somewhere later."""
+    """Launch on the GPU and wait, so that an error is raised here and not at a later call."""
     try:
         launch_async(function, launch, arguments)
         cupy.cuda.get_current_stream().synchronize()

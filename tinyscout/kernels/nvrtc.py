@@ -19,7 +19,7 @@ SOURCE_DIR = next((up / "csrc/cuda" for up in Path(__file__).resolve().parents i
 
 
 class CompileError(RuntimeError):
-    """A kernel does not compile, or there is no compiler: one line, with the kernel's file and line."""
+    """A kernel does not compile, or the compiler is missing: a message of one line, with the kernel's file and line."""
 
 
 def compile_ptx(path: Path | str) -> str:
@@ -39,9 +39,9 @@ def compile_cubin(path: Path | str, arch: str) -> bytes:
 
 
 def resource_usage(path: Path | str, arch: str) -> dict[str, tuple[int, int]]:
-    """What each kernel of a .cu file needs per thread  ->  {name: (registers, bytes spilled to memory)}
+    """The resources per thread of each kernel of a .cu file  ->  {name: (registers, bytes spilled to memory)}
 
-    Raises as `cubin`.
+    Raises the errors of `compile_cubin`.
     """
     log = compile_cached(path, arch)[1]
     entries = re.finditer(r"entry function '(\w+)'.*?(\d+) bytes spill stores.*?Used (\d+) registers", log, re.S)
@@ -62,9 +62,9 @@ def compile_cached(path: Path | str, arch: str) -> tuple[bytes, str]:
 
 
 def read_sources(path):
-    """Every file that goes into a kernel: itself, and the headers in its folder or in csrc/cuda  ->  [(name, text)]"""
+    """The source files of a kernel: its own, and the headers in its folder or in csrc/cuda  ->  [(name, text)]"""
     texts, pending = {}, [path]
-    for file in pending:                                    # which grows while it is read
+    for file in pending:                                    # the list grows in the loop
         if file not in texts:
             texts[file] = file.read_text(encoding="utf-8", errors="replace")
             pending += [header for name in re.findall(r'^\s*#\s*include\s+"([^"]+)"', texts[file], re.M)
@@ -79,7 +79,7 @@ def include_dirs(path):
 
 @cache
 def find_wheel():
-    """The installed compiler's wheel.  Raises CompileError if there is none."""
+    """The wheel of the compiler.  Raises CompileError if it is not installed."""
     try:
         return metadata.distribution(WHEEL)
     except metadata.PackageNotFoundError:
@@ -112,7 +112,7 @@ class Compiler:
             library.nvrtcDestroyProgram(ctypes.byref(program))
 
     def get_output(self, what, program):
-        """The PTX, CUBIN or ProgramLog of a program, as bytes; a text ends with a zero."""
+        """The PTX, CUBIN or ProgramLog of a program, as bytes; a text ends with a zero byte."""
         size = ctypes.c_size_t()
         getattr(self.library, f"nvrtcGet{what}Size")(program, ctypes.byref(size))
         buffer = ctypes.create_string_buffer(size.value)
@@ -122,7 +122,7 @@ class Compiler:
 
 @cache
 def load_library(wheel):
-    """NVRTC, after the library of built-ins that it looks for.  Raises CompileError."""
+    """Load NVRTC, after the library of built-ins that it needs.  Raises CompileError."""
     files = [str(wheel.locate_file(file)) for file in wheel.files or () if re.search(r"\.so[.\d]*$|\.dll$", file.name)]
     try:
         return [ctypes.CDLL(file) for file in sorted(files, key=lambda file: "builtins" not in file)][-1]
@@ -131,7 +131,7 @@ def load_library(wheel):
 
 
 def first_error(log, path):
-    """The first error of a compiler's log as one line, "norm.cu:17: what is wrong", and how many more there are."""
+    """The first error of a compiler's log as one line, "norm.cu:17: message", and the number of further errors."""
     errors = re.findall(r"^(.+)\((\d+)\): (?:catastrophic )?error: (.+)$", log, re.M)
     if errors:
         count = f" (and {len(errors) - 1} more)" if errors[1:] else ""
@@ -141,7 +141,7 @@ def first_error(log, path):
 
 
 def cache_dir() -> Path:
-    """The folder of compiled kernels, in the user's own cache."""
+    """The folder of compiled kernels, in the user's cache folder."""
     xdg = os.environ.get("XDG_CACHE_HOME", "")
     home = Path(xdg) if os.path.isabs(xdg) else Path(os.path.expanduser("~"), ".cache")
     return (home if home.is_absolute() else Path(tempfile.gettempdir())) / "tinyscout"
@@ -149,7 +149,7 @@ def cache_dir() -> Path:
 
 @cache
 def headers_dir(version):
-    """Where the compiler puts CUDA's own headers: into the cache, or a temporary folder if that cannot be written."""
+    """The folder for CUDA's own headers: in the cache, or a temporary one if the cache is not writable."""
     try:
         folder = cache_dir() / f"headers-{version}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -164,7 +164,7 @@ temp_dirs: list[tempfile.TemporaryDirectory] = []         # removed when Python 
 
 
 def read_cached(path: Path) -> tuple[bytes, str] | None:
-    """The code and log in a file of the cache, or None if there is no such file, or a damaged one."""
+    """Read the code and log of a cache entry; None if it is missing or corrupt."""
     try:
         head, code = path.read_bytes().split(b"\n", 1)
         fields = json.loads(head)
@@ -174,7 +174,7 @@ def read_cached(path: Path) -> tuple[bytes, str] | None:
 
 
 def write_cached(path: Path, code: bytes, log: str) -> None:
-    """Write a file of the cache, all of it or nothing; a cache that cannot be written is left as it is."""
+    """Write a cache entry atomically; do nothing if the cache is not writable."""
     head = json.dumps({"sha256": hashlib.sha256(code).hexdigest(), "log": log})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""The reference, with these names replaced by C (csrc/c, through cffi).
+"""The reference, with these functions replaced by C (csrc/c, through cffi).
 
-What a kernel was not made for is left to the reference, which computes it or says what is wrong: other dtypes than
-float32, arrays without elements, shapes that do not fit.  So C never reads beyond an array's end.
+If a kernel does not support its arguments (dtypes other than float32, empty arrays, shapes that do not match), the call
+falls back to the reference, which computes the result or raises an error.  So C never reads out of bounds.
 """
 import math
 
@@ -25,7 +25,7 @@ from tinyscout.kernels.guards import (
     row_sizes,
 )
 from tinyscout.nn.text import in_order
-from tinyscout.reference import *  # noqa: F403  what is not replaced below is the reference itself
+from tinyscout.reference import *  # noqa: F403  the functions that are not replaced below
 
 # After the reference, whose gradients these replace.
 # isort: split
@@ -33,9 +33,9 @@ from tinyscout.kernels.c.backward import *  # noqa: F403
 
 
 def set_threads(count):
-    """How many threads the kernels use from now on.
+    """Set the number of threads of the kernels.
 
-    count int  ->  int, how many it was before; 1 if the compiler had no OpenMP
+    count int  ->  int, the previous number; 1 if compiled without OpenMP
     """
     return lib.set_threads(count)
 
@@ -271,7 +271,7 @@ def muon_step(w, g, m, lr, momentum=0.95, decay=0.1):
 
 
 def decode(x, w, config, cache, iterate=in_order):
-    """A token through all layers and the last norm at once, or None if C cannot: see tinyscout.kernels.Backend.
+    """All layers and the last norm for one token; None if C does not support them: see tinyscout.kernels.Backend.
 
     x (1, 1, D), w Text, config TextConfig, cache Cache  ->  (1, 1, D)
     """

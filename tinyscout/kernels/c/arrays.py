@@ -1,4 +1,4 @@
-"""How NumPy arrays are passed to C: in place if C can read them as they are, else as a copy that it can read."""
+"""Pass NumPy arrays to C: in place if C can read them as they are, else as a copy."""
 import math
 from weakref import WeakKeyDictionary
 
@@ -17,7 +17,7 @@ def float_ptr(array):
 
 
 def int64_ptr(array):
-    """A C pointer to row-major 64-bit integers, which are copied only if they are not that yet."""
+    """A C pointer to an array as row-major 64-bit integers, which is copied only if it has another layout or dtype."""
     return ffi.from_buffer("int64_t[]", np.require(array, np.int64, ["C", "A"]))
 
 
@@ -27,7 +27,7 @@ def as_float32(*arrays):
 
 
 def data_ptr(array):
-    """The address of an array's first number.  The caller keeps the array alive."""
+    """The address of an array's first element.  The caller keeps the array alive."""
     return ffi.cast("void *", array.__array_interface__["data"][0])
 
 
@@ -42,7 +42,7 @@ def matrix_view(w):
                                       "scales": data_ptr(scales), "scale_kind": KINDS[scales.dtype.name]})
     else:
         [source] = [w] if w.dtype.name in FLOAT_DTYPES and w.dtype.isnative and w.flags.aligned else as_float32(w)
-        strides = [1 if n == 1 else step // source.itemsize        # along an axis of one number it may be any
+        strides = [1 if n == 1 else step // source.itemsize        # an axis of length 1 may have any
                    for n, step in zip(source.shape, source.strides, strict=True)]
         struct = ffi.new("matrix *", {"values": data_ptr(source), "kind": KINDS[source.dtype.name],
                                       "expert_stride": strides[0], "in_stride": strides[-2], "out_stride": strides[-1]})
@@ -69,7 +69,7 @@ def kv_view(k):
 
 
 def _is_row_contiguous(a):
-    """Does each position follow the one before, and is each sequence a multiple of positions after the last?"""
+    """True if positions are contiguous, and sequences are a whole number of positions apart."""
     row_bytes = math.prod(a.shape[2:]) * a.itemsize
     return (a.dtype.isnative and a.flags.aligned and a[:1, :1].flags.c_contiguous
             and a.strides[1] == row_bytes and a.strides[0] % row_bytes == 0)

@@ -1,7 +1,7 @@
 """The gradients of the C backend: f_backward for each f of kernels/c/__init__.py, which re-exports them.
 
-What a kernel was not made for is left to the reference: other dtypes than float32, quantized weights, which do not
-learn, arrays without elements, shapes that do not fit.
+Unsupported arguments fall back to the reference: dtypes other than float32, quantized weights, which are not trained,
+empty arrays, shapes that do not match.
 """
 import numpy as np
 

@@ -1,7 +1,7 @@
-"""One token through all layers in one call of C: what csrc/c/decode.c needs, prepared once and kept in the cache.
+"""One token through all layers in one call of C, with arguments that are prepared once and kept in the cache.
 
-decode.c repeats for one token what `rotate_and_norm`, `scale_queries` and `moe` of tinyscout/nn/text.py do for many: a
-change of one is a change of the other, and the laws and tests/kernels/test_decode.py compare the two.
+csrc/c/decode.c does for one token what `rotate_and_norm`, `scale_queries` and `moe` of tinyscout/nn/text.py do for
+many.  Change them together; the laws and tests/kernels/test_decode.py compare the two.
 """
 from time import perf_counter
 
@@ -13,7 +13,7 @@ from tinyscout.kernels.guards import is_readable_weight
 from tinyscout.nn.weights import MoE, named_arrays
 from tinyscout.reference import Quantized, attention_temperature, rope_angles
 
-SLOW_TOKEN_SECONDS = 0.5        # after a token slower than that the next goes layer by layer, through `iterate`
+SLOW_TOKEN_SECONDS = 0.5        # after a slower token, the next one runs layer by layer, through `iterate`
 
 
 class TokenDecoder:
@@ -21,7 +21,7 @@ class TokenDecoder:
 
     def __init__(self, w, config):
         self.w, self.config, self.threads = w, config, lib.set_threads(0)
-        self.keep_alive = []                            # what the structs point into
+        self.keep_alive = []                            # memory that the structs point to
         self.is_slow = True                             # the first token may have to wait for the disk
         self.layers = ffi.new("layer[]", [self.layer_fields(block, layer)
                                           for block, layer in zip(w.blocks, config.layers, strict=True)])
@@ -33,7 +33,7 @@ class TokenDecoder:
         self.buffers = [(None, None, 0)] * len(w.blocks)        # (keys, values, start) of each layer that C has seen
 
     def is_valid_for(self, w, config):
-        """Is it made for these weights, this config, and as many threads as there are now?"""
+        """True if it was made for these weights, this config and the current number of threads."""
         return self.w is w and self.config is config and self.threads == lib.set_threads(0)
 
     def vector_ptr(self, weight):
@@ -49,7 +49,7 @@ class TokenDecoder:
     def layer_fields(self, block, layer):
         """The fields of the C struct `layer`, except for those of the cache, which grows."""
         c, ffn = self.config, block.feed_forward
-        dense = ffn.shared if isinstance(ffn, MoE) else ffn             # what every token goes through
+        dense = ffn.shared if isinstance(ffn, MoE) else ffn             # the network that every token uses
         fields = {"attention_norm": self.vector_ptr(block.attention_norm), "rope": layer.rope,
                   "feed_forward_norm": self.vector_ptr(block.feed_forward_norm), "F": dense.w_up.shape[1],
                   "chunk": c.chunk_size if layer.chunked else 0,
@@ -61,7 +61,7 @@ class TokenDecoder:
         return fields
 
     def reserve(self, cache):
-        """Make room for one more token in every layer of the cache, and tell C the addresses that have changed."""
+        """Make room for one more token in every layer of the cache, and update the addresses in the C structs."""
         c = self.config
         for n, layer in enumerate(cache.layers):
             layer.reserve(cache.length, 1, 1, c.n_kv_heads, c.head_dim)
@@ -96,7 +96,7 @@ class TokenDecoder:
 
 
 def can_decode(x, w, config, cache):
-    """Is x (1, 1, D) in float32, of a model that C knows, with every weight in a format that it reads in place?"""
+    """True if x (1, 1, D) is float32, C supports the model, and it can read every weight in place."""
     if x.dtype != np.float32 or config.qk_norm_nope:
         return False
     if any(layer.kv_dtype == "float32" and layer.keys is not None and layer.keys.dtype != np.float32

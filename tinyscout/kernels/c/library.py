@@ -1,19 +1,19 @@
-"""The compiled kernels, in the widest build that this processor runs."""
+"""The compiled kernels, in the widest build that this processor supports."""
 import importlib
 import os
 from types import SimpleNamespace
 
-# OpenMP's idle threads spin by default.  NumPy's BLAS has threads of its own, which then wait for a core: on two
-# cores that costs 10 ms a call.  Read when the extension is first loaded, so it must be set before.
+# OpenMP's idle threads spin by default.  The threads of NumPy's BLAS then wait for a core: on two cores, 10 ms a call.
+# OpenMP reads the variable when the extension is first loaded, so it must be set before.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-# But a fraction of a millisecond they may: a token's next product is not far.
+# Let them spin for a fraction of a millisecond: the next product of a token follows that soon.
 os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 LEVELS = ("_c", "_c_v3", "_c_v4")        # as csrc/c/cpu_level.c counts them
 
 
 def load_widest(level=None):
-    """The extension module of the highest level that is built and runs here, or of the level that is asked for.
+    """Import the extension module of the highest level that is built and runs here, or of the requested level.
 
     level one of LEVELS or None  ->  module with ffi and lib.  Raises ImportError.
     """
@@ -29,18 +29,18 @@ def load_widest(level=None):
     return base
 
 
-# The kernels that allocate memory.  tests/kernels/test_memory_error.py finds one that is missing here.
+# The kernels that allocate memory.  tests/kernels/test_memory_error.py detects one that is missing here.
 ALLOCATING = {"grouped_query_attention", "grouped_query_attention_1", "grouped_query_attention_backward", "linear",
               "linear_backward", "router", "router_backward", "load_balance", "load_balance_backward", "experts",
               "experts_backward", "rms_norm_backward", "layer_norm_backward", "muon_step", "top_p", "sample"}
 
 
 def add_memory_check(kernel, allocation_failed):
-    """The kernel as a function that raises MemoryError if an allocation failed: its result is undefined then."""
+    """Wrap a kernel to raise MemoryError if an allocation failed: its result is undefined then."""
     def call_kernel(*arguments):
         kernel(*arguments)
         if allocation_failed():
-            raise MemoryError(f"{kernel.__name__}: no memory for the arrays that it needs on the way")
+            raise MemoryError(f"{kernel.__name__}: out of memory for its temporary arrays")
     return call_kernel
 
 

@@ -1,6 +1,7 @@
-"""The numbered kernels: the same operation from the formula's plain loop to the fastest, with one idea more in each.
+"""The numbered kernels: one operation, from the plain loop of the formula to the fastest, with one more idea in each.
 
-docs/roofline.md explains them step by step.  They take float32 in row-major order; all else goes to the reference.
+docs/roofline.md explains them step by step.  They take float32 in row-major order; anything else falls back to the
+reference.
 """
 import numpy as np
 
@@ -11,7 +12,7 @@ from tinyscout.kernels.guards import are_float32, are_gqa_shapes_valid, has_shap
 
 
 def make_linear(kernel):
-    """`linear` as one of the C functions linear_1, linear_2 and linear_3 computes it, equation (linear)."""
+    """`linear` by one of the C functions linear_1, linear_2 and linear_3, equation (linear)."""
     def linear(x, w, bias=None):
         fits = are_float32(x) and isinstance(w, np.ndarray) and is_readable_weight(w, x.shape[-1], None)
         if not (fits and (bias is None or has_shape(bias, w.shape[1]))):
@@ -36,6 +37,6 @@ def grouped_query_attention_1(q, k, v, causal=True, chunk=None, kv_start=0):
 
 
 def versions():
-    """Every numbered kernel  ->  {operation: {name: a function of the operation's own signature}}"""
+    """Every numbered kernel  ->  {operation: {name: a function with the operation's signature}}"""
     return {"linear": {f"linear_{n}": make_linear(getattr(lib, f"linear_{n}")) for n in (1, 2, 3)},
             "grouped_query_attention": {"grouped_query_attention_1": grouped_query_attention_1}}

@@ -1,8 +1,8 @@
-"""The reference, with these names replaced by CUDA (csrc/cuda): on a GPU through CuPy, else in the simulator.
+"""The reference, with these functions replaced by CUDA (csrc/cuda): on a GPU through CuPy, else in the simulator.
 
-What a kernel was not made for is left to the reference, which computes it or says what is wrong: other dtypes than
-float32, arrays without elements, shapes that do not fit.  The function that makes a kernel's Launch is right above
-its operation.
+If a kernel does not support its arguments (dtypes other than float32, empty arrays, shapes that do not match), the call
+falls back to the reference, which computes the result or raises an error.  The function that makes a kernel's Launch is
+right above its operation.
 """
 import math
 
@@ -21,9 +21,9 @@ from tinyscout.kernels.guards import (
     row_sizes,
 )
 from tinyscout.kernels.launch import BLOCK_SIZE, Launch, element_launch, kernel, row_launch
-from tinyscout.reference import *  # noqa: F403  what is not replaced below is the reference itself
+from tinyscout.reference import *  # noqa: F403  the functions that are not replaced below
 
-# After the reference, whose names these replace: the products and the gradients have files of their own.
+# After the reference, whose names these replace: the products and the gradients are in separate files.
 # isort: split
 from tinyscout.kernels.cuda import backward
 from tinyscout.kernels.cuda.backward import *  # noqa: F403
@@ -32,8 +32,8 @@ from tinyscout.kernels.cuda.matrix import *  # noqa: F403
 asarray, asnumpy = device.asarray, device.asnumpy    # type: ignore[assignment]  # instead of the reference's
 
 MAX_THREADS_PER_BLOCK = 1024
-MAX_VOCAB = 1 << 19                         # tokens whose probabilities sampling.cu can add up in its integers
-nvrtc.find_wheel()                          # without the compiler this says, in one line, what to install
+MAX_VOCAB = 1 << 19                         # tokens whose probabilities the integers of sampling.cu can sum
+nvrtc.find_wheel()                          # raises an error that says what to install if it is missing
 
 
 def rms_norm(x, weight=None, eps=1e-5):
@@ -109,7 +109,7 @@ def embed(tokens, embedding, dtype="float32"):
 
 
 def router_launch(N, E):
-    """A block for each of N tokens: a multiple of E threads, and a shared float for each of them and E more."""
+    """A block for each of N tokens: a multiple of E threads, and shared memory for a float per thread and E more."""
     threads = E * max(1, BLOCK_SIZE // E)
     return Launch((N,), (threads,), 4 * (threads + E))
 

@@ -1,7 +1,7 @@
 """The gradients of the CUDA backend: f_backward for each f of kernels/cuda/__init__.py, which re-exports them.
 
-Every sum belongs to one block, so nothing depends on the order in which blocks run: the gradients are the same every
-time, to the bit.  What a kernel was not made for is left to the reference.
+Every sum is computed by one block, so no result depends on the order in which blocks run: the gradients are
+deterministic.  If a kernel does not support its arguments, the call falls back to the reference.
 """
 import numpy as np
 
@@ -31,12 +31,12 @@ STREAMED_ROWS = 32              # queries, or keys, that a block of attention_ba
 
 
 def column_sums_launch(D):
-    """A block for every 32 of D columns, with eight warps that divide the rows between them."""
+    """A block for every 32 of D columns; its eight warps divide the rows between them."""
     return Launch((ceil_div(D, WARP_SIZE),), (BLOCK_SIZE,))
 
 
 def norm_param_grads(dy, x, mean, rstd, has_bias):
-    """The gradients of a norm's weight and bias, given its rows' means and 1 / deviations  ->  (D,), (D,) or None"""
+    """The gradients of a norm's weight and bias, given the rows' means and rstd  ->  (D,), (D,) or None"""
     (N, D), out_weight = row_sizes(x), empty(x.shape[-1])
     out_bias = empty(D) if has_bias else None
     kernel("norm.cu", "norm_backward_channels")(column_sums_launch(D), out_weight, out_bias, dy, x, mean, rstd, N, D)
@@ -130,7 +130,7 @@ def linear_backward(dy, x, w, bias=None):
 
 
 def attention_backward_launch(length, B, K, d):
-    """A block for 32 of `length` rows of each key head: two tiles of its own, two that it streams, and the weights."""
+    """A block for 32 of `length` rows of each key head: two tiles that it owns, two that it streams, and weights."""
     pitch = ceil_div(d, 32) * 32 + 4
     return Launch((ceil_div(length, STREAMED_ROWS), K, B), (128,),
                   4 * STREAMED_ROWS * (4 * pitch + 2 * (STREAMED_ROWS + 4)))
@@ -152,9 +152,9 @@ def grouped_query_attention_backward(dy, q, k, v, causal=True, chunk=None, kv_st
 
 
 def grouped_matmul(x, gate, first, order, w, C):
-    """Each of M rows, sorted by expert, times the matrix of its own expert  ->  (M, O)
+    """Each of M rows, sorted by expert, times the matrix of its expert  ->  (M, O)
 
-    x (M, I), or with an order (N, I): the tokens' rows, times their gate if there is one.
+    x (M, I), or (N, I) with an order: the tokens' rows, times their gate if given.
     """
     kind, [values], strides = kernel_format(w)
     (E, I, O), M = w.shape, (len(x) if order is None else len(order))

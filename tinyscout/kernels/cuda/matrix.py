@@ -1,6 +1,7 @@
 """The products of the CUDA backend: matrices, attention and experts, with the functions that make their launches.
 
-kernels/cuda/__init__.py re-exports the operations.  What a kernel was not made for is left to the reference.
+kernels/cuda/__init__.py re-exports the operations.  If a kernel does not support its arguments, the call falls back to
+the reference.
 """
 import numpy as np
 
@@ -21,14 +22,14 @@ from tinyscout.kernels.launch import Launch, ceil_div, element_launch, kernel
 from tinyscout.reference import Quantized, QuantizedRows, dequantize
 from tinyscout.reference.muon import NEWTON_SCHULZ_COEFFS
 
-MATVEC_MAX_ROWS = 16            # up to that many rows a matrix is streamed once for every four, without tiles
+MATVEC_MAX_ROWS = 16            # up to this many rows, a matrix is streamed once for every four, without tiles
 TILE = 64                       # rows and columns of an output that a block of tile.cuh owns
-MAX_HEAD_DIM = 128              # channels of a head that the tiles of attention have room for
-TARGET_BLOCKS = 256             # as many blocks keep a large GPU busy
+MAX_HEAD_DIM = 128              # channels of a head that fit in the tiles of attention
+TARGET_BLOCKS = 256             # enough blocks to keep a large GPU busy
 
 
 def weight_on_device(a):
-    """A weight on the device, row-major: bfloat16 as its bits in uint16, float16 as float32, all else as it is."""
+    """A weight on the device, row-major: bfloat16 as its bits in uint16, float16 as float32, others unchanged."""
     a = xp.ascontiguousarray(xp.asarray(a))
     if a.dtype.name == "bfloat16":
         return a.view(np.uint16)
@@ -36,9 +37,9 @@ def weight_on_device(a):
 
 
 def kernel_format(w):
-    """How kernels read a matrix (I, O), or E of them, in its own format.
+    """How kernels read a matrix (I, O), or E of them, in its stored format.
 
-    ->  the end of the kernels' names, its arrays, and the last arguments: strides of inputs and outputs, or the group
+    ->  suffix of the kernels' names, its arrays, and the last arguments: strides of inputs and outputs, or the group
     """
     if isinstance(w, Quantized):
         kind = f"_int{w.bits}{'' if w.scales.dtype == np.float32 else '_bf16'}"
@@ -50,9 +51,9 @@ def kernel_format(w):
 
 
 def linear_launch(N, O, kind, inputs_contiguous):
-    """For N rows and O columns: the file, the beginning of the kernel's name and its launch.
+    """The file, the kernel's name without suffix, and the launch for N rows and O columns.
 
-    kind: the end of that name.  inputs_contiguous: the weights of neighbouring inputs are neighbours in memory.
+    kind: that suffix.  inputs_contiguous: the weights of neighbouring inputs are adjacent in memory.
     """
     if N > MATVEC_MAX_ROWS:
         return "linear_2.cu", "linear_2", Launch((ceil_div(O, TILE), ceil_div(N, TILE)), (256,))
@@ -75,7 +76,7 @@ def linear(x, w, bias=None):
 
 
 def orthogonalize(g, steps=5):
-    """The reference's, for one matrix (I, O): its products are `linear`, and the arrays do the rest."""
+    """The reference's function for one matrix (I, O), with `linear` for the products."""
     is_tall, (a, b, c) = len(g) > g.shape[1], NEWTON_SCHULZ_COEFFS
     x = g.T if is_tall else g
     x = x / (np.sqrt((x * x).sum()) + 1e-7)
@@ -119,7 +120,7 @@ def kv_on_device(k):
 
 
 def is_readable_kv(k, v):
-    """Are keys and values in the same format, and one that kernels can read?"""
+    """True if keys and values have the same format, and kernels can read it."""
     if isinstance(k, QuantizedRows) or isinstance(v, QuantizedRows):
         return type(k) is type(v)
     return is_array(k) and is_array(v) and k.dtype == v.dtype and k.dtype.name in FLOAT_DTYPES
@@ -144,12 +145,12 @@ def grouped_query_attention(q, k, v, causal=True, chunk=None, kv_start=0):
 
 
 def experts_launch(M, O, E):
-    """As many blocks as M rows of E experts can have tiles at most; the blocks that are too many return at once."""
+    """A block for every tile that M rows of E experts can form at most; surplus blocks return immediately."""
     return Launch((ceil_div(O, TILE), M // TILE + min(E, M)), (256,))
 
 
 def experts_per_row(x, expert, gate, w, C):
-    """Each of a few rows times the matrix of its own expert: row m of M reads x[m // C].  x (M / C, I)  ->  (M, O)"""
+    """Each of a few rows times the matrix of its expert: row m of M reads x[m // C].  x (M / C, I)  ->  (M, O)"""
     kind, arrays, strides = kernel_format(w)
     M, (_, I, O) = expert.size, w.shape
     out, (_, _, one_row) = empty(M, O), linear_launch(1, O, kind, strides[0] == 1)
@@ -172,7 +173,7 @@ def experts_sorted(x, expert, gate, w_gate, w_up, w_down):
     x (N, D), expert and gate (N, C)  ->  the results in sorted order (M, D), and the slot of each row among them (M,)
     """
     (kind, gates, strides), (_, ups, up_strides) = kernel_format(w_gate), kernel_format(w_up)
-    if strides != up_strides:                                           # one is transposed in memory
+    if strides != up_strides:                                           # only one is transposed in memory
         w_gate, w_up = (xp.ascontiguousarray(xp.asarray(w)) for w in (w_gate, w_up))
         (kind, gates, strides), (_, ups, _) = kernel_format(w_gate), kernel_format(w_up)
     (E, D, F), M = w_gate.shape, expert.size
@@ -203,7 +204,7 @@ def experts(x, expert, gate, w_gate, w_up, w_down):
 
 
 def weight_signature(w):
-    """What two matrices must have in common to be read by one kernel."""
+    """The properties that two matrices must share to be read by one kernel."""
     return (w.bits, w.group, w.scales.dtype) if isinstance(w, Quantized) else w.dtype
 
 

@@ -1,7 +1,7 @@
 """The numbered CUDA kernels: the same operation from the formula to tensor cores, one idea at a time.
 
 docs/cuda_linear.md and docs/cuda_attention.md explain them step by step.  The last of each takes and returns bfloat16,
-the others float32.  All else goes to the reference.
+the others float32.  Anything else falls back to the reference.
 """
 import numpy as np
 
@@ -29,12 +29,12 @@ LARGE_TILE = 128                # rows and columns that a block of linear_3.cu o
 
 
 def are_bfloat16(*arrays):
-    """Are they all bfloat16, and none empty?"""
+    """True if all are bfloat16 and none is empty."""
     return all(is_array(a) and a.dtype.name == "bfloat16" and a.size > 0 for a in arrays)
 
 
 def as_bfloat16(x, out):
-    """A result whose bits a kernel wrote as uint16, as a NumPy array of x's dtype bfloat16."""
+    """View a result that a kernel wrote as uint16 as a NumPy array of x's dtype, bfloat16."""
     return asnumpy(out).view(x.dtype)
 
 
@@ -54,7 +54,7 @@ def linear_3_launch(N, O):
 
 
 def make_linear(name, launch):
-    """`linear` as one of the float32 kernels computes it, equation (linear)."""
+    """`linear` by one of the float32 kernels, equation (linear)."""
     def linear(x, w, bias=None):
         fits = are_float32(x) and is_trainable_weight(w, x.shape[-1], None)
         if not (fits and (bias is None or has_shape(bias, w.shape[1]))):
@@ -86,7 +86,7 @@ def attention_3_launch(B, T, H, K, padded_d):
 
 
 def attention_arguments(q, k, causal, chunk, kv_start):
-    """What the kernels take after out, q, k and v."""
+    """The kernels' arguments after out, q, k and v."""
     (B, T, H, d), (S, K) = q.shape, k.shape[1:3]
     return bool(causal), chunk or 0, kv_start, B, T, S, H, K, d
 
@@ -126,7 +126,7 @@ def grouped_query_attention_3(q, k, v, causal=True, chunk=None, kv_start=0):
 
 
 def versions():
-    """Every numbered kernel  ->  {operation: {name: a function of the operation's own signature}}"""
+    """Every numbered kernel  ->  {operation: {name: a function with the operation's signature}}"""
     return {"linear": {"linear_1": make_linear("linear_1", linear_1_launch),
                        "linear_2": make_linear("linear_2", linear_2_launch), "linear_3": linear_3},
             "grouped_query_attention": {f.__name__: f for f in (grouped_query_attention_1, grouped_query_attention_2,
