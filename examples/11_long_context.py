@@ -63,7 +63,8 @@ plt.show()
 # %%
 # How much the temperature sharpens a query
 # -----------------------------------------
-# Not at all within the trained length, and little beyond it: the factor grows with the logarithm of the position.
+# Not at all before the last token of the trained length, and little beyond it: the factor grows with the logarithm of
+# the position.
 
 for length, t in zip(lengths, attention_temperature(np.array(lengths) - 1, config.text.attn_temperature_floor,
                                                     config.text.attn_temperature_scale), strict=True):
