@@ -63,8 +63,7 @@ plt.show()
 # %%
 # How much the temperature sharpens a query
 # -----------------------------------------
-# Not at all before the last token of the trained length, and little beyond it: the factor grows with the logarithm of
-# the position.
+# Not at all before the last token of the trained length; beyond it the factor grows with the position's logarithm.
 
 for length, t in zip(lengths, attention_temperature(np.array(lengths) - 1, config.text.attn_temperature_floor,
                                                     config.text.attn_temperature_scale), strict=True):
