@@ -41,12 +41,12 @@ void swiglu_backward(float *out_gate, float *out_up, const float *dy, const floa
 }
 
 // The probability that a normal variable exceeds x >= 0: erfc(z) / 2 for z = x / sqrt(2), as t q(t) e^(-z z) / 2 with
-// t = 2 / (2 + z).  The polynomial q is fitted for z up to 9, where t is 2/11, in u from -1 to 1: off by 2e-8.
+// t = 2 / (2 + z).  The polynomial q is fitted for z up to 9, where t is 2/11, in u from -1 to 1: its error is 2e-8.
 static inline vec normal_tail(vec x) {
     static const float q[] = {5.38645008e-6f,  -4.53619541e-5f, -1.81285679e-6f, 5.24963951e-4f, -5.07825695e-4f,
                               -5.76512981e-3f, 5.21848677e-3f,  9.86546949e-2f,  3.23939532e-1f, 5.77977061e-1f};
     const float min_t = 2.0f / 11, to_256ths = ROUND_MAGIC / 256;
-    x = min_vec(x, splat(12.7279221f));  // 9 sqrt(2): beyond it, 2e-37 is as good as nothing
+    x = min_vec(x, splat(12.7279221f));  // 9 sqrt(2): beyond it, the tail of 2e-37 is negligible
     vec t = 2.0f / (2.0f + x * 0.707106781f), u = (2.0f * t - (1 + min_t)) / (1 - min_t), sum = splat(q[0]);
     for (size_t i = 1; i < sizeof q / sizeof *q; i++) sum = sum * u + q[i];
     vec high = (x + to_256ths) - to_256ths;  // 12 bits: its square is exact, so e^(-x x / 2) loses no digits

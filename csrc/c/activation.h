@@ -1,9 +1,9 @@
-// What the activations and their gradients have in common, a vector at a time.
+// Functions that the activations and their gradients share, a vector at a time.
 #pragma once
 
 #include "simd.h"
 
-// The vector from p[i] on, of n numbers; past the end 0 is read and nothing written.
+// The vector from p[i] on, of an array of n elements; past its end, 0 is read and nothing is written.
 static inline vec load_at(const float *p, size_t i, size_t n) {
     return n - i >= LANES ? load(p + i) : load_partial(p + i, (int) (n - i), 0.0f);
 }
@@ -17,7 +17,7 @@ static inline vec sigmoid_vec(vec x) {
     return select_vec(splat(0.0f) > x, e, splat(1.0f)) / (1.0f + e);
 }
 
-// The gradient of swiglu's gate, where `sigmoid` is sigmoid(gate)
+// The gradient of swiglu's gate, given `sigmoid` = sigmoid(gate)
 static inline vec dswiglu_dgate(vec dy, vec gate, vec up, vec sigmoid) {
     return dy * up * sigmoid * (1.0f + gate * (1.0f - sigmoid));
 }

@@ -1,4 +1,4 @@
-// Attention, equation (gqa), with an online softmax (online_softmax.h): a T x S matrix is never in memory.
+// Attention, equation (gqa), with an online softmax (online_softmax.h): the T x S matrix of scores is never in memory.
 #include "threads.h"
 
 #include "attention_shape.h"
@@ -14,7 +14,7 @@ static head_rows rows_of_head(const kv_view *k, const attention_shape *a, int b,
     return (head_rows) {k, ((ptrdiff_t) b * k->batch_stride * a->K + head) * a->d, (ptrdiff_t) a->K * a->d};
 }
 
-// The queries t to t + n - 1 of sequence b, for all heads that read key head `head`: they begin with the same key.
+// The queries t to t + n - 1 of sequence b, for all heads that read key head `head`.  They all start at the same key.
 static void attend_query_block(const attention_arrays *x, const attention_shape *a, attention_state *st, int b, int t,
                                int n, int head) {
     int G = group_size(a), rows = n * G, d = a->d;
@@ -33,8 +33,8 @@ static void attend_query_block(const attention_arrays *x, const attention_shape 
     }
 }
 
-// How the T queries are cut into blocks of up to `size`.  A block ends with its chunk, so that all of its queries begin
-// to read at the same key.  The first chunk may be cut off: it has `lead` queries in `lead_blocks` blocks.
+// How the T queries are cut into blocks of up to `size`.  No block crosses the end of a chunk, so all queries of a
+// block start at the same key.  The first chunk may be incomplete: it has `lead` queries in `lead_blocks` blocks.
 typedef struct {
     int T, chunk, size, lead, lead_blocks, blocks_per_chunk, count;
 } query_blocks;
@@ -49,7 +49,7 @@ static query_blocks cut_into_blocks(const attention_shape *a, int size) {
     return p;
 }
 
-// Block i  ->  its first query, and how many it has: none if the last chunk ends before it
+// Block i  ->  its first query and its number of queries: 0 if the last chunk ends before it
 static int block_of_queries(const query_blocks *p, int i, int *count) {
     int begin, end, n = i - p->lead_blocks;
     if (n < 0) begin = i * p->size, end = p->lead;
@@ -61,9 +61,9 @@ static int block_of_queries(const query_blocks *p, int i, int *count) {
     return begin;
 }
 
-// q (B, T, H, d), k and v (B, S, K, d) in any form of a cache  ->  out (B, T, H, d)
+// q (B, T, H, d), k and v (B, S, K, d) in any format of a cache  ->  out (B, T, H, d)
 //
-// The keys are at S positions from `kv_start` on, the queries at the last T of them.  chunk: 0 if there are none.
+// The keys are at S positions from `kv_start` on, the queries at the last T of them.  chunk: 0 for none.
 void grouped_query_attention(float *out, const float *q, const kv_view *k, const kv_view *v, int causal, int chunk,
                              int64_t kv_start, int B, int T, int S, int H, int K, int d) {
     attention_shape a = {causal, chunk, kv_start, B, T, S, H, K, d};
@@ -81,7 +81,7 @@ void grouped_query_attention(float *out, const float *q, const kv_view *k, const
         attention_state st = attention_state_in(&part, size * G, d);
         #pragma omp for schedule(dynamic) collapse(3)
         for (int b = 0; b < B; b++)
-            for (int i = blocks.count - 1; i >= 0; i--)  // the longest first: the short ones fill the gaps
+            for (int i = blocks.count - 1; i >= 0; i--)  // longest first: the short ones fill the gaps
                 for (int head = 0; head < K; head++) {
                     int n, t = block_of_queries(&blocks, i, &n);
                     if (n > 0) attend_query_block(&arrays, &a, &st, b, t, n, head);

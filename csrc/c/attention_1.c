@@ -1,6 +1,6 @@
-// Attention as the formula says it, equation (gqa): one query, one head, and all its scores in a row.
+// Attention exactly as in the formula, equation (gqa): one query, one head, and all its scores in a row.
 //
-// Every query fetches every key and value again, and its scores fill an array as long as the keys.
+// Every query fetches every key and value again, and its scores fill an array with one element per key.
 #include "threads.h"
 
 #include <math.h>
@@ -8,7 +8,7 @@
 #include "attention_shape.h"
 #include "memory.h"
 
-// Query q (d) sees n keys and values, a row every `step` numbers  ->  out (d).  P (n) is for its scores, then its
+// Query q (d) sees n keys and values, with rows `step` elements apart  ->  out (d).  P (n) holds its scores, then its
 // weights.
 static void attend_query(float *out, float *P, const float *q, const float *k, const float *v, size_t step, int n,
                          int d) {

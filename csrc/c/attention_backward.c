@@ -1,7 +1,7 @@
-// The gradients of attention, equation (gqa-backward): the weights P are computed again for some queries at a time.
+// The gradients of attention, equation (gqa-backward): the weights P are recomputed for a block of queries at a time.
 //
 // A thread takes all queries of one key head in one chunk, so that a key's gradient is summed by one thread.  For one
-// block of query rows, in the letters of the FlashAttention papers:
+// block of query rows, in the notation of the FlashAttention papers:
 //
 //     P = softmax(q k^T / sqrt(d))        dP = dy v^T        D = rowsum(P * dP)        dS = P * (dP - D) / sqrt(d)
 //     dq = dS k        dk += dS^T q       dv += P^T dy
@@ -14,7 +14,7 @@
 #include "memory.h"
 #include "row_ops.h"
 
-enum { SCORES_PER_BLOCK = 1 << 15, MIN_ROWS = 16, MAX_ROWS = 64 };  // of query rows; scores stay in the nearer caches
+enum { SCORES_PER_BLOCK = 1 << 15, MIN_ROWS = 16, MAX_ROWS = 64 };  // query rows; scores stay in the L1 and L2 cache
 
 // One key head's keys and values packed for all products, their gradients, and one block of query rows.
 typedef struct {
@@ -30,7 +30,7 @@ typedef struct {
 
 static workspace workspace_in(arena *a, int keys, int rows, int d) {
     workspace w = {.d = d, .d_padded = round_up(d, NR), .keys_padded = round_up(keys, NR)};
-    w.pitch = w.keys_padded + LANES;  // no power of two: rows would share the same sets of a cache
+    w.pitch = w.keys_padded + LANES;  // not a power of two: rows would share cache sets
     size_t n_keys = (size_t) w.keys_padded, n = (size_t) rows, d_padded = (size_t) w.d_padded;
     w.k_in = carve_floats(a, n_keys * (size_t) d), w.v_in = carve_floats(a, n_keys * (size_t) d);
     w.k_out = carve_floats(a, n_keys * d_padded);
@@ -42,7 +42,7 @@ static workspace workspace_in(arena *a, int keys, int rows, int d) {
     return w;
 }
 
-// Keys and values (keys, d), a row every `step` numbers, into panels.
+// Pack keys and values (keys, d), with rows `step` elements apart, into panels.
 static void pack_keys(workspace *w, const float *k, const float *v, int keys, ptrdiff_t step) {
     int d = w->d;
     for (int s = 0; s < keys; s += NR) {
@@ -55,10 +55,10 @@ static void pack_keys(workspace *w, const float *k, const float *v, int keys, pt
     memset(w->dv, 0, sizeof(float) * (size_t) w->keys_padded * w->d_padded);
 }
 
-// A row of scores q k^T in P and of dP in dS, of which the first `visible` of n count  ->  P and dS
+// One row: scores q k^T in P and dP in dS, of which the first `visible` of n are valid  ->  P and dS
 //
-// D is the mean of dP under the weights as they are rounded: where one weight is 1 and the others vanish beside it, its
-// dS is exactly 0 and no rounding error.
+// D is the mean of dP under the rounded weights: if one weight is 1 and the others round to 0, its dS is exactly 0
+// instead of a rounding error.
 static void softmax_backward_row(float *P, float *dS, float root, int visible, int n) {
     memset(dS + visible, 0, sizeof(float) * (size_t) (n - visible));
     for (int s = 0; s < visible; s++) P[s] *= root;
@@ -76,7 +76,7 @@ static void softmax_backward_row(float *P, float *dS, float root, int visible, i
     for (int s = 0; s < visible; s++) dS[s] = P[s] * (dS[s] - D) * root;
 }
 
-// P and dS (rows, n), n = `keys` padded.  The first query sees `visible` keys, each later one one more if causal.
+// P and dS (rows, n), n = `keys` padded.  The first query sees `visible` keys, each later one sees one more if causal.
 static void weights_and_gradients(workspace *w, int rows, int keys, int visible, int causal, int G) {
     int d = w->d, n = round_up(keys, NR);
     float root = 1.0f / sqrtf((float) d);
@@ -117,7 +117,7 @@ typedef struct {
     const float *dy, *q, *k, *v;
 } attention_arrays;
 
-// The queries begin to end - 1 of sequence b, which see keys from the same one on, for all heads of key head `head`.
+// The queries begin to end - 1 of sequence b, which all start at the same key, for all heads of key head `head`.
 static void backward_chunk(workspace *w, const attention_arrays *x, const attention_shape *a, int max_queries, int b,
                            int begin, int end, int head) {
     int G = group_size(a), d = a->d, low = first_visible(a, begin), keys = end_visible(a, end - 1) - low;
@@ -155,7 +155,7 @@ void grouped_query_attention_backward(float *out_q, float *out_k, float *out_v, 
     workspace_in(&count, keys, max_queries * G, d);
     arena memory = allocate(count.used * max_threads());
     if (!memory.base) return;
-    memset(out_k, 0, sizeof(float) * (size_t) B * S * K * d);  // keys of chunks without queries
+    memset(out_k, 0, sizeof(float) * (size_t) B * S * K * d);  // for keys of chunks without queries
     memset(out_v, 0, sizeof(float) * (size_t) B * S * K * d);
     claimed_cpus cpus = {0};
     #pragma omp parallel if ((size_t) B * T * S * H * d > PARALLEL_MIN)

@@ -1,7 +1,7 @@
 // A barrier: the threads of a parallel region wait here for each other.
 //
-// OpenMP's own barrier puts waiting threads to sleep or lets them spin forever, as its environment says.  Between the
-// products of a token there are only microseconds to wait, so this one spins for a while and then yields.
+// OpenMP's own barrier puts waiting threads to sleep or lets them spin forever, depending on environment variables.
+// Between the products of a token, a wait takes only microseconds, so this one spins for a while and then yields.
 #pragma once
 
 #include "threads.h"

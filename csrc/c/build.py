@@ -1,7 +1,7 @@
-"""cffi's builders: kernels.h is the only list of what Python may call in C, compiled once for each level of processor.
+"""cffi's builders: kernels.h declares everything that Python calls in C, compiled once for each level of processor.
 
-The kernels are the same; wider registers and newer instructions make the difference.  tinyscout.kernels.c.library
-takes the highest level that the processor it runs on has, so one wheel is fast everywhere.
+The sources are the same; the levels differ in the width of registers and in instructions.  tinyscout.kernels.c.library
+loads the highest level that the processor supports, so one wheel is fast everywhere.
 """
 import platform
 import sys
@@ -36,4 +36,4 @@ def builder(name, *more):
 BUILDERS = {"_c": builder("_c")}
 if platform.machine() in ("x86_64", "AMD64") and sys.platform == "linux":
     BUILDERS |= {f"_c_{level}": builder(f"_c_{level}", *flags) for level, flags in X86.items()}
-globals().update(BUILDERS)      # cffi asks for a builder by the name of a global
+globals().update(BUILDERS)      # cffi looks up a builder by the name of a global

@@ -1,12 +1,13 @@
-// One token through all layers, without a way back to Python between the operations.
+// One token through all layers, without returning to Python between the operations.
 //
 // attention_block, feed_forward_block and encode_positions mirror the functions of the same names in the Python text
 // model, with the operations of the reference: rms_norm, apply_rope, grouped_query_attention, router, experts, swiglu,
 // quantize_rows.  The laws and tests/kernels/test_decode.py compare both.
 //
 // There is one parallel region for the whole token.  Every thread computes its share of the outputs of each matrix.
-// What is small (a norm, a gate, quantizing a row) each thread computes for itself, which is cheaper than to wait.  The
-// rows that the threads write for each other are in `shared_scratch`, and a barrier follows wherever one is complete.
+// Every thread repeats the small operations (a norm, a gate, quantizing a row), which is cheaper than waiting for
+// another thread.  The rows that the threads write for each other are in `shared_scratch`, and a barrier follows each
+// time they are complete.
 #include "barrier.h"
 
 #include "decode_scratch.h"
@@ -19,17 +20,17 @@ typedef struct {
     float temperature;       // of the query in a global layer
 } token;
 
-// The threads that compute a token together, as one of them sees it.
+// The threads that compute a token together, and which of them this one is.
 typedef struct {
     barrier *barrier;
     int part, parts;
 } team;
 
-// All that one thread knows.
+// The state of one thread.
 typedef struct {
     const decoder *model;
     const token *token;
-    float *x;  // (D): the token's vector on its way
+    float *x;  // (D): the token's vector, updated by every layer
     const shared_scratch *shared;
     const thread_scratch *all_scratch;  // (parts)
     const thread_scratch *scratch;      // all_scratch[team.part]
@@ -45,13 +46,13 @@ int64_t decode_scratch_floats(const decoder *model) {
     return (int64_t) ((count.used + CACHE_LINE) / sizeof(float));
 }
 
-// Row c (I) of this thread's inputs: in memory, and quantized as well if a matrix needs that.
+// Row c (I) of this thread's inputs: in float32, and also quantized if a matrix needs that.
 static float *input_row(const worker *w, int c) { return w->scratch->rows + (size_t) c * max_width(w->model); }
 static void quantize_input(const worker *w, int c, int I, int is_quantized) {
     if (is_quantized) quantize_row_q8(&w->scratch->rows_q8[c], input_row(w, c), I);
 }
 
-// Some outputs of a product of one row: the constant lets the compiler drop the loops over rows.
+// A range of outputs for a single input row: with N = 1 constant, the compiler drops the loops over rows.
 NOINLINE void multiply_quantized(matvec p, range r) {
     p.N = 1;
     q_matmul_range(&p, r);
@@ -61,19 +62,19 @@ NOINLINE void multiply_plain(matvec p, range r) {
     matvec_range(&p, r);
 }
 
-// Some outputs of  out (O) = input row c (I) times w.
+// A range of outputs of  out (O) = input row c (I) times w.
 static void multiply_range(const worker *t, float *out, int c, const matrix *w, int expert, int I, int O, range r) {
     matvec p = {out, input_row(t, c), &t->scratch->rows_q8[c], w, expert, 1, I, O};
     if (w->scales) multiply_quantized(p, r);
     else multiply_plain(p, r);
 }
 
-// The same for all outputs, as far as this thread can claim them.
+// The same for all outputs that this thread can claim.
 static void multiply(const worker *t, float *out, const matrix *w, int expert, int I, int O, atomic_int *claimed) {
     for (range r; claim_outputs(claimed, w, I, O, &r);) multiply_range(t, out, 0, w, expert, I, O, r);
 }
 
-// Some heads: rotated and normalized, or in a layer without RoPE scaled by the temperature.
+// Rotate and normalize some heads, or scale them by the temperature in a layer without RoPE.
 static void encode_positions(float *x, int heads, const worker *w, const layer *l, float temperature) {
     const decoder *model = w->model;
     if (l->rope) apply_rope(x, x, w->token->cos, w->token->sin, 1, 1, heads, model->d);
@@ -81,7 +82,7 @@ static void encode_positions(float *x, int heads, const worker *w, const layer *
     for (int i = 0; i < heads * model->d && !l->rope; i++) x[i] *= temperature;
 }
 
-// The keys that this thread reads: full blocks of those that the token may see.
+// The keys that this thread reads: full blocks of the keys that are visible to the token.
 static range key_range_of_thread(const layer *l, int64_t position, team t) {
     int end = (int) (position - l->kv_start) + 1;
     int64_t chunk_begin = l->chunk ? position / l->chunk * l->chunk - l->kv_start : 0;
@@ -90,7 +91,7 @@ static range key_range_of_thread(const layer *l, int64_t position, team t) {
     return (range) {begin + (int) ((long) blocks * t.part / t.parts) * KEYS, min_int(own_end, end)};
 }
 
-// The partial softmaxes of all threads as one  ->  row (H, d)
+// Merge the partial softmaxes of all threads  ->  row (H, d)
 static void merge_partial_softmax(float *row, const thread_scratch *all, const decoder *model, int parts) {
     for (int h = 0; h < model->H; h++, row += model->d) {
         float m = -INFINITY, l = 0.0f;
@@ -118,7 +119,7 @@ static void project_qkv(const worker *w, const layer *l, atomic_int *claimed) {
     multiply(w, w->shared->v, &l->w_v, 0, D, kv_width, &claimed[V]);
 }
 
-// This thread's heads of q and k get their positions, and its heads of k and v go into the cache.
+// Encode the position in this thread's heads of q and k, and store its heads of k and v in the cache.
 static void encode_and_store(const worker *w, const layer *l) {
     const decoder *model = w->model;
     int part = w->team.part, parts = w->team.parts, d = model->d;
@@ -158,7 +159,7 @@ static void project_output(const worker *w, const layer *l, atomic_int *claimed)
 static void attention_block(const worker *w, const layer *l, atomic_int *claimed) {
     project_qkv(w, l, claimed);  // phase 1: q, k, v = norm(x) W
     wait_for_team(w);
-    encode_and_store(w, l);  // phase 2: positions, and into the cache
+    encode_and_store(w, l);  // phase 2: encode the position, store in the cache
     wait_for_team(w);
     attend_own_keys(w, l);  // phase 3: the partial softmax over each thread's keys
     wait_for_team(w);
@@ -166,7 +167,7 @@ static void attention_block(const worker *w, const layer *l, atomic_int *claimed
     wait_for_team(w);
 }
 
-// The c-th best of E scores, after chosen[0] to chosen[c - 1]; of equals the lower expert, as in router.c.
+// The c-th best of E scores, after chosen[0] to chosen[c - 1]; ties go to the lower expert, as in router.c.
 static int kth_best_expert(const float *scores, int E, int c, const int *chosen) {
     int best = -1;
     for (int e = 0; e < E; e++) {
@@ -204,7 +205,7 @@ static void project_experts(const worker *w, const layer *l, int *chosen, atomic
     }
 }
 
-// hidden (branches, F) = swiglu(gate, up), by each thread for itself
+// hidden (branches, F) = swiglu(gate, up), repeated by every thread
 static void activate(const worker *w, const layer *l, int branches) {
     int F = l->F;
     for (int c = 0; c < branches; c++) {
@@ -225,7 +226,7 @@ static void project_down(const worker *w, const layer *l, int branches, const in
         }
 }
 
-// x += feed_forward(norm(x)): branch 0 is the dense network, then the chosen experts.
+// x += feed_forward(norm(x)): branch 0 is the dense network, the others are the chosen experts.
 static void feed_forward_block(const worker *w, const layer *l, atomic_int *claimed) {
     int chosen[w->model->C], branches = l->E ? 1 + w->model->C : 1;
     project_dense(w, l, claimed);  // phase 1: router's scores, dense gate and up = norm(x) W
@@ -239,8 +240,8 @@ static void feed_forward_block(const worker *w, const layer *l, atomic_int *clai
     wait_for_team(w);
 }
 
-// x (D): a token's vector on its way through layers first_layer to end_layer - 1, which may be some of them.  cos and
-// sin (d/2).  Afterwards its keys and values are in the cache of these layers.
+// x (D): a token's vector, updated in place by layers first_layer to end_layer - 1, which need not be all.  cos and sin
+// (d/2).  The token's keys and values are stored in the cache of these layers.
 void decode(float *x, const decoder *model, int first_layer, int end_layer, int64_t position, const float *cos,
             const float *sin, float temperature) {
     int threads = max_threads();

@@ -1,8 +1,8 @@
-// Attention of one token: all heads together pass over the keys in the order in which they lie in memory.
+// Attention of one token: all heads together read the keys in memory order.
 //
-// A key is read for the G queries of its group only, so the time goes into reading.  A cache is (S, K, d): one head
-// after the other would jump over the others' rows, and memory is fast only if the next line is the next to be read.
-// So a block is BLOCK positions of all K heads, which are adjacent (W: d rounded up to full vectors):
+// A key is used for the G queries of its group only, so most of the time is spent reading memory.  A cache is (S, K,
+// d): processing one head after the other would skip the rows of the other heads, and memory is fast only if it is read
+// sequentially.  So a block is BLOCK positions of all K heads, which are adjacent (W: d rounded up to full vectors):
 //
 //     position s       | head 0: W channels | head 1: W channels | ... | head K-1 |
 //     position s + 1   | head 0: W channels | head 1: W channels | ... | head K-1 |
@@ -19,11 +19,11 @@
 
 #include "online_softmax.h"
 
-enum { BLOCK = 16 };  // positions that are read at once: 8 KB of keys of 4 heads of 64 in bfloat16
+enum { BLOCK = 16 };  // positions per block: 8 KB of keys for 4 heads of 64 in bfloat16
 
-// The queries of one token, and what is known of each head so far.
+// The queries of one token, and the running softmax of each head.
 typedef struct {
-    float *q;      // (H, W), divided by the root of d, zeros behind
+    float *q;      // (H, W), divided by the root of d, padded with zeros
     float *O;      // (H, W): weights times values
     float *m, *l;  // (H): largest score, sum of weights
     float *P;      // (H, KEYS): scores, then weights
@@ -57,7 +57,7 @@ static inline void decode_attention_reset(decode_attention_state *st, const floa
     }
 }
 
-// Keys or values at n positions: in the cache itself if they are full vectors of plain numbers.
+// Keys or values at n positions: in the cache itself if they are full vectors and not quantized.
 typedef struct {
     const void *values;
     ptrdiff_t at, position_stride, head_stride;
@@ -73,16 +73,16 @@ static inline kv_block load_kv_block(const decode_attention_state *st, const kv_
     return (kv_block) {st->kv, 0, (ptrdiff_t) K * W, W, F32, n};
 }
 
-// A vector of position p from element `at` on; the same vector two blocks later is prefetched.  Beyond the last
-// position the last one is loaded again: its weight will be 0.
+// The vector of position p from element `at` on; the same vector two blocks later is prefetched.  Past the last
+// position, the last one is loaded again: its weight will be 0.
 INLINE vec load_kv_vec(const kv_block *k, ptrdiff_t at, int p, int kind) {
     at += (p < k->n ? p : k->n - 1) * k->position_stride;
     __builtin_prefetch((const char *) k->values + (at + 2 * BLOCK * k->position_stride) * (kind == F32 ? 4 : 2));
     return load_as_f32(k->values, at, kind);
 }
 
-// S (rows, KEYS) from position p on = q (rows, W) k^T, for as many keys as `rows` queries leave lanes for: their LANES
-// dot products are summed in LANES vectors, transposed, and added up pairwise in all lanes at once.
+// S (rows, KEYS) from position p on = q (rows, W) k^T, for LANES / rows keys: the LANES dot products are accumulated in
+// LANES vectors, which are transposed and added up pairwise, for all lanes in parallel.
 INLINE void decode_scores(float *S, const float *q, const kv_block *k, ptrdiff_t at, int p, int W, int rows, int kind) {
     int keys = LANES / rows;
     vec product[LANES] = {{0}};
@@ -119,7 +119,7 @@ INLINE void decode_weighted_sum(float *O, const float *P, const kv_block *v, ptr
     }
 }
 
-// Scores of a block for all heads: queries of a group go 4, 2 or 1 at a time, with LANES / 4, / 2 or / 1 keys.
+// Scores of a block for all heads: 4, 2 or 1 queries of a group at a time, with LANES / 4, / 2 or / 1 keys.
 INLINE void score_block(float *S, const float *q, const kv_block *k, int G, int K, int W, int kind) {
     for (int p = 0; p < BLOCK; p += LANES / 4)
         for (int h = 0; h < G * K; h += G)
@@ -145,7 +145,7 @@ static inline void decode_attend(decode_attention_state *st, const kv_view *k, c
             if (block.kind == F32) score_block(st->P + p, st->q, &block, G, K, W, F32);
             else score_block(st->P + p, st->q, &block, G, K, W, BF16);
         }
-        // weights P (H, KEYS); O (H, W) is scaled down where a larger score came
+        // weights P (H, KEYS); O (H, W) is scaled down if a larger score was found
         for (int h = 0; h < H; h++) {
             float *O = st->O + (size_t) h * W;
             float alpha = online_softmax_row(st->P + (size_t) h * KEYS, &st->m[h], &st->l[h], n);

@@ -1,4 +1,4 @@
-// The memory that decode.c needs, carved from Python's array: what the threads share, and what each has for itself.
+// The scratch memory of decode.c, carved from an array of Python: a part that the threads share, and a part per thread.
 #pragma once
 
 #include <stdatomic.h>
@@ -6,10 +6,10 @@
 #include "decode_attention.h"
 #include "quantized_matvec.h"
 
-// What one thread needs for itself.
+// The part of one thread.
 typedef struct {
     float *rows;                       // (1 + C, widest): inputs of the next products
-    q8_row *rows_q8;                   // (1 + C): the same quantized
+    q8_row *rows_q8;                   // (1 + C): the same, quantized
     decode_attention_state attention;  // over this thread's share of the keys, for the other threads to read
 } thread_scratch;
 

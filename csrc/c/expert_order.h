@@ -1,11 +1,11 @@
-// Choices sorted by expert: those of each expert are a run.
+// Choices sorted by expert: those of one expert form a run.
 #pragma once
 
 #include "memory.h"
 
 typedef struct {
     int *order;  // (N): the choices, those of expert 0 first
-    int *end;    // (E + 1): where the run of each expert ends
+    int *end;    // (E + 1): the end of each expert's run
 } expert_order;
 
 static inline expert_order expert_order_in(arena *a, int N, int E) {
@@ -17,10 +17,10 @@ static inline void sort_by_expert(expert_order *s, const int64_t *expert, int N,
     memset(s->end, 0, sizeof(int) * ((size_t) E + 1));
     for (int i = 0; i < N; i++) s->end[expert[i] + 1]++;
     for (int e = 0; e < E; e++) s->end[e + 1] += s->end[e];
-    for (int i = 0; i < N; i++) s->order[s->end[expert[i]]++] = i;  // where a run began is moved to where it ends
+    for (int i = 0; i < N; i++) s->order[s->end[expert[i]]++] = i;  // end[e] moves from the run's start to its end
 }
 
-// The part of expert e's run that is within begin to end - 1: where it begins, and how long it is
+// The part of expert e's run that is within begin to end - 1: its start and its length
 static inline int run_begin(const expert_order *s, int e, int begin) {
     int first = e ? s->end[e - 1] : 0;
     return first > begin ? first : begin;

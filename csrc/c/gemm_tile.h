@@ -1,4 +1,4 @@
-// The core of every large product: a tile of outputs that stays in registers while all inputs pass by.
+// The core of every large product: a tile of outputs that stays in registers while all inputs are read.
 //
 // In plain C, with the names of BLIS and GotoBLAS for the block sizes: x (MR, depth), a packed panel (depth, NR)
 //
@@ -7,7 +7,7 @@
 //             for (int c = 0; c < NR; c++) sum[r][c] += x[r][k] * panel[k][c];    // sum: registers
 //     out += sum;
 //
-// Every number of the panel serves MR rows, every number of x serves NR columns.
+// Every element of the panel is used for MR rows, every element of x for NR columns.
 #pragma once
 
 #include "simd.h"
@@ -22,7 +22,7 @@ typedef struct {
     int lines_left;        // of each row
 } prefetch_hint;
 
-// Rows of x as they lie in memory; one of the strides is the constant 1.
+// Rows of x in their memory layout; one of the strides is the constant 1.
 typedef struct {
     const float *values;
     ptrdiff_t row_stride, in_stride;
@@ -32,11 +32,12 @@ INLINE x_rows skip_rows(x_rows x, int rows) {
 }
 
 // out (rows, NR) += x (rows, depth) * panel (depth, NR).  Called with constant rows, so that the loops unroll and `sum`
-// is registers.  The sums begin at zero and are added to out in the end: a sum of sums drifts less than one long sum.
+// stays in registers.  The sums begin at 0 and are added to out at the end: a sum of sums drifts less than one long
+// sum.
 INLINE void micro_kernel(float *out, ptrdiff_t out_stride, x_rows x, const float *panel, int rows, int depth,
                          prefetch_hint *prefetch) {
     int pending = prefetch && prefetch->lines_left-- > 0;
-    const char *line = pending ? prefetch->line : (const char *) panel;  // if nothing is pending: costs next to nothing
+    const char *line = pending ? prefetch->line : (const char *) panel;  // if nothing is pending: nearly free
     ptrdiff_t step = pending ? prefetch->row_stride : 0;
     if (pending) prefetch->line += 64;
     vec sum[MR][NR / LANES] = {{{0}}};
@@ -83,7 +84,7 @@ NOINLINE void gemm_tile_t(float *out, ptrdiff_t out_stride, const float *x, ptrd
     micro_kernels(out, out_stride, (x_rows) {x, 1, x_stride}, panel, rows, depth, prefetch);
 }
 
-// Transpose LANES x LANES floats: log2(LANES) times, the two halves are interleaved like cards.
+// Transpose LANES x LANES floats: the two halves are interleaved, as in shuffling cards, log2(LANES) times.
 INLINE void transpose_square(vec *v) {
     for (int round = LANES; round > 1; round /= 2) {
         vec w[LANES];
@@ -104,7 +105,7 @@ INLINE void transpose_square(vec *v) {
     }
 }
 
-// A block of plain numbers of any kind, from element `offset` on.
+// A block of an unquantized matrix of any kind, from element `offset` on.
 typedef struct {
     const void *values;
     int kind;
@@ -142,7 +143,7 @@ NOINLINE void pack_panel(float *panel, block_view w, int depth, int columns) {
     else pack_kind(panel, w, depth, columns, F16);
 }
 
-// The block view of float32 (depth, columns), a row every `stride` numbers; and of its transpose.
+// The block view of float32 (depth, columns), with rows `stride` elements apart; and of its transpose.
 static inline block_view rows_view(const float *values, ptrdiff_t stride) {
     return (block_view) {values, F32, 0, stride, 1};
 }

@@ -1,17 +1,17 @@
-// Every C kernel, in the order of the walkthrough.  First out, then the inputs in the order of the Python
-// function, then the sizes in the order of the shapes.  Arrays are row-major float32; NULL where Python has None.
+// Every C kernel, in the order of the book.  The arguments are the outputs, then the inputs in the order of the Python
+// function, then the sizes in the order of the shapes.  Arrays are row-major float32; NULL is Python's None.
 
-// The forms of a stored number.  INT8 and INT4 come in the tiles of tinyscout/reference/quantize.py.
+// The formats of stored values.  INT8 and INT4 are stored in the tiles of tinyscout/reference/quantize.py.
 enum { F32 = 0, BF16 = 1, F16 = 2, INT8 = 3, INT4 = 4 };
 
-// A matrix (I, O), or E of them, as a checkpoint holds it: nothing is converted before it is used.
+// A matrix (I, O), or E of them, as a checkpoint stores it: nothing is converted in advance.
 typedef struct {
-    const void *values, *scales;                     // scales: NULL for plain numbers
+    const void *values, *scales;                     // scales: NULL if not quantized
     int kind, scale_kind, group;                     // group: inputs that share a scale
-    ptrdiff_t expert_stride, in_stride, out_stride;  // plain numbers: elements to the next expert, input and output
+    ptrdiff_t expert_stride, in_stride, out_stride;  // if not quantized: elements to the next expert, input, output
 } matrix;
 
-// Keys or values (B, S, K, d) as a cache holds them.  INT8 and INT4 are rows of QuantizedRows.
+// Keys or values (B, S, K, d) as a cache stores them.  INT8 and INT4 are rows of QuantizedRows.
 typedef struct {
     const void *values, *scales;
     int kind, scale_kind, group;  // group: channels that share a scale
@@ -19,12 +19,12 @@ typedef struct {
 } kv_view;
 
 int cpu_level(void);         // cpu_level.c: which build of these kernels the processor can run
-int set_threads(int count);  // threads.c: how many threads they use from now on  ->  how many before
+int set_threads(int count);  // threads.c: set the number of threads  ->  the previous number
 
 // memory.c
-int allocation_failed(void);     // did this thread run out of memory since it last asked?
+int allocation_failed(void);     // true if an allocation of this thread failed since the last call
 int fail_allocation(int count);  // for tests: the count-th allocation from now on fails
-int live_allocations(void);      // for tests: blocks that are not released
+int live_allocations(void);      // for tests: blocks that are not released yet
 
 // norm.c
 void rms_norm(float *out, const float *x, const float *weight, float eps, int N, int D);
@@ -129,7 +129,7 @@ typedef struct {
     matrix dense_gate, dense_up, dense_down;
     matrix w_router, w_gate, w_up, w_down;  // of the E experts
     int E, F, rope, chunk;                  // E: 0 in a layer without experts; chunk: 0 in a global layer
-    kv_view keys, values;                   // the cache, with room for one more
+    kv_view keys, values;                   // the cache, with room for one more token
     int64_t kv_start;                       // position of its slot 0
 } layer;
 
@@ -137,7 +137,7 @@ typedef struct {
     layer *layers;
     int L, D, H, K, d, C, qk_norm;  // C: experts that a token chooses
     float eps;
-    float *scratch;  // decode_scratch_floats(...) of them
+    float *scratch;  // decode_scratch_floats(...) elements
 } decoder;
 
 int64_t decode_scratch_floats(const decoder *model);

@@ -1,4 +1,4 @@
-// Writing one head's key or value into a cache (S, K, d), in the cache's form.
+// Store one head's key or value in a cache (S, K, d), in the format of the cache.
 #pragma once
 
 #include <math.h>
@@ -11,7 +11,7 @@ static void kv_store_quantized_group(const kv_view *k, const float *x, ptrdiff_t
     for (int i = 0; i < k->group; i++) abs_max = fabsf(x[i]) > abs_max ? fabsf(x[i]) : abs_max;
     float exact = abs_max / (k->kind == INT4 ? 8.0f : 127.0f);
     uint16_t half = to_bf16_scalar(exact);
-    if (from_bf16_scalar(half) < exact) half++;  // up, so that the largest number stays within reach
+    if (from_bf16_scalar(half) < exact) half++;  // round up, so that the largest element is representable
     float scale = from_bf16_scalar(half);
     ((uint16_t *) k->scales)[at / k->group] = half;
     for (int i = 0; i < k->group; i++) {
@@ -26,7 +26,7 @@ static void kv_store_quantized_group(const kv_view *k, const float *x, ptrdiff_t
     }
 }
 
-// One head's key or value (d), to element `at` of the cache and on.
+// One head's key or value (d), to element `at` of the cache onwards.
 static void kv_store(const kv_view *k, const float *row, ptrdiff_t at, int d) {
     if (k->kind == F32) memcpy((float *) k->values + at, row, sizeof(float) * (size_t) d);
     else if (k->kind == BF16)

@@ -1,4 +1,4 @@
-// A matrix product with weights in any form, equation (linear): what is fastest depends on the rows of x.
+// A matrix product with weights in any format, equation (linear): the fastest method depends on the number of rows.
 #include "threads.h"
 
 #include "linear.h"
@@ -6,14 +6,14 @@
 #include "memory.h"
 #include "work_claim.h"
 
-enum { ROWS_PER_TILE_PASS = 64 };          // rows of x that pass a quantized tile while it is in the cache
+enum { ROWS_PER_TILE_PASS = 64 };          // rows of x that use a quantized tile while it is in the cache
 enum { ROWS_PER_QUANTIZED_BLOCK = 1024 };  // rows of x that are quantized at a time: bounds the memory
 enum { COLUMNS_PER_TASK = 4 * TILE_COLUMNS };
 
 NOINLINE void multiply_quantized(const matvec *p, range outputs) { q_matmul_range(p, outputs); }
 NOINLINE void multiply_plain(const matvec *p, range outputs) { matvec_range(p, outputs); }
 
-// The first `rows` rows of p.x, which are quantized already, times all tiles, which go to the threads of the region.
+// The first `rows` rows of p.x, which are already quantized, times all tiles, which the threads of the region divide.
 static void multiply_tiles(matvec p, int rows) {
     #pragma omp for schedule(dynamic)
     for (int o = 0; o < p.O; o += COLUMNS_PER_TASK)
@@ -24,7 +24,7 @@ static void multiply_tiles(matvec p, int rows) {
         }
 }
 
-// Quantized weights: rows of x are quantized to int8 as well, then tiles of columns go to the threads.
+// Quantized weights: rows of x are quantized to int8 as well, then the threads divide the tiles of columns.
 static void matmul_quantized(matvec p) {
     int block = min_int(p.N, ROWS_PER_QUANTIZED_BLOCK);
     arena memory = allocate(q8_rows_bytes(block, p.I));
@@ -46,7 +46,7 @@ static void matmul_quantized(matvec p) {
     release(&memory);
 }
 
-// A few rows and plain numbers: the threads claim outputs.
+// A few rows and unquantized weights: the threads claim outputs.
 static void matmul_small_batch(const matvec *p) {
     claimed_cpus cpus = {0};
     atomic_int claimed = 0;
@@ -68,7 +68,7 @@ void matmul(float *out, const float *x, const matrix *w, int expert, const float
         for (int o = 0; o < O; o++) out[(size_t) n * O + o] += bias[o];
 }
 
-// x (N, I), w (I, O) in any form, bias (O) or NULL  ->  out (N, O)
+// x (N, I), w (I, O) in any format, bias (O) or NULL  ->  out (N, O)
 void linear(float *out, const float *x, const matrix *w, const float *bias, int N, int I, int O) {
     matmul(out, x, w, 0, bias, N, I, O);
 }

@@ -1,4 +1,4 @@
-// A matrix product in blocks, equation (linear): a register full of sums at a time, and four rows of x share a weight.
+// A matrix product in blocks, equation (linear): a vector of sums at a time, and four rows share each weight.
 #include "simd.h"
 
 enum { BLOCK_ROWS = 4, BLOCK_INPUTS = 256 };  // rows that share each weight; inputs of a partial sum

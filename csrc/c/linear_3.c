@@ -1,14 +1,14 @@
-// A matrix product in packed tiles, equation (linear): what a register tile needs is put together before it is needed.
+// A matrix product in packed tiles, equation (linear): the weights are packed in the order of use.
 //
-// The loops, from the outside: blocks of rows and blocks of NC columns (which go to the threads), KC inputs of a block,
-// which are packed once, panels of NR columns, and MR rows (gemm_tile.h).
+// The loops, from the outside: blocks of rows and blocks of NC columns (which the threads divide), KC inputs of a
+// block, which are packed once, panels of NR columns, and MR rows (gemm_tile.h).
 #include "threads.h"
 
 #include "gemm_tile.h"
 #include "linear.h"
 
-enum { MIN_ROWS_PER_BLOCK = 64, MAX_ROWS_PER_BLOCK = 512 };  // packing must be worth it; out has to stay in the cache
-enum { SERIAL_MAX_PRODUCTS = 1 << 20 };                      // so few are done before a second thread has woken up
+enum { MIN_ROWS_PER_BLOCK = 64, MAX_ROWS_PER_BLOCK = 512 };  // to be worth packing; for out to stay in the cache
+enum { SERIAL_MAX_PRODUCTS = 1 << 20 };                      // fewer take less time than starting a thread
 
 // out (N, O) = x (N, I) w (I, O) + bias, or out += x w
 typedef struct {
@@ -19,7 +19,7 @@ typedef struct {
     int accumulate, N, I, O;
 } gemm;
 
-// out (N, columns) += x (N, depth) * panel (depth, NR), of which columns beyond `columns` are not stored.
+// out (N, columns) += x (N, depth) * panel (depth, NR), of which only the first `columns` columns are stored.
 static void multiply_panel(const gemm *g, float *out, const float *x, const float *panel, int N, int columns, int depth,
                            prefetch_hint *prefetch) {
     ptrdiff_t row = g->x.row_stride, in = g->x.in_stride;
@@ -39,7 +39,7 @@ static void multiply_panel(const gemm *g, float *out, const float *x, const floa
 }
 
 // Columns o to o + columns - 1 of rows n to n + N - 1.  The weights are packed once, KC inputs at a time, as floats in
-// the order of use, and stay in the cache while every row of x passes by.
+// the order of use, and stay in the cache for all rows of x.
 static void multiply_column_block(const gemm *g, int n, int N, int o, int columns) {
     float packed[NC / NR][KC * NR] __attribute__((aligned(64)));
     float *out = g->out + (size_t) n * g->O + o;
@@ -52,7 +52,7 @@ static void multiply_column_block(const gemm *g, int n, int N, int o, int column
             w.offset += i * w.in_stride + (o + c) * w.out_stride;
             pack_panel(packed[c / NR], w, depth, columns - c);
         }
-        // Rows of w that are far apart: the hardware does not prefetch the next KC of them by itself.
+        // If rows of w are far apart, the hardware does not prefetch the next KC of them.
         int is_far = g->w.out_stride == 1 && i + 2 * KC <= g->I;
         ptrdiff_t next = g->w.offset + o * g->w.out_stride + (i + KC) * g->w.in_stride;
         prefetch_hint prefetch = {(const char *) g->w.values + next * bytes, g->w.in_stride * bytes,
@@ -71,8 +71,9 @@ static void multiply_block(const gemm *g, int n, int max_rows, int o) {
     multiply_column_block(g, n, rows, o, columns);
 }
 
-// Blocks of rows and columns go to the threads.  Sums are never split, so the result does not depend on which thread
-// computes what.  One of several threads computes all of it alone: a nested region costs more than a small product.
+// Blocks of rows and columns go to the threads.  A sum is never split between threads, so the result does not depend on
+// their number.  Inside a parallel region, the calling thread computes the product alone: a nested region would cost
+// more.
 static void matmul_blocked(const gemm *g) {
     if (in_parallel() || (size_t) g->N * g->I * g->O <= SERIAL_MAX_PRODUCTS) {
         for (int n = 0; n < g->N; n += MAX_ROWS_PER_BLOCK)

@@ -1,8 +1,8 @@
-// The gradients of a matrix product and of the table, equations (linear-backward) and (embed-backward).
+// The gradients of a matrix product and of the embedding table, equations (linear-backward) and (embed-backward).
 #include "linear.h"
 #include "memory.h"
 
-// dy (N, O), x (N, I), w (I, O) of plain numbers  ->  out_x (N, I), out_w (I, O), out_bias (O) or NULL
+// dy (N, O), x (N, I), w (I, O), not quantized  ->  out_x (N, I), out_w (I, O), out_bias (O) or NULL
 void linear_backward(float *out_x, float *out_w, float *out_bias, const float *dy, const float *x, const matrix *w,
                      const float *bias, int N, int I, int O) {
     (void) bias;
@@ -24,7 +24,7 @@ enum { CHANNELS_PER_TASK = 64 };
 
 // dy (N, D), tokens (N) from 0 to V - 1  ->  out (V, D)
 //
-// Each thread has channels of its own: two positions of the same token never add to the same number at once.
+// The threads divide the channels, so that no two of them add to the same element.
 void embed_backward(float *out, const float *dy, const int64_t *tokens, const matrix *embedding, int N, int D, int V) {
     (void) embedding;
     #pragma omp parallel for if ((size_t) N * D > PARALLEL_MIN)

@@ -1,4 +1,4 @@
-// What training minimises, equation (cross-entropy).
+// The training loss, equation (cross-entropy).
 #include "row_ops.h"
 
 #include <math.h>
@@ -38,7 +38,7 @@ void cross_entropy_backward(float *out, double dy, const float *logits, const in
 // The mean of (max - x) under the softmax of the teacher's logits y, which have the maximum y_max
 static double mean_distance(const float *x, const float *y, float max, float y_max, int V) {
     double total = 0.0, sum = 0.0;
-    for (int start = 0; start < V; start += EXP_BLOCK) {  // in blocks, as row_exp
+    for (int start = 0; start < V; start += EXP_BLOCK) {  // in blocks, as in row_exp
         int stop = V - start < EXP_BLOCK ? V : start + EXP_BLOCK;
         vec totals = {0}, sums = {0};
         for (int i = start; i < stop; i += LANES) {

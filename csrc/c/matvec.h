@@ -1,4 +1,4 @@
-// A few rows of x times a matrix of plain numbers: every weight is read once, so memory sets the pace (decoding).
+// A few rows of x times an unquantized matrix, as in decoding: every weight is read once, so memory is the limit.
 //
 // In plain C it is   for (o) for (i) out[o] += x[i] * w[i][o];   in one of two orders: along the columns of w or along
 // its rows, whichever is contiguous in memory.
@@ -7,7 +7,7 @@
 #include "quantized_matvec.h"
 #include "work_claim.h"
 
-enum { MATVEC_MAX_ROWS = 4 };  // with more rows, packing plain numbers is faster (linear_3.c)
+enum { MATVEC_MAX_ROWS = 4 };  // with more rows, packing is faster (linear_3.c)
 
 // `rows` rows of x (I) times one column of w, which is contiguous from element `at` on.  Four sums of each row, added
 // up in pairs, keep the dependency chain short.
@@ -36,7 +36,7 @@ INLINE void dot_rows_with_column(float *out, const float *x, const void *values,
 
 // Outputs of a matrix whose columns are contiguous, as a checkpoint stores a projection.
 INLINE void matvec_columns(matvec p, ptrdiff_t at, range outputs, int kind) {
-    const void *values = p.w->values;  // read once: the compiler cannot know that a store leaves them as they are
+    const void *values = p.w->values;  // loaded once: the compiler cannot know that stores do not change it
     ptrdiff_t out_stride = p.w->out_stride;
     int N = p.N, I = p.I, O = p.O;
     for (int o = outputs.begin; o < outputs.end; o++)
@@ -51,10 +51,10 @@ INLINE void matvec_columns(matvec p, ptrdiff_t at, range outputs, int kind) {
 }
 
 // Outputs of a matrix whose rows are contiguous, as a checkpoint stores experts: 16 rows at a time are added to the
-// outputs, which stay in the L1 cache.  Four sums of four keep the chain short, and the error small.
+// outputs, which stay in the L1 cache.  Four sums of four terms keep the dependency chain short, and the error small.
 INLINE void matvec_rows(matvec p, ptrdiff_t at, range outputs, int kind) {
     enum { ROWS = 16 };
-    const void *values = p.w->values;  // read once, as above
+    const void *values = p.w->values;  // loaded once, as above
     ptrdiff_t in_stride = p.w->in_stride;
     size_t bytes = sizeof(float) * (size_t) (outputs.end - outputs.begin);
     for (int n = 0; n < p.N; n++) memset(p.out + (size_t) n * p.O + outputs.begin, 0, bytes);
@@ -81,10 +81,10 @@ INLINE void matvec_rows(matvec p, ptrdiff_t at, range outputs, int kind) {
     }
 }
 
-// Are plain numbers contiguous along columns or rows?  (Any other layout is packed.)
+// True if the weights are contiguous along columns or rows.  (Any other layout is packed.)
 static inline int is_streamable(const matrix *w) { return w->in_stride == 1 || w->out_stride == 1; }
 
-// Some outputs of a product with plain numbers.  Inlined, so that N = 1 is a constant in decode.c.
+// A range of outputs of a product with unquantized weights.  Inlined, so that N = 1 is a constant in decode.c.
 INLINE void matvec_range(const matvec *p, range outputs) {
     const matrix *w = p->w;
     ptrdiff_t at = p->expert * w->expert_stride;

@@ -1,4 +1,4 @@
-// Allocation, and what Python and the tests ask about it.  All counts belong to the calling thread: see memory.h.
+// Allocation, and its state for Python and the tests.  All counters are those of the calling thread: see memory.h.
 #include "memory.h"
 
 #include <stdlib.h>
@@ -25,14 +25,14 @@ void release(arena *a) {
     *a = (arena) {0};
 }
 
-// Has an allocation failed in this thread since it last asked?
+// True if an allocation of this thread has failed since the last call
 int allocation_failed(void) {
     int answer = failed;
     failed = 0;
     return answer;
 }
 
-// For tests: the count-th allocation from now on fails in this thread, 0: none  ->  how many were still to come
+// For tests: the count-th allocation of this thread from now on fails, 0: none  ->  how many remained before
 int fail_allocation(int count) {
     int previous = until_failure;
     until_failure = count;

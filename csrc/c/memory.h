@@ -1,25 +1,25 @@
-// Memory of the kernels: one block for each call, carved into arrays by an arena.
+// Memory of the kernels: one block per call, which an arena carves into arrays.
 //
-// Only the thread that Python calls from allocates, before its parallel region and for all threads of it.  A kernel
-// that gets no memory returns at once; Python asks allocation_failed() after the call and raises MemoryError.
+// Only the calling thread allocates, before its parallel region and for all threads in it.  A kernel that gets no
+// memory returns immediately; Python checks allocation_failed() after the call and raises MemoryError.
 #pragma once
 
 #include "simd.h"
 
-// A block of memory, of which `used` bytes are given away.  An arena without a base only counts: the same function
-// carves a workspace and says how large it is.
+// A block of memory, of which `used` bytes are taken.  An arena without a base only counts, so that the same function
+// carves a workspace and computes its size.
 typedef struct {
     char *base;
     size_t used;
-    void *block;  // what release() gives back
+    void *block;  // what release() frees
 } arena;
 
 enum { CACHE_LINE = 64 };
 
-arena allocate(size_t bytes);  // base NULL: no memory
+arena allocate(size_t bytes);  // base is NULL if out of memory
 void release(arena *a);
 
-// An arena in memory that somebody else owns, which has a cache line to spare.
+// An arena in memory of another owner, with a spare cache line for alignment.
 static inline arena arena_at(void *memory) {
     return (arena) {.base = (char *) memory + (CACHE_LINE - (uintptr_t) memory % CACHE_LINE) % CACHE_LINE};
 }

@@ -1,8 +1,8 @@
-// Mixture of experts, equation (experts): tokens sorted by expert, one product for each expert that has work.
+// Mixture of experts, equation (experts): tokens sorted by expert, and one product per expert and matrix.
 #include "expert_order.h"
 #include "linear.h"
 
-enum { MAX_EXPERT_ROWS = 512 };  // rows of one expert at a time: bounds the memory of its hidden numbers
+enum { MAX_EXPERT_ROWS = 512 };  // rows of one expert at a time: bounds the memory of its hidden layer
 
 typedef struct {
     expert_order sorted;

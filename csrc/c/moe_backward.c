@@ -1,8 +1,8 @@
-// The gradients of a mixture of experts, equation (experts-backward): tokens sorted by expert, some thousand at a time.
+// The gradients of a mixture of experts, equation (experts-backward): tokens sorted by expert, in passes.
 //
-// In a pass, every block of rows goes through its expert forward and backward first; then the gradient of each expert's
-// weights collects what its rows saved.  Either step has many small products: a thread takes whole products, unless
-// there are too few for all threads.
+// In a pass of a few thousand rows, every block of rows first goes forward and backward through its expert; then the
+// weight gradients of each expert are computed from the saved rows.  Both steps have many small products: a thread
+// computes whole products, unless there are too few for all threads.
 #include "threads.h"
 
 #include "activation.h"
@@ -27,7 +27,7 @@ typedef struct {
     float *out_gate, *out_up, *out_down;  // gradients of the weights
 } moe_arrays;
 
-// What sorted rows save for the gradients of the weights: inputs of the three products, gradients of their outputs.
+// Saved by sorted rows for the gradients of the weights: inputs of the three products, gradients of their outputs.
 typedef struct {
     float *x, *dy;                          // (rows, D): x is times its gate
     float *hidden, *d_gate_pre, *d_up_pre;  // (rows, F)
@@ -66,7 +66,7 @@ static workspace workspace_in(arena *a, const moe_shape *n) {
     };
 }
 
-// hidden, d_gate_pre and d_up_pre, of which the latter two hold gate and up before, from d_hidden, a vector at a time
+// hidden, d_gate_pre and d_up_pre from d_hidden, a vector at a time; the latter two hold gate and up at first
 static void swiglu_both_ways(activations s, const float *d_hidden, size_t n) {
     for (size_t i = 0; i < n; i += LANES) {
         vec gate = load_at(s.d_gate_pre, i, n), up = load_at(s.d_up_pre, i, n), dy = load_at(d_hidden, i, n);
@@ -130,7 +130,7 @@ static void backward_rows(const workspace *t, const moe_arrays *m, const expert_
     }
 }
 
-// Gradients of the weights: each expert's rows among the sorted rows begin to end - 1 are added.
+// Add the gradients of the sorted rows begin to end - 1 to the weight gradients of their experts.
 static void add_weight_gradients(const workspace *t, const moe_arrays *m, const moe_shape *n, int begin, int end) {
     const expert_order *s = &t->sorted;
     int D = n->D, F = n->F;
@@ -163,8 +163,8 @@ static void combine_choices(float *out_x, float *out_gate, const float *dx, cons
     }
 }
 
-// dy and x (N, D), expert and gate (N, C), w_gate and w_up (E, D, F), w_down (E, F, D) of plain numbers  ->  a gradient
-// of each but `expert`
+// dy and x (N, D), expert and gate (N, C), w_gate and w_up (E, D, F), w_down (E, F, D), not quantized  ->  a gradient
+// of each except `expert`
 void experts_backward(float *out_x, float *out_gate, float *out_w_gate, float *out_w_up, float *out_w_down,
                       const float *dy, const float *x, const int64_t *expert, const float *gate, const matrix *w_gate,
                       const matrix *w_up, const matrix *w_down, int N, int C, int D, int E, int F) {

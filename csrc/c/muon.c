@@ -1,4 +1,4 @@
-// A step of Muon, equations (muon) and (newton-schulz): of a stack of matrices each thread takes whole ones.
+// A step of Muon, equations (muon) and (newton-schulz): each thread updates whole matrices of a stack.
 #include "threads.h"
 
 #include <math.h>
@@ -9,7 +9,7 @@
 
 enum { NEWTON_SCHULZ_STEPS = 5 };
 
-// For one matrix of S x L numbers, S <= L: w (I, O) or its transpose, whichever has fewer rows.
+// For one matrix of S x L elements, S <= L: w (I, O) or its transpose, whichever has fewer rows.
 typedef struct {
     float *x, *tmp;              // (S, L)
     float *square, *polynomial;  // (S, S)
@@ -56,7 +56,7 @@ static void step_matrix(float *restrict out_w, float *restrict out_m, const floa
         for (int o = 0; o < O; o++) {
             size_t at = (size_t) i * O + o;
             out_m[at] = old * m[at] + new * g[at];
-            x[i * in + o * out] = new * g[at] + old * out_m[at];  // Nesterov: a look ahead
+            x[i * in + o * out] = new * g[at] + old * out_m[at];  // Nesterov momentum
         }
     orthogonalize(t, S, L);
     for (int i = 0; i < I; i++)

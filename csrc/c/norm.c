@@ -3,8 +3,8 @@
 
 #include <math.h>
 
-// The sum of (x - mean)^power over a row, power 1 or 2.  One float would drift over 5120 terms, and one double would
-// wait for itself: 32 doubles side by side do neither.
+// The sum of (x - mean)^power over a row, power 1 or 2.  A single float would drift over 5120 terms, and each addition
+// to a single double would wait for the one before: 2 * LANES doubles in parallel do neither.
 INLINE double sum_powers(const float *x, double mean, int power, int D) {
     enum { SUMS = 2 * LANES };
     double sums[SUMS] = {0}, sum = 0.0;
@@ -40,7 +40,7 @@ void layer_norm(float *restrict out, const float *x, const float *weight, const 
         const float *x_n = x + (size_t) n * D;
         float *restrict out_n = out + (size_t) n * D;
         double mean = sum_powers(x_n, 0.0, 1, D) / D;
-        // together the mean, to twice the digits
+        // their sum is the mean, to twice the digits
         float mean_high = (float) mean, mean_low = (float) (mean - mean_high);
         float rstd = (float) (1.0 / sqrt(sum_powers(x_n, mean, 2, D) / D + eps));
         for (int i = 0; i < D; i++) out_n[i] = ((x_n[i] - mean_high) - mean_low) * rstd * weight[i] + bias[i];

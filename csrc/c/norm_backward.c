@@ -4,8 +4,8 @@
 #include "memory.h"
 #include "row_ops.h"
 
-// The gradient of a weight is a sum over all rows: of ROWS_PER_SUM rows each in floats, and of these sums in doubles.
-// So it is the same whatever the number of threads.
+// The gradient of a weight is a sum over all rows: in floats over ROWS_PER_SUM rows each, and in doubles over these
+// sums.  So it does not depend on the number of threads.
 enum { ROWS_PER_SUM = 64 };
 
 typedef struct {
@@ -31,8 +31,8 @@ static void add_sums(float *out, const float *sums, double *total, int N, int D)
     for (int d = 0; d < D; d++) out[d] = (float) total[d];
 }
 
-// The sums over a row of g x_hat and of g, with g = dy * weight, in several doubles side by side; layer_norm passes
-// x - mean for x_hat, and divides by the deviation afterwards
+// The sums over a row of g x_hat and of g, with g = dy * weight, in several doubles in parallel; layer_norm passes `x -
+// mean` for x_hat, and divides by the standard deviation afterwards
 static void gradient_sums(double *g_x_hat, double *g, const float *dy, const float *weight, const float *x_hat, int D) {
     enum { SUMS = LANES };
     double products[SUMS] = {0}, sums[SUMS] = {0};
@@ -90,7 +90,7 @@ static void layer_norm_backward_row(float *restrict out, float *restrict sum, fl
                                     const float *x, const float *weight, float eps, int D) {
     double g_x_hat = 0.0, mean_g = 0.0, mean = 0.0;
     for (int d = 0; d < D; d++) mean += (double) x[d] / D;
-    // together the mean, to twice the digits
+    // their sum is the mean, to twice the digits
     float mean_high = (float) mean, mean_low = (float) (mean - mean_high);
     for (int d = 0; d < D; d++) out[d] = (x[d] - mean_high) - mean_low;
     float rstd = (float) (1.0 / sqrt(dot(out, out, D) / D + eps));

@@ -1,9 +1,9 @@
-// Attention with an online softmax, as in FlashAttention: keys and values pass in blocks, and of every query row only m
-// (its largest score so far), l (the sum of its weights) and O (the weighted sum of values) are kept.  All scores of a
-// query are never in memory at once.  For one row and one block, in plain C:
+// Attention with an online softmax, as in FlashAttention: keys and values are read in blocks, and only m (the largest
+// score so far), l (the sum of the weights) and O (the weighted sum of values) are kept of every query row.  The scores
+// of a query are never all in memory.  For one row and one block, in plain C:
 //
 //     for (int s = 0; s < n; s++) S[s] = dot(q, k[s]);
-//     float m_new = max(m, max(S)), alpha = exp(m - m_new);           // alpha scales down what came before
+//     float m_new = max(m, max(S)), alpha = exp(m - m_new);           // alpha rescales the sums so far
 //     l *= alpha, O *= alpha;
 //     for (int s = 0; s < n; s++) {
 //         float P = exp(S[s] - m_new);
@@ -19,7 +19,7 @@
 
 enum { KEYS = 64, QUERY_ROWS = 128 };  // keys in a block; query rows (queries times the heads of a group) that share it
 
-// Some query rows that read the same key head, and what is known of each so far.
+// Some query rows that read the same key head, and the running softmax of each.
 typedef struct {
     float *q;      // (rows, d), divided by the root of d
     float *O;      // (rows, O_stride)
@@ -87,19 +87,20 @@ static inline void load_kv_row(float *out, const kv_view *k, ptrdiff_t at, int d
     }
 }
 
-// Keys or values of one sequence and key head, a row every `stride` elements from `at` on.
+// Keys or values of one sequence and key head, with rows `stride` elements apart from `at` on.
 typedef struct {
     const kv_view *view;
     ptrdiff_t at, stride;
 } head_rows;
 
-// Positions s to s + n - 1  ->  out (KEYS, d) as floats, zeros behind them
+// Positions s to s + n - 1  ->  out (KEYS, d) as floats, padded with zeros
 static inline void load_kv_rows(float *out, head_rows k, int s, int n, int d) {
     memset(out + (size_t) n * d, 0, sizeof(float) * (size_t) (KEYS - n) * d);
     for (int i = 0; i < n; i++) load_kv_row(out + (size_t) i * d, k.view, k.at + (s + i) * k.stride, d);
 }
 
-// A row of scores, of which `visible` count, becomes weights P; m and l are updated  ->  alpha, the factor for O
+// A row of scores, of which the first `visible` are valid, becomes weights P; m and l are updated  ->  alpha, the
+// factor for O
 static inline float online_softmax_row(float *P, float *m, float *l, int visible) {
     vec max = splat(*m), sum = {0};
     for (int c = 0; c < KEYS; c += LANES) {
@@ -132,7 +133,7 @@ static inline void attend_keys(attention_state *st, head_rows k, head_rows v, in
             pack_panel(st->panel, columns_view(st->kv + (size_t) c * d, d), d, KEYS - c);
             gemm_tile(st->P + c, KEYS, st->q, d, st->panel, rows, d, NULL);
         }
-        // weights P (rows, KEYS); O (rows, d) is scaled down where a larger score came
+        // weights P (rows, KEYS); O (rows, d) is scaled down if a larger score was found
         for (int i = 0; i < rows; i++) {
             float alpha = online_softmax_row(st->P + (size_t) i * KEYS, &st->m[i], &st->l[i], st->visible[i] - s);
             if (alpha == 1.0f) continue;

@@ -1,4 +1,4 @@
-// Patches, equations (patchify) and (pixel-shuffle): runs of memory put in another order.
+// Patches, equations (patchify) and (pixel-shuffle): runs of memory are copied in another order.
 #include "simd.h"
 
 // tiles (B, C, h, w) of R rows and S columns of patches  ->  out (B, R * S, C * patch * patch)
@@ -18,9 +18,9 @@ void patchify(float *out, const float *tiles, int patch, int B, int C, int R, in
     }
 }
 
-// x (B, P, D) on a grid of R * side rows of as many  ->  out (B, R * R, side * side * D)
+// x (B, P, D) on a grid of R * side by R * side  ->  out (B, R * R, side * side * D)
 void pixel_shuffle(float *out, const float *x, int side, int B, int R, int D) {
-    size_t run = (size_t) side * D, row = run * R;  // numbers in a row of one token's square, and of the grid
+    size_t run = (size_t) side * D, row = run * R;  // elements in a row of one token's square, and of the grid
     #pragma omp parallel for collapse(2) if ((size_t) B * R * side * row > PARALLEL_MIN)
     for (int b = 0; b < B; b++) {
         for (int r = 0; r < R; r++) {

@@ -1,4 +1,4 @@
-// Products with quantized matrices, equation (quantized): x is quantized to int8 too, and integers are multiplied.
+// Products with quantized matrices, equation (quantized): x is quantized to int8 as well, and integers are multiplied.
 //
 // A matrix (I, O) comes in tiles of 16 columns (tinyscout/reference/quantize.py).  In a tile, 64 bytes hold a few
 // inputs i, i + 1, ... of all 16 columns; the next 64 bytes hold the next inputs:
@@ -7,7 +7,7 @@
 //     int4    | column 0: i .. i+7 | column 1: i .. i+7 | ... | column 15: i .. i+7 |     half a byte, even inputs low
 //     scales  | column 0 | column 1 | ... | column 15 |                                   of `group` inputs
 //
-// One instruction of AVX-512 multiplies 64 pairs of bytes and adds them up in 16 lanes, one per column; AVX2 takes a
+// One instruction of AVX-512 multiplies 64 pairs of bytes and adds them up in 16 lanes, one per column; AVX2 needs a
 // few for 32 pairs and 8 lanes.  In plain C, for one row of x and one column of int8, w.group a multiple of 32:
 //
 //     for (int g = 0; g < I / w.group; g++) {
@@ -36,7 +36,7 @@ typedef int8_t __attribute__((vector_size(16), aligned(1), may_alias)) bytes16;
 // One row of x as integers from -127 to 127.
 typedef struct {
     int8_t *values;    // (I)
-    int8_t *even_odd;  // (I): the same, every 8 as 0 2 4 6 1 3 5 7: so the halves of int4 weights are unpacked
+    int8_t *even_odd;  // (I): the same, every 8 in the order 0 2 4 6 1 3 5 7, as int4 weights are unpacked
     float *scales;     // (I / Q8_GROUP)
     int32_t *sums;     // (I / Q8_GROUP): of the integers
 } q8_row;
@@ -92,8 +92,8 @@ static inline void quantize_row_q8(q8_row *row, const float *x, int I) {
 }
 
 // sum[c] += the dot product of column c's four bytes with the four of x, for the LANES columns that `w` holds. dot_int8
-// has signed weights, dot_int4 weights from 0 to 15.  An instruction may want unsigned weights: OFFSET is what was
-// added to each of them, and OFFSET times the sum of x has to be subtracted.
+// has signed weights, dot_int4 weights from 0 to 15.  Some instructions need unsigned weights: OFFSET is then added to
+// each of them, and OFFSET times the sum of x must be subtracted.
 #if defined(__AVX512VNNI__)
 enum { OFFSET_INT8 = 128, OFFSET_INT4 = 8 };
 INLINE ivec dot_int8(ivec sum, ivec w, int32_t x) {
@@ -131,8 +131,8 @@ INLINE int32_t load_4_bytes(const int8_t *bytes) {
 enum { VECS_PER_TILE = TILE_COLUMNS / LANES, MAX_ROWS_IN_REGISTERS = LANES / 2 };
 enum { PREFETCH_BYTES = 4096, PREFETCH_SCALE_BYTES = 1024 };  // this far ahead of their use
 
-// Int4 weights of LANES columns, eight inputs each, as bytes from 0 to 15: even and odd inputs.  Adding 8 to two's
-// complement is flipping its highest bit.
+// Int4 weights of LANES columns, eight inputs each, as bytes from 0 to 15: even and odd inputs.  Adding 8 to four bits
+// in two's complement flips the highest bit.
 INLINE ivec even_int4(ivec w) { return (w ^ (int32_t) 0x88888888) & 0x0f0f0f0f; }
 INLINE ivec odd_int4(ivec w) { return (w ^ (int32_t) 0x88888888) >> 4 & 0x0f0f0f0f; }
 
@@ -205,7 +205,7 @@ typedef struct {
     int expert, N, I, O;
 } matvec;
 
-// Some outputs, which are full tiles.  Inlined, so that N = 1 is a constant in decode.c.
+// A range of outputs, in full tiles.  Inlined, so that N = 1 is a constant in decode.c.
 INLINE void q_matmul_range(const matvec *p, range outputs) {
     for (int t = outputs.begin / TILE_COLUMNS; t < outputs.end / TILE_COLUMNS; t++) {
         ptrdiff_t tile = (ptrdiff_t) p->expert * (p->O / TILE_COLUMNS) + t;  // counts over all experts

@@ -6,7 +6,7 @@
 #include "memory.h"
 #include "row_ops.h"
 
-// Insert an expert among the `found` best so far: behind its equals, and NaN behind all.
+// Insert an expert among the `found` best so far: after those with equal scores, and NaN after all others.
 static void insert(int64_t *expert, float *best, int found, int top_k, int e, float score) {
     int at = found;
     while (at > 0 && (score > best[at - 1] || (isnan(best[at - 1]) && !isnan(score)))) at--;
@@ -45,7 +45,7 @@ void router(int64_t *out_expert, float *out_gate, const float *x, const matrix *
     release(&memory);
 }
 
-// The scores of all experts, which of them are chosen, and what load balancing asks of them.
+// The scores of all experts, the chosen experts, and the quantities of load balancing.
 typedef struct {
     float *scores, *gate;  // (N, E), (N, top_k)
     int64_t *expert;       // (N, top_k)
@@ -75,21 +75,21 @@ static routing choose_experts(arena *a, const float *x, const matrix *w_router, 
     return r;
 }
 
-// d_gate (N, top_k), x (N, D), w_router (D, E) of plain numbers  ->  out_x (N, D), out_w_router (D, E)
+// d_gate (N, top_k), x (N, D), w_router (D, E), not quantized  ->  out_x (N, D), out_w_router (D, E)
 void router_backward(float *out_x, float *out_w_router, const float *d_gate, const float *x, const matrix *w_router,
                      int top_k, int N, int D, int E) {
     arena memory = routing_memory(top_k, N, E);
     if (!memory.base) return;
     routing r = choose_experts(&memory, x, w_router, top_k, N, D, E);
-    memset(r.scores, 0, sizeof(float) * (size_t) N * E);  // from here on their gradients
+    memset(r.scores, 0, sizeof(float) * (size_t) N * E);  // from here on, their gradients
     for (size_t i = 0; i < (size_t) N * top_k; i++)
         r.scores[i / top_k * E + (size_t) r.expert[i]] = d_gate[i] * r.gate[i] * (1.0f - r.gate[i]);
     linear_backward(out_x, out_w_router, NULL, r.scores, x, w_router, NULL, N, D, E);
     release(&memory);
 }
 
-// Scores become probabilities, and load and mean_load are computed.  If all loads are equal, mean_load is one of them
-// to the last digit, so that the gradient is exactly zero.
+// Scores become probabilities, and load and mean_load are computed.  If all loads are equal, mean_load equals them to
+// the last digit, so that the gradient is exactly zero.
 static void softmax_and_load(routing *r, int top_k, int N, int E) {
     memset(r->count, 0, sizeof *r->count * (size_t) E);
     for (size_t i = 0; i < (size_t) N * top_k; i++) r->count[r->expert[i]]++;
@@ -116,7 +116,7 @@ void load_balance(double *out, const float *x, const matrix *w_router, int top_k
     release(&memory);
 }
 
-// dy, x (N, D), w_router (D, E) of plain numbers  ->  out_x (N, D), out_w_router (D, E)
+// dy, x (N, D), w_router (D, E), not quantized  ->  out_x (N, D), out_w_router (D, E)
 void load_balance_backward(float *out_x, float *out_w_router, double dy, const float *x, const matrix *w_router,
                            int top_k, int N, int D, int E) {
     arena memory = routing_memory(top_k, N, E);

@@ -12,8 +12,8 @@ static inline float row_max(const float *x, int n) {
 
 enum { EXP_BLOCK = 64 * LANES };  // terms that are added up in floats: too few for the sum to drift
 
-// The sum of e^(x - max), and each of the terms in out unless that is NULL.  Floats add up a block, a double the
-// blocks: a vocabulary has 200,000 terms.
+// The sum of e^(x - max), and each of the terms in out unless that is NULL.  A block is summed in floats, and the
+// blocks in a double: a vocabulary has 200,000 terms.
 INLINE double row_exp(float *out, const float *x, float max, int n) {
     double sum = 0.0;
     for (int start = 0; start < n; start += EXP_BLOCK) {
@@ -34,7 +34,7 @@ INLINE double row_exp(float *out, const float *x, float max, int n) {
     return sum;
 }
 
-// The dot product of two rows, in several doubles side by side: see norm.c
+// The dot product of two rows, in several doubles in parallel: see norm.c
 INLINE double dot(const float *x, const float *y, int n) {
     enum { SUMS = 2 * LANES };
     double sums[SUMS] = {0}, sum = 0.0;

@@ -7,7 +7,7 @@
 
 #include "memory.h"
 
-// The floats in ascending order are numbered by ranks of 32 bits.  These are the ranks of minus and plus infinity.
+// Every float has a rank of 32 bits, in ascending order.  These are the ranks of minus and plus infinity.
 enum { RANK_MIN = 0x007fffff };
 static const uint32_t RANK_MAX = 0xff800000;
 static inline float float_of_rank(uint32_t rank) {
@@ -17,9 +17,9 @@ static inline float float_of_rank(uint32_t rank) {
     return x;
 }
 
-// A level that k of x (V) reach, and fewer than k a higher one: the k-th largest, or between it and the next.
-// Bisecting the ranks takes at most 32 rounds of counting, which vectorizes.  NaN reaches any level; if k are NaN,
-// everything is kept.
+// A threshold that the k largest of x (V) and their equals reach: the k-th largest element, or a value between it and
+// the next smaller one.  Bisecting the ranks takes at most 32 rounds of counting, which vectorizes.  NaN reaches every
+// threshold; if k elements are NaN, everything is kept.
 static float kth_largest(const float *x, int k, int V) {
     int nans = 0, count = 0;
     for (int i = 0; i < V; i++) nans += x[i] != x[i];
@@ -45,7 +45,7 @@ void top_k(float *out, const float *logits, int k, int N, int V) {
     }
 }
 
-// A heap of tokens: each before its two children, by probability and among equals by number; NaN comes last.
+// A heap of tokens: each comes before its two children, by probability, and if equal by number; NaN comes last.
 static inline int is_before(const double *p, int a, int b) {
     return p[a] > p[b] || (p[a] == p[b] ? a < b : isnan(p[b]) && (!isnan(p[a]) || a < b));
 }
@@ -59,8 +59,8 @@ static void sift_down(int *heap, const double *p, int at, int size) {
     heap[at] = token;
 }
 
-// Zero all but the likeliest of probability (V) that together hold p  ->  the sum of those that are kept.  Taking them
-// from a heap one by one costs nothing for those that are never reached.
+// Zero all of probability (V) except the most likely ones that together hold p  ->  the sum of those that are kept.
+// They are taken from a heap one by one, so that the unlikely ones are never sorted.
 static double keep_top_p(double *probability, int *heap, double p, int V) {
     for (int i = 0; i < V; i++) heap[i] = i;
     for (int i = V / 2 - 1; i >= 0; i--) sift_down(heap, probability, i, V);

@@ -1,7 +1,7 @@
 // SIMD: vectors of LANES floats, written once for every processor.
 //
 // A vector type is an array that the compiler keeps in a register: 16 floats of AVX-512, 8 of AVX2, 4 of SSE or NEON.
-// build.py compiles all kernels once for each level of processor, and tinyscout/kernels/c/library.py picks at load.
+// build.py compiles all kernels once for each level of processor, and tinyscout/kernels/c/library.py loads one.
 #pragma once
 
 #include <stddef.h>
@@ -10,7 +10,7 @@
 
 #include "kernels.h"
 
-enum { PARALLEL_MIN = 1 << 14 };  // with fewer elements, one thread is done before a second has woken up
+enum { PARALLEL_MIN = 1 << 14 };  // for fewer elements, starting a second thread takes longer than the work
 
 #if defined(__AVX512F__)
 enum { LANES = 16 };
@@ -38,7 +38,7 @@ INLINE vec load(const float *p) { return *(const vec *) p; }
 INLINE void store(float *p, vec v) { *(vec *) p = v; }
 INLINE vec splat(float x) { return x - (vec) {0}; }
 
-// The first n lanes from memory, the others `fill`; and back.
+// Load the first n lanes and set the others to `fill`; store the first n lanes.
 INLINE vec load_partial(const float *p, int n, float fill) {
     vec v = splat(fill);
     memcpy(&v, p, sizeof(float) * (size_t) n);
@@ -84,14 +84,14 @@ INLINE float from_f16_scalar(uint16_t h) {
     uint16_t padded[LANES] = {h};
     return from_f16(padded)[0];
 }
-INLINE uint16_t to_bf16_scalar(float x) {  // to the nearest, halves to even; NaN stays NaN
+INLINE uint16_t to_bf16_scalar(float x) {  // round to nearest, ties to even; NaN stays NaN
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
     if ((bits & 0x7fffffff) > 0x7f800000) return (uint16_t) (bits >> 16 | 64);
     return (uint16_t) ((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-// Stored numbers F32, BF16 or F16 from element `at` on, as floats: a vector, or one.
+// Elements stored as F32, BF16 or F16, from element `at` on, as floats: a vector, or one.
 INLINE vec load_as_f32(const void *values, ptrdiff_t at, int kind) {
     if (kind == F32) return load((const float *) values + at);
     return kind == BF16 ? from_bf16((const uint16_t *) values + at) : from_f16((const uint16_t *) values + at);
@@ -106,7 +106,7 @@ INLINE float load_as_f32_scalar(const void *values, ptrdiff_t at, int kind) {
 #define ROUND_MAGIC 12582912.0f
 
 // e^x to about one unit in the last place: x = n ln 2 + r, a polynomial for e^r, and n is added to the exponent, half
-// of it at a time, so that results below the smallest normal float come out right.  NaN stays NaN.
+// of it at a time, so that results below the smallest normal float are correct.  NaN stays NaN.
 INLINE vec exp_vec(vec x) {
     const float log2e = 1.44269504f, ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
     x = select_vec(x > 89.0f, splat(89.0f), x);  // e^89 is infinite already, e^-104 zero

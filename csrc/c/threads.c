@@ -1,9 +1,9 @@
-// How many threads the kernels use.
+// The number of threads that the kernels use.
 #include "threads.h"
 
 #include "simd.h"
 
-// -> how many it was before
+// ->  the previous number
 int set_threads(int count) {
     int previous = max_threads();
 #if defined(_OPENMP)

@@ -22,7 +22,7 @@ static inline int in_parallel(void) { return 0; }
 #if defined(CPU_SETSIZE)
 enum { MAX_CPUS = CPU_SETSIZE };
 #else
-enum { MAX_CPUS = 64 };  // threads are not moved there: see below
+enum { MAX_CPUS = 64 };  // on these systems threads are not moved: see below
 #endif
 
 // The processors that the threads of one parallel region occupy.
@@ -30,14 +30,14 @@ typedef struct {
     atomic_ullong cpus[MAX_CPUS / 64];
 } claimed_cpus;
 
-static inline int claim_cpu(claimed_cpus *claimed, int cpu) {  // -> was it free?
+static inline int claim_cpu(claimed_cpus *claimed, int cpu) {  // ->  true if it was free
     return !(atomic_fetch_or(&claimed->cpus[cpu / 64], 1ull << cpu % 64) >> cpu % 64 & 1);
 }
 
 // Called by every thread when a region begins.  Linux wakes a thread on the core where it ran last.  If the thread that
-// woke it runs there now, both may share that core for a long time while another is idle, which has cost a factor of
-// ten.  A thread that finds its core claimed moves to a free one.  It is not kept there: its affinity is set back at
-// once, and the scheduler may move it again later.
+// woke it runs there now, both may share that core for a long time while another is idle, which was measured to be ten
+// times slower.  A thread that finds its core claimed moves to a free one.  It is not pinned there: its affinity is
+// restored immediately, and the scheduler may move it again later.
 static inline void pin_to_free_core(claimed_cpus *claimed) {
 #if defined(__linux__)
     int current = sched_getcpu();

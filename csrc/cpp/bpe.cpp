@@ -1,4 +1,4 @@
-// The tokenizer's inner loops for Python: the names and results of tinyscout/reference/bpe.py, many times faster.
+// The tokenizer's inner loops for Python: the same names and results as tinyscout/reference/bpe.py, many times faster.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -18,7 +18,7 @@ using IntArray = py::array_t<int, py::array::c_style | py::array::forcecast>;
 constexpr size_t CACHED_PIECES = 1 << 16;    // of 64 bytes each: 4 MiB
 constexpr size_t CACHED_INTEGERS = 1 << 20;  // ids below this share one Python integer each
 
-// The UTF-8 of a text, valid as long as the text.  Raises UnicodeEncodeError for half a surrogate pair.
+// The UTF-8 of a text, valid as long as the text.  Raises UnicodeEncodeError for a lone surrogate.
 std::string_view view_utf8(py::handle text) {
     Py_ssize_t size;
     const char *data = PyUnicode_AsUTF8AndSize(text.ptr(), &size);
@@ -131,7 +131,7 @@ public:
             const std::string_view token = find_token(PySequence_Fast_GET_ITEM(items.ptr(), i));
             if (capacity - size < std::max(token.size(), PADDING))
                 bytes.resize(capacity += capacity / 2 + token.size());
-            // a copy of fixed length takes a few instructions; the next token overwrites what was copied too much
+            // a copy of fixed length takes a few instructions; the next token overwrites the surplus
             const size_t n = token.size() <= PADDING ? PADDING : token.size();
             std::memcpy(bytes.data() + size, token.data(), n);
             size += token.size();

@@ -20,7 +20,7 @@ inline size_t slots_for(size_t n) {
 
 // (left id, right id) -> (rank, merged id): a hash table with open addressing and linear probing.
 // Most of the pairs looked up have no rank, and the table of a large vocabulary does not fit into the fast caches.
-// A filter of single bits, four per slot, is asked first: if the bit of a pair is 0, the pair is not in the table.
+// A filter of single bits, four per slot, is checked first: if the bit of a pair is 0, the pair is not in the table.
 class PairTable {
 public:
     struct Slot {
@@ -67,7 +67,8 @@ struct MergeScratch {
 // Merges the adjacent pair of lowest rank, the leftmost of equals, until no adjacent pair has a rank.
 // Replaces `ids` by the ids that remain.  O(n log n), equation (bpe).
 // The pairs form a tournament tree: leaf n + i is the pair at i, node k is the better of its children 2k and 2k + 1,
-// and node 1 is the best pair of all.  An update climbs only as far as it changes a node, usually a step or two.
+// and node 1 is the best pair of all.  An update stops at the first node that it does not change, often after a step or
+// two.
 inline void byte_pair_merge(std::vector<int> &ids, const PairTable &pairs, MergeScratch &scratch) {
     constexpr int REMOVED = -1;
     constexpr uint64_t NO_PAIR = ~uint64_t(0);

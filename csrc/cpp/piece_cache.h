@@ -15,13 +15,13 @@ struct PieceKey {
     uint64_t words[4] = {};
     uint16_t length;
 
-    // `end` is the end of the readable text, at the end of the piece or behind it.
+    // `end` is the end of the readable text, at the end of the piece or after it.
     PieceKey(std::string_view piece, const char *end) : length(uint16_t(piece.size())) {
         if (size_t(end - piece.data()) < MAX_BYTES) {
             std::memcpy(words, piece.data(), piece.size());
             return;
         }
-        uint64_t mask[4];  // a copy of fixed length takes a few instructions; the mask clears what follows the piece
+        uint64_t mask[4];  // a copy of fixed length takes a few instructions; the mask clears the bytes after the piece
         std::memcpy(words, piece.data(), MAX_BYTES), std::memcpy(mask, &MASKS[MAX_BYTES - length], MAX_BYTES);
         for (int i = 0; i < 4; i++) words[i] &= mask[i];
     }

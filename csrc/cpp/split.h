@@ -1,6 +1,6 @@
 // Llama 4's split pattern as a hand-written scanner: the same pieces as the regular expression LLAMA4_PATTERN, many
 // times faster.  A regular expression tries its alternatives in order and backtracks; here every alternative is one
-// run over characters of certain classes, and the position it would backtrack to is remembered while running.
+// scan over characters of certain classes, which remembers the position to backtrack to.
 #pragma once
 #include <cstdint>
 #include <stdexcept>
@@ -10,7 +10,7 @@
 
 class Llama4Split {
 public:
-    // `classes` has one byte per code point, the index of a bit of Class: Unicode is known to Python's `regex` only.
+    // `classes` has one byte per code point, the index of a bit of Class, from Python, whose `regex` knows Unicode.
     explicit Llama4Split(std::string classes) : classes(std::move(classes)) {
         if (this->classes.size() != 0x110000) throw std::invalid_argument("one class per code point: 0x110000 bytes");
     }
