@@ -1,6 +1,6 @@
 """Plot what measure.py wrote: facts found against the length of the text, and the loss against the position in it.
 
-    python docs/laboratory/draw.py          writes laboratory.png beside this file, for docs/long_context.md
+    python docs/laboratory/draw.py          writes laboratory.png next to this file, for README.md
 """
 import json
 from collections import defaultdict
