@@ -1,5 +1,5 @@
 // Activations and their gradients, equations (sigmoid), (swiglu), (gelu) and the same with -backward: one thread owns
-// four neighbouring numbers.
+// four neighbouring elements.
 #include "vector.cuh"
 
 __device__ inline float sigmoid_of(float x) {
@@ -26,7 +26,7 @@ extern "C" __global__ void swiglu(float *out, const float *gate, const float *up
     map_elements([](float gate, float up) { return gate * sigmoid_of(gate) * up; }, (size_t) N * F, out, gate, up);
 }
 
-// dy, gate and up (N, F)  ->  out_gate and out_up (N, F).  The second time they are read, they are still in the cache.
+// dy, gate and up (N, F)  ->  out_gate and out_up (N, F).  The inputs are read twice, the second time from the cache.
 extern "C" __global__ void swiglu_backward(float *out_gate, float *out_up, const float *dy, const float *gate,
                                            const float *up, int N, int F) {
     auto d_gate = [](float dy, float gate, float up) {
@@ -38,8 +38,8 @@ extern "C" __global__ void swiglu_backward(float *out_gate, float *out_up, const
     map_elements(d_up, (size_t) N * F, out_up, dy, gate);
 }
 
-// The probability that a standard normal variable is smaller than x.  Below -9 sqrt(2) it no longer falls, as in the
-// reference, so that both agree to the last digits.
+// The probability that a standard normal variable is smaller than x.  Below -9 sqrt(2) it is constant, as in the
+// reference, so that both agree to the last digit.
 __device__ inline float normal_cdf(float x) { return x < -12.7279221f ? 2.06851587e-37f : normcdff(x); }
 
 // x (N, D)  ->  out (N, D)

@@ -13,7 +13,7 @@ extern "C" __global__ void adamw_step(float *out_w, float *out_m, float *out_v, 
                                       const float *m, const float *v, double step, double lr, double beta1,
                                       double beta2, double eps, double decay, long long N) {
     __shared__ float step_size, v_correction;
-    if (threadIdx.x == 0) {  // one thread works out what all of its block need
+    if (threadIdx.x == 0) {  // one thread computes what the whole block needs
         step_size = (float) (lr / (1 - pow_int(beta1, (long long) step)));
         v_correction = (float) (1 / (1 - pow_int(beta2, (long long) step)));
     }

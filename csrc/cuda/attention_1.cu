@@ -1,8 +1,8 @@
-// Attention as the formula says it, equation (gqa): one thread owns one query of one head.
+// Attention exactly as in the formula, equation (gqa): one thread owns one query of one head.
 //
-// It goes through the keys one by one and corrects what it has, equation (online-softmax).  The weighted sum of values
-// O grows in global memory, in the output itself, so each key costs a pass over it; and neighbouring threads read
-// numbers that lie far apart.
+// It reads the keys one by one and updates a running softmax, equation (online-softmax).  The weighted sum of values O
+// is accumulated in global memory, in the output itself, so each key costs a pass over it; and neighbouring threads
+// read elements that are far apart.
 #include <math_constants.h>
 
 #include "mask.cuh"

@@ -1,10 +1,10 @@
-// Attention in tiles (FlashAttention), equation (online-softmax): one block owns 64 rows of one key head, and the keys
-// stream by, 32 at a time.
+// Attention in tiles (FlashAttention), equation (online-softmax): one block owns 64 rows of one key head, and streams
+// the keys, 32 at a time.
 //
 // A row is a query of one of the G heads that share that key head, so a tile of keys in shared memory serves all of
 // them.  Each thread keeps 4 rows by 4 columns of scores in registers, and 4 rows by up to 16 channels of the result:
-// what it loads serves four times (attention_tile.cuh).  Tiles that no row may see are never fetched.  The plain form,
-// of one row:
+// each value it loads is used four times (attention_tile.cuh).  Tiles that no row may see are never loaded.  The plain
+// form, for one row:
 //
 //     m = -infinity, l = 0, O = 0;
 //     for each tile of keys {
@@ -28,7 +28,7 @@ struct Tiles {
         : q(memory), k(q + ROWS * pitch), v(k + KEYS * pitch), P(v + KEYS * pitch), pitch(pitch) {}
 };
 
-// What a thread knows of its four rows: the keys they see, largest score, sum of weights, weighted sum of values.
+// A thread's state for its four rows: the keys they see, largest score, sum of weights, weighted sum of values.
 struct OnlineSoftmax {
     int key_begin[4], key_end[4];
     float m[4], l[4], O[4][4][4];
@@ -60,7 +60,7 @@ __device__ void online_softmax_rows(OnlineSoftmax &state, float *P, float (&scor
             m_new = fmaxf(m_new, scores[r][j]);
         }
         m_new = max_over_8_lanes(m_new);
-        float base = m_new == -CUDART_INF_F ? 0.0f : m_new;  // a row that has seen nothing yet
+        float base = m_new == -CUDART_INF_F ? 0.0f : m_new;  // this row has seen no key yet
         float rescale = expf(state.m[r] - base);
         state.m[r] = m_new, state.l[r] *= rescale;
         #pragma unroll
@@ -105,7 +105,7 @@ __device__ void flash_attention(float *out, const float *q, const Number *k, con
         auto kv_row = [&](const Number *a, int r) {
             return s + r < rows.key_end ? a + shape.kv_row(rows.b, rows.kv_head, s + r) * d : nullptr;
         };
-        __syncthreads();  // nobody reads the tiles before any more
+        __syncthreads();  // previous tiles are no longer in use
         load_tile(tiles.k, KEYS, d, pitch, [&](int r) { return kv_row(k, r); });
         load_tile(tiles.v, KEYS, d, pitch, [&](int r) { return kv_row(v, r); });
         __syncthreads();  // these are complete
@@ -113,7 +113,7 @@ __device__ void flash_attention(float *out, const float *q, const Number *k, con
         float scores[4][4] = {};
         add_row_products(scores, tiles.q, tiles.k, d, pitch);
         online_softmax_rows(state, tiles.P, scores, s, 1.0f / sqrtf((float) d));
-        __syncwarp();  // P goes from lane to lane of one warp only
+        __syncwarp();  // P is exchanged only between the lanes of a warp
         add_weighted_rows(state.O, tiles.P, tiles.v, d, pitch);
     }
     write_rows(out, state, shape, rows);
@@ -126,7 +126,7 @@ void grouped_query_attention_2(float *out, const float *q, const float *k, const
     flash_attention(out, q, k, v, {causal, chunk, kv_start, T, S, H, K, d});
 }
 
-// The same of a cache in bfloat16.
+// The same for a cache in bfloat16.
 extern "C" __global__ __launch_bounds__(THREADS)
 void grouped_query_attention_2_bf16(float *out, const float *q, const bf16 *k, const bf16 *v, int causal, int chunk,
                                     long long kv_start, int B, int T, int S, int H, int K, int d) {

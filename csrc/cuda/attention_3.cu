@@ -1,9 +1,10 @@
 // Attention on tensor cores (FlashAttention-2): a block owns 128 rows of one key head, a warp 32 of them.
 //
 // Queries, keys, values and the result are bfloat16, sums float32.  One instruction (ptx.cuh, mma) multiplies 16 x 16
-// by 16 x 8 numbers that are spread over the registers of a warp.  While it works on a tile of keys, the next is on its
-// way from global to shared memory, past the registers.  Scores never leave the registers: the fragments d of the
-// product with the keys are the fragments a of the product with the values.  attention_2.cu begins with the plain form.
+// by 16 x 8 elements, which are spread over the registers of a warp.  While the block works on a tile of keys, the next
+// one is copied from global to shared memory, bypassing the registers.  Scores never leave the registers: the fragments
+// d of the product with the keys are the fragments a of the product with the values.  The plain form is at the top of
+// attention_2.cu.
 #include <math_constants.h>
 
 #include "attention_shape.cuh"
@@ -13,14 +14,14 @@ enum { THREADS = 128, ROWS = 128 };
 
 constexpr float LOG2_E = 1.4426950408889634f;
 
-// Of heads up to WIDTH channels, which the compiler must know: sums stay in registers, which have no index.
+// For heads of up to WIDTH channels, a compile-time constant, so that sums stay in registers.
 template <int WIDTH> struct Tile {
-    static constexpr int KEYS = WIDTH > 96 ? 48 : 64;  // no more than the registers have room for
+    static constexpr int KEYS = WIDTH > 96 ? 48 : 64;  // limited by the registers
     static constexpr int PITCH = WIDTH + 8;  // 16 bytes more: the eight rows of a matrix begin in different banks
     static constexpr int SIZE = KEYS * PITCH;
 };
 
-// A warp's rows are 2 x 16 (m), and a lane has numbers of rows 16 m + 8 h + lane / 4: m[m][h] is the largest score of
+// A warp's rows are 2 x 16 (m), and a lane has elements of rows 16 m + 8 h + lane / 4: m[m][h] is the largest score of
 // such a row, l[m][h] this lane's share of the sum of its weights, O[m][n] the fragment d (ptx.cuh) of channels from
 // 8 n on.
 template <int WIDTH> struct OnlineSoftmax {
@@ -33,7 +34,7 @@ template <int WIDTH> using Scores = float[2][Tile<WIDTH>::KEYS / 8][4];
 // This lane's row of those that the block owns.
 __device__ inline int own_row(int m, int h) { return threadIdx.x / 32 * 32 + 16 * m + 8 * h + threadIdx.x % 32 / 4; }
 
-// Begin to copy `rows` rows of d numbers.  row(r): where row r begins, or null for zeros.  fallback: any valid address.
+// Start copying `rows` rows of d elements.  row(r): pointer to row r, or null for zeros.  fallback: any valid address.
 template <int WIDTH, class Row>
 __device__ void copy_rows_async(bf16 *tile, int rows, int d, const bf16 *fallback, Row row) {
     for (int c = threadIdx.x; c < rows * (WIDTH / 8); c += THREADS) {
@@ -44,7 +45,7 @@ __device__ void copy_rows_async(bf16 *tile, int rows, int d, const bf16 *fallbac
     }
 }
 
-// Begin to copy the block's rows of q ...
+// Start copying the block's rows of q ...
 template <int WIDTH>
 __device__ void copy_queries_async(bf16 *tile, const bf16 *q, const AttentionShape &shape, const QueryRows &rows) {
     copy_rows_async<WIDTH>(tile, ROWS, shape.d, q,
@@ -99,7 +100,7 @@ __device__ void online_softmax_row(OnlineSoftmax<WIDTH> &state, Scores<WIDTH> &s
     for (int n = 0; n < KEYS / 8; n++) m_new = fmaxf(m_new, fmaxf(scores[m][n][2 * h], scores[m][n][2 * h + 1]));
     m_new = fmaxf(m_new, __shfl_xor_sync(0xffffffff, m_new, 1));  // four lanes share a row
     m_new = fmaxf(m_new, __shfl_xor_sync(0xffffffff, m_new, 2));
-    float base = m_new == -CUDART_INF_F ? 0.0f : m_new * unit;  // a row that has seen nothing yet
+    float base = m_new == -CUDART_INF_F ? 0.0f : m_new * unit;  // this row has seen no key yet
     float rescale = exp2_fast(state.m[m][h] * unit - base);
     state.m[m][h] = m_new, state.l[m][h] *= rescale;
     #pragma unroll
@@ -136,7 +137,7 @@ template <int WIDTH> __device__ void values_mma(OnlineSoftmax<WIDTH> &state, con
     }
 }
 
-// out (ROWS, d) = O / l, through `tile`, each warp's where its queries were, so that it leaves in whole rows
+// out (ROWS, d) = O / l, through `tile`, where each warp's queries were, so that whole rows are written
 template <int WIDTH>
 __device__ void write_rows(bf16 *out, bf16 *tile, const OnlineSoftmax<WIDTH> &state, const AttentionShape &shape,
                            const QueryRows &rows) {
@@ -166,7 +167,7 @@ template <int WIDTH>
 __device__ void flash_attention(bf16 *out, const bf16 *q, const bf16 *k, const bf16 *v, AttentionShape shape) {
     extern __shared__ __align__(16) bf16 q_tile[];
     constexpr int KEYS = Tile<WIDTH>::KEYS, SIZE = Tile<WIDTH>::SIZE;
-    bf16 *k_tiles = q_tile + ROWS * Tile<WIDTH>::PITCH, *v_tiles = k_tiles + 2 * SIZE;  // one in use, one on its way
+    bf16 *k_tiles = q_tile + ROWS * Tile<WIDTH>::PITCH, *v_tiles = k_tiles + 2 * SIZE;  // one in use, one being copied
     QueryRows rows = own_query_rows<ROWS>(shape);
     __shared__ int key_begin[ROWS], key_end[ROWS];  // which keys a row sees
     int own = rows.clamp_row(threadIdx.x);
@@ -186,8 +187,8 @@ __device__ void flash_attention(bf16 *out, const bf16 *q, const bf16 *k, const b
     for (int s = rows.key_begin, half = 0; s < rows.key_end; s += KEYS, half ^= 1) {
         if (s + KEYS < rows.key_end) fetch(s + KEYS, half ^ 1);
         copy_commit();
-        copy_wait<1>();   // all but the newest group: this tile is here
-        __syncthreads();  // and what the other threads copied of it, too
+        copy_wait<1>();   // all but the newest group: this tile has arrived
+        __syncthreads();  // and so has what the other threads copied of it
         Scores<WIDTH> scores = {};
         scores_mma<WIDTH>(scores, q_tile, k_tiles + half * SIZE);
         bool is_masked = s < all_begin || s + KEYS > all_end;
@@ -198,7 +199,7 @@ __device__ void flash_attention(bf16 *out, const bf16 *q, const bf16 *k, const b
             online_softmax_row<WIDTH>(state, scores, m, h, unit);
         }
         values_mma<WIDTH>(state, scores, v_tiles + half * SIZE);
-        __syncthreads();  // nobody reads this tile any more: it may be overwritten
+        __syncthreads();  // this tile is no longer in use: it may be overwritten
     }
     write_rows<WIDTH>(out, q_tile, state, shape, rows);
 }

@@ -1,23 +1,22 @@
-// The gradient of attention, equation (gqa-backward), as FlashAttention-2 has it.  With q, k, v, dO (here dy) and the
+// The gradient of attention, equation (gqa-backward), as in FlashAttention-2.  With q, k, v, dO (here dy) and the
 // forward pass's m and l of each row, and sums over keys s:
 //
 //     scores = q k^T / sqrt(d)    P = exp(scores - m) / l     dP = dO v^T     D = sum_s P dP  (one for each row)
 //     dS = P (dP - D)             dq = dS k / sqrt(d)         dv = P^T dO     dk = dS^T q / sqrt(d)
 //
-// P and dP are not kept but computed again.  Two kernels do so with the sides exchanged: in the first a block owns 32
-// rows of queries and the keys stream by, 32 at a time, twice: pass 1 finds m, l and D, pass 2 dq.  In the second a
-// block owns 32 keys and the rows of queries stream by.  Nobody else adds to what a block owns: no atomics, and the
-// same bits every time.
+// P and dP are recomputed, in two kernels with the sides exchanged.  In the first, a block owns 32 rows of queries and
+// streams the keys, 32 at a time, twice: pass 1 computes m, l and D, pass 2 dq.  In the second, a block owns 32 keys
+// and streams the rows of queries.  Every sum is computed by one block: no atomics, and deterministic results.
 //
-// D is measured from dP at the row's largest score, dP_at_max: D = dP_at_max + sum_s P (dP - dP_at_max).  If that
-// weight is nearly all, every rounding on the way would be as large as what is left of dP - D in the end.
+// D is computed relative to dP at the row's largest score, dP_at_max: D = dP_at_max + sum_s P (dP - dP_at_max).  If
+// that weight is close to 1, the subtraction dP - D would otherwise cancel.
 #include <math_constants.h>
 
 #include "attention_tile.cuh"
 
-enum { TILE = STREAMED, TILES_PER_SUM = 16 };  // a few hundred terms are summed in registers: none drifts
+enum { TILE = STREAMED, TILES_PER_SUM = 16 };  // only a few hundred terms are summed in registers: no drift
 
-// Shared memory: q, dy, k and v (TILE, d), of which a block owns two and two stream by; P and dS (TILE, TILE).
+// Shared memory: q, dy, k and v (TILE, d), of which a block owns two and streams two; P and dS (TILE, TILE).
 struct Tiles {
     float *q, *dy, *k, *v, *P, *dS;
     int pitch;
@@ -35,7 +34,7 @@ __device__ void set_to_zero(float (&x)[2][4]) {
 }
 
 // Adds the sums of this thread's channels to the rows in memory, or writes them if `is_first`, and sets them to zero.
-// row(r): where row r of the block begins, or null.
+// row(r): pointer to row r of the block, or null.
 template <class Row> __device__ void flush_sums(float (&sum)[2][4][4], bool is_first, int d, Row row) {
     #pragma unroll
     for (int r = 0; r < 2; r++) {
@@ -51,7 +50,7 @@ template <class Row> __device__ void flush_sums(float (&sum)[2][4][4], bool is_f
     }
 }
 
-// Of the first kernel: the block's rows of queries, and the keys that this thread's two of them see.
+// For the first kernel: the block's rows of queries, and the keys that this thread's two rows see.
 struct QuerySide {
     AttentionShape shape;
     QueryRows rows;
@@ -64,7 +63,7 @@ struct RowStatistics {
     float m[2], l[2], D[2];
 };
 
-// scores (2, 4) and dP (2, 4) of the keys from s on, whose k and v are in the tiles then.  Hidden keys score -infinity.
+// scores (2, 4) and dP (2, 4) of the keys from s on, after loading their k and v.  Hidden keys score -infinity.
 __device__ void compute_scores_and_dP(float (&scores)[2][4], float (&dP)[2][4], const Tiles &tiles,
                                       const QuerySide &side, int s) {
     const QueryRows &rows = side.rows;
@@ -72,7 +71,7 @@ __device__ void compute_scores_and_dP(float (&scores)[2][4], float (&dP)[2][4], 
     auto kv_row = [&](const float *a, int r) {
         return s + r < rows.key_end ? a + side.shape.kv_row(rows.b, rows.kv_head, s + r) * d : nullptr;
     };
-    __syncthreads();  // nobody reads the tiles before any more
+    __syncthreads();  // previous tiles are no longer in use
     load_tile(tiles.k, TILE, d, tiles.pitch, [&](int r) { return kv_row(side.k, r); });
     load_tile(tiles.v, TILE, d, tiles.pitch, [&](int r) { return kv_row(side.v, r); });
     __syncthreads();  // these are complete
@@ -101,7 +100,7 @@ __device__ RowStatistics compute_row_statistics(const Tiles &tiles, const QueryS
             #pragma unroll
             for (int j = 0; j < 4; j++) m_new = fmaxf(m_new, scores[r][j]);
             m_new = max_over_8_lanes(m_new);
-            float base = m_new == -CUDART_INF_F ? 0.0f : m_new;  // a row that has seen nothing yet
+            float base = m_new == -CUDART_INF_F ? 0.0f : m_new;  // this row has seen no key yet
             float rescale = expf(stats.m[r] - base), dP_at_m_new = -CUDART_INF_F;
             #pragma unroll
             for (int j = 0; j < 4; j++)
@@ -140,7 +139,7 @@ __device__ void compute_query_gradient(float *out_q, const Tiles &tiles, const Q
                 float p = expf(scores[r][j] - stats.m[r]) / stats.l[r];
                 tiles.dS[own_row(r) * SCORES_PITCH + streamed_row(j)] = p * (dP[r][j] - stats.D[r]) * side.scale;
             }
-        __syncwarp();  // dS goes from lane to lane of one warp only
+        __syncwarp();  // dS is exchanged only between the lanes of a warp
         add_weighted_rows(dq, tiles.dS, tiles.k, d, tiles.pitch);
         if (++tile_count % TILES_PER_SUM == 0) flush_sums(dq, tile_count == TILES_PER_SUM, d, row);
     }
@@ -177,7 +176,7 @@ void attention_backward_q(float *out_q, float *out_stats, const float *dy, const
     compute_query_gradient(out_q, tiles, side, stats);
 }
 
-// Of the second kernel: the rows of queries that see this thread's two keys, G for each query.
+// For the second kernel: the rows of queries that see this thread's two keys, G for each query.
 struct KeySide {
     AttentionShape shape;
     const float *dy, *q, *stats;
@@ -186,11 +185,11 @@ struct KeySide {
     float scale;                               // 1 / sqrt(d)
 };
 
-// P^T and dS^T / sqrt(d) (TILE keys, TILE rows) of the rows from n on; q and dy are in the tiles then
+// P^T and dS^T / sqrt(d) (TILE keys, TILE rows) of the rows from n on, after loading their q and dy
 __device__ void compute_P_and_dS(const Tiles &tiles, const KeySide &side, int n) {
     int d = side.shape.d;
     auto at = [&](int r) { return side.shape.query_row(side.b, side.kv_head, n + r); };
-    __syncthreads();  // nobody reads the tiles before any more
+    __syncthreads();  // previous tiles are no longer in use
     load_tile(tiles.q, TILE, d, tiles.pitch, [&](int r) { return n + r < side.end ? side.q + at(r) * d : nullptr; });
     load_tile(tiles.dy, TILE, d, tiles.pitch, [&](int r) { return n + r < side.end ? side.dy + at(r) * d : nullptr; });
     __syncthreads();  // these are complete
@@ -210,7 +209,7 @@ __device__ void compute_P_and_dS(const Tiles &tiles, const KeySide &side, int n)
             tiles.dS[own_row(r) * SCORES_PITCH + streamed_row(j)] = p * (dP[r][j] - D) * side.scale;
         }
     }
-    __syncwarp();  // P and dS go from lane to lane of one warp only
+    __syncwarp();  // P and dS are exchanged only between the lanes of a warp
 }
 
 // dy and q (B, T, H, d), stats (B, T, H, 3) from above, k and v (B, S, K, d)  ->  out_k and out_v (B, S, K, d)

@@ -1,4 +1,4 @@
-// The sizes of an attention, its mask, and where its rows lie in memory: one argument for every phase of a kernel.
+// The sizes of an attention, its mask, and the offsets of its rows in memory: one argument for every phase of a kernel.
 //
 // A block works for one key head.  A *row* n of a key head is a query of one of the G query heads that share it: query
 // n / G of query head kv_head * G + n % G.  So a key in shared memory serves the T * G rows of its head.
@@ -14,12 +14,12 @@ struct AttentionShape {
     __device__ int G() const { return H / K; }
     __device__ int pitch() const { return (d + 31) / 32 * 32 + 4; }  // of a row in shared memory: attention_tile.cuh
 
-    // Where row n of a key head begins in q, out and their gradients (B, T, H, d), counted in rows of d numbers.
+    // The offset of row n of a key head in q, out and their gradients (B, T, H, d), in rows of d elements.
     __device__ size_t query_row(int b, int kv_head, int n) const {
         return ((size_t) b * T + n / G()) * H + kv_head * G() + n % G();
     }
 
-    // Where key or value s of a key head begins in (B, S, K, d), counted in rows of d numbers.
+    // The offset of key or value s of a key head in (B, S, K, d), in rows of d elements.
     __device__ size_t kv_row(int b, int kv_head, int s) const { return ((size_t) b * S + s) * K + kv_head; }
 
     // The first key that row n sees, and one past the last.
@@ -35,14 +35,14 @@ struct AttentionShape {
 struct QueryRows {
     int b, kv_head, begin, count, key_begin, key_end;
 
-    // Where row r of them begins in (B, T, H, d), counted in rows.
+    // The offset of row r of them in (B, T, H, d), in rows.
     __device__ size_t at(const AttentionShape &shape, int r) const { return shape.query_row(b, kv_head, begin + r); }
 
-    // Row r, or the last one: what lies beyond it is computed and thrown away.
+    // Row r, or the last one if r is past the end: such rows are computed and discarded.
     __device__ int clamp_row(int r) const { return begin + min(r, count - 1); }
 };
 
-// In a grid (blocks, K, B): MAX_ROWS rows for each block.  The blocks with late rows have most to do, and come first.
+// In a grid (blocks, K, B): MAX_ROWS rows for each block.  The blocks with late rows have the most work and come first.
 template <int MAX_ROWS> __device__ QueryRows own_query_rows(const AttentionShape &shape) {
     int begin = (gridDim.x - 1 - blockIdx.x) * MAX_ROWS, count = min(MAX_ROWS, shape.T * shape.G() - begin);
     return {(int) blockIdx.z, (int) blockIdx.y, begin, count, shape.first_key(begin), shape.end_key(begin + count - 1)};

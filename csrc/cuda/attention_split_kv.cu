@@ -3,9 +3,9 @@
 //
 // One query of one head is too little work for a GPU, and one key head too few blocks.  So a block owns an interval of
 // the keys of one key head and up to 8 rows (attention_shape.cuh): every key and every value is read from memory once,
-// by one block, for all of them.  The plain form, of one row:
+// by one block, for all of them.  The plain form, for one row:
 //
-//     for each split of the keys: m[split], l[split], O[split] = what attention_2.cu computes of these keys alone
+//     for each split of the keys: m[split], l[split], O[split] = as in attention_2.cu, of these keys alone
 //     m = max(m[...]), l = sum(exp(m[split] - m) * l[split]), out = sum(exp(m[split] - m) * O[split]) / l
 #include <math_constants.h>
 
@@ -28,12 +28,12 @@ __device__ void split_keys(QueryRows &rows, const AttentionShape &shape) {
     rows.key_end = min(high, rows.key_begin + length);
 }
 
-// What the block shares.  P: first the scores, then their exponentials.
+// Shared memory of the block.  P: first the scores, then their exponentials.
 struct Shared {
     float q[ROWS][THREADS], P[ROWS][KEYS], rescale[ROWS];
 };
 
-// P (ROWS, KEYS) = q k^T of the keys from s on: eight lanes share a key, and read 8 channels of it at a time
+// P (ROWS, KEYS) = q k^T of the keys from s on: eight lanes share a key and read 8 channels at a time
 template <class Number>
 __device__ void score_keys(float (&P)[ROWS][KEYS], const float (&q)[ROWS][THREADS], const Number *k,
                            const AttentionShape &shape, const QueryRows &rows, int s) {
@@ -55,7 +55,7 @@ __device__ void score_keys(float (&P)[ROWS][KEYS], const float (&q)[ROWS][THREAD
     }
 }
 
-// What a warp knows of its rows, warp and warp + 4: the keys they see, largest score, this lane's share of the weights.
+// A warp's state for its rows, warp and warp + 4: the keys they see, largest score, this lane's share of the weights.
 struct OnlineSoftmax {
     int key_begin[2], key_end[2];
     float m[2], l[2];
@@ -72,7 +72,7 @@ __device__ OnlineSoftmax start(const AttentionShape &shape, const QueryRows &row
     return state;
 }
 
-// P (ROWS, KEYS) = exp(P - m), zero where the mask hides a key, and the factor by which O is rescaled: a lane has a key
+// P (ROWS, KEYS) = exp(P - m), zero for hidden keys, and the factor by which O is rescaled: one key per lane
 __device__ void online_softmax_rows(OnlineSoftmax &state, float (&P)[ROWS][KEYS], float (&out_rescale)[ROWS], int s) {
     int lane = threadIdx.x % 32;
     #pragma unroll
@@ -81,14 +81,14 @@ __device__ void online_softmax_rows(OnlineSoftmax &state, float (&P)[ROWS][KEYS]
         bool is_visible = state.key_begin[n] <= key && key < state.key_end[n];
         float score = is_visible ? P[r][lane] : -CUDART_INF_F, m_new = fmaxf(state.m[n], score);
         for (int bit = 16; bit > 0; bit /= 2) m_new = fmaxf(m_new, __shfl_xor_sync(0xffffffff, m_new, bit));
-        float base = m_new == -CUDART_INF_F ? 0.0f : m_new;  // a row that has seen nothing yet
+        float base = m_new == -CUDART_INF_F ? 0.0f : m_new;  // this row has seen no key yet
         float rescale = expf(state.m[n] - base), p = expf(score - base);
         P[r][lane] = p, state.l[n] = state.l[n] * rescale + p, state.m[n] = m_new;
         if (lane == 0) out_rescale[r] = rescale;
     }
 }
 
-// O (ROWS) = O * rescale + P v of the keys from s on: a thread has a channel
+// O (ROWS) = O * rescale + P v of the keys from s on: one channel per thread
 template <class Number>
 __device__ void add_values(float (&O)[ROWS], const float (&P)[ROWS][KEYS], const float (&rescale)[ROWS],
                            const Number *v, const AttentionShape &shape, const QueryRows &rows, int s) {
@@ -133,11 +133,11 @@ __device__ void flash_decoding(float *out, const float *q, const Number *k, cons
     OnlineSoftmax state = start(shape, rows);
     float O[ROWS] = {};
     for (int s = rows.key_begin; s < rows.key_end; s += KEYS) {
-        __syncthreads();  // q is complete, and nobody needs P of the last tile
+        __syncthreads();  // q is complete, and P of the last tile is no longer in use
         score_keys(shared.P, shared.q, k, shape, rows, s);
         __syncthreads();  // all scores are complete
         online_softmax_rows(state, shared.P, shared.rescale, s);
-        __syncthreads();  // P is
+        __syncthreads();  // P is complete
         if (channel < d) add_values(O, shared.P, shared.rescale, v, shape, rows, s);
     }
     write_partial(out, O, state, shape, rows);
@@ -150,7 +150,7 @@ void attention_split_kv(float *out, const float *q, const float *k, const float 
     flash_decoding(out, q, k, v, {causal, chunk, kv_start, T, S, H, K, d});
 }
 
-// The same of a cache in bfloat16.
+// The same for a cache in bfloat16.
 extern "C" __global__ __launch_bounds__(THREADS)
 void attention_split_kv_bf16(float *out, const float *q, const bf16 *k, const bf16 *v, int causal, int chunk,
                              long long kv_start, int B, int T, int S, int H, int K, int d) {

@@ -1,15 +1,15 @@
-// What the attention kernels in float32 share: tiles of rows in shared memory, and products of their rows.
+// Shared by the float32 attention kernels: tiles of rows in shared memory, and products of their rows.
 //
-// A tile (rows, pitch) holds rows of d numbers, with zeros up to a multiple of 32.  The pitch is 4 more than that:
-// eight rows then begin in different banks.  A block owns rows of one side and the rows of the other side stream by, 32
-// at a time.  Its 128 threads are 16 by 8.  Eight neighbouring lanes x = 0 ... 7 share R rows, threadIdx.x / 8 and
-// every 16th from there on; of their scores (R, 32) lane x has columns x, x + 8, ..., of their outputs (R, d) channels
-// 4 x to 4 x + 3 of each 32:
+// A tile (rows, pitch) holds rows of d elements, padded with zeros to a multiple of 32.  The pitch is 4 more than that,
+// so that eight rows begin in different banks.  A block owns rows of one side, queries or keys, and streams the rows of
+// the other, 32 at a time.  Its 128 threads are arranged 16 by 8.  Eight neighbouring lanes x = 0 ... 7 share R rows,
+// threadIdx.x / 8 and every 16th from there on; of their scores (R, 32) lane x has columns x, x + 8, ..., of their
+// outputs (R, d) channels 4 x to 4 x + 3 of each 32:
 //
 //              scores: 32 streamed rows               outputs: d channels
 //     row y    [ 0 1 2 ... 7 | 0 1 2 ... 7 | ... ]    [ 0 0 0 0 1 1 1 1 ... 7 7 7 7 | 0 0 0 0 ... ]   (x of the owner)
 //
-// Scores, or weights, go from lane to lane through a tile (R, 32) in shared memory, for the second product.
+// For the second product, lanes exchange scores or weights through a tile (R, 32) in shared memory.
 #pragma once
 
 #include "attention_shape.cuh"
@@ -17,7 +17,7 @@
 
 enum { THREADS = 128, STREAMED = 32, SCORES_PITCH = STREAMED + 4 };
 
-// Up to `rows` rows of d numbers as floats.  row(r): where row r begins, or null: zeros then.  A warp copies a row.
+// Load `rows` rows of d elements as floats.  row(r): pointer to row r, or null for zeros.  A warp copies a row.
 template <class Row> __device__ void load_tile(float *tile, int rows, int d, int pitch, Row row) {
     for (int r = threadIdx.x / 32; r < rows; r += THREADS / 32) {
         auto from = row(r);
@@ -28,7 +28,7 @@ template <class Row> __device__ void load_tile(float *tile, int rows, int d, int
 
 __device__ inline float dot(float4 a, float4 b) { return a.x * b.x + a.y * b.y + a.z * b.z + a.w * b.w; }
 
-// Over the 8 lanes that share rows.
+// Reductions over the 8 lanes that share rows.
 __device__ inline float max_over_8_lanes(float x) {
     for (int bit = 4; bit > 0; bit /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, bit));
     return x;

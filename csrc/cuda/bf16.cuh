@@ -1,4 +1,4 @@
-// bfloat16 is the upper half of a float32: to widen it is to append sixteen zero bits, and exact.
+// bfloat16 is the upper half of a float32: widening it appends sixteen zero bits and is exact.
 #pragma once
 
 typedef unsigned short bf16;

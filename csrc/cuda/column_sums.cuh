@@ -1,12 +1,12 @@
-// The sum over many rows, which the gradient of a weight or a bias is: one block owns 32 columns, a lane each, and its
-// warps share out the rows.  Nobody else adds to its columns: no atomics, and the same bits every time.
+// Sums over many rows, such as the gradient of a weight or a bias: one block owns 32 columns, one per lane, and its
+// warps divide the rows.  Every sum is computed by one block: no atomics, and deterministic results.
 #pragma once
 
 #include "warp.cuh"
 
-enum { ROWS_PER_PARTIAL = 16 };  // rows that are added up before their sum joins the others: none drifts
+enum { ROWS_PER_PARTIAL = 16 };  // rows in a partial sum: partial sums do not drift
 
-// The column of this lane; a warp reads 32 numbers side by side.
+// The column of this lane; a warp reads 32 adjacent elements.
 __device__ inline int lane_column() { return blockIdx.x * WARP + lane(); }
 
 // The sum over all warps of each lane's value; complete in the first warp only.
@@ -15,7 +15,7 @@ __device__ inline float cross_warp_sum(float sum) {
     warp_sums[warp()][lane()] = sum;
     __syncthreads();
     for (int w = 1; warp() == 0 && w < warp_count(); w++) sum += warp_sums[w][lane()];
-    __syncthreads();  // or the next call would overwrite what the first warp still reads
+    __syncthreads();  // or the next call would overwrite sums that the first warp still reads
     return sum;
 }
 

@@ -8,7 +8,7 @@ extern "C" __global__ void embed(float *out, const long long *tokens, const floa
 }
 
 // Its gradient, equation (embed-backward): one warp owns one row of the table, and looks for its token among all
-// tokens.  Nobody else adds to that row: no atomics, and the same bits every time.
+// tokens.  Every sum is computed by one warp: no atomics, and deterministic results.
 //
 // dy (N, D), tokens (N), embedding (V, D), of which only the shape matters  ->  out (V, D)
 extern "C" __global__ void embed_backward(float *out, const float *dy, const long long *tokens, const float *embedding,
@@ -21,7 +21,7 @@ extern "C" __global__ void embed_backward(float *out, const float *dy, const lon
         int n = start + lane();
         unsigned matches = __ballot_sync(FULL_MASK, n < N && tokens[n] == token);
         for (int d = lane(); matches && d < D; d += WARP) {
-            float sum = 0.0f;  // of up to 32 tokens, before it joins the others: none drifts
+            float sum = 0.0f;  // of up to 32 tokens: partial sums do not drift
             for (unsigned bits = matches; bits; bits &= bits - 1) sum += dy[(size_t) (start + __ffs(bits) - 1) * D + d];
             row[d] += sum;
         }

@@ -1,7 +1,7 @@
 // Early fusion, equation (fuse): one block owns one token's row, and counts how many image tokens come before it.
 #include "warp.cuh"
 
-// x (T, D), mask (T) 0 or 1, features (as many as are 1, D)  ->  out (T, D)
+// x (T, D), mask (T) 0 or 1, features (number of ones in mask, D)  ->  out (T, D)
 extern "C" __global__ void fuse(float *out, const float *x, const unsigned char *mask, const float *features, int T,
                                 int D) {
     int t = blockIdx.x, feature = 0;

@@ -1,13 +1,13 @@
-// A matrix product as the formula says it, equation (linear): one thread owns one output.
+// A matrix product exactly as in the formula, equation (linear): one thread owns one output.
 //
-// Every number of x is read once for each column and every weight once for each row, all from global memory.
+// Every element of x is read once for each column and every weight once for each row, all from global memory.
 
-enum { ACC_BLOCK = 256 };  // products that are added up before their sum joins the others: none drifts
+enum { ACC_BLOCK = 256 };  // products in a partial sum: partial sums do not drift
 
 // x (N, I), w (I, O) with the strides to its next input and output, bias (O) or null  ->  out (N, O)
 extern "C" __global__ void linear_1(float *out, const float *x, const float *w, const float *bias, int N, int I, int O,
                                     long long in_stride, long long out_stride) {
-    int o = blockIdx.y * blockDim.x + threadIdx.x, n = blockIdx.x;  // x, as only that may count beyond 65535
+    int o = blockIdx.y * blockDim.x + threadIdx.x, n = blockIdx.x;  // only grid.x may exceed 65535
     if (o >= O) return;
     float total = bias ? bias[o] : 0.0f;
     for (int start = 0; start < I; start += ACC_BLOCK) {

@@ -27,7 +27,7 @@ void linear_2_bf16(float *out, const float *x, const bf16 *w, const float *bias,
     linear(out, x, Plain<bf16> {w, in_stride, out_stride}, bias, N, I, O);
 }
 
-// w of 8 or 4 bits: each number becomes a float as it enters shared memory, and serves 64 rows.
+// w of 8 or 4 bits: each weight is converted to float on its way into shared memory, and used for 64 rows.
 #define LINEAR_2_QUANTIZED(SUFFIX, BITS, Scale) \
     extern "C" __global__ __launch_bounds__(THREADS) \
     void linear_2_##SUFFIX(float *out, const float *x, const unsigned char *values, const Scale *scales, \

@@ -1,13 +1,14 @@
 // A matrix product on tensor cores, equation (linear): one block owns 128 rows by 128 columns of the output.
 //
 // x, w and the output are bfloat16, sums float32.  Each of eight warps owns 64 by 32 of the tile in its registers, so
-// that each fragment it loads serves four mma (ptx.cuh):
+// that each fragment it loads is used by four mma (ptx.cuh):
 //
 //               32 columns    32         32         32
 //     64 rows [  warp 0   |  warp 1  |  warp 2  |  warp 3  ]        a warp: 4 by 4 fragments d of 16 rows by 8 columns,
 //     64      [  warp 4   |  warp 5  |  warp 6  |  warp 7  ]        from 4 fragments a of x and 4 fragments b of w
 //
-// 64 inputs make a stage; while one is multiplied, two are on their way from global to shared memory.  The plain form:
+// A stage is 64 inputs; while one stage is multiplied, two are being copied from global to shared memory.  The plain
+// form:
 //
 //     for (i = 0; i < I; i++)
 //         for (r = 0; r < TILE; r++)
@@ -16,8 +17,8 @@
 
 enum { THREADS = 256, TILE = 128, DEPTH = 64, STAGES = 3 };
 
-// From one row of a tile to the next, of DEPTH or of TILE numbers: 16 bytes more than a row needs, so that the eight
-// rows of a matrix that ldmatrix reads begin in different banks.
+// The pitch of a tile with rows of DEPTH or of TILE elements: 16 bytes more than a row needs, so that the eight rows of
+// a matrix that ldmatrix reads begin in different banks.
 enum { DEPTH_PITCH = DEPTH + 8, TILE_PITCH = TILE + 8 };
 enum { X_ELEMENTS = TILE * DEPTH_PITCH, STAGE_ELEMENTS = X_ELEMENTS + TILE * DEPTH_PITCH };  // of x; of x and w
 
@@ -29,8 +30,8 @@ struct Product {
     int N, I, O, n, o;
 };
 
-// Begin to copy ROWS rows of COLUMNS numbers, each `stride` after the one before.  Zeros arrive where r >= rows or
-// i >= columns; the caller has columns a multiple of 8.
+// Start copying ROWS rows of COLUMNS elements, `stride` elements apart.  Elements with r >= rows or i >= columns become
+// zeros; columns must be a multiple of 8.
 template <int ROWS, int COLUMNS, int PITCH>
 __device__ void copy_tile_async(bf16 *tile, const bf16 *from, long long stride, int rows, int columns) {
     #pragma unroll
@@ -41,7 +42,7 @@ __device__ void copy_tile_async(bf16 *tile, const bf16 *from, long long stride, 
     }
 }
 
-// Begin to copy x (TILE, DEPTH) and w (DEPTH, TILE) of the inputs from i on, if there are any: always one group.
+// Start copying x (TILE, DEPTH) and w (DEPTH, TILE) of the inputs from i on, if there are any: always one group.
 template <bool TRANSPOSED> __device__ void copy_stage_async(bf16 *stages, const Product &p, int i) {
     bf16 *x_tile = stages + i / DEPTH % STAGES * STAGE_ELEMENTS, *w_tile = x_tile + X_ELEMENTS;
     if (i < p.I) {
@@ -74,7 +75,7 @@ __device__ void stage_mma(float (&sum)[4][4][4], const bf16 *x_tile, const bf16 
     }
 }
 
-// out (TILE, TILE) = sum + bias, through shared memory, so that it leaves in whole rows
+// out (TILE, TILE) = sum + bias, through shared memory, so that whole rows are written
 __device__ void write_tile(bf16 *tile, const float (&sum)[4][4][4], const Product &p, int row, int column) {
     int lane = threadIdx.x % 32;
     #pragma unroll
@@ -105,13 +106,13 @@ template <bool TRANSPOSED> __device__ void tensor_core_matmul(const Product &p) 
     float sum[4][4][4] = {};  // fragments d of 16 rows by 8 columns each
     for (int i = 0; i < p.I; i += DEPTH) {
         copy_wait<STAGES - 2>();
-        __syncthreads();  // the oldest stage is here, and nobody reads the one before it any more
+        __syncthreads();  // the oldest stage has arrived, and the one before it is no longer in use
         copy_stage_async<TRANSPOSED>(stages, p, i + (STAGES - 1) * DEPTH);
         const bf16 *x_tile = stages + i / DEPTH % STAGES * STAGE_ELEMENTS, *w_tile = x_tile + X_ELEMENTS;
         stage_mma<TRANSPOSED>(sum, x_tile, w_tile, row, column);
     }
     copy_wait<0>();
-    __syncthreads();  // all stages are done with: the output goes through them
+    __syncthreads();  // all stages are free: the output goes through them
     write_tile(stages, sum, p, row, column);
 }
 
@@ -121,7 +122,7 @@ void linear_3(bf16 *out, const bf16 *x, const bf16 *w, const bf16 *bias, int N, 
     tensor_core_matmul<false>({out, x, w, bias, N, I, O, (int) blockIdx.y * TILE, (int) blockIdx.x * TILE});
 }
 
-// The same of a w that lies in memory as (O, I), as most of a checkpoint's matrices do.
+// The same for a w that is stored as (O, I), as most matrices of a checkpoint are.
 extern "C" __global__ __launch_bounds__(THREADS)
 void linear_3_transposed(bf16 *out, const bf16 *x, const bf16 *w, const bf16 *bias, int N, int I, int O) {
     tensor_core_matmul<true>({out, x, w, bias, N, I, O, (int) blockIdx.y * TILE, (int) blockIdx.x * TILE});

@@ -1,5 +1,5 @@
 // The gradients of a matrix product, equation (linear-backward): one block owns a tile of the matrix, or 32 columns of
-// the bias, and goes through all rows.  Nobody else adds to what it owns: no atomics, and the same bits every time.
+// the bias, and sums over all rows.  Every sum is computed by one block: no atomics, and deterministic results.
 //
 // The gradient of x is dy times the transposed matrix, which linear.cu and linear_2.cu compute: they take its strides.
 #include "column_sums.cuh"

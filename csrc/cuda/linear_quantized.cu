@@ -1,7 +1,8 @@
-// A product of a few rows with a matrix of 8 or 4 bits, equation (quantized): one block owns a tile of 16 columns.
+// A product of a few rows with a matrix quantized to 8 or 4 bits, equation (quantized): one block owns a tile of 16
+// columns.
 #include "quantized_matvec.cuh"
 
-// x (N, I), w (I, O), bias (O) or null  ->  out (N, O), rows of it MAX_ROWS * blockIdx.y on
+// x (N, I), w (I, O), bias (O) or null  ->  out (N, O), from row MAX_ROWS * blockIdx.y on
 template <int MAX_ROWS, int BITS, class Scale>
 __device__ void q_matvec_rows(float *out, const float *x, Quantized<BITS, Scale> w, const float *bias, int N, int O) {
     int n = blockIdx.y * MAX_ROWS;

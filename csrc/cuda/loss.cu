@@ -1,4 +1,4 @@
-// What training minimises, equation (cross-entropy): one block owns one row of logits.
+// The training loss, equation (cross-entropy): one block owns one row of logits.
 #include "warp.cuh"
 
 // The largest of a row's logits, and the sum of exp(x - x_max) over the row.
@@ -15,7 +15,7 @@ __device__ float sum_exp_minus_max(const float *x, int V, float &x_max) {
 extern "C" __global__ void cross_entropy(double *out, const float *logits, const long long *targets, int N, int V) {
     const float *x = logits + (size_t) blockIdx.x * V;
     long long target = targets[blockIdx.x];
-    if (target < 0) {  // all threads of the block return: none waits for the others
+    if (target < 0) {  // all threads of the block return: none waits at a barrier
         if (threadIdx.x == 0) out[blockIdx.x] = 0.0;
         return;
     }

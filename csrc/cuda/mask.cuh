@@ -1,7 +1,7 @@
 // Which keys a query sees, equations (causal) and (chunked): an interval, without gaps.
 //
 // The S keys are at positions kv_start, kv_start + 1, ...; the T queries are at the last T of them.  Positions need 64
-// bits, indices among the S keys do not.  chunk: 0 if there is none.
+// bits, indices among the S keys do not.  chunk: 0 for none.
 #pragma once
 
 // The first key that query t sees.

@@ -1,8 +1,8 @@
 // A matrix-vector product, of up to four vectors at a time.  Every weight is read once, so memory is the limit.
 //
-// Neighbouring lanes read neighbouring weights, whichever way the matrix lies: if the weights of one output are
-// contiguous, a warp owns an output and its lanes take turns along the inputs; if those of one input are, a lane owns
-// an output and the warps of a block take turns along the inputs.  The plain form:
+// Neighbouring lanes read neighbouring weights in both memory orders: if the weights of one output are contiguous, a
+// warp owns an output and its lanes divide the inputs; if those of one input are, a lane owns an output and the warps
+// of a block divide the inputs.  The plain form:
 //
 //     for (r = 0; r < rows; r++)
 //         for (o = 0; o < O; o++) {

@@ -1,8 +1,8 @@
 // Mixture of experts, equation (experts): rows sorted by expert, then one launch for the products of all experts.
 //
-// A row is a token's choice of one expert; N tokens that choose C have M = N C.  Kernels that work on sorted rows find
-// out which expert a tile of 64 rows belongs to.  The outputs of a token's experts are added up in the order of its
-// choices, by one thread: no atomics, and the same bits every time.  The plain form:
+// A row is a token's choice of one expert; N tokens with C choices each have M = N C rows.  Kernels that work on sorted
+// rows look up the expert of each tile of 64 rows.  One thread adds up the outputs of a token's experts, in the order
+// of its choices: no atomics, and deterministic results.  The plain form:
 //
 //     for (row = 0; row < M; row++) {
 //         n = row / C, e = expert[row], x_row = x[n] * gate[row];
@@ -15,7 +15,7 @@
 
 // A counting sort; one warp owns one expert, and keeps its rows in order.
 //
-// expert (M)  ->  out_first (E + 1): where each expert's rows begin; out_order (M): the row at each sorted position;
+// expert (M)  ->  out_first (E + 1): the start of each expert's rows; out_order (M): the row at each sorted position;
 // out_position (M): the sorted position of each row
 extern "C" __global__ void experts_sort(int *out_first, int *out_order, int *out_position, const long long *expert,
                                         int M, int E) {
@@ -33,7 +33,7 @@ extern "C" __global__ void experts_sort(int *out_first, int *out_order, int *out
     }
 }
 
-// Up to TILE sorted rows of one expert; none if a block has nothing to do.
+// Up to TILE sorted rows of one expert; count is 0 if a block has no work.
 struct ExpertTile {
     int expert, begin, count;
 };
@@ -47,12 +47,12 @@ __device__ ExpertTile find_expert_tile(int tile, const int *first, int E) {
     return {0, 0, 0};
 }
 
-// M rows of I numbers in sorted order.  x (M, I) holds them so if `order` is null; else x (N, I) holds the tokens'
-// rows, and order (M) says which choice each sorted row is.  gate (M) of the choices, or null, scales them.
+// M rows of I elements in sorted order.  If `order` is null, x (M, I) is sorted; otherwise x (N, I) has the tokens'
+// rows, and order (M) is the choice of each sorted row.  gate (M), if not null, scales the choices.
 struct SortedRows {
     const float *x, *gate;
     const int *order;
-    int C, I;  // choices of a token; numbers of a row
+    int C, I;  // choices of a token; elements of a row
 
     __device__ float at(int m, int i) const {
         int row = order ? order[m] : m;
@@ -129,7 +129,7 @@ __device__ void row_matvec(float *out, const float *x, Quantized<BITS, Scale> w,
     q_matvec_tile<1>(out, x, w, nullptr, gate, {1, I, O});
 }
 
-// A few rows, unsorted: row m has the matrix of its own expert, and reads row m / C of x (M / C, I); gate (M) or null.
+// A few rows, unsorted: row m uses the matrix of its expert and reads row m / C of x (M / C, I); gate (M) or null.
 template <class Weight>
 __device__ void choice_matvec(float *out, const float *x, const long long *expert, const float *gate, Weight w, int C,
                               int I, int O) {
@@ -186,7 +186,7 @@ EXPERTS_QUANTIZED(int8_bf16, 8, bf16)
 EXPERTS_QUANTIZED(int4, 4, float)
 EXPERTS_QUANTIZED(int4_bf16, 4, bf16)
 
-// The sum of a token's experts: y (M, D) at `position` (M), or in the tokens' own order if that is null  ->  out (N, D)
+// The sum of a token's experts: y (M, D) at `position` (M), or in the tokens' order if that is null  ->  out (N, D)
 extern "C" __global__ void experts_combine(float *out, const float *y, const int *position, int N, int C, int D) {
     int d = blockIdx.y * blockDim.x + threadIdx.x, n = blockIdx.x;
     if (d >= D) return;
@@ -195,8 +195,8 @@ extern "C" __global__ void experts_combine(float *out, const float *y, const int
     out[(size_t) n * D + d] = sum;
 }
 
-// The gradient, equation (experts-backward): products with the matrix of each row's own expert, and sums over an
-// expert's rows.  A block owns a tile of what it adds up, as before: no atomics.
+// The gradient, equation (experts-backward): products with the matrix of each row's expert, and sums over an expert's
+// rows.  As above, every sum is computed by one block: no atomics.
 
 // x (M, I) or (N, I), w (E, I, O)  ->  out (M, O) in sorted order
 #define EXPERTS_MATMUL(SUFFIX, Number) \
@@ -209,7 +209,7 @@ extern "C" __global__ void experts_combine(float *out, const float *y, const int
 EXPERTS_MATMUL(, float)
 EXPERTS_MATMUL(_bf16, bf16)
 
-// dy (M, O) or (N, O), x (M, I) or (N, I)  ->  out_w (E, I, O), zeros for an expert that nobody chose
+// dy (M, O) or (N, O), x (M, I) or (N, I)  ->  out_w (E, I, O), zeros for an expert without rows
 extern "C" __global__ __launch_bounds__(THREADS)
 void experts_backward_w(float *out_w, const float *dy, const int *dy_order, const float *x, const float *gate,
                         const int *x_order, const int *first, int C, int E, int I, int O) {

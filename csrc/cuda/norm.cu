@@ -1,8 +1,8 @@
-// Normalisation, equations (rms-norm) and (layer-norm): one block owns one row, and its threads take turns along it.
+// Normalisation, equations (rms-norm) and (layer-norm): one block owns one row, and its threads divide it.
 #include "column_sums.cuh"
 #include "vector.cuh"
 
-// V numbers of a row, or ones if there is no weight.
+// V elements of a row, or ones if there is no weight.
 template <int V> __device__ Floats<V> load_or_ones(const float *p, int i) {
     Floats<V> v;
     if (p) return load<V>(p, i);
@@ -10,8 +10,8 @@ template <int V> __device__ Floats<V> load_or_ones(const float *p, int i) {
     return v;
 }
 
-// The sum over D of term(in[i], ...).  A thread adds up a few dozen numbers at most, and the block adds these sums
-// pairwise: so no float drifts over 5120 terms.
+// The sum over D of term(in[i], ...).  A thread adds up a few dozen elements at most, and the block adds these sums
+// pairwise: so there is little drift over 5120 terms.
 template <int V, typename Term, typename... In> __device__ float sum_over(int D, Term term, const In *...in) {
     float sum = 0.0f;
     for (int i = threadIdx.x; i < D / V; i += blockDim.x)
@@ -38,10 +38,10 @@ extern "C" __global__ void rms_norm(float *out, const float *x, const float *wei
     else rms_norm_row<1>(out + row, x + row, weight, eps, D);
 }
 
-// The mean of a row, and one over the standard deviation of its numbers.
+// The mean of a row, and one over the standard deviation of its elements.
 template <int V> __device__ float mean_and_rstd(const float *x, float eps, int D, float &out_mean) {
     float mean = sum_over<V>(D, [](float v) { return v; }, x) / D;
-    mean += sum_over<V>(D, [=](float v) { return v - mean; }, x) / D;  // what rounding had left over
+    mean += sum_over<V>(D, [=](float v) { return v - mean; }, x) / D;  // the rounding error of the first sum
     float squares = sum_over<V>(D, [=](float v) { return (v - mean) * (v - mean); }, x);
     out_mean = mean;
     return 1.0f / sqrtf(squares / D + eps);

@@ -1,4 +1,4 @@
-// Patches, equations (patchify) and (pixel-shuffle): one block owns one row of the result and collects its numbers.
+// Patches, equations (patchify) and (pixel-shuffle): one block owns one row of the result and gathers its elements.
 
 // tiles (B, C, R * patch, S * patch)  ->  out (B, R * S, C * patch * patch)
 extern "C" __global__ void patchify(float *out, const float *tiles, int patch, int B, int C, int R, int S) {

@@ -1,13 +1,13 @@
-// The instructions that CUDA C++ has no word for, each behind one small function.  No other file holds PTX.
+// The instructions that CUDA C++ does not expose, each in one small function.  No other file contains PTX.
 #pragma once
 
 #include "bf16.cuh"
 
-// Shared memory as those instructions address it: in bytes from its own beginning.
+// An address in shared memory as those instructions take it: in bytes from the start of shared memory.
 __device__ inline unsigned shared_address(const void *p) { return (unsigned) __cvta_generic_to_shared(p); }
 
-// d (16, 8) += a (16, 16) * b (16, 8), by all 32 lanes: m16n8k16.  Of each matrix a lane l holds a fragment; with
-// g = l / 4 and t = l % 4 * 2 these are the numbers in
+// d (16, 8) += a (16, 16) * b (16, 8), by all 32 lanes: m16n8k16.  Lane l holds a fragment of each matrix; with
+// g = l / 4 and t = l % 4 * 2, these are the elements in
 //
 //         a: columns t, t+1   t+8, t+9         b: column g          d: columns t, t+1
 //     row g    [ a[0] ]       [ a[2] ]     rows t, t+1   [ b0 ]      row g    [ d[0] d[1] ]
@@ -22,7 +22,7 @@ __device__ inline void mma(float (&d)[4], const unsigned (&a)[4], unsigned b0, u
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// Four 8 x 8 matrices from shared memory, laid out as mma wants them: lane l gives row l % 8 of matrix l / 8.
+// Four 8 x 8 matrices from shared memory, in the layout of mma: lane l passes the address of row l % 8 of matrix l / 8.
 __device__ inline void ldmatrix(unsigned (&r)[4], const bf16 *row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
@@ -30,7 +30,7 @@ __device__ inline void ldmatrix(unsigned (&r)[4], const bf16 *row) {
                  : "memory");
 }
 
-// The same, each matrix transposed on the way.
+// The same, each matrix transposed as it is loaded.
 __device__ inline void ldmatrix_transposed(unsigned (&r)[4], const bf16 *row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
@@ -38,41 +38,41 @@ __device__ inline void ldmatrix_transposed(unsigned (&r)[4], const bf16 *row) {
                  : "memory");
 }
 
-// The fragment a of the 16 x 16 numbers from (row, column) on of a tile whose rows are `pitch` numbers long.
+// The fragment a of the 16 x 16 elements from (row, column) on of a tile whose rows are `pitch` elements long.
 __device__ inline void load_fragment_a(unsigned (&a)[4], const bf16 *tile, int pitch, int row, int column) {
     int lane = threadIdx.x % 32;
     ldmatrix(a, tile + (row + lane % 16) * pitch + column + lane / 16 * 8);
 }
 
-// The fragments b of 16 x 16 numbers: b[0] and b[1] of the first eight columns, b[2] and b[3] of the others.  Their
-// transpose lies from (row, column) on in the tile ...
+// The fragments b of 16 x 16 elements: b[0] and b[1] of the first eight columns, b[2] and b[3] of the others.  The tile
+// holds their transpose from (row, column) on ...
 __device__ inline void load_fragment_b(unsigned (&b)[4], const bf16 *tile, int pitch, int row, int column) {
     int lane = threadIdx.x % 32;
     ldmatrix(b, tile + (row + lane / 16 * 8 + lane % 8) * pitch + column + lane / 8 % 2 * 8);
 }
 
-// ... or they themselves do.
+// ... or the elements themselves.
 __device__ inline void load_fragment_b_transposed(unsigned (&b)[4], const bf16 *tile, int pitch, int row, int column) {
     int lane = threadIdx.x % 32;
     ldmatrix_transposed(b, tile + (row + lane % 16) * pitch + column + lane / 16 * 8);
 }
 
-// Begin to copy 16 bytes from global to shared memory, past the registers; zeros arrive unless `valid`.
+// Start copying 16 bytes from global to shared memory, bypassing the registers; zeros instead unless `valid`.
 __device__ inline void copy_async(void *to, const void *from, bool valid) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
                  "r"(valid ? 16 : 0)
                  : "memory");
 }
 
-// The copies begun since the last commit are one group.
+// Make the copies started since the last commit one group.
 __device__ inline void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
-// Wait until at most `groups` of this thread's groups are on their way.  Other threads' copies need a barrier as well.
+// Wait until at most `groups` of this thread's groups are pending.  Other threads' copies need a barrier as well.
 template <int groups> __device__ inline void copy_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(groups) : "memory");
 }
 
-// Two to the power of x, to some 22 bits; zero for minus infinity.
+// Two to the power of x, to about 22 bits; zero for minus infinity.
 __device__ inline float exp2_fast(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));

@@ -1,5 +1,5 @@
-// A matrix-vector product with 16 columns of 8 or 4 bits, of up to MAX_ROWS vectors at a time: memory sets the pace.
-// The plain form:
+// A matrix-vector product with 16 columns of 8- or 4-bit weights, of up to MAX_ROWS vectors at a time: memory is the
+// limit.  The plain form:
 //
 //     for (r = 0; r < rows; r++)
 //         for (o = 0; o < O; o++) {
@@ -7,19 +7,19 @@
 //             out[r][o] = sum * gate + bias[o];
 //         }
 //
-// A tile of 16 columns (tinyscout/reference/quantize.py) is one run of words of four bytes, one word of each column
-// before the next word of any.  A word holds 4 inputs of a column in 8 bits, or 8 inputs in 4 bits, the first in the
-// lowest bits:
+// A tile of 16 columns (tinyscout/reference/quantize.py) is one run of words of four bytes: first one word of each
+// column, then the next word of each, and so on.  A word holds 4 inputs of a column in 8 bits, or 8 inputs in 4 bits,
+// the first in the lowest bits:
 //
 //                 column 0          column 1               column 15
 //     word row 0  [i3 i2 i1 i0]     [i3 i2 i1 i0]    ...   [i3 i2 i1 i0]     (of 8 bits; of 4 bits: i7 ... i0)
 //     word row 1  [i7 i6 i5 i4]     [i7 i6 i5 i4]    ...   [i7 i6 i5 i4]     (of 8 bits; of 4 bits: i15 ... i8)
 //
-// A thread loads four words of a row, a warp eight rows at once.  Scales are (I / group, 16) for each tile.
+// A thread loads four words of a row, a warp eight rows at a time.  Scales are (I / group, 16) for each tile.
 //
-// So that memory stays the limit, a weight must become a float in two instructions, and no instruction that converts is
-// that fast.  But a float from 2^23 to 2^24 has its integer in its last 23 bits: put the weight there, and subtract.
-// For the byte q = -3, to which 128 is added first, as all integers must be positive there:
+// For memory to stay the limit, a weight must be converted to float in two instructions, and conversion instructions
+// are slower than that.  But a float from 2^23 to 2^24 has its integer in its last 23 bits: put the weight there, and
+// subtract.  For the byte q = -3, to which 128 is added first, since the integer there must not be negative:
 //
 //     0x4b000000 | (-3 + 128) = 2^23 + 125 as a float,   2^23 + 125 - (2^23 + 128) = -3
 #pragma once
@@ -31,17 +31,17 @@ enum { Q_THREADS = 128, COLUMNS = 16 };
 
 constexpr unsigned FLOAT_2_POW_23_BITS = 0x4b000000;  // the bits of 2^23 as a float
 constexpr float FLOAT_2_POW_23 = 8388608.0f;
-constexpr unsigned BYTE_SIGNS = 0x80808080, NIBBLE_SIGNS = 0x88888888;  // to flip a sign bit is to add 128, or 8
+constexpr unsigned BYTE_SIGNS = 0x80808080, NIBBLE_SIGNS = 0x88888888;  // flipping a sign bit adds 128, or 8
 // For __byte_perm: bytes 3, 1, 0 of the second word, and byte 0 of the first.
 constexpr unsigned LOWEST_BYTE_FROM_FIRST = 0x7540;
 
-// Byte j of a word whose bytes had 128 added, as a float.
+// Byte j of a word, to whose bytes 128 was added, as a float.
 __device__ inline float int8_to_float(unsigned word, int j) {
     unsigned bits = __byte_perm(word, FLOAT_2_POW_23_BITS, LOWEST_BYTE_FROM_FIRST + j);
     return __uint_as_float(bits) - (FLOAT_2_POW_23 + 128.0f);
 }
 
-// Four bits of a word that had 8 added, from bit 4 j on and j at most 3, as a float, 16^j times too large.
+// Four bits of a word, to which 8 was added, from bit 4 j on (j at most 3), as a float that is 16^j times too large.
 __device__ inline float int4_to_float(unsigned word, int j) {
     float unit = 1 << 4 * j;
     return __uint_as_float(word & 15u << 4 * j | FLOAT_2_POW_23_BITS) - (FLOAT_2_POW_23 + 8.0f * unit);
@@ -62,7 +62,8 @@ template <int BITS> __device__ float dot_word(unsigned word, const float *x) {
     return sum;
 }
 
-// The inputs of a word.  Those of 4-bit weights are divided by 1, 16, 256, 4096 in turns, as int4_to_float needs it.
+// The inputs of a word.  Those of 4-bit weights are divided by 1, 16, 256, 4096 in turn, to undo the factor of
+// int4_to_float.
 template <int BITS> __device__ void load_inputs(float (&inputs)[32 / BITS], const float *x) {
     #pragma unroll
     for (int j = 0; j < 32 / BITS; j += 4) {

@@ -1,14 +1,14 @@
-// The router of a mixture of experts, equation (router): one block owns one token; its threads share out the channels
-// of every expert.
+// The router of a mixture of experts, equation (router): one block owns one token; its threads divide the channels of
+// every expert.
 
-// Does expert a come before expert b?  The one with the higher score does, among equals the lower one; NaN is last.
+// True if expert a ranks before expert b: by higher score, then by lower number; NaN is last.
 __device__ inline bool is_ranked_before(const float *score, int a, int b) {
     if (isnan(score[a]) || isnan(score[b])) return isnan(score[a]) == isnan(score[b]) ? a < b : isnan(score[b]);
     return score[a] == score[b] ? a < b : score[a] > score[b];
 }
 
 // x (N, D), w_router (D, E)  ->  out_expert and out_gate (N, top_k).  Launched with a multiple of E threads, and shared
-// memory for a float of each of them and E more.
+// memory for a float per thread and E more.
 extern "C" __global__ void router(long long *out_expert, float *out_gate, const float *x, const float *w_router,
                                   int top_k, int N, int D, int E) {
     extern __shared__ float partial[];
@@ -25,7 +25,7 @@ extern "C" __global__ void router(long long *out_expert, float *out_gate, const 
     }
     __syncthreads();
     if (slice == 0) {
-        int rank = 0;  // each expert counts those that come before it: nobody sorts
+        int rank = 0;  // each expert counts those that rank before it: no sorting
         for (int other = 0; other < E; other++) rank += is_ranked_before(score, other, e);
         if (rank < top_k) {
             float exp_abs = expf(-fabsf(sum));  // never overflows

@@ -1,16 +1,16 @@
 // Sampling, equations (top-k), (top-p) and (sampling): one block owns one row of the vocabulary.
 //
-// Nothing is sorted.  The threshold that the kept tokens reach is found by bisection of the 2^32 floats that it may be,
-// which takes 32 sums over the row.  Integers are summed, for their sum does not depend on the order: so a seed gives
-// the same tokens on every card.
+// Nothing is sorted.  The threshold that the kept tokens reach is found by bisection over all 2^32 floats, which takes
+// 32 sums over the row.  The sums are of integers, so they do not depend on the order: a seed gives the same tokens on
+// every GPU.
 #include <math_constants.h>
 
 #include "warp.cuh"
 
-typedef unsigned long long mass_t;               // a probability in units of 2^-44: half a million of them fit
+typedef unsigned long long mass_t;               // a probability in units of 2^-44: the sum of half a million fits
 constexpr float MASS_UNITS = 17592186044416.0f;  // 2^44
 
-// An integer that compares as the float does, 0 and -0 alike, NaN above all; and back.
+// An integer that compares like the float, with 0 and -0 equal and NaN above all; and the inverse.
 __device__ inline unsigned sortable_key(float x) {
     unsigned bits = __float_as_uint(x + 0.0f);
     return isnan(x) ? 0xffffffff : bits & 0x80000000 ? ~bits : bits | 0x80000000;
@@ -26,8 +26,8 @@ template <typename Mass> __device__ mass_t total_mass(int V, Mass mass) {
     return block_sum(sum);
 }
 
-// The highest key such that the tokens which reach it have `target` together, 0 if all of them have less.  With a mass
-// of 1 for each token this is the target-th largest key.
+// The highest key such that the tokens that reach it have at least `target` together, 0 if all of them have less.  With
+// a mass of 1 for each token this is the target-th largest key.
 template <typename Mass> __device__ unsigned kth_largest_key(const float *x, mass_t target, int V, Mass mass) {
     unsigned key = 0;
     for (unsigned bit = 1u << 31; bit > 0; bit /= 2) {
@@ -37,8 +37,8 @@ template <typename Mass> __device__ unsigned kth_largest_key(const float *x, mas
     return key;
 }
 
-// The first token at which the sum of mass(0), mass(1), ... is more than `target`, V if it never is.  Each warp adds up
-// a part of the row; then the one in whose part it happens goes there again, 32 tokens at a time.
+// The first token at which the sum of mass(0), mass(1), ... exceeds `target`, V if it never does.  Each warp adds up a
+// part of the row; then the warp whose part has that token scans it again, 32 tokens at a time.
 template <typename Mass> __device__ int inverse_cdf(mass_t target, int V, Mass mass) {
     __shared__ mass_t warp_mass[WARP];
     __shared__ int found;
@@ -64,7 +64,7 @@ template <typename Mass> __device__ int inverse_cdf(mass_t target, int V, Mass m
     return first;
 }
 
-// The tokens that top-p keeps: those whose key is above `key`, and of those with this key the first ones, until `last`.
+// The tokens that top-p keeps: those whose key is above `key`, and those with this key up to token `last`.
 struct TopPCut {
     unsigned key;
     int last;
@@ -74,7 +74,7 @@ struct TopPCut {
     }
 };
 
-// The likeliest tokens with no more than max_mass before the last of them.
+// The most likely tokens with at most max_mass before the last of them.
 template <typename Mass> __device__ TopPCut find_top_p_cut(const float *x, mass_t max_mass, int V, Mass mass) {
     unsigned key = kth_largest_key(x, max_mass + 1, V, mass);
     mass_t mass_above = total_mass(V, [=](int i) { return sortable_key(x[i]) > key ? mass(i) : 0; });

@@ -1,5 +1,5 @@
-// Softmax, equation (softmax): one block owns one row and goes along it three times: for the largest number, for the
-// sum, and for the result.
+// Softmax, equation (softmax): one block owns one row and reads it three times: for the maximum, for the sum, and for
+// the result.
 #include <math_constants.h>
 
 #include "vector.cuh"
@@ -35,8 +35,8 @@ extern "C" __global__ void softmax(float *out, const float *x, int N, int S) {
     else softmax_row<1>(out + row, x + row, S);
 }
 
-// dx = softmax(x) * (dy - mean), with the mean of dy weighted by softmax(x).  The mean is measured from dy at the
-// largest x: if that has nearly all the weight, every rounding on the way would be as large as what is left in the end.
+// dx = softmax(x) * (dy - mean), with the mean of dy weighted by softmax(x).  The mean is computed relative to dy at
+// the largest x: if that has nearly all the weight, the subtraction would otherwise cancel.
 template <int V> __device__ void softmax_backward_row(float *out, const float *dy, const float *x, int S) {
     float thread_max = -CUDART_INF_F, dy_at_thread_max = 0.0f, sum = 0.0f, mean = 0.0f;
     for (int i = threadIdx.x; i < S / V; i += blockDim.x) {

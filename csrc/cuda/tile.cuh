@@ -9,11 +9,11 @@
 
 enum { THREADS = 256, TILE = 64, DEPTH = 16, PITCH = TILE + 4, ACC_BLOCK = 256 };
 
-// The tile's x and w pass through shared memory, DEPTH inputs at a time: a number read there once serves 64 sums, and a
-// number read from there into a register serves four.  x(r, i) and w(i, c) give the numbers of row r and column c of
-// the tile, zero outside of the matrix.  X_INPUTS_CONTIGUOUS and w_inputs_contiguous: neighbouring threads ask for
-// neighbouring inputs, not for neighbouring rows or columns.  ACC_BLOCK inputs are added up before their sum joins the
-// others, so that none drifts.  out: rows 4 * (threadIdx.x / 16) and columns 4 * (threadIdx.x % 16) on of the tile.
+// The tile's x and w pass through shared memory, DEPTH inputs at a time: an element read into it once serves 64 sums,
+// and an element read from it into a register serves four.  x(r, i) and w(i, c) give the elements of row r and column c
+// of the tile, zero outside of the matrix.  X_INPUTS_CONTIGUOUS and w_inputs_contiguous: neighbouring threads read
+// neighbouring inputs, not neighbouring rows or columns.  Partial sums of ACC_BLOCK inputs prevent drift.  out: from
+// row 4 * (threadIdx.x / 16) and column 4 * (threadIdx.x % 16) of the tile on.
 template <bool X_INPUTS_CONTIGUOUS = true, class X, class W>
 __device__ void tile_matmul(float (&out)[4][4], int I, bool w_inputs_contiguous, X x, W w) {
     __shared__ __align__(16) float x_tile[DEPTH][PITCH], w_tile[DEPTH][PITCH];
@@ -41,7 +41,7 @@ __device__ void tile_matmul(float (&out)[4][4], int I, bool w_inputs_contiguous,
                     #pragma unroll
                     for (int c = 0; c < 4; c++) sum[r][c] += x_row[r] * w_column[c];
             }
-            __syncthreads();  // nobody reads them any more
+            __syncthreads();  // they are no longer in use
         }
         #pragma unroll
         for (int r = 0; r < 4; r++)

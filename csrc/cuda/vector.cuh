@@ -1,9 +1,9 @@
-// Four numbers at a time: a warp then asks for 512 bytes at once, if the rows are long and aligned enough.
+// Four elements at a time: one load of a warp is then 512 bytes, if the rows are long enough and aligned.
 #pragma once
 
 #include "bf16.cuh"
 
-// V numbers: 4, or 1 if 4 do not fit.
+// V elements: 4, or 1 if 4 do not fit.
 template <int V> struct __align__(4 * V) Floats {
     float at[V];
 };
@@ -17,12 +17,12 @@ __device__ inline float4 load_float4(const bf16 *p) {
     return make_float4(to_float(v.x), to_float(v.y), to_float(v.z), to_float(v.w));
 }
 
-// May rows of D numbers be read as float4?  Only if each begins at a multiple of 16 bytes.
+// True if rows of D elements can be read as float4: each begins at a multiple of 16 bytes.
 template <typename... P> __device__ bool is_vec4_aligned(int D, P... p) {
     return D % 4 == 0 && ((... | (size_t) p) % 16) == 0;
 }
 
-// out[i] = f(in[i], ...) for n numbers, in a grid of a thread for every four.  The last thread may own fewer.
+// out[i] = f(in[i], ...) for n elements, in a grid with a thread for every four.  The last thread may own fewer.
 template <typename F, typename... In> __device__ void map_elements(F f, size_t n, float *out, const In *...in) {
     size_t i = (size_t) blockIdx.x * blockDim.x + threadIdx.x;
     if (4 * i + 4 <= n && is_vec4_aligned(4, out, in...)) {

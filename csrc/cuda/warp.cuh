@@ -29,7 +29,7 @@ template <typename Op, typename T> __device__ T block_reduce(T x, T identity) {
     if (lane() == 0) warp_result[warp()] = x;
     __syncthreads();
     x = warp_reduce<Op>(lane() < warp_count() ? warp_result[lane()] : identity);
-    __syncthreads();  // or the next call would overwrite what a slow warp still reads
+    __syncthreads();  // or the next call would overwrite values that a slow warp still reads
     return x;
 }
 

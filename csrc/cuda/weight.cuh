@@ -1,10 +1,10 @@
-// A matrix (I, O) in whichever form a checkpoint holds it: at(i, o) is the weight of input i and output o.
+// A matrix (I, O) in any format of a checkpoint: at(i, o) is the weight of input i and output o.
 #pragma once
 
 #include "bf16.cuh"
 
-// Plain numbers.  A product's formula has them as (in, out), most files as (out, in); so the strides to the next input
-// and to the next output come along, one of them is 1, and no matrix is transposed in memory.
+// Unquantized weights.  The formula of a product has them as (in, out), most files as (out, in).  So the strides to the
+// next input and output are kept with them; one stride is 1, and no matrix is transposed in memory.
 template <class Number> struct Plain {
     const Number *values;
     long long in_stride, out_stride;
@@ -13,8 +13,8 @@ template <class Number> struct Plain {
     __device__ float at(int i, int o) const { return to_float(values[i * in_stride + o * out_stride]); }
 };
 
-// Integers of 8 or 4 bits in the tiles of tinyscout/reference/quantize.py: 16 columns, a word of each side by side.
-// quantized_matvec.cuh draws a tile.
+// Integers of 8 or 4 bits in the tiles of tinyscout/reference/quantize.py: 16 columns, with one word of each next to
+// each other.  quantized_matvec.cuh shows a tile.
 template <int BITS, class Scale> struct Quantized {
     const unsigned char *values;
     const Scale *scales;

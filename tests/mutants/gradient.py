@@ -75,7 +75,7 @@ GRADIENTS = [
     ("mask.cuh", "a key's chunk ends where the cache says", "* chunk - kv_start - (S - T);", "* chunk - (S - T);"),
     ("mask.cuh", "queries are counted from the first key", "* chunk - kv_start - (S - T);", "* chunk - kv_start;"),
     # attention_backward.cu
-    ("attention_backward.cu", "queries: no barrier before a tile is overwritten", "__syncthreads();  // nobody", "//",
+    ("attention_backward.cu", "queries: no barrier before a tile is overwritten", "__syncthreads();  // previous", "//",
      "void compute_scores_and_dP("),
     ("attention_backward.cu", "queries: no barrier before a tile is read", "__syncthreads();  // these", "//",
      "void compute_scores_and_dP("),
@@ -95,7 +95,7 @@ GRADIENTS = [
     ("attention_backward.cu", "the first stretch is lost", "(is_first ? 0.0f : to[i])", "0.0f"),
     ("attention_backward.cu", "a stretch is counted twice", "sum[r][p][e] = 0.0f;", ";"),
     ("attention_backward.cu", "a channel past the end", "if (to && i < d)", "if (to)"),
-    ("attention_backward.cu", "keys: no barrier before a tile is overwritten", "__syncthreads();  // nobody", "//",
+    ("attention_backward.cu", "keys: no barrier before a tile is overwritten", "__syncthreads();  // previous", "//",
      "void compute_P_and_dS("),
     ("attention_backward.cu", "keys: no barrier before a tile is read", "__syncthreads();  // these", "//",
      "void compute_P_and_dS("),

@@ -41,7 +41,7 @@ MATRIX = [
     ("attention_1.cu", "one key of the future", "s < end; s++", "s <= end; s++"),
     ("attention_1.cu", "what was kept is not scaled down", "O[i] * rescale :", "O[i] :"),
     # attention_2.cu
-    ("attention_2.cu", "no barrier before a tile is overwritten", "__syncthreads();  // nobody", "//"),
+    ("attention_2.cu", "no barrier before a tile is overwritten", "__syncthreads();  // previous", "//"),
     ("attention_2.cu", "no barrier before a tile is read", "__syncthreads();  // these", "//"),
     ("attention_2.cu", "lanes read weights that are not there yet", "__syncwarp();", ""),
     ("attention_2.cu", "a row past the end is written", "own_row(r) < rows.count && channel < shape.d",
@@ -70,8 +70,8 @@ MATRIX = [
      "int bit = 2; bit > 0; bit /= 2) x += "),
     # attention_3.cu
     ("attention_3.cu", "a tile is read while it is copied", "copy_wait<1>();", "copy_wait<2>();"),
-    ("attention_3.cu", "no barrier before a tile is overwritten", "__syncthreads();  // nobody", "//"),
-    ("attention_3.cu", "no barrier after a tile has come", "__syncthreads();  // and what", "//"),
+    ("attention_3.cu", "no barrier before a tile is overwritten", "__syncthreads();  // this tile", "//"),
+    ("attention_3.cu", "no barrier after a tile has come", "__syncthreads();  // and so", "//"),
     ("attention_3.cu", "the mask is left out in tiles on the edge", "s + KEYS > all_end", "s > all_end"),
     ("attention_3.cu", "always the first half", "half ^= 1)", "half ^= 0)"),
     ("attention_3.cu", "operands of mma exchanged", "load_fragment_b(k_b,", "load_fragment_a(k_b,"),
@@ -115,7 +115,7 @@ MATRIX = [
     ("linear_3.cu", "no guard at the end of the rows", "if (p.n + r < p.N && p.o + at < p.O)", "if (p.o + at < p.O)"),
     # tile.cuh
     ("tile.cuh", "no barrier before a stage is read", "__syncthreads();  // both", "//"),
-    ("tile.cuh", "no barrier before a stage is overwritten", "__syncthreads();  // nobody", "//"),
+    ("tile.cuh", "no barrier before a stage is overwritten", "__syncthreads();  // they", "//"),
     ("tile.cuh", "inputs past the end", "i + k < I ? w", "true ? w"),
     ("tile.cuh", "inputs beyond the last", "i + k < I ? x", "true ? x"),
     # matvec.cuh
