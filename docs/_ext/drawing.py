@@ -3,8 +3,9 @@
     ```{drawing} floors
     A caption, in Markdown.
     ```
-calls `draw()` of docs/drawings/floors.py and puts its SVG on the page, where it follows the theme.  A module may list other
-files that its drawing is made from as DEPENDS_ON; one that needs a choice takes it as `{drawing} mask chunked`: draw("chunked").
+calls `draw()` of docs/drawings/floors.py and puts its SVG on the page, where it follows the theme.  A module may list
+other files that its drawing depends on as DEPENDS_ON; words after the name are arguments: `{drawing} mask chunked`
+calls draw("chunked").
 """
 import importlib
 from pathlib import Path

@@ -72,7 +72,8 @@ def join(parts, between):
 
 def make_line(app, page):
     metadata = app.env.metadata[page]
-    line = nodes.paragraph("", f"{metadata['minutes']} minutes, {LEVELS[int(metadata['difficulty'])]}", classes=["reading"])
+    text = f"{metadata['minutes']} minutes, {LEVELS[int(metadata['difficulty'])]}"
+    line = nodes.paragraph("", text, classes=["reading"])
     if needs := list_needs(app, page):
         line += [nodes.Text("; read first: "), *join([link(app, page, name) for name in needs], ", ")]
     return line

@@ -1,18 +1,20 @@
 """Drawings of the book: each module of this folder has a function `draw() -> Canvas`, which the page calls.
 
-Coordinates are pixels of an 830 pixel wide page, x to the right and y down.  Colours are classes of tinyscout.css, so that
-a drawing follows the page's theme; `tint` 1 to 6 are the colours of things that must be told apart.
+Coordinates are pixels of an 830 pixel wide page, x to the right and y down.  Colours are classes of tinyscout.css, so
+that a drawing follows the page's theme; `tint` 1 to 6 are six colours for things of different kinds.
 """
 from html import escape
+from zlib import crc32
 
 
 class Canvas:
-    """An SVG picture in the making.  Every method returns self, so calls can be chained."""
+    """Collects the shapes of an SVG drawing.  Every method returns self, so calls can be chained."""
 
     def __init__(self, width, height, label):
         """width, height int: pixels; label str: what the drawing shows, for readers who cannot see it."""
         self.width, self.height, self.label = width, height, label
         self.parts = []
+        self.tip = f"tip-{crc32(label.encode()):x}"     # an id must be unique on a page
 
     def rect(self, x, y, width, height, text="", tint=0, kind="box", radius=5):
         """A box with text in its middle, one line of it per line of `text`.
@@ -33,7 +35,7 @@ class Canvas:
 
     def line(self, *points, tint=0, kind=""):
         """A line through points (x, y); kind str: "", "arrow" (a tip at the end), "dashed", "arrow dashed" """
-        tip = ' marker-end="url(#tip)"' if "arrow" in kind else ""
+        tip = f' marker-end="url(#{self.tip})"' if "arrow" in kind else ""
         path = "M" + " L".join(f"{x:g} {y:g}" for x, y in points)
         self.parts.append(f'<path class="line t{tint} {kind}" d="{path}"{tip}/>')
         return self
@@ -58,7 +60,7 @@ class Canvas:
         return self.line(*points, tint=tint, kind="curve")
 
     def to_svg(self):
+        marker = (f'<defs><marker id="{self.tip}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
+                  'orient="auto"><path d="M0 0 L8 4 L0 8 z" class="tip"/></marker></defs>')
         return (f'<svg viewBox="0 0 {self.width} {self.height}" style="max-width: {self.width}px" role="img" '
-                f'aria-label="{escape(self.label)}">'
-                '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
-                'orient="auto"><path d="M0 0 L8 4 L0 8 z" class="tip"/></marker></defs>' + "".join(self.parts) + "</svg>")
+                f'aria-label="{escape(self.label)}">{marker}{"".join(self.parts)}</svg>')
