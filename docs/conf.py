@@ -20,12 +20,14 @@ extensions = [
     "myst_parser",
     "tree",         # docs/_ext
     "sphinx.ext.extlinks",
+    "sphinx.ext.intersphinx",
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "sphinxcontrib.bibtex",
-    "bibliography",     # this and the four below: docs/_ext
+    "bibliography",     # this and those below: docs/_ext
     "mathml",
+    "api",
     "compute",
     "columns",
     "drawing",
@@ -43,6 +45,19 @@ extlinks = {    # {vllm}`16311` is shown as vllm #16311; GitHub leads from an is
         "mlxlm": "ml-explore/mlx-lm", "mlxvlm": "Blaizzy/mlx-vlm", "sglang": "sgl-project/sglang",
         "smg": "smg-project/smg", "transformers": "huggingface/transformers", "trtllm": "NVIDIA/TensorRT-LLM",
         "vllm": "vllm-project/vllm"}.items()}
+
+autodoc_typehints = "signature"
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True            # ops=reference rather than where that module is
+maximum_signature_line_length = 88          # a longer signature has a line for each argument
+python_use_unqualified_type_names = True
+add_module_names = False
+nitpicky = True                             # a name of ours in a signature has to be documented
+nitpick_ignore_regex = [("py:.*", r"(?!tinyscout\.).*")]
+intersphinx_mapping = {                     # docs/inventories.py writes the files, which need no network
+    "python": ("https://docs.python.org/3/", "inventories/python.txt"),
+    "numpy": ("https://numpy.org/doc/stable/", "inventories/numpy.txt"),
+    "hypothesis": ("https://hypothesis.readthedocs.io/en/latest/", "inventories/hypothesis.txt")}
 
 bibtex_bibfiles = ["references.bib"]
 bibtex_default_style = "book"               # docs/_ext/bibliography.py

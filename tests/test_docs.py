@@ -1,8 +1,10 @@
 """The walkthrough and the code speak of the same things, and a built page asks the network for nothing."""
 import ast
+import importlib
 import json
 import re
 import sys
+import zlib
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -245,3 +247,56 @@ def test_the_glossary_is_sorted_and_has_other_peoples_words():
             "gradient accumulation", "needle in a haystack", "CuPy", "cffi", "BLAS", "NoPE", "prefill"} <= terms
     unlinked = [entry[0] for entry in entries if "](" not in (said := " ".join(entry)) and "`" not in said]
     assert not unlinked, f"no chapter is named for {unlinked}"
+
+
+PUBLIC = ("tinyscout", "tinyscout.reference", "tinyscout.laws", "tinyscout.simulator", "tinyscout.train")
+
+
+def public_names():
+    for module in map(importlib.import_module, PUBLIC):
+        names = getattr(module, "__all__", ["check", "run_law", "replaced_names", "Case"])
+        yield from (f"{module.__name__}.{name}" for name in names)
+
+
+def test_public_names_are_documented(extension):
+    api = extension("api")
+    listed = {name for page, text in PAGES.items() if page.stem.startswith("api")
+              for block in re.findall(r"```\{api\}\n(.*?)```", text, flags=re.DOTALL) for name in block.split()}
+    listed |= {f"tinyscout.reference.{name}" for component in re.findall(
+        r"```\{operations\} (\w+)", PAGES[DOCS / "api_operations.md"]) for name in api.operations_of(component)}
+    listed |= set(re.findall(r"py:function:: ([\w.]+)\(", PAGES[DOCS / "api_operations.md"]))
+    assert not set(public_names()) - listed
+    for name in listed:
+        assert api.look_up(name) is not None
+
+
+def test_the_built_inventory_has_the_public_names():
+    inventory = BUILT / "objects.inv"
+    if not inventory.exists():
+        pytest.skip("docs/_build does not exist: run sphinx-build -W --keep-going -b html docs docs/_build")
+    lines = zlib.decompress(inventory.read_bytes().split(b"zlib.\n", 1)[1]).decode().splitlines()
+    assert not set(public_names()) - {line.split()[0] for line in lines}
+
+
+def test_docstrings_become_text(extension):
+    to_rst = extension("api").to_rst
+    assert to_rst(["Softmax, equation (softmax); not *markup*, see `sample` and <|eot|>.", "",
+                   "x (N, D), mode \"c\"  ->  (N, D)", "Raises ValueError.", "", "    code"])[:-1] == [
+        "Softmax, equation :eq:`softmax`; not \\*markup\\*, see :py:obj:`sample <tinyscout.reference.sample>` and "
+        "``<|eot|>``.", "", "| x (N, D), mode ``\"c\"``  ->  (N, D)", "| Raises ValueError.", "", "::", "", "    code"]
+    wrapped = "a line that was wrapped because its next word would have gone beyond the width of the page of the source"
+    assert to_rst([wrapped, "wordthatistoolong"])[0] == f"{wrapped} wordthatistoolong"
+
+
+def test_backends_on_the_page_are_those_that_replace(extension):
+    from tinyscout import reference
+    api = extension("api")
+    c = pytest.importorskip("tinyscout.kernels.c")
+    assert {name for name in reference.__all__ if getattr(c, name) is not getattr(reference, name)} == \
+        api.replaced("c") & set(reference.__all__)
+
+
+def test_inventories_are_plain_text():
+    for file in (DOCS / "inventories").glob("*"):
+        assert file.read_text(encoding="utf-8").startswith("# Sphinx inventory version 1\n# Project: ")
+        assert file.stat().st_size < 10_000
