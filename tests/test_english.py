@@ -99,7 +99,9 @@ def sources(folder, *suffixes):
 TEXTS = {      # name: the function that reads a file, the files
     "README and docs": (read_markdown, pages()),
     "docstrings and comments of tinyscout": (read_docstrings, sources("tinyscout", ".py")),
-    "help texts and messages of tinyscout": (read_messages, sources("tinyscout", ".py")),
+    # without the questions of tinyscout.data: they are training data, in the words that scout-mini has learned
+    "help texts and messages of tinyscout": (read_messages, [file for file in sources("tinyscout", ".py")
+                                                             if not file.stem.endswith("_questions")]),
     "comments of csrc": (read_c_comments, sources("csrc", ".c", ".h", ".cpp", ".cu", ".cuh")),
     "docstrings and comments of the examples": (read_docstrings, sources("examples", ".py")),
 }

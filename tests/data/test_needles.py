@@ -86,7 +86,7 @@ def test_planting_is_seeded_and_refuses_what_does_not_fit(text):
     assert all((a == b).all() for a, b in zip(one, other, strict=True))
     assert (one.tokens != third.tokens).any()
     for length, chunk_size in [(256, lines.max_length - 1), (lines.max_length, 64), (0, 64)]:
-        with pytest.raises(ValueError, match="no room"):
+        with pytest.raises(ValueError, match="too short"):
             needles.plant(make_rng(), filler[:length], lines, 1, chunk_size)
 
 
@@ -140,7 +140,7 @@ def test_depths_controls_and_errors(text):
         answer = decode(control.tokens[start:stop])
         assert re.fullmatch(r"\d{3}\n", answer)
         assert answer != f"{facts[key]}\n"
-    for change, message in [({"n_facts": 4}, "queries"), ({"length": 200}, "room"), ({"chunk_size": 4}, "room"),
+    for change, message in [({"n_facts": 4}, "queries"), ({"length": 200}, "room"), ({"chunk_size": 4}, "short"),
                             ({"n_facts": 1000}, "facts"), ({"depths": [0.5]}, "depth"),
                             ({"filler": filler[:0]}, "text"), ({"depths": [2.0] * 5}, "depth")]:
         with pytest.raises(ValueError, match=message):

@@ -1,8 +1,8 @@
-"""What a small model learns from, made where it is trained: nothing is downloaded.
+"""Training data for a small model, generated on the spot: nothing is downloaded.
 
-corpus              text that every Python has
-scenes              images that are drawn
-scene_questions     what is asked about one of them;  pair_questions  about two;  dialogs  conversations about them
-patch_labels        what each patch of an image shows
-needles             facts planted in long text, and asked for
+corpus              text that every Python installation has
+scenes              generated images
+scene_questions     questions about one image;  pair_questions  about two;  dialogs  conversations about them
+patch_labels        labels for each patch of an image
+needles             facts planted in long text, and queries for them
 """

@@ -1,6 +1,6 @@
-"""The text that a small model learns: the standard library of this Python and this project's own pages, or your own.
+"""Training text for a small model: this Python's standard library and this project's pages, or your own files.
 
-The same interpreter gives the same texts in the same order, wherever it is installed.
+The same version of Python gives the same texts in the same order on every machine.
 """
 import os
 import sysconfig
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
-HELD_OUT_ONE_IN = 20            # one file in so many is kept for tests
-MAX_GROUP_BYTES = {             # half the library is its tests, and encodings are tables of numbers
+HELD_OUT_ONE_IN = 20            # one file in 20 is held out for evaluation
+MAX_GROUP_BYTES = {             # limits, since half the library is its tests, and encodings are tables of numbers
     "test": 3_000_000, "encodings": 100_000,
 }
 TEST_DIRS = {"test", "tests", "idle_test"}
@@ -19,26 +19,27 @@ EXCLUDED_DIRS = {"site-packages", "dist-packages", "__pycache__"}
 
 
 class Corpus(NamedTuple):
-    """Texts with their names, in order of the names; no text is in both lists."""
+    """Texts with their names, sorted by name; no text is in both lists."""
 
     train: list[tuple[str, str]]
     held_out: list[tuple[str, str]]
 
 
 def load_corpus(source: str | os.PathLike | Iterable[str | os.PathLike] | None = None) -> Corpus:
-    r"""Reads all texts and splits them into those to train on and those held out.
+    r"""Read all texts and split them into training texts and held-out texts.
 
-    source   None for the standard library and this project's pages; or a path, or several paths, of files and
-             directories of your own, of which every UTF-8 text is taken, but nothing hidden
-    Returns a Corpus.  About a file in twenty is held out, chosen by a hash of its name, so that it stays on its side of
-    the split when others come or go.  If the files are too few for that, each is split and its last twentieth held out.
-    Texts are kept exactly, but for \r.
-    Raises ValueError if there is no text, OSError or ValueError for a file named by `source` that is none.
+    source   None for the standard library and this project's pages; or one or several paths of your own files and
+             directories, from which every UTF-8 text that is not hidden is read
+    Returns a Corpus.  About one file in twenty is held out, chosen by a hash of its name, so that it stays on its side
+    of the split when other files are added or removed.  If there are too few files for that, the last twentieth of each
+    file is held out instead.  Texts are kept exactly, except that \r is removed.
+    Raises ValueError if there are no texts, OSError or ValueError if a file in `source` cannot be read or is not text.
     """
     texts = sorted(_read_library() if source is None else _read_user_files(source))
     if not texts:
-        raise ValueError("there is no text to learn from: " + (
-            "this Python has no standard library as files" if source is None else f"no UTF-8 file in {source}"))
+        raise ValueError("found no text to learn from: " + (
+            "this Python does not have its standard library as files" if source is None
+            else f"no UTF-8 file in {source}"))
     corpus = Corpus([], [])
     for name, text in texts:
         corpus[is_held_out(name)].append((name, text))
@@ -46,12 +47,12 @@ def load_corpus(source: str | os.PathLike | Iterable[str | os.PathLike] | None =
 
 
 def is_held_out(name):
-    """Is the file of this name for tests only?  A hash of the name decides: bool."""
+    """True if the file of this name is held out for evaluation, by a hash of its name."""
     return crc32(name.encode()) % HELD_OUT_ONE_IN == 0
 
 
 def _read_library():
-    """(name, text) of the standard library, and of this project's pages if its source is beside this package."""
+    """(name, text) of the standard library, and of this project's pages if the package is in a source checkout."""
     root = Path(sysconfig.get_path("stdlib"))
     project = Path(__file__).parents[2]
     files = [(path.relative_to(root), path) for path in root.rglob("*.py")]
@@ -64,7 +65,7 @@ def _read_library():
 
 
 def _limit_groups(files):
-    """The files within MAX_GROUP_BYTES: which stay is decided by a hash of their names, as on every machine."""
+    """Select files within MAX_GROUP_BYTES by a hash of their names, the same on every machine."""
     groups: dict[str, list] = {}
     for name, path in files:
         group = "test" if TEST_DIRS & set(name.parts) else name.parts[0]
@@ -78,7 +79,7 @@ def _limit_groups(files):
 
 
 def _read_user_files(source) -> Iterator[tuple[str, str]]:
-    """(name, text) of what the user named."""
+    """(name, text) of the user's files and directories."""
     for path in [Path(source)] if isinstance(source, str | os.PathLike) else map(Path, source):
         if path.is_dir():
             for file in path.rglob("*"):
@@ -87,13 +88,13 @@ def _read_user_files(source) -> Iterator[tuple[str, str]]:
                 if not is_hidden and file.is_file() and (text := _read_text(file)):
                     yield name.as_posix(), text
         elif (text := _decode(path.read_bytes())) is None:
-            raise ValueError(f"{path} is no text in UTF-8")
+            raise ValueError(f"{path} is not UTF-8 text")
         elif text:
             yield path.name, text
 
 
 def _read_text(path):
-    """The text of a file, or None if it cannot be read as text."""
+    """Read a file as text; None if it cannot be read or is not text."""
     try:
         return _decode(path.read_bytes())
     except OSError:
@@ -108,7 +109,7 @@ def _decode(data):
 
 
 def _split_texts(texts):
-    """Every text split in two, near its end and at the end of a line, if there is one."""
+    """Split every text in two near its end, after a newline if possible."""
     corpus = Corpus([], [])
     for name, text in texts:
         end = len(text) - len(text) // HELD_OUT_ONE_IN

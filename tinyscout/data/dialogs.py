@@ -1,7 +1,7 @@
 """Questions about scenes, each with one short answer, and conversations made of them.
 
-Scenes are composed for their task, so that every answer is about as likely as any other, and a right answer is worth
-what it seems.  The messages are those of tinyscout/inputs/chat.py.
+Scenes are composed for their task so that all answers are about equally likely, and guessing does not pay off.  The
+messages have the format of tinyscout/inputs/chat.py.
 """
 from typing import NamedTuple
 
@@ -35,24 +35,24 @@ from tinyscout.data.scenes import (
 )
 
 MAX_TURNS = 4           # questions in a conversation
-MAX_TRIES = 1000        # a red circle has 54 scene keys, and sometimes none of them is held out
+MAX_TRIES = 1000        # a red circle has 54 scene keys, and it can happen that none of them is held out
 
 
 class Question(NamedTuple):
-    """One question, as a test asks it."""
+    """One question of an evaluation."""
 
     task: str
     images: list[Image.Image]
     text: str
     answer: str
-    chance: float               # that a guess is right, without looking closely
-    scenes: tuple[Scene, ...]   # what the images show
+    chance: float               # probability that a guess is right
+    scenes: tuple[Scene, ...]   # the content of the images
 
 
 def ask(rng, task, held_out=False, size=64):
-    """A question of a task, about images of size × size pixels: a Question.
+    """Generate a Question of a task, about images of size × size pixels.
 
-    held_out   only scenes that no conversation for training ever shows; without it, only others
+    held_out   True: only scenes that are never used for training; False: only the others
     Raises ValueError for a task that is not in TASKS.
     """
     scenes, qa = _compose(rng, task, held_out, MAX_OBJECTS)
@@ -60,28 +60,27 @@ def ask(rng, task, held_out=False, size=64):
 
 
 def to_message(question):
-    """A Question as the message of a user, for tinyscout/inputs/chat.py."""
+    """Convert a Question to a user message for tinyscout/inputs/chat.py."""
     images = [{"type": "image", "image": image} for image in question.images]
     return {"role": "user", "content": [*images, {"type": "text", "text": question.text}]}
 
 
 def random_dialog(rng, task=None, turns=None, held_out=False, size=64, max_objects=MAX_OBJECTS, stage=0):
-    """A conversation about one or two images, as a list of messages.
+    """Generate a conversation about one or two images, as a list of messages.
 
-    task    of the first question; None for any, those more often that take more practice
-    turns   questions in all, or fewer if there is no more to ask; None for 1 to MAX_TURNS
-    max_objects     in a scene; training starts with one
-    stage   of learning, 0 to 3: later the hard tasks come more often still, and a caption comes only if it is asked
-            for as `task`, since its many easy words would outweigh the one of "yes" or "no"; from 2 on questions often
-            count the objects of one shape or colour; in 3 two colours or shapes are named before they are compared,
-            before that they are not
-    No question comes twice.  Each image part has its scene too, under "scene", which the model is not shown.
+    task    of the first question; None for a random one, hard tasks more often
+    turns   number of questions, or fewer if there are no more to ask; None for 1 to MAX_TURNS
+    max_objects     maximum number of objects in a scene; training starts with one
+    stage   curriculum stage 0 to 3.  From 1 on: hard tasks even more often, and captions only if requested as `task`
+            (their many easy words would outweigh a single yes or no).  From 2 on: more counting of objects of one shape
+            or colour.  In 3: two colours or shapes are named before they are compared.
+    No question occurs twice.  Each image part also has its scene, under "scene", which the model does not see.
     Raises ValueError for a task that is not in TASKS.
     """
     turns = int(rng.integers(1, MAX_TURNS + 1)) if turns is None else turns
     scenes, qa = _compose(rng, choose(rng, TASK_MIX[stage]) if task is None else task, held_out, max_objects)
     asked = [qa]
-    for _ in range(4 * turns):          # tries: a question may come twice or have no answer
+    for _ in range(4 * turns):          # tries: a question may be a repetition or impossible for the scene
         if len(asked) == turns:
             break
         qa = _follow_up(rng, scenes, stage)
@@ -97,13 +96,13 @@ def random_dialog(rng, task=None, turns=None, held_out=False, size=64, max_objec
 
 
 def _was_asked(qa, earlier, stage):
-    """Is this what was asked before?  Until stage 2 the objects of an image are counted once only."""
+    """True if the question repeats an earlier one.  Before stage 2, objects are counted only once per image."""
     both_count = all("count" in (topic, topic[0]) for topic in (qa.topic, earlier.topic))
     return qa.topic == earlier.topic or (both_count and stage < 2)
 
 
 def _follow_up(rng, scenes, stage):
-    """One more question, about one of the images or about both: a QA or None."""
+    """Generate another question, about one of the images or about both: a QA, or None."""
     if len(scenes) == 2 and rng.random() < 0.5:
         return ask_comparison(rng, scenes)
     n = int(rng.integers(len(scenes)))
@@ -118,12 +117,12 @@ def _follow_up(rng, scenes, stage):
     return qa._replace(topic=(n, qa.topic), text=f"In the {ORDINALS[n]} picture, {qa.text[0].lower()}{qa.text[1:]}")
 
 
-# ---- composers: (rng, task, held_out, max_objects) -> scenes and a QA, drawn together
+# ---- composers: (rng, task, held_out, max_objects) -> scenes and a matching QA
 
 def _compose(rng, task, held_out, max_objects):
-    """(scenes, QA) of a task, with at most so many objects, or two if a task needs them.
+    """Generate (scenes, QA) of a task, with at most `max_objects` objects, or two if the task needs them.
 
-    What is drawn is drawn again until all its scenes are on the right side of the split.
+    This is repeated until all scenes are on the requested side of the split.
     """
     if task not in TASKS:
         raise ValueError(f"a task is one of {', '.join(TASKS)}, not {task!r}")
@@ -135,14 +134,14 @@ def _compose(rng, task, held_out, max_objects):
 
 
 def _compose_single(rng, task, held_out, max_objects):
-    """One scene of a kind that the task is about."""
+    """One scene of a random kind that fits the task."""
     kind = choose(rng, [kind for kind in TASKS_OF_KIND if task in TASKS_OF_KIND[kind]])
     scene = random_scene(rng, kind, max_objects)
     return (scene,), ask_about(rng, task, scene)
 
 
 def _compose_count(rng, task, held_out, max_objects):
-    """Half the time all objects are counted, half the time those of one colour or shape, 1 to `max_objects` of them."""
+    """Count all objects (half the time), or the 1 to `max_objects` objects of one colour or shape."""
     if rng.random() < 0.5:
         scene = random_scene(rng, "objects", max_objects)
         return (scene,), ask_about(rng, task, scene)
@@ -158,7 +157,7 @@ def _compose_count(rng, task, held_out, max_objects):
 
 
 def _compose_same(rng, task, held_out, max_objects):
-    """Two images that agree in something, or do not, each as likely: whichever of their attributes is asked for."""
+    """Two images that agree in the attribute asked for with probability 1/2, independently of other attributes."""
     attribute, (first_agrees, second_agrees) = choose(rng, ("colour", "shape", "number")), rng.random(2) < 0.5
     if attribute == "number":
         n, other = _two_counts(rng, max_objects)
@@ -172,14 +171,14 @@ def _compose_same(rng, task, held_out, max_objects):
 
 
 def _compose_more(rng, task, held_out, max_objects):
-    """Two images with different numbers of objects: first or second."""
+    """Two images with different numbers of objects; the answer is first or second."""
     counts = _two_counts(rng, max_objects)
     scenes = _two_scenes(held_out, lambda k: _on_random_background(rng, random_objects(rng, counts[k])))
     return scenes, ask_more(rng, scenes)
 
 
 def _compose_changed(rng, task, held_out, max_objects):
-    """One object, before and after one of its four attributes changed."""
+    """One object, before and after a change of one of its four attributes."""
     change = choose(rng, CHANGES)
     before = random_object(rng, _random_cell(rng))._replace(dx=0.0, dy=0.0)
     field = "cell" if change == "position" else change
@@ -194,7 +193,7 @@ def _on_random_background(rng, objects):
 
 
 def _two_scenes(held_out, draw):
-    """draw(0) and draw(1), each drawn again until it is on the right side of the split, or None if it never is."""
+    """draw(0) and draw(1), each repeated until it is on the requested side of the split; None if it never is."""
     return tuple(next((scene for scene in (draw(k) for _ in range(MAX_TRIES)) if is_held_out(scene) == held_out), None)
                  for k in (0, 1))
 
@@ -204,15 +203,15 @@ def _random_cell(rng):
 
 
 def _two_counts(rng, max_objects):
-    """Two different numbers from 1."""
+    """Two different numbers from 1 to `max_objects`."""
     return sample_distinct(rng, range(1, max_objects + 1), 2)
 
 
-TWO_OBJECT_TASKS = ("relation", "same", "more")         # they ask nothing about a single object
+TWO_OBJECT_TASKS = ("relation", "same", "more")         # they need more than one object
 COMPOSERS = {"count": _compose_count, "same": _compose_same, "more": _compose_more, "changed": _compose_changed}
 TASKS = ("shape", "colour", "count", "position", "relation", "same", "more", "changed", "number", "chart", "word",
          "caption")
-TASK_MIX = (            # what is asked for in each stage of learning, the hard ones more often
+TASK_MIX = (            # the tasks of each curriculum stage, hard ones more often
     TASKS + ("same", "more", "changed") * 2 + ("count", "position", "relation", "chart"),
     TASKS + ("count", "same") * 3 + ("relation", "relation", "more", "changed", "position", "number", "word", "chart",
                                      "caption"),

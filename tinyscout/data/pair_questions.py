@@ -1,17 +1,17 @@
-"""What can be asked about two scenes side by side."""
+"""Questions about two scenes side by side."""
 from tinyscout.data.scene_questions import QA
 from tinyscout.data.scenes import COLOURS, SHAPES, choose, sample_distinct
 
-SEPARATOR = ": "                                        # between what is named first and the final answer
+SEPARATOR = ": "                                        # between the intermediate words and the final answer
 ATTRIBUTE_VALUES = {"colour": tuple(COLOURS), "shape": SHAPES}
 ORDINALS = ("first", "second")
 CHANGES = ("colour", "shape", "size", "position")       # fields of a SceneObject; the field of a position is `cell`
 
 
 def ask_same(rng, attribute, scenes):
-    """Whether both agree in the number of objects, or in the colour or shape of the only one: yes or no, a QA.
+    """Ask if two scenes agree in the number of objects, or in the colour or shape of their single object: a QA.
 
-    Colours and shapes are named before: "first circle, second ring: no".
+    The answer is yes or no.  Colours and shapes are named before it: "first circle, second ring: no".
     """
     if attribute == "number":
         agree, prefix, chance = len(scenes[0].objects) == len(scenes[1].objects), "", 1 / 2
@@ -27,24 +27,24 @@ def ask_same(rng, attribute, scenes):
 
 
 def state_both(one, other):
-    """Two values that are to be compared, in words."""
+    """Name the two values that are compared: the words before the final answer."""
     return f"first {one}, second {other}{SEPARATOR}"
 
 
 def word_comparison(rng):
-    """A comparison in words alone, to learn when two are the same: "first red, second blue:" and " no", str."""
+    """A text-only comparison exercise, two str such as "first red, second blue:" and " no\\n"."""
     one, other = sample_distinct(rng, choose(rng, tuple(ATTRIBUTE_VALUES.values())), 2)
     agree = rng.random() < 0.5
     return state_both(one, one if agree else other).rstrip(), " yes\n" if agree else " no\n"
 
 
 def final_answer(answer):
-    """The end of an answer, without what is named before it."""
+    """The final answer alone, without the words before it."""
     return answer.rpartition(SEPARATOR)[-1]
 
 
 def ask_more(rng, scenes):
-    """Which scene has more objects, or fewer: first or second, a QA.  Their numbers must differ."""
+    """Ask which scene has more, or fewer, objects: a QA with the answer first or second.  The numbers must differ."""
     counts = [len(scene.objects) for scene in scenes]
     word, best = choose(rng, (("more", max), ("fewer", min)))
     text = choose(rng, ("Which picture has {} objects?", "Which picture shows {} objects, the first or the second?",
@@ -53,14 +53,14 @@ def ask_more(rng, scenes):
 
 
 def ask_changed(rng, change):
-    """Which attribute of the only object has changed, one of CHANGES: a QA."""
+    """Ask which attribute of the single object has changed: a QA whose answer is one of CHANGES."""
     text = choose(rng, ("What changed?", "What is different in the second picture?",
                         "What has changed from the first picture to the second?"))
     return QA("changed", text, change, 1 / len(CHANGES))
 
 
 def ask_comparison(rng, scenes):
-    """A question about two scenes that are given: a QA, or None if none fits."""
+    """Generate a question about two given scenes: a QA, or None if no question fits."""
     counts = [len(scene.objects) for scene in scenes]
     if counts == [1, 1]:
         return ask_same(rng, choose(rng, tuple(ATTRIBUTE_VALUES)), scenes)

@@ -1,19 +1,19 @@
-"""What covers each patch of an image: labels for the cells of a square grid, for a model that learns to see.
+"""Labels for the patches of an image: the content of each cell of a square grid, as auxiliary training targets.
 
-An answer about a whole image says little about any part of it.  To be asked at every patch what it shows is the
-shortest way from a shape to its name; once the names are known, answers are soon found.
+An answer about a whole image is a weak signal for its parts.  Labelling every patch is the most direct way to learn the
+names of shapes; once they are known, answering questions is learned quickly.
 """
 from tinyscout.data.scenes import GRID_POSITIONS, bar_boxes, bounding_circle, choose, text_font
 
-MIN_COVERAGE = 0.15                         # of a patch that an object must cover to give it its labels
-FIRST_LABEL_PROB = 0.75, 0.6, 0.4, 0.4      # how often the first label is the target, in each stage of learning
+MIN_COVERAGE = 0.15                         # share of a patch that an object must cover to label it
+FIRST_LABEL_PROB = 0.75, 0.6, 0.4, 0.4      # how often the first label is the target, in each curriculum stage
 
 
 def labelled_boxes(scene, stage=0):
-    """[(labels, (left, top, right, bottom))] of all that a scene shows, in fractions of the image's side.
+    """[(labels, (left, top, right, bottom))] of everything in a scene, in fractions of the image's side.
 
-    labels  shape, colour, size and position of an object, and from stage 1 on how many have its shape and how many its
-            colour; colour and height of a bar; letter or digit, and its colour
+    labels  of an object: shape, colour, size and position, and from stage 1 on the numbers of objects with its shape
+            and with its colour; of a bar: colour and height; of a letter or digit: itself and its colour
     """
     if scene.objects:
         circles = [(_object_labels(obj, scene, stage), *bounding_circle(obj)) for obj in scene.objects]
@@ -34,7 +34,7 @@ def _object_labels(obj, scene, stage):
 
 
 def _letter_boxes(scene, size=64):
-    """Each letter or digit where `scenes.render` writes it."""
+    """The box and labels of each letter or digit, at the position at which `scenes.render` draws it."""
     font = text_font(scene, size)
     left, top, right, bottom = font.getbbox(scene.text, anchor="mm")
     x, y = 0.5 + scene.shift[0], 0.5 + scene.shift[1]
@@ -45,9 +45,9 @@ def _letter_boxes(scene, size=64):
 
 
 def patch_labels(scene, grid, stage=0):
-    """The labels of what covers the largest part of each patch, row by row; () if nothing covers much of it.
+    """Label each patch, row by row, with the labels of the box that covers most of it; () if none covers enough.
 
-    scene Scene, grid int patches on a side  ->  list of grid * grid tuples of str, as `labelled_boxes` has them
+    scene Scene, grid int patches on a side  ->  list of grid * grid tuples of str, as in `labelled_boxes`
     """
     boxes, patches = labelled_boxes(scene, stage), []
     for patch in range(grid * grid):
@@ -60,12 +60,13 @@ def patch_labels(scene, grid, stage=0):
 
 
 def patch_targets(rng, scenes, grid, stage=0):
-    """What the tokens of a conversation's images learn to say: a list of str, "" for no target.
+    """Target labels for the image tokens of a conversation: a list of str, "" for no target.
 
-    scenes list of Scene, grid int patches on a side, stage of learning 0 to 3  ->  list of len(scenes) * (grid² + 1)
-    The target of a patch is one of its labels, mostly the first: shape, colour of a bar, or letter; that of
-    an image's end is the number of objects.  From stage 1 on the end of a second image is also asked what it has in
-    common with the first, and from stage 2 on that of a single object for the object's labels.
+    scenes list of Scene, grid int patches on a side, stage curriculum stage 0 to 3
+    ->  list of len(scenes) * (grid² + 1)
+    A patch token gets one of the labels of its patch, often the first: shape, colour of a bar, or letter.  An
+    end-of-image token gets the number of objects; from stage 2 on, mostly a label of the object if there is only one.
+    From stage 1 on, the end token of a second image sometimes gets a property that both images share.
     """
     targets = []
     for scene in scenes:
@@ -88,7 +89,7 @@ def _choose_label(rng, labels, stage):
 
 
 def common_properties(one, other):
-    """The properties that two scenes of objects share, by the names that questions use: a list of str."""
+    """The properties that two scenes of objects share, with the names that questions use: a list of str."""
     counts = len(one.objects), len(other.objects)
     if counts != (1, 1):
         return ["number"] if counts[0] == counts[1] else []
@@ -98,5 +99,5 @@ def common_properties(one, other):
 
 
 def _overlap(a, b, c, d):
-    """The length that two intervals a..b and c..d share."""
+    """The length of the overlap of two intervals a..b and c..d."""
     return max(0.0, min(b, d) - max(a, c))

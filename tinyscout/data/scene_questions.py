@@ -1,4 +1,4 @@
-"""What can be asked about one scene, and the answer that follows from it."""
+"""Questions about one scene, with their answers."""
 from typing import Any, NamedTuple
 
 from tinyscout.data.scenes import (
@@ -15,7 +15,7 @@ from tinyscout.data.scenes import (
     sample_distinct,
 )
 
-MAX_LISTED = 3          # objects that a caption lists; there is no caption of more
+MAX_LISTED = 3          # objects that a caption lists; scenes with more objects do not get a caption
 TASKS_OF_KIND = {       # tasks that fit a kind of scene
     "objects": ("shape", "colour", "count", "position", "relation", "caption"),
     "number": ("number", "colour", "caption"),
@@ -27,41 +27,41 @@ TASKS_OF_KIND = {       # tasks that fit a kind of scene
 class QA(NamedTuple):
     """A question and its answer."""
 
-    topic: Any          # what it asks, however it is worded
+    topic: Any          # identifies the question, independently of its wording
     text: str
     answer: str
-    chance: float       # that a guess is right
+    chance: float       # probability that a guess is right
 
 
 def ask_about(rng, task, scene):
-    """A question of a task about a scene of a kind that it fits: a QA, or None if this scene allows none."""
+    """Generate a question of a task about a scene of a suitable kind: a QA, or None if the scene does not allow it."""
     return ASKERS[task](rng, scene)
 
 
 def plural(word):
-    """The plural of a shape."""
+    """The plural of the name of a shape."""
     return f"{word}es" if word.endswith("s") else f"{word}s"
 
 
-# ---- descriptions: what a question calls an object must fit no other object; None if it does
+# ---- descriptions of an object for a question; None if the description would also fit another object
 
 def describe_by_colour(scene, obj):
-    """"the red object"."""
+    """Describe an object as "the red object"."""
     return f"the {obj.colour} object" if _is_unique(scene, obj, "colour") else None
 
 
 def describe_by_shape(scene, obj):
-    """"the circle"."""
+    """Describe an object as "the circle"."""
     return f"the {obj.shape}" if _is_unique(scene, obj, "shape") else None
 
 
 def describe_by_both(scene, obj):
-    """"the red circle"."""
+    """Describe an object as "the red circle"."""
     return f"the {obj.colour} {obj.shape}" if _is_unique(scene, obj, "shape", "colour") else None
 
 
 def describe_by_position(scene, obj):
-    """"the object at the top"; it also fits an object at the top left."""
+    """Describe an object as "the object at the top", which would also fit an object at the top left."""
     name = GRID_POSITIONS[obj.cell]
     words = set(name.split())
     if any(words < set(GRID_POSITIONS[other.cell].split()) for other in scene.objects):
@@ -71,12 +71,12 @@ def describe_by_position(scene, obj):
 
 
 def _is_unique(scene, obj, *fields):
-    """Does no other object of the scene have the same values in all these fields?"""
+    """True if the values of these fields identify the object: all other objects of the scene differ in one of them."""
     return sum(all(getattr(other, field) == getattr(obj, field) for field in fields) for other in scene.objects) == 1
 
 
 def _choose_target(rng, scene, *describers):
-    """A random object and a description of it: (object, str), or None.  A single object may be called "the object"."""
+    """A random object and its description: (object, str), or None.  A single object can also be "the object"."""
     targets = [(obj, description) for obj in scene.objects for describe in describers
                if (description := describe(scene, obj))]
     if len(scene.objects) == 1:
@@ -112,7 +112,7 @@ def _ask_count(rng, scene):
 
 
 def ask_count_matching(rng, scene, attribute, value):
-    """How many objects of a scene have this shape or colour.  attribute "shape" or "colour", value str  ->  QA"""
+    """Ask for the number of objects of a shape or colour.  attribute "shape" or "colour", value str  ->  QA"""
     n = sum(getattr(obj, attribute) == value for obj in scene.objects)
     name = plural(value) if attribute == "shape" else f"{value} objects"
     text = choose(rng, ("How many {} are there?", "How many {} do you see?", "Count the {}.")).format(name)
@@ -181,13 +181,13 @@ def _ask_caption(rng, scene):
     else:
         words = f"the {scene.kind} {scene.text} in {scene.colour}"
     text = choose(rng, ("Describe the picture.", "What is in the picture?", "What do you see?"))
-    two_bars = len(COLOURS) * (len(COLOURS) - 1)        # the image that is easiest to guess
+    two_bars = len(COLOURS) * (len(COLOURS) - 1)        # the kind of image that is easiest to guess
     chance = 1 / (len(KINDS) * len(BAR_COUNTS) * two_bars * len(BACKGROUNDS))
     return QA("caption", text, f"{words[0].upper()}{words[1:]} on {scene.background}.", chance)
 
 
 def join_words(words, article=""):
-    """"a, b and c"."""
+    """Join words as "a, b and c"."""
     words = [article + word for word in words]
     return " and ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)
 

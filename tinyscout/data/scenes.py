@@ -1,7 +1,7 @@
-"""What an image may show, and drawing it: coloured objects on a grid, a number, a word, or a bar chart.
+"""Scenes for generated images: coloured objects on a grid, a number, a word, or a bar chart.
 
-A Scene is a description; `random_scene` draws one at random, `render` paints it.  Positions and sizes are fractions of
-the image's side.
+A Scene describes an image; `random_scene` generates a random one, `render` draws it.  Positions and sizes are fractions
+of the image's side.
 """
 import math
 from functools import cache, lru_cache
@@ -18,17 +18,17 @@ BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (140, 140, 
 SHAPES = ("circle", "square", "triangle", "diamond", "star", "cross", "ring", "heart")
 SIZES = {"small": 0.085, "large": 0.148}                # radius
 MIN_GAP = 0.02                                          # between two objects
-MAX_JITTER = 0.05                                       # of an object, off the middle of its cell
+MAX_JITTER = 0.05                                       # of an object from the middle of its cell
 GRID_POSITIONS = ("top left", "top", "top right", "left", "middle", "right", "bottom left", "bottom", "bottom right")
 MAX_OBJECTS = 5                                         # in a random scene
-MAX_BAR_HEIGHT = 6                                      # bars are 1 to so many units high
+MAX_BAR_HEIGHT = 6                                      # bars are 1 to 6 units high
 FIRST_LETTERS, VOWELS, LAST_LETTERS = "BDHLNPRSTVZ", "AEIOU", "BDLNPRST"    # of a word of three letters
 KINDS = ("objects", "number", "word", "chart")
-DIGIT_COUNT_PROBS = (0.05, 0.25, 0.7)                   # how often a number has one, two or three digits
+DIGIT_COUNT_PROBS = (0.05, 0.25, 0.7)                   # probability of one, two or three digits
 BAR_COUNTS = (2, 3, 4)
 BASELINE = 0.92                                         # the bars' lower end
-HELD_OUT_ONE_IN = 16                                    # one scene in so many is kept for tests
-SUPERSAMPLING = 4                                       # drawn so much larger, then reduced
+HELD_OUT_ONE_IN = 16                                    # one scene in 16 is held out for evaluation
+SUPERSAMPLING = 4                                       # images are drawn 4 times as large, then reduced
 
 
 class SceneObject(NamedTuple):
@@ -37,25 +37,25 @@ class SceneObject(NamedTuple):
     shape: str
     colour: str
     size: str
-    cell: int               # 0..8 of the grid, row by row
-    dx: float = 0.0         # off the middle of its cell, in fractions of the image's side
+    cell: int               # of the grid, 0..8 row by row
+    dx: float = 0.0         # offset from the middle of its cell, in fractions of the image's side
     dy: float = 0.0
 
 
 class Scene(NamedTuple):
-    """What an image shows.  Objects are in order of their cells, bars from left to right."""
+    """The content of an image.  Objects are in order of their cells, bars from left to right."""
 
     kind: str               # one of KINDS
     background: str         # one of BACKGROUNDS
     objects: tuple[SceneObject, ...] = ()
     text: str = ""          # the number or the word
     colour: str = ""        # its colour
-    shift: tuple[float, float] = (0.0, 0.0)     # of the text, off the middle of the image
+    shift: tuple[float, float] = (0.0, 0.0)     # of the text from the middle of the image
     bars: tuple[tuple[str, int], ...] = ()      # colour and height, 1..MAX_BAR_HEIGHT
 
 
 def random_scene(rng, kind, max_objects=MAX_OBJECTS):
-    """A scene of this kind at random; it has 1 to `max_objects` objects, all numbers equally likely.
+    """Generate a random scene of this kind, with 1 to `max_objects` objects, all counts equally likely.
 
     A number has at most `max_objects` digits.
     Raises ValueError for a kind that is not in KINDS.
@@ -79,12 +79,12 @@ def random_scene(rng, kind, max_objects=MAX_OBJECTS):
 
 
 def random_objects(rng, n):
-    """n objects in n different cells, in order of the cells: a tuple."""
+    """Generate n objects in different cells, in order of the cells: a tuple."""
     return tuple(random_object(rng, cell) for cell in sorted(sample_distinct(rng, range(len(GRID_POSITIONS)), n)))
 
 
 def random_object(rng, cell, shape=None, colour=None):
-    """An object in a cell, random in what is not given, and a little off the middle: it never leaves its cell."""
+    """Generate an object near the middle of a cell, never outside it; size, and shape or colour if None, are random."""
     size = choose(rng, tuple(SIZES))
     max_step = min(1 / 6 - SIZES[size] - MIN_GAP / 2, MAX_JITTER)
     return SceneObject(shape or choose(rng, SHAPES), colour or choose(rng, tuple(COLOURS)), size, cell,
@@ -92,40 +92,40 @@ def random_object(rng, cell, shape=None, colour=None):
 
 
 def _jitter(rng, max_step):
-    """A random step in x and one in y, each at most `max_step` long."""
+    """Random steps in x and y, each at most `max_step` long."""
     dx, dy = (max_step * rng.uniform(-1, 1, 2)).tolist()
     return dx, dy
 
 
 def choose(rng, choices):
-    """One of the choices, all equally likely."""
+    """Choose one item, all equally likely."""
     return choices[int(rng.integers(len(choices)))]
 
 
 def sample_distinct(rng, choices, n):
-    """n different ones of the choices in random order, a list; all of them if n is None."""
+    """Choose n different items in random order, or all of them if n is None: a list."""
     choices = list(choices)
     return [choices[k] for k in rng.permutation(len(choices))[:n].tolist()]
 
 
 def scene_key(scene):
-    """What a viewer would remember of a scene, str: not where within its cell an object is.
+    """The properties that identify a scene, str; the offset of an object within its cell is not one of them.
 
-    Of a number or a word only the text counts: another colour makes no other number of it.
+    A number or word is identified by its text only, not by its colour.
     """
     seen = [scene.text] if scene.text else [scene.background, *(obj[:4] for obj in scene.objects), *scene.bars]
-    kind = "things" if scene.kind == "objects" else scene.kind      # as it was hashed from the beginning
+    kind = "things" if scene.kind == "objects" else scene.kind      # the old name, so that the hashes stay the same
     return f"{kind}: {seen}"
 
 
 def is_held_out(scene):
-    """Is the scene for tests only?  A hash of its key decides, for one key in HELD_OUT_ONE_IN: bool."""
+    """True if the scene is held out for evaluation, by a hash of its key: one key in HELD_OUT_ONE_IN."""
     return blake2b(scene_key(scene).encode(), digest_size=1).digest()[0] % HELD_OUT_ONE_IN == 0
 
 
 @cache
 def chance_level(kind, held_out_only):
-    """How often the most frequent number or word is drawn, among the scenes that are held out or the others: float."""
+    """The probability of the most frequent number or word, among the held-out scenes or among the others: float."""
     if kind == "number":
         odds = {str(n): DIGIT_COUNT_PROBS[len(str(n)) - 1] / (10, 90, 900)[len(str(n)) - 1] for n in range(1000)}
     else:
@@ -138,9 +138,9 @@ def chance_level(kind, held_out_only):
 # ---- drawing
 
 def render(scene, size=64):
-    """The image of a scene: a PIL image in RGB, size × size pixels.
+    """Draw a scene as a PIL image in RGB, size × size pixels.
 
-    It is painted SUPERSAMPLING times as large and reduced, so that edges are smooth.
+    It is drawn SUPERSAMPLING times as large and then reduced, so that edges are smooth.
     """
     side = size * SUPERSAMPLING
     image = Image.new("RGB", (side, side), BACKGROUNDS[scene.background])
@@ -150,7 +150,7 @@ def render(scene, size=64):
     if scene.bars:
         _draw_bars(draw, scene, side)
     image = image.reduce(SUPERSAMPLING)
-    if scene.text:              # letters come with smooth edges
+    if scene.text:              # after the reduction: letters already have smooth edges
         dx, dy = scene.shift
         font = text_font(scene, size)
         ImageDraw.Draw(image).text(((0.5 + dx) * size, (0.5 + dy) * size), scene.text, COLOURS[scene.colour], font,
@@ -159,13 +159,13 @@ def render(scene, size=64):
 
 
 def bounding_circle(obj, side=1.0):
-    """The circle that an object fills: x and y of its centre and its radius, on an image of that side."""
+    """The circle around an object: x and y of its centre and its radius, on an image of that side."""
     row, col = divmod(obj.cell, 3)
     return ((col + 0.5) / 3 + obj.dx) * side, ((row + 0.5) / 3 + obj.dy) * side, SIZES[obj.size] * side
 
 
 def bar_boxes(scene, side=1.0):
-    """(colour, (left, top, right, bottom)) of each bar.  All bars have one baseline and one width."""
+    """(colour, (left, top, right, bottom)) of each bar.  All bars have the same baseline and width."""
     n, step, width, baseline = len(scene.bars), 0.22 * side, 0.16 * side, BASELINE * side
     left = (side - n * step) / 2 + (step - width) / 2
     for k, (colour, height) in enumerate(scene.bars):
@@ -194,28 +194,28 @@ def _draw_bars(draw, scene, side):
 
 
 def text_font(scene, size):
-    """The font in which a number or a word is written."""
+    """The font for the number or word of a scene."""
     return _load_font("NOD" if scene.kind == "word" else "8" * len(scene.text), size)
 
 
 @lru_cache
 def _load_font(widest, size):
-    """The font that Pillow brings, as large as the widest text allows."""
+    """Load Pillow's built-in font in the largest size at which the widest text fits."""
     font = ImageFont.load_default(size)
     if not isinstance(font, ImageFont.FreeTypeFont):
-        raise ValueError("this Pillow was built without FreeType: it cannot draw letters of any size")
+        raise ValueError("this Pillow was built without FreeType, so it cannot draw letters of arbitrary size")
     left, top, right, bottom = font.getbbox(widest)
     return font.font_variant(size=0.82 * size * size / max(right - left, bottom - top))
 
 
 def _star_outline():
-    """Ten corners, the points at radius 1, the first of them above."""
+    """Ten corners, with the tips at radius 1 and the first tip at the top."""
     return [(radius * math.sin(k * math.pi / 5), -radius * math.cos(k * math.pi / 5))
             for k, radius in enumerate([1, 0.42] * 5)]
 
 
 def _heart_outline():
-    """The curve x = sin³ t, y = 13 cos t − 5 cos 2t − 2 cos 3t − cos 4t, which reaches from 12 down to −17."""
+    """The curve x = sin³ t, y = 13 cos t − 5 cos 2t − 2 cos 3t − cos 4t, with y from 12 down to −17."""
     angles = [k * math.tau / 32 for k in range(32)]
     heights = [13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t) for t in angles]
     return [(math.sin(t) ** 3, -(height + 2.5) / 14.5) for t, height in zip(angles, heights, strict=True)]

@@ -1,1 +1,1 @@
-"""What a model can do, measured: the exam, needles in long texts, nats a token, and baselines."""
+"""Evaluation: the exam, needles in long texts, loss by position, and baselines."""

@@ -1,4 +1,4 @@
-"""What a small model has learned: bits per byte of held-out text, and answers about images that it never saw."""
+"""The exam of a small model: bits per byte of held-out text, and answers about images that it never saw."""
 from typing import NamedTuple
 
 import numpy as np
@@ -14,16 +14,16 @@ BATCH_SIZE = 32         # rows of text or questions that are computed together
 
 
 class TaskScore(NamedTuple):
-    """How many questions of a task were answered correctly."""
+    """The number of correct answers in a task."""
 
     task: str
     correct: int
     asked: int
-    chance: float           # share that a guess would get right
+    chance: float           # expected share of correct guesses
 
 
 def evaluate_text(model, corpus, max_windows=None):
-    """Bits per byte of a corpus's held-out text: of the model, of counted bytes, of compressors  ->  {name: float}
+    """Bits per byte of a corpus's held-out text, for the model, an n-gram model and compressors  ->  {name: float}
 
     model Model, corpus Corpus, max_windows as for `bits_per_byte`
     """
@@ -34,7 +34,7 @@ def evaluate_text(model, corpus, max_windows=None):
 
 
 def bits_per_byte(model, texts, length=512, max_windows=None):
-    """How many bits the model needs for a byte of text, which it reads in windows that know nothing of each other.
+    """Bits per byte of text, which the model reads in independent windows.
 
     model Model, texts list of (name, str), length of a window in tokens, max_windows evenly spaced or None for all
     ->  float
@@ -54,9 +54,10 @@ def bits_per_byte(model, texts, length=512, max_windows=None):
 
 
 def evaluate_questions(model, n_questions=200, seed=0, tasks=TASKS):
-    """Each task's questions about scenes that training never shows, answered greedily  ->  list of TaskScore
+    """Ask questions of each task about scenes that are never used for training  ->  list of TaskScore
 
-    An answer is correct if every token of it, and the end of the turn, has the highest logit: a greedy reply is that.
+    An answer is correct if each of its tokens, including the end of the turn, has the highest logit, that is, if greedy
+    decoding produces it.
     """
     scores = []
     for task in track(tasks, "Asking"):
@@ -69,7 +70,7 @@ def evaluate_questions(model, n_questions=200, seed=0, tasks=TASKS):
 
 
 def count_correct(model, questions):
-    """How many questions, list of Question, the model answers correctly."""
+    """Count the questions, list of Question, that the model answers correctly."""
     rows, prompt_lengths, tiles = [], [], []
     for question in questions:
         user, assistant = to_message(question), {"role": "assistant", "content": question.answer}
@@ -85,7 +86,7 @@ def count_correct(model, questions):
 
 
 def to_batch(rows, prompt_lengths, model):
-    """Rows of ids, each a prompt and the tokens to predict after it: a Batch."""
+    """Make a Batch of rows of ids, each a prompt followed by the tokens to predict."""
     length = max(map(len, rows))
     tokens = np.full((len(rows), length), model.config.pad_id or 0, np.int64)
     targets = np.full((len(rows), length), IGNORE_INDEX)

@@ -1,4 +1,4 @@
-"""How many facts a model finds in long texts, and how sure such a share is."""
+"""The needle test: how many facts a model finds in long texts, with a confidence interval."""
 import math
 from typing import NamedTuple
 
@@ -7,28 +7,28 @@ import numpy as np
 from tinyscout.data.needles import KEYS, encode_lines, make_haystack
 from tinyscout.inference.long_context import logits_at
 
-DEPTH_BINS = 10         # equal parts of the text, which are counted apart
-Z = 1.959964            # standard deviations to either side that hold 95% of a normal distribution
+DEPTH_BINS = 10         # equal parts of the text, which are counted separately
+Z = 1.959964            # 95% of a normal distribution is within this many standard deviations of the mean
 
 
 class Answer(NamedTuple):
-    """How one query was answered."""
+    """The result of one query."""
 
-    depth: float            # of its fact in the text, 0 first .. 1 last
+    depth: float            # position of its fact in the text, 0 first .. 1 last
     is_correct: bool
 
 
 def count_facts(context, min_facts, density=None):
-    """Facts in a text of `context` tokens: `min_facts`, or one for every `density` tokens if that is more  ->  int"""
+    """Number of facts in a text of `context` tokens: `min_facts`, or one per `density` tokens if that is more."""
     return max(min_facts, min(context // density, len(KEYS)) if density else 0)
 
 
 def answer_queries(model, filler, bos_id, context, *, n_facts, n_queries=8, n_haystacks=8, seed=0, allow_straddle=False,
                    control=False):
-    """Hide facts in `n_haystacks` texts of `context` tokens and let the model answer the queries at their ends.
+    """Hide facts in `n_haystacks` texts of `context` tokens, and let the model answer the queries at their ends.
 
     model Model, filler (n,) ids of real text, bos_id id of <|begin_of_text|>; the others as for `make_haystack`
-    ->  list of Answer.  A seed asks the same of a context, whatever other contexts are measured.
+    ->  list of Answer.  For a given seed, the texts of a context do not depend on the other contexts measured.
     """
     lines = encode_lines(model.tokenizer)
     answers: list[Answer] = []
@@ -42,7 +42,7 @@ def answer_queries(model, filler, bos_id, context, *, n_facts, n_queries=8, n_ha
 
 
 def greedy_correct(haystack, bos_id, model):
-    """Which answers in a Haystack greedy decoding would give, after the token `bos_id`  ->  (queries,) bool"""
+    """True for each answer in a Haystack that greedy decoding would produce, after `bos_id`  ->  (queries,) bool"""
     tokens = np.concatenate([np.array([bos_id], haystack.tokens.dtype), haystack.tokens])
     positions = np.concatenate([np.arange(start, stop) for start, stop in haystack.spans])  # each before its target
     logits = logits_at(tokens, positions, model.weights, model.config, model.ops)
@@ -51,7 +51,7 @@ def greedy_correct(haystack, bos_id, model):
 
 
 def summarize(answers):
-    """Counts of correct answers, their interval, and [correct, asked] in each part of the text.
+    """Number of correct answers, confidence interval, and [correct, asked] in each part of the text.
 
     answers list of Answer  ->  dict
     """
@@ -66,7 +66,7 @@ def summarize(answers):
 
 
 def wilson_interval(correct, n):
-    """Where the true share lies with 95% confidence, Wilson's interval: float, float.  equation (wilson)"""
+    """Wilson's 95% confidence interval of the true share, equation (wilson)  ->  low, high"""
     share, spread = correct / n, Z * Z / n
     middle, half = share + spread / 2, Z * math.sqrt(share * (1 - share) / n + spread / n / 4)
     return max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))

@@ -1,4 +1,4 @@
-"""How well a model predicts text, the further it has read, compared with the same tokens in short windows."""
+"""The loss at each position of long texts, compared with the same tokens read in short windows."""
 import math
 from itertools import pairwise
 from typing import NamedTuple
@@ -13,16 +13,16 @@ MAX_BATCH_TOKENS = 1 << 14      # tokens of windows that are computed together
 
 
 class TextSample(NamedTuple):
-    """What some positions of one text cost, in nats."""
+    """The losses at some positions of one text, in nats."""
 
     positions: np.ndarray       # (n,) int64
-    nll: np.ndarray             # (n,) float64: of the token after each position, in the long text
-    window_nll: np.ndarray      # (n,) float64: of the same tokens in short windows
-    n_bytes: np.ndarray         # (n,) int: how many bytes these tokens spell
+    nll: np.ndarray             # (n,) float64: of the token after each position, read in the long text
+    window_nll: np.ndarray      # (n,) float64: of the same tokens, read in short windows
+    n_bytes: np.ndarray         # (n,) int: number of bytes of these tokens
 
 
 def measure_texts(model, tokens, bos_id, context, window, *, n_texts=8, n_positions=512, seed=0):
-    """Read evenly spaced texts of `context` tokens, whole and in windows  ->  list of TextSample
+    """Measure evenly spaced texts of `context` tokens, whole and in windows  ->  list of TextSample
 
     model Model, tokens (n,) of text to read, bos_id id of <|begin_of_text|>, n_positions in each of `position_bins`
     """
@@ -42,7 +42,7 @@ def measure_texts(model, tokens, bos_id, context, window, *, n_texts=8, n_positi
 
 
 def position_bins(window, context):
-    """Bins of positions that double in size, the first as long as a window: list of (first, behind the last)."""
+    """Bins of positions that double in size, the first as long as a window: list of (first, last + 1)."""
     edges = [0, window]
     while edges[-1] < context:
         edges.append(min(2 * edges[-1], context))
@@ -50,13 +50,13 @@ def position_bins(window, context):
 
 
 def sample_positions(rng, bins, max_per_bin):
-    """At most `max_per_bin` positions of each bin, in order: (n,) int64."""
+    """Sample at most `max_per_bin` positions of each bin, in order: (n,) int64."""
     return np.concatenate([np.sort(low + rng.choice(high - low, min(max_per_bin, high - low), replace=False))
                            for low, high in bins])
 
 
 def count_token_bytes(model):
-    """How many bytes each token spells: (V,) int, none for special tokens."""
+    """Number of bytes of each token: (V,) int, 0 for special tokens."""
     counts, tokenizer = np.zeros(model.config.text.vocab_size, np.int64), model.tokenizer
     for spelling, id in tokenizer.tokens.items():
         counts[id] = len(spelling)
@@ -71,7 +71,7 @@ def token_nll(model, logits, targets):
 
 
 def logits_in_windows(row, positions, window, bos_id, model):
-    """The logits at some positions, if each window of the text is read as if nothing came before it: (n, V)
+    """The logits at some positions if each window of the text is read separately, with no context before it: (n, V)
 
     row (T,) tokens, positions (n,) int in order
     """
@@ -80,9 +80,10 @@ def logits_in_windows(row, positions, window, bos_id, model):
     windows = np.unique(positions // window)
     for n in range(0, len(windows), batch_size):
         batch = windows[n:n + batch_size]
-        read = np.minimum(batch[:, None] * window + np.arange(window), len(row) - 1)    # no position lies beyond the
-        ids = row[read].astype(np.int64)                                                # end: what is read there is
-        ids[:, 0] = bos_id                                                              # not used
+        # indices beyond the end are clipped; the tokens there come after every position and have no effect
+        read = np.minimum(batch[:, None] * window + np.arange(window), len(row) - 1)
+        ids = row[read].astype(np.int64)
+        ids[:, 0] = bos_id
         y = text_model(ops.embed(ops.asarray(ids), w.embedding), w, config, None, ops)
         in_batch = positions[np.isin(positions // window, batch)]
         rows = np.searchsorted(batch, in_batch // window) * window + in_batch % window
@@ -91,7 +92,7 @@ def logits_in_windows(row, positions, window, bos_id, model):
 
 
 def summarize(low, high, samples):
-    """The means over the positions from `low` to before `high`.  samples list of TextSample  ->  dict
+    """Means over the positions from `low` to `high` - 1.  samples list of TextSample  ->  dict
 
     The error of the difference is one standard error over the texts.
     """

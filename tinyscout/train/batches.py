@@ -1,7 +1,7 @@
 """The batches of each step: rows of text with needles in them, and conversations about images.
 
-A step's batches depend on the recipe, the texts and the number of the step alone, so that a training that was
-interrupted goes on as if it had not been.
+A step's batches depend only on the recipe, the texts and the step number, so that an interrupted run continues exactly
+as an uninterrupted one.
 """
 from typing import Any
 
@@ -19,18 +19,18 @@ from tinyscout.inputs.tokenizer import Tokenizer, train
 from tinyscout.train.loss_and_grad import Batch
 from tinyscout.train.recipe import Recipe
 
-IGNORE_INDEX = -1       # a target that does not count
+IGNORE_INDEX = -1       # a target that is ignored in the loss
 
 
 class BatchSource:
-    """The texts as tokens, and the batches made of them.
+    """Tokenize the texts and make batches of them.
 
-    tokenizer, config ScoutConfig, recipe Recipe, corpus Corpus or None if no text is read
+    tokenizer, config ScoutConfig, recipe Recipe, corpus Corpus or None if no text is used
     """
 
     def __init__(self, tokenizer: Tokenizer, config: ScoutConfig, recipe: Recipe, corpus: Corpus | None = None):
         self.tokenizer, self.config, self.recipe = tokenizer, config, recipe
-        self.vision: Any = config.vision        # there is one if the recipe has dialogs
+        self.vision: Any = config.vision        # not None if the recipe has dialogs
         self.lines = encode_lines(tokenizer) if recipe.needles else None
         self.bos_id = tokenizer.special[BEGIN]
         max_length = max(length for _, length in recipe.row_length)
@@ -40,7 +40,7 @@ class BatchSource:
             self.train_tokens, self.held_out_tokens = (concat_texts(texts, tokenizer, self.bos_id) for texts in corpus)
             if min(len(self.train_tokens), len(self.held_out_tokens)) <= max_length:
                 raise ValueError(f"the text is shorter than a row of {max_length} tokens: {len(self.train_tokens):,} "
-                                 f"to learn and {len(self.held_out_tokens):,} held out")
+                                 f"for training and {len(self.held_out_tokens):,} held out")
 
     def batches(self, step: int) -> dict[str, list[Batch]]:
         """The batches of a step, grad_accum_steps of each kind: {"text": [Batch], "images": [Batch]}."""
@@ -56,9 +56,9 @@ class BatchSource:
         return batches
 
     def text_batch(self, rng, text_tokens, step):
-        """Windows of the text, with needles or without, some of them replaced by comparisons of words.
+        """Windows of the text, with or without needles; some windows are replaced by comparisons of words.
 
-        A Batch whose aux_targets are the values of the needles and the answers of the comparisons.
+        The aux_targets of the Batch are the values of the needles and the answers of the comparisons.
         """
         r, length = self.recipe, self.recipe.value_at(self.recipe.row_length, step)
         n_rows = max(1, r.text_tokens_per_step // r.grad_accum_steps // length)
@@ -68,7 +68,7 @@ class BatchSource:
         targets, aux_targets = tokens[:, 1:].copy(), np.full((n_rows, length), IGNORE_INDEX)
         comparison_part = r.value_at(r.comparison_part, step)
         for n in range(n_rows):
-            if n and comparison_part and rng.random() < comparison_part:    # one row at least is text
+            if n and comparison_part and rng.random() < comparison_part:    # at least one row is text
                 tokens[n], is_answer = self.comparison_row(rng, length)
                 aux_targets[n, is_answer] = tokens[n, 1:][is_answer]
                 targets[n] = IGNORE_INDEX
@@ -82,7 +82,7 @@ class BatchSource:
         return Batch(tokens[:, :-1], targets, None, aux_targets if self.lines or comparison_part else None)
 
     def comparison_row(self, rng, length):
-        """Lines that compare two words: (length + 1,) ids, and (length,) bool, whether an answer's token comes next."""
+        """Lines that compare two words: (length + 1,) ids, and (length,) bool, True if the next token is an answer."""
         ids, is_answer = [self.bos_id], []
         while len(ids) <= length:
             question, answer = (self.tokenizer.encode(part) for part in word_comparison(rng))
@@ -91,7 +91,7 @@ class BatchSource:
         return ids[:length + 1], np.array(is_answer[:length])
 
     def dialog_batch(self, rng, n, max_objects, stage=0):
-        """n conversations about images: a Batch whose targets are the replies, and aux_targets the patch labels."""
+        """n conversations about images: a Batch with the replies as targets and the patch labels as aux_targets."""
         size = self.vision.tile_size
         dialogs = [random_dialog(rng, turns=MAX_TURNS, size=size, max_objects=max_objects, stage=stage)
                    for _ in range(n)]
@@ -113,10 +113,10 @@ class BatchSource:
         return Batch(tokens, targets, tiles, aux_targets)
 
     def patch_label_targets(self, rng, tokens, dialogs, stage=0):
-        """For each patch token a label of what its patch shows, for each image's end a count: (B, T) aux_targets.
+        """Auxiliary targets (B, T): a label of its patch for each patch token, a count for each end-of-image token.
 
         tokens (B, T) of conversations whose images have one tile each, dialogs their messages
-        One token of a label is chosen at random to be the target.
+        If a label has several tokens, the target is a random one of them.
         """
         v, encode, labels = self.vision, self.tokenizer.encode, []
         for messages in dialogs:
@@ -128,7 +128,7 @@ class BatchSource:
         return aux_targets
 
     def validation_batch(self) -> Batch | None:
-        """Rows of held-out text, the same every time: a Batch without needles, or None if no text is read."""
+        """Rows of held-out text, always the same: a Batch without needles, or None if no text is used."""
         if self.held_out_tokens is None:
             return None
         length = max(length for _, length in self.recipe.row_length)
@@ -139,13 +139,13 @@ class BatchSource:
 
 
 def concat_texts(texts, tokenizer, bos_id):
-    """All texts as one row of tokens, each after `bos_id`: (n,) of the smallest type that holds every id."""
+    """Concatenate the tokens of all texts, each after `bos_id`: (n,) of the smallest dtype that fits every id."""
     rows = [np.array([bos_id, *tokenizer.encode(text)]) for _, text in texts]
     return np.concatenate(rows).astype(np.min_scalar_type(tokenizer.vocab_size))
 
 
 def assistant_mask(ids, tokenizer):
-    """Which tokens the model is to say: what follows an assistant's header, to the end of its turn.  (T,) bool"""
+    """Mask of the assistant's tokens: from after the assistant header to the end of the turn.  (T,) bool"""
     header = [tokenizer.special[HEADER_START], *tokenizer.encode("assistant"),
               tokenizer.special[HEADER_END], *tokenizer.encode("\n\n")]
     end_ids = [tokenizer.special[name] for name in (EOT, EOM)]
@@ -161,21 +161,21 @@ def assistant_mask(ids, tokenizer):
 
 
 def train_tokenizer(config: ScoutConfig, corpus: Corpus | None, recipe: Recipe) -> Tokenizer:
-    """A tokenizer for what a recipe reads, with as many tokens as the config has.
+    """Train a tokenizer on the data of a recipe, with the vocabulary size of the config.
 
-    If the vocabulary has room for the 256 bytes and the special tokens only, no text has to be read.
+    If the vocabulary has room only for the 256 bytes and the special tokens, no text is needed.
     """
     texts = [text for _, text in corpus.train] if corpus else []
-    if recipe.dialogs:                  # as often as they will be read, compared with the text
+    if recipe.dialogs:                  # weighted as in training, compared with the text
         rng = np.random.default_rng([recipe.seed, 0])
         dialogs = [random_dialog(rng, size=8) for _ in range(2000)]
         texts += [dialog_lines(messages) for messages in dialogs] * 20
-        texts += [message["content"] for messages in dialogs for message in messages[1::2]] * 40    # a word, a token
+        texts += [message["content"] for messages in dialogs for message in messages[1::2]] * 40    # word = token
     return train(texts, config.text.vocab_size)
 
 
 def dialog_lines(messages):
-    """The text of a conversation, a line for each message."""
+    """The text of a conversation, one line for each message."""
     lines = []
     for message in messages:
         content = message["content"]

@@ -1,6 +1,6 @@
-"""The files of a training: a checkpoint every so many steps, from which it goes on to the same weights.
+"""The files of a training run.  A run that is interrupted and resumed ends with the same weights as one that is not.
 
-    runs/name/step-000400/      a checkpoint like any other, in float32, with optimizer.safetensors in it
+    runs/name/step-000400/      a complete checkpoint in float32, with optimizer.safetensors
     runs/name/recipe.json       the recipe
     runs/name/log.csv           a line for every step
 """
@@ -20,18 +20,18 @@ from tinyscout.inputs.tokenizer import Tokenizer
 from tinyscout.nn.weights import Scout, build, named_arrays
 from tinyscout.train.recipe import Recipe, recipe_from_dict, recipe_to_dict
 
-KEEP_LAST = 2           # checkpoints: if the disk fails while one is written, the other is complete
+KEEP_LAST = 2           # checkpoints to keep: if the disk fails while one is written, the other is complete
 STEP = re.compile(r"step-(\d{6,})")
 OPTIMIZER = "optimizer.safetensors"
 
 
 def unflatten(config: ScoutConfig, arrays: dict) -> Scout:
-    """The tree of weights of a dict by path."""
+    """Convert a dict by path to a tree of weights."""
     return build(config, lambda path, shape: arrays[path])
 
 
 def flatten(weights: Scout, config: ScoutConfig) -> dict:
-    """A dict by path of a tree's own arrays, each matrix (in, out) in memory, as training wants them."""
+    """Convert a tree of weights to a dict by path, with every matrix contiguous as (in, out), as training needs it."""
     arrays = {path: np.ascontiguousarray(w) for path, w in named_arrays(weights)}
     if config.text.tie_embeddings:
         del arrays["text.output"]
@@ -47,7 +47,7 @@ def saved_steps(directory: Path | str) -> dict[int, Path]:
 
 def save_step(directory: Path | str, step: int, weights: Scout, config: ScoutConfig, tokenizer: Tokenizer,
               state_dict: dict):
-    """Write a checkpoint and remove those before the last.
+    """Write a checkpoint and remove old ones, except the last KEEP_LAST.
 
     weights tree, state_dict {name: array} of the optimizer and the adapters
     Raises OSError.  A checkpoint is complete or absent: it is written under another name and then renamed.
@@ -57,7 +57,7 @@ def save_step(directory: Path | str, step: int, weights: Scout, config: ScoutCon
         save_file({name: np.ascontiguousarray(a) for name, a in state_dict.items()}, scratch / OPTIMIZER)
 
     unfinished = Path(directory) / ".writing"
-    shutil.rmtree(unfinished, ignore_errors=True)       # of a training that was killed while it wrote
+    shutil.rmtree(unfinished, ignore_errors=True)       # left by a run that was killed while writing
     save_checkpoint(unfinished, weights, config, "float32", write_extra=write_extra)
     target = Path(directory) / f"step-{step:06}"
     shutil.rmtree(target, ignore_errors=True)
@@ -67,7 +67,7 @@ def save_step(directory: Path | str, step: int, weights: Scout, config: ScoutCon
 
 
 def load_run(path: Path) -> tuple[ScoutConfig, dict, Tokenizer, dict]:
-    """What `save_step` wrote: config, weights as a dict by path, tokenizer, state_dict.
+    """Load the files of `save_step`: config, weights as a dict by path, tokenizer, state_dict.
 
     Raises ValueError or OSError.
     """
@@ -76,15 +76,15 @@ def load_run(path: Path) -> tuple[ScoutConfig, dict, Tokenizer, dict]:
     try:
         state_dict = load_file(path / OPTIMIZER)
     except SafetensorError as error:
-        raise ValueError(f"{path / OPTIMIZER} is damaged ({error}): without {path} the run goes on from the "
-                         "checkpoint before") from None
+        raise ValueError(f"{path / OPTIMIZER} is damaged ({error}): delete {path} to resume from the previous "
+                         "checkpoint") from None
     return config, {name: np.array(w) for name, w in weights.items()}, Tokenizer.load(path), state_dict
 
 
 def open_run(directory: Path | str, recipe: Recipe):
-    """Write the recipe into a new run's directory, or compare it with the one that the directory has.
+    """Start a run: write recipe.json, or check that an existing one is identical.
 
-    Raises OSError if the directory cannot be written, ValueError if it holds a run of another recipe.
+    Raises OSError if the directory cannot be written, ValueError if it contains a run with another recipe.
     """
     directory = Path(directory)
     file = directory / "recipe.json"
@@ -95,9 +95,10 @@ def open_run(directory: Path | str, recipe: Recipe):
             raise ValueError(f"{file}: {error}") from None
         for name, value in recipe_to_dict(recipe).items():
             if value != saved[name]:
-                raise ValueError(f"{directory} was begun with {name} {saved[name]}, not {value}: choose another --out")
+                raise ValueError(f"{directory} was started with {name} {saved[name]}, not {value}: "
+                                 "choose another --out")
         return
     if directory.exists() and any(directory.iterdir()):
-        raise ValueError(f"{directory} is not empty and holds no training: choose another --out")
+        raise ValueError(f"{directory} is not empty and is not a training run: choose another --out")
     with atomic_directory(directory) as scratch:
         (scratch / "recipe.json").write_text(json.dumps(recipe_to_dict(recipe), indent=2) + "\n", encoding="utf-8")

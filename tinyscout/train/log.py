@@ -1,4 +1,4 @@
-"""What one sees of a training: a live line, a line of the log for every step, and a plot of the log."""
+"""Training output: a live status line, log.csv with one row per step, and a plot of it."""
 import csv
 import io
 import os
@@ -10,14 +10,14 @@ from time import monotonic
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-COLUMNS = (             # of log.csv; a loss is in nats a token
+COLUMNS = (             # of log.csv; losses are in nats per token
     "step", "seconds", "tokens", "lr", "grad_norm", "text", "text_accuracy", "needles", "needles_accuracy", "images",
     "images_accuracy", "patch_labels", "patch_labels_accuracy", "distill_loss", "held_out", "min_load", "max_load")
-PRINT_EVERY = 10.0      # seconds between two lines if stderr is no terminal
+PRINT_EVERY = 10.0      # seconds between two lines if stderr is not a terminal
 
 
 class CsvLog:
-    """log.csv: a line for each step, in the order of COLUMNS.  A run that goes on cuts off what it will do again."""
+    """log.csv: a line for each step, with COLUMNS.  A run that resumes first removes the lines after its checkpoint."""
 
     def __init__(self, directory, done):
         self.path = Path(directory) / "log.csv"
@@ -38,7 +38,7 @@ class CsvLog:
         os.replace(scratch, self.path)
 
     def add(self, row):
-        """row dict by COLUMNS; what is missing stays empty."""
+        """Append a row: a dict by COLUMNS; missing values stay empty."""
         row = {name: format_value(row.get(name)) for name in COLUMNS}
         self.rows.append(row)
         with open(self.path, "a", encoding="utf-8", newline="") as file:
@@ -46,7 +46,7 @@ class CsvLog:
 
     @property
     def seconds(self):
-        """How long the training has run so far, all its parts together."""
+        """Training time so far, over all interruptions."""
         return float(self.rows[-1]["seconds"]) if self.rows else 0.0
 
 
@@ -55,14 +55,14 @@ def format_value(value):
 
 
 def to_csv_line(row):
-    """A row as a line of CSV."""
+    """Format a row as a line of CSV."""
     text = io.StringIO()
     csv.DictWriter(text, COLUMNS, lineterminator="\n").writerow(row)
     return text.getvalue()
 
 
 class ProgressLine:
-    """A bar with the metrics after it on a terminal; elsewhere a line every ten seconds."""
+    """A progress bar with the metrics on a terminal; otherwise a line every ten seconds."""
 
     def __init__(self, steps, done):
         self.steps, self.done, self.start_time, self.print_time = steps, done, monotonic(), 0.0
@@ -82,7 +82,7 @@ class ProgressLine:
             self.bar.stop()
 
     def show(self, row, tokens):
-        """row dict by COLUMNS; tokens int: how many were read since the training began or went on."""
+        """Show the metrics of a step.  row dict by COLUMNS, tokens int: number read since the run started or resumed"""
         step, seconds = row["step"], monotonic() - self.start_time
         text = format_summary(row, tokens / seconds if seconds else 0.0)
         if self.bar:
@@ -94,7 +94,7 @@ class ProgressLine:
 
 
 def format_summary(row, tokens_per_second):
-    """The metrics of a step in a few words."""
+    """Format the metrics of a step in a short line."""
     words = []
     if row.get("text") is not None:
         words.append(f"text {row['text']:.3f}")
@@ -107,7 +107,7 @@ def format_summary(row, tokens_per_second):
 
 
 def save_figure(path: Path, draw: Callable) -> bool:
-    """Write what draw(figure) plots into an image file; without matplotlib nothing is written, and False returned."""
+    """Let draw(figure) plot, and write the figure to an image file; return False if matplotlib is not installed."""
     try:
         import matplotlib
         from matplotlib.figure import Figure
@@ -121,10 +121,10 @@ def save_figure(path: Path, draw: Callable) -> bool:
 
 
 def plot_log(figure, rows):
-    """The losses and the accuracies over the steps.  rows of a CsvLog"""
+    """Plot the losses and accuracies over the steps.  rows of a CsvLog"""
     left, right = figure.subplots(1, 2)
     for axis, names, label in [
-            (left, ("text", "held_out", "needles", "images", "patch_labels"), "nats a token"),
+            (left, ("text", "held_out", "needles", "images", "patch_labels"), "nats per token"),
             (right, ("needles_accuracy", "images_accuracy", "patch_labels_accuracy"), "accuracy")]:
         for name in names:
             points = [(int(row["step"]), float(row[name])) for row in rows if row[name]]
@@ -137,7 +137,7 @@ def plot_log(figure, rows):
 
 
 def smooth(points, max_points=400):
-    """Means of neighbours, so that at most `max_points` points are left."""
+    """Average neighbouring points, so that at most `max_points` points are left."""
     width = -(-len(points) // max_points)
     groups = [points[n:n + width] for n in range(0, len(points), width)]
     return [(group[-1][0], sum(y for _, y in group) / len(group)) for group in groups]

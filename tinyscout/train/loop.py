@@ -1,4 +1,4 @@
-"""The training itself: read batches, compute gradients, step; and save a checkpoint now and then."""
+"""The training loop: load batches, forward, backward, optimizer step, and a checkpoint every N steps."""
 import math
 from pathlib import Path
 from time import monotonic
@@ -19,11 +19,11 @@ from tinyscout.train.optimizer import lr_schedule, mean_gradients, optimizer_ste
 from tinyscout.train.recipe import Recipe
 
 SAVE_EVERY, EVAL_EVERY = 100, 100       # steps
-METRIC_NAMES = {"text": ("text", "needles"), "images": ("images", "patch_labels")}      # of targets and aux_targets
+METRIC_NAMES = {"text": ("text", "needles"), "images": ("images", "patch_labels")}      # for targets and aux_targets
 
 
 def init_training_weights(config: ScoutConfig, seed: int) -> dict:
-    """Weights to begin with, by path: layers that add little, tokens far apart, and logits that are all zero."""
+    """Initial weights by path: small layer outputs, large token embeddings, and logits that are all zero."""
     arrays = flatten(init_weights(config, seed), config)
     for path, w in arrays.items():
         if path.endswith(("w_o", "w_down", "mlp.w_2")):
@@ -36,9 +36,9 @@ def init_training_weights(config: ScoutConfig, seed: int) -> dict:
 
 
 class TrainState:
-    """What changes from step to step: the weights, or the adapters on them, and the optimizer's running means.
+    """The state that changes in each step: the weights, or their adapters, and the optimizer's running means.
 
-    weights dict by path, state_dict what the method `state_dict` gave, or None at the beginning
+    weights dict by path, state_dict the result of the method `state_dict`, or None at the start
     """
 
     def __init__(self, config: ScoutConfig, weights: dict, recipe: Recipe, state_dict: dict | None = None,
@@ -56,12 +56,12 @@ class TrainState:
                 self.opt_state[path] = (*self.opt_state.get(path, ()), ops.asarray(a))      # m before v
 
     def weight_tree(self) -> Scout:
-        """The weights as the model computes with them: adapters are merged."""
+        """The weights as the model uses them, with the adapters merged."""
         arrays = merge_lora(self.weights, self.lora) if self.lora else self.weights
         return unflatten(self.config, arrays)
 
     def apply_gradients(self, gradients: dict, step: int) -> float:
-        """One step.  gradients dict by path of the tree  ->  their norm"""
+        """Take one optimizer step.  gradients dict by path of the tree  ->  their norm"""
         if self.lora:
             self.lora, self.opt_state, norm = optimizer_step(
                 self.lora, lora_gradients(self.lora, gradients), self.opt_state, self.recipe, step, self.ops)
@@ -71,7 +71,7 @@ class TrainState:
         return norm
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """What has to be saved with the tree to go on: the running means, and the adapters."""
+        """The state to save in addition to the weights: the running means, and the adapters."""
         asnumpy = self.ops.asnumpy
         means = {f"{'mv'[n]}:{path}": asnumpy(a) for path, moments in self.opt_state.items()
                  for n, a in enumerate(moments)}
@@ -80,11 +80,11 @@ class TrainState:
 
 def train(directory: Path | str, recipe: Recipe, config: ScoutConfig, corpus: Corpus | None = None,
           ops: Any = reference, base_model: Any = None, teacher: Any = None, save_every: int = SAVE_EVERY) -> Path:
-    """Train from the beginning, from a checkpoint, or on from where this run was interrupted.
+    """Train from scratch, fine-tune a model, or resume this run if it was interrupted.
 
     directory of the run, base_model Model to fine-tune or None, teacher Model to distill from or None, save_every steps
     ->  path of the last checkpoint
-    Raises ValueError, OSError, or FloatingPointError if the loss is no finite number any more.
+    Raises ValueError, OSError, or FloatingPointError if the loss becomes NaN or infinite.
     """
     directory = Path(directory)
     open_run(directory, recipe)
@@ -109,10 +109,10 @@ def train(directory: Path | str, recipe: Recipe, config: ScoutConfig, corpus: Co
 
 
 def check_teacher(teacher, config):
-    """Raises ValueError for a teacher of another vocabulary."""
+    """Raise ValueError if the teacher's vocabulary has another size."""
     if teacher is not None and teacher.config.text.vocab_size != config.text.vocab_size:
         raise ValueError(f"the teacher has a vocabulary of {teacher.config.text.vocab_size}, the student one of "
-                         f"{config.text.vocab_size}: they must be the same")
+                         f"{config.text.vocab_size}: they must be equal")
 
 
 def to_numpy(state):
@@ -122,11 +122,11 @@ def to_numpy(state):
 
 
 def restore_or_init(directory, recipe, config, corpus, base_model, ops):
-    """TrainState, BatchSource and the steps done, as the last checkpoint has them or as a training begins."""
+    """Restore the training state from the last checkpoint, or initialise it  ->  TrainState, BatchSource, steps done"""
     if steps := saved_steps(directory):
         done, path = list(steps.items())[-1]
         config, weights, tokenizer, state_dict = load_run(path)
-        if recipe.lora:                 # the checkpoint has the merged weights
+        if recipe.lora:                 # the checkpoint contains merged weights, but training needs the original ones
             weights = flatten(base_model.weights, config)
         state = TrainState(config, weights, recipe, state_dict, ops)
         return state, BatchSource(tokenizer, config, recipe, corpus), done
@@ -136,14 +136,14 @@ def restore_or_init(directory, recipe, config, corpus, base_model, ops):
     else:
         tokenizer = train_tokenizer(config, corpus, recipe)
         if tokenizer.vocab_size != config.text.vocab_size:
-            raise ValueError(f"the text has pairs for a vocabulary of {tokenizer.vocab_size} only, not of "
-                             f"{config.text.vocab_size}: it is too short")
+            raise ValueError(f"the text is too short: it yields a vocabulary of {tokenizer.vocab_size}, but "
+                             f"{config.text.vocab_size} tokens are needed")
         weights = init_training_weights(config, recipe.seed)
     return TrainState(config, weights, recipe, None, ops), BatchSource(tokenizer, config, recipe, corpus), 0
 
 
 def train_step(state, source, step, teacher=None):
-    """The batches of a step, and the step itself  ->  a row of the log, and how many tokens were read
+    """Run one training step  ->  a row of the log, and the number of tokens read
 
     state TrainState, source BatchSource, teacher None or (weights, config)
     """
@@ -160,8 +160,8 @@ def train_step(state, source, step, teacher=None):
     norm = state.apply_gradients(gradients, step)
     row = {"step": step, "lr": lr_schedule(recipe, step) * recipe.lr, "grad_norm": norm, **collect_metrics(results)}
     if not all(math.isfinite(value) for value in row.values()):
-        raise FloatingPointError(f"the loss or its gradient is no number any more at step {step}: try a lower --lr; "
-                                 "the last checkpoint is from before")
+        raise FloatingPointError(f"the loss or its gradient became NaN or infinite at step {step}: try a lower --lr; "
+                                 "the last checkpoint is from an earlier step")
     return row, tokens
 
 
@@ -172,7 +172,7 @@ def distill_weight_at(recipe, step):
 
 
 def collect_metrics(results):
-    """The means over the batches of a step.  results {kind of batch: list of BatchResult}  ->  part of a log's row"""
+    """Average the metrics of a step's batches.  results {kind of batch: list of BatchResult}  ->  part of a log row"""
     row = {}
     for kind, batch_results in results.items():
         n_losses = min(len(result.losses) for result in batch_results)      # a batch may lack aux_targets

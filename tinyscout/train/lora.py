@@ -1,11 +1,11 @@
-"""Low-rank adapters (LoRA): two thin matrices learn instead of a wide one, and are added to it at the end."""
+"""Low-rank adapters (LoRA): for each weight matrix, train two thin matrices whose product is added to it."""
 import numpy as np
 
 TARGET_MODULES = ("w_q", "w_k", "w_v", "w_o", "w_gate", "w_up", "w_down", "w_1", "w_2", "w_projector")
 
 
 def init_lora(weights, rank, seed):
-    """A pair A, B for each matrix: A random and B zero, so that at first nothing changes, equation (lora).
+    """Make a pair A, B for each matrix: A random and B zero, so that the model is unchanged at first, equation (lora).
 
     weights dict of arrays, rank int, seed int  ->  {path.a: (..., I, rank), path.b: (..., rank, O)}
     """
@@ -19,13 +19,13 @@ def init_lora(weights, rank, seed):
 
 
 def merge_lora(weights, lora):
-    """The weights with A B added: what is computed with, and what is saved.  dicts  ->  dict"""
+    """The weights with A B added, for computing and for saving.  dicts  ->  dict"""
     return {path: w + lora[f"{path}.a"] @ lora[f"{path}.b"] if f"{path}.a" in lora else w
             for path, w in weights.items()}
 
 
 def lora_gradients(lora, gradients):
-    """From the gradients of the merged matrices to those of A and B.  dicts  ->  dict"""
+    """Gradients of A and B from those of the merged matrices.  dicts  ->  dict"""
     result = {}
     for path, g in gradients.items():
         if f"{path}.a" in lora:

@@ -1,4 +1,4 @@
-"""The loss of one batch of tokens and images, and its gradient for every weight."""
+"""The loss of one batch of tokens and images, and its gradient with respect to every weight."""
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,28 +16,28 @@ class Batch(NamedTuple):
     tokens: Any                 # (B, T) int64
     targets: Any                # (B, T) int64, negative if the token has no target
     tiles: Any = None           # (tiles, C, h, w) float32 in the order of their patch tokens, row by row; or None
-    aux_targets: Any = None     # (B, T) as targets; their loss has a mean of its own, so that rare ones count; or None
+    aux_targets: Any = None     # (B, T) like targets, or None; their loss has a separate mean, so that rare ones count
 
 
 class Activations(NamedTuple):
-    """What the forward pass saves for the backward pass."""
+    """Activations that the forward pass saves for the backward pass."""
 
-    x: Any                      # (B*T, D) embedded tokens, before the image features replace patch tokens
+    x: Any                      # (B*T, D) embedded tokens, before image features replace those of the patch tokens
     is_image_token: Any         # (B*T,) bool
     vision_activations: list    # L + 1 arrays, inputs and result of the vision encoder's layers; empty without images
     image_features: Any         # (tiles * tokens_per_tile, A) before the projector; None without images
     text_activations: list      # 2 L + 1 arrays, inputs and result of the text model's half layers
     target_rows: Any            # (n,) int: the rows of B*T that have a target
-    targets: list               # the targets of these rows, (n,) int, and their aux_targets if there are any
+    targets: list               # the targets of these rows, (n,) int, and their aux_targets if any
     hidden: Any                 # (n, D) input of the output matrix
     logits: Any                 # (n, V)
 
 
 def forward(batch, w, config, ops=reference):
-    """From a batch to the logits of those tokens that have a target.
+    """Forward pass of a batch, with logits only for the tokens that have a target.
 
     batch Batch, w Scout, config ScoutConfig  ->  Activations.  Raises ValueError if the numbers of image features and
-    patch tokens differ, or if the batch has no target.
+    patch tokens differ, or if the batch is without targets.
     """
     tokens = batch.tokens.reshape(-1)
     is_image_token, vision, features = tokens == config.patch_id, [], None
@@ -49,7 +49,7 @@ def forward(batch, w, config, ops=reference):
         features = project_to_text(vision[-1], w.vision, config.vision, ops)
         features = features.reshape(-1, features.shape[-1])
         if len(features) != is_image_token.sum():
-            raise ValueError(f"{is_image_token.sum()} patch tokens in the batch, but its tiles make {len(features)}")
+            raise ValueError(f"the batch has {is_image_token.sum()} patch tokens, but its tiles need {len(features)}")
         fused = ops.fuse(x, ops.asarray(is_image_token), ops.linear(features, w.w_projector))
     text = text_activations(fused.reshape(*batch.tokens.shape, -1), w.text, config.text, ops)
     target_rows, targets = select_targets(batch)
@@ -63,16 +63,16 @@ def select_targets(batch):
     """The rows that have a target, and their targets  ->  (n,) int, list of (n,) int.  Raises ValueError for none."""
     targets = [g.reshape(-1) for g in (batch.targets, batch.aux_targets) if g is not None and (g >= 0).any()]
     if not targets:
-        raise ValueError("nothing to learn: the batch has no target")
+        raise ValueError("nothing to learn: the batch is without targets")
     target_rows = np.flatnonzero(np.max(targets, axis=0) >= 0)
     return target_rows, [g[target_rows] for g in targets]
 
 
 def backward(d_logits, activations, batch, w, config, aux_loss_coef=0.0, ops=reference):
-    """From the gradient of the logits to that of every weight, equation (scout-backward).
+    """Backward pass: the gradient of every weight from that of the logits, equation (scout-backward).
 
     d_logits (n, V), activations from `forward`, aux_loss_coef float: the factor of each layer's `load_balance` in the
-    loss  ->  Scout of gradients; a tied output matrix has None, its gradient is part of the embedding's
+    loss  ->  Scout of gradients; None for a tied output matrix, whose gradient is part of the embedding's
     """
     tokens, vision, d_projector = batch.tokens.reshape(-1), None, None
     d_hidden, d_output, _ = ops.linear_backward(d_logits, activations.hidden, w.text.output)
@@ -97,7 +97,7 @@ def backward(d_logits, activations, batch, w, config, aux_loss_coef=0.0, ops=ref
 
 
 def evaluate_loss(batch, w, config, ops=reference):
-    """The cross entropy of a batch's targets, and of its aux_targets if there are any, in nats a token.
+    """The cross-entropy of a batch's targets, and of its aux_targets if any, in nats per token.
 
     Arguments as in `forward`  ->  list of float
     """
@@ -108,18 +108,18 @@ def evaluate_loss(batch, w, config, ops=reference):
 class BatchResult(NamedTuple):
     """The losses of one batch, and the gradient of the weighted sum that is minimized."""
 
-    losses: list                    # nats a token: of the targets, and of the aux_targets if there are any
-    accuracies: list                # part of each whose most likely token is the target
-    distill_loss: float | None      # nats a token against the teacher's distribution; None without a teacher
+    losses: list                    # nats per token: of the targets, and of the aux_targets if any
+    accuracies: list                # share of each for which the most likely token is the target
+    distill_loss: float | None      # nats per token against the teacher's distribution; None without a teacher
     gradients: Scout
-    expert_loads: Any               # (layers with experts, E): each expert's part of the tokens
+    expert_loads: Any               # (layers with experts, E): each expert's share of the tokens
 
 
 def loss_and_grad(batch, w, config, aux_loss_coef=0.0, teacher=None, distill_weight=0.0, ops=reference):
-    """The loss of a batch and its gradient: (1 - distill_weight) of the targets' and distill_weight of the teacher's.
+    """The loss of a batch and its gradient: (1 - distill_weight) * the targets' + distill_weight * the teacher's.
 
     batch Batch, w Scout, config ScoutConfig, aux_loss_coef float as in `backward`, teacher None or (weights, config)
-    of a model with the same tokens, distill_weight float from 0 to 1  ->  BatchResult.  Equation (distillation).
+    of a model with the same vocabulary, distill_weight float from 0 to 1  ->  BatchResult.  Equation (distillation).
     """
     activations = forward(batch, w, config, ops)
     logits, targets, distill_loss = activations.logits, [ops.asarray(t) for t in activations.targets], None

@@ -1,6 +1,6 @@
-"""From gradients to new weights: a learning rate that rises and falls, clipped gradients, and two kinds of steps.
+"""The optimizer: learning-rate schedule, gradient clipping, and the AdamW and Muon updates.
 
-Weights, gradients and the optimizer's running means are dicts by path here, as `weights.named_arrays` names them.
+Weights, gradients and the optimizer's running means are dicts by path, with the names of `weights.named_arrays`.
 """
 import math
 
@@ -12,9 +12,9 @@ ADAMW_ONLY = ("embedding", "output", "w_router", "w_patch")    # matrices of one
 
 
 def lr_schedule(recipe, step):
-    """The part of the full learning rate at a step from 1: linear warmup, then half a cosine, equation (schedule).
+    """The learning rate at a step (from 1), relative to the peak: warmup, then half a cosine, equation (schedule).
 
-    If the recipe has several cycles, each is a cosine of its own, from its own height.
+    If the recipe has several cycles, each is a separate cosine with a separate height.
     """
     ends = [0, *(round(until * recipe.steps) for until, _ in recipe.cycles)]
     begin, end, height = next((begin, end, height) for begin, end, (_, height)
@@ -25,12 +25,12 @@ def lr_schedule(recipe, step):
 
 
 def uses_muon(path, array, recipe):
-    """Is this a hidden matrix, or a stack of experts' matrices, which Muon steps?"""
+    """True if Muon updates this array: a hidden matrix, or a stack of experts' matrices."""
     return recipe.optimizer == "muon" and array.ndim >= 2 and not path.endswith(ADAMW_ONLY)
 
 
 def mean_gradients(batch_gradients):
-    """The mean of a list of dicts; a gradient that is missing in one of them counts as zero."""
+    """Mean of several gradient dicts; a missing entry counts as zero."""
     total: dict = {}
     for gradients in batch_gradients:
         for path, g in gradients.items():
@@ -39,15 +39,15 @@ def mean_gradients(batch_gradients):
 
 
 def global_norm(gradients):
-    """The length of all gradients as one vector.  dict  ->  float"""
+    """The norm of all gradients as one vector.  dict  ->  float"""
     return math.sqrt(sum(float((g * g).sum(dtype=np.float64)) for g in gradients.values()))
 
 
 def optimizer_step(weights, gradients, opt_state, recipe, step, ops=reference):
-    """All weights one step on.
+    """Update all weights.
 
     weights, gradients dicts of arrays, opt_state dict of {path: (m,) or (m, v)}, step int from 1
-    ->  weights, opt_state, the gradient's norm before it was clipped.  Weights without a gradient stay as they are.
+    ->  weights, opt_state, the gradient's norm before clipping.  Weights without a gradient are unchanged.
     """
     norm, lr_scale = global_norm(gradients), lr_schedule(recipe, step)
     clip_scale = min(1.0, recipe.grad_clip / norm) if norm else 1.0

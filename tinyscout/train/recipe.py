@@ -1,4 +1,4 @@
-"""Recipes: everything that, beside the text, decides what weights a training ends with."""
+"""Recipes: all settings that, together with the text, determine the weights at the end of a training run."""
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -8,79 +8,79 @@ from tinyscout.config import Layer, ScoutConfig, TextConfig, VisionConfig, layer
 from tinyscout.inputs.tokenizer import SMALL_SPECIAL, special_names
 
 N_SPECIAL = len(special_names(SMALL_SPECIAL))
-Schedule = tuple[tuple[float, float], ...]      # ((until this part of the steps, this value), ...)
+Schedule = tuple[tuple[float, float], ...]      # ((fraction of the steps, value until then), ...)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained.  Lengths are in tokens; a step is one change of all weights."""
+    """The settings of a training run.  Lengths are in tokens; a step is one update of all weights."""
 
     steps: int = 1000
     seed: int = 0
-    # what a step reads
+    # the data of a step
     text_tokens_per_step: int = 4096                    # in rows of the current length; 0 for no text
-    row_length: Schedule = ((1.0, 256),)                # grows with the training
-    needles: Schedule = ()                              # pairs of fact and query in a row, at most; (): no needles
-    needle_part: float = 1.0                            # of the rows that have needles
-    comparison_part: Schedule = ((1.0, 0.0),)           # of the rows, but the first, that compare words line by line
+    row_length: Schedule = ((1.0, 256),)                # may grow during training
+    needles: Schedule = ()                              # maximum pairs of fact and query in a row; () for no needles
+    needle_part: float = 1.0                            # share of the rows that have needles
+    comparison_part: Schedule = ((1.0, 0.0),)           # share of the rows (not the first) that compare words
     dialogs: int = 0                                    # conversations about images
     max_objects: Schedule = ((1.0, 5),)                 # in an image
-    patch_labels: bool = True                           # do patch tokens also learn to name what their patch shows?
-    stages: Schedule = ((1.0, 0),)                      # of learning to see: 0 names objects, 1 to 3 count and compare
-    dialog_length: int = 128                            # tokens of the longest conversation
+    patch_labels: bool = True                           # True: patch tokens also learn labels of their patches
+    stages: Schedule = ((1.0, 0),)                      # curriculum: 0 names objects, 1 to 3 count and compare
+    dialog_length: int = 128                            # maximum tokens of a conversation
     grad_accum_steps: int = 1                           # batches of a step, whose gradients are averaged
-    # how it changes the weights
-    optimizer: str = "muon"                             # of the hidden matrices, the rest has AdamW; or "adamw" for all
+    # the update of the weights
+    optimizer: str = "muon"                             # for hidden matrices, AdamW for the rest; or "adamw" for all
     lr: float = 3e-3                                    # of AdamW
     muon_lr: float = 0.02
     betas: tuple[float, float] = (0.9, 0.98)            # of AdamW
     weight_decay: float = 0.1
     warmup: int = 100                                   # steps
-    min_lr_ratio: float = 0.1                           # of the learning rate, to which it falls in half a cosine
-    cycles: Schedule = ((1.0, 1.0),)                    # such cosines, each with the part of the lr that it begins with
+    min_lr_ratio: float = 0.1                           # final learning rate of a cosine, relative to its start
+    cycles: Schedule = ((1.0, 1.0),)                    # cosines, each with its initial share of the learning rate
     grad_clip: float = 1.0                              # norm above which the gradient is scaled down
-    router_aux_loss_coef: float = 0.01                  # weight of the loss for an uneven load of the experts
-    # where it starts and what else it learns from
+    router_aux_loss_coef: float = 0.01                  # weight of the load-balancing loss
+    # fine-tuning and distillation
     source: str | None = None                           # the checkpoint that is fine-tuned; None: new weights
-    lora: int = 0                                       # rank of the adapters that learn; 0: the matrices learn
+    lora: int = 0                                       # rank of the trained adapters; 0: train the matrices
     teacher: str | None = None                          # a checkpoint to distill from
     distill_weight: tuple[float, float] = (0.5, 0.0)    # of the teacher's loss, in the first step and after the last
 
     def __post_init__(self):
         if self.optimizer not in ("muon", "adamw"):
-            raise ValueError(f"the optimizer is muon or adamw, not {self.optimizer!r}")
+            raise ValueError(f"the optimizer must be muon or adamw, not {self.optimizer!r}")
         for name in ("steps", "grad_accum_steps", "dialog_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         max_length = max(length for _, length in self.row_length)
         if 0 < self.text_tokens_per_step < self.grad_accum_steps * max_length:
-            raise ValueError(f"{self.text_tokens_per_step} tokens of text in {self.grad_accum_steps} batches hold no "
-                             f"row of {max_length} tokens")
+            raise ValueError(f"{self.text_tokens_per_step} tokens of text in {self.grad_accum_steps} batches are too "
+                             f"few for a row of {max_length} tokens in each")
         if self.cycles[-1][0] != 1:
-            raise ValueError(f"the last cycle must end at 1, with the last step, not at {self.cycles[-1][0]}")
+            raise ValueError(f"the last cycle must end at 1, the last step, not at {self.cycles[-1][0]}")
         if self.lr <= 0 or self.muon_lr <= 0:
             raise ValueError("a learning rate must be above zero")
         if not all(0 <= weight <= 1 for weight in self.distill_weight):
-            raise ValueError(f"the weights of a teacher must lie between 0 and 1, not be {self.distill_weight}")
+            raise ValueError(f"the weights of a teacher must be between 0 and 1, not {self.distill_weight}")
         if not self.text_tokens_per_step and not self.dialogs:
             raise ValueError("nothing to learn: neither text nor conversations")
 
     def value_at(self, schedule: Schedule, step: int) -> Any:
-        """The value of a schedule at a step from 1."""
+        """The value of a schedule at a step (from 1)."""
         part = (step - 1) / self.steps
         return next((value for until, value in schedule if part < until), schedule[-1][1])
 
 
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as plain values, and back by `recipe_from_dict`."""
+    """Convert a recipe to a dict of plain values, the inverse of `recipe_from_dict`."""
     return asdict(recipe)
 
 
 def recipe_from_dict(values: Any) -> Recipe:
-    """The recipe of plain values, lists for tuples.  Raises ValueError for what is no recipe."""
+    """Convert a dict of plain values, with lists for tuples, to a recipe.  Raises ValueError if it is not a recipe."""
     known = {f.name for f in fields(Recipe)}
     if not isinstance(values, dict) or values.keys() - known:
-        raise ValueError("this is no recipe, or one of another version")
+        raise ValueError("not a recipe, or a recipe of an incompatible version")
     return Recipe(**{name: _to_tuples(value) for name, value in values.items()})
 
 
@@ -89,7 +89,7 @@ def _to_tuples(value):
 
 
 def with_special_ids(config: ScoutConfig, vocab_size: int) -> ScoutConfig:
-    """A config for a tokenizer of that size: its special tokens are the last ones, as `tokenizer.train` puts them."""
+    """Adapt a config to a vocabulary of that size, whose special tokens are the last ones, as in `tokenizer.train`."""
     ids = {name: vocab_size - N_SPECIAL + n for n, name in enumerate(special_names(SMALL_SPECIAL))}
     return replace(
         config, text=replace(config.text, vocab_size=vocab_size), patch_id=ids["<|patch|>"],
@@ -98,7 +98,7 @@ def with_special_ids(config: ScoutConfig, vocab_size: int) -> ScoutConfig:
 
 
 def laboratory_config() -> ScoutConfig:
-    """The long-context laboratory's model: bytes, three local layers and a global one, 0.2 million parameters."""
+    """The config of the long-context laboratory: bytes, three local layers and a global one, 0.2 million parameters."""
     text = TextConfig(
         dim=64, n_heads=2, n_kv_heads=1, head_dim=32, n_experts=1, hidden_dim=168, dense_dim=168,
         layers=layer_plan(4, moe_every=5), rope_theta=10_000.0, rope_scaling=None, chunk_size=64,
@@ -107,13 +107,13 @@ def laboratory_config() -> ScoutConfig:
 
 
 def laboratory_variant(layers: tuple[Layer, ...] | None = None, **changes: Any) -> ScoutConfig:
-    """The laboratory's model with other layers, to see what each part of iRoPE is for."""
+    """The laboratory's config with other layers, to test each part of iRoPE."""
     config = laboratory_config()
     return replace(config, text=replace(config.text, layers=layers or config.text.layers, **changes))
 
 
 def scout_mini_config() -> ScoutConfig:
-    """The model in this package: 16 experts and a shared one in each of four layers, and images of 64 x 64 pixels."""
+    """The config of the small model in this package: four layers with 16 experts and a shared one, 64 x 64 images."""
     text = TextConfig(
         dim=128, n_heads=4, n_kv_heads=2, head_dim=32, n_experts=16, hidden_dim=128, dense_dim=256,
         layers=layer_plan(4), rope_theta=10_000.0, rope_scaling=None, chunk_size=256, attn_temperature_floor=512.0)
