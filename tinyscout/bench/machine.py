@@ -29,7 +29,7 @@ def measure_roofline(threads: int | None = None) -> dict:
     threads for reading, by default one per processor
 
     Bandwidth is measured twice, with np.max in one thread per part and with BLAS's matrix-vector product; the higher
-    value counts.  The two share nothing but memory, so if they agree, memory is what was measured.
+    value counts.  The two share nothing but memory, so if they agree, the result is the speed of the memory.
     """
     threads = threads or cpu_count()
     matrix, vector = np.ones((16_384, 4096), np.float32), np.ones(4096, np.float32)     # 256 MB: larger than any cache

@@ -9,7 +9,7 @@ examples:
   tinyscout nll --model runs/laboratory/step-001500 --context 20k --window 512 --texts 16 --out figures/
 
 Some texts are easier than others, so each position is compared with itself: the same token in a window of the training
-length, with an empty cache before it.  If the difference is below zero, the long context helps.  The +- is one standard
+length, which is read separately.  If the difference is below zero, the long context helps.  The +- is one standard
 error over the texts."""
 
 

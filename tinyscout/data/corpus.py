@@ -33,7 +33,7 @@ def load_corpus(source: str | os.PathLike | Iterable[str | os.PathLike] | None =
     Returns a Corpus.  About one file in twenty is held out, chosen by a hash of its name, so that it stays on its side
     of the split when other files are added or removed.  If there are too few files for that, the last twentieth of each
     file is held out instead.  Texts are kept exactly, except that \r is removed.
-    Raises ValueError if there are no texts, OSError or ValueError if a file in `source` cannot be read or is not text.
+    Raises ValueError if no text is found, OSError or ValueError if a file in `source` cannot be read or is not text.
     """
     texts = sorted(_read_library() if source is None else _read_user_files(source))
     if not texts:

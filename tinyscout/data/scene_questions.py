@@ -61,7 +61,7 @@ def describe_by_both(scene, obj):
 
 
 def describe_by_position(scene, obj):
-    """Describe an object as "the object at the top", which would also fit an object at the top left."""
+    """Describe an object as "the object at the top".  This would also fit an object at the top left."""
     name = GRID_POSITIONS[obj.cell]
     words = set(name.split())
     if any(words < set(GRID_POSITIONS[other.cell].split()) for other in scene.objects):

@@ -170,7 +170,8 @@ def train_tokenizer(config: ScoutConfig, corpus: Corpus | None, recipe: Recipe) 
         rng = np.random.default_rng([recipe.seed, 0])
         dialogs = [random_dialog(rng, size=8) for _ in range(2000)]
         texts += [dialog_lines(messages) for messages in dialogs] * 20
-        texts += [message["content"] for messages in dialogs for message in messages[1::2]] * 40    # word = token
+        # answers even more often, so that each of their words becomes one token
+        texts += [message["content"] for messages in dialogs for message in messages[1::2]] * 40
     return train(texts, config.text.vocab_size)
 
 

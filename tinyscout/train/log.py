@@ -25,7 +25,7 @@ class CsvLog:
         self.rewrite()
 
     def read(self):
-        """The complete lines."""
+        """Read the complete lines of the file."""
         if not self.path.is_file():
             return []
         with open(self.path, newline="", encoding="utf-8") as file:
