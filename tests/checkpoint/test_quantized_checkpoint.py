@@ -157,7 +157,7 @@ def test_what_must_not_be_written(plain, tmp_path, capsys):
     quantize_checkpoint(plain, quantized)
     before = {file.name: file.read_bytes() for file in quantized.iterdir()}
     for out in (quantized, plain):
-        with pytest.raises(ValueError, match="there already and not empty"):
+        with pytest.raises(ValueError, match="already exists and is not empty"):
             quantize_checkpoint(plain, out)
     with pytest.raises(ValueError, match="quantized already"):
         quantize_checkpoint(quantized, tmp_path / "again")

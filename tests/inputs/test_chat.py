@@ -184,12 +184,12 @@ def test_a_turn_after_a_tool_call_or_a_full_cache():
     ({"role": "user", "content": "Hi"}, "at least one message"),
     (["Hi"], "message 0 is not a dict"),
     ([{"role": "user"}], "message 0 is not a dict"),
-    ([{"role": "user", "content": "Hi"}, {"role": "wizard", "content": "Hi"}], "message 1: no role 'wizard'"),
-    ([{"role": ["user"], "content": "Hi"}], "message 0: no role"),
-    ([{"role": "user", "content": ""}], "the user says nothing"),
-    ([{"role": "user", "content": []}], "the user says nothing"),
-    ([{"role": "user", "content": [words("")]}], "the user says nothing"),
-    ([{"role": "system", "content": ""}], "the system says nothing"),
+    ([{"role": "user", "content": "Hi"}, {"role": "wizard", "content": "Hi"}], "message 1: unknown role 'wizard'"),
+    ([{"role": ["user"], "content": "Hi"}], "message 0: unknown role"),
+    ([{"role": "user", "content": ""}], "the user message is empty"),
+    ([{"role": "user", "content": []}], "the user message is empty"),
+    ([{"role": "user", "content": [words("")]}], "the user message is empty"),
+    ([{"role": "system", "content": ""}], "the system message is empty"),
     ([{"role": "user", "content": 7}], "not int"),
     ([{"role": "user", "content": None}], "not NoneType"),
     ([user("Hi")], "a part is"),
@@ -239,7 +239,7 @@ def test_tokenizer_and_config_must_agree(name):
 def test_a_special_token_that_is_missing_is_named(name):
     tokenizer = Bytes()
     del tokenizer.special[name]
-    with pytest.raises(ValueError, match="no special token") as caught:
+    with pytest.raises(ValueError, match="lacks the special token") as caught:
         encode_chat([user(image(1), words("?"))], tokenizer, CONFIG)
     assert name in str(caught.value)
 

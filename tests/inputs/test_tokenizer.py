@@ -121,7 +121,7 @@ def test_vocabulary_of_training(trained):
     assert [trained.decode([id]) for id in (256, 257, 258)] == ["at", "he", "the"]      # the frequent come first
     small = train(["ab"], 1000, special=["<|x|>"], progress=False)
     assert (small.vocab_size, small.special) == (258, {"<|x|>": 257})
-    with pytest.raises(ValueError, match="no room for 256 bytes and 16 special tokens"):
+    with pytest.raises(ValueError, match="too small for 256 bytes and 16 special tokens"):
         train(CORPUS, 271)
     with pytest.raises(ValueError, match="put a single one in a list"):
         train("text", 400)
@@ -141,7 +141,7 @@ def test_empty(trained):
 @all_mergers
 @pytest.mark.parametrize("text", ["a\ud83e", "\udc80", "ok " * 50 + "\ud83e\ud83e"])
 def test_half_a_surrogate_pair(merger, text):
-    with pytest.raises(ValueError, match=r"half of a surrogate pair, U\+(D83E|DC80), which is no character"):
+    with pytest.raises(ValueError, match=r"half of a surrogate pair, U\+(D83E|DC80), which is not a character"):
         Tokenizer(BYTES, ops=merger).encode(text)
     with pytest.raises(ValueError, match="bytes"):
         Tokenizer(BYTES, ops=merger).encode(b"text")
@@ -275,17 +275,17 @@ def edit_json(path, *keys, value):
 @pytest.mark.parametrize(("edit", "message"), [
     (b"\xff{}", "can't decode byte 0xff"),
     (b"", "Expecting value"),
-    (b"[]", "not built like a tokenizer.json"),
-    (b"{}", "not built like a tokenizer.json"),
+    (b"[]", "not in the format of a tokenizer.json"),
+    (b"{}", "not in the format of a tokenizer.json"),
     (b"[" * 100_000, "tokenizer.json: "),
     (("model", "type", "Unigram"), "model type 'Unigram' is not supported, only 'BPE'"),
     (("model", "byte_fallback", True), "byte_fallback is not supported"),
     (("model", "vocab", {}), "no token for 256|vocabulary lacks"),
-    (("model", "vocab", []), "not built like"),
+    (("model", "vocab", []), "not in the format"),
     (("model", "vocab", {"▁the": 0}), "token '▁the' is not written in the byte-level alphabet"),
     (("model", "merges", [["q", "x"]]), "merge 1 needs a token that the vocabulary lacks"),
-    (("model", "merges", ["q"]), "not enough values|not built like"),
-    (("model", "merges", None), "not built like"),
+    (("model", "merges", ["q"]), "not enough values|not in the format"),
+    (("model", "merges", None), "not in the format"),
     (("normalizer", {"type": "NFC"}), "normalizer NFC is not supported"),
     (("pre_tokenizer", None), "pre-tokenizer null is not supported"),
     (("pre_tokenizer", {"type": "Metaspace"}), "pre-tokenizer Metaspace is not supported"),

@@ -1,4 +1,4 @@
-"""Checkpoints: tensors with Hugging Face's names <-> the tree of weights, memory-mapped both ways."""
+"""Checkpoints: load and save the tree of weights as memory-mapped tensors with Hugging Face's names."""
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +26,7 @@ from tinyscout.reference import Quantized
 
 
 def from_hf_layout(path: str, tensor: np.ndarray) -> np.ndarray:
-    """A tensor of the file as the weight of that path: a view, never a copy."""
+    """Return the weight at `path` from a file's tensor: a view, never a copy."""
     if tensor.ndim == 3 and path.endswith(("w_gate", "w_up")):
         half = tensor.shape[-1] // 2
         return tensor[..., :half] if path.endswith("w_gate") else tensor[..., half:]
@@ -34,9 +34,9 @@ def from_hf_layout(path: str, tensor: np.ndarray) -> np.ndarray:
 
 
 def to_hf_layout(weights: Scout, config: ScoutConfig) -> dict[str, list[np.ndarray]]:
-    """What the files will hold: {HF's name: the arrays to concatenate, in order}, each of them a view.
+    """Return the content of the files: {HF's name: the arrays to concatenate, in order}, all of them views.
 
-    Raises ValueError for a tree that is not the config's.
+    Raises ValueError if the tree does not fit the config.
     """
     check_shapes(weights, config)
     arrays, multimodal = dict(named_arrays(weights)), config.vision is not None
@@ -53,7 +53,7 @@ def to_hf_layout(weights: Scout, config: ScoutConfig) -> dict[str, list[np.ndarr
 
 
 def load_config(directory: Path | str) -> ScoutConfig:
-    """The ScoutConfig of a checkpoint directory.  Raises OSError or ValueError."""
+    """Read the ScoutConfig of a checkpoint directory.  Raises OSError, or ValueError for an unsupported config."""
     directory = Path(directory)
     if not (directory / "config.json").is_file():
         nested = sorted(directory.glob("*/config.json"))        # as in the directory of a training run
@@ -69,19 +69,19 @@ def load_config(directory: Path | str) -> ScoutConfig:
 
 
 class CheckpointReader:
-    """The tensors of a checkpoint directory, asked for by the paths of weights."""
+    """Reads the tensors of a checkpoint directory by the paths of weights."""
 
     def __init__(self, directory: Path | str):
         self.directory, self.tensors = directory, mmap_tensors(directory)
         self.multimodal = any(name.startswith("language_model.") for name in self.tensors)
-        self.used_names = {hf_name("text.output", self.multimodal)}     # it may be there beside a tied embedding
+        self.used_names = {hf_name("text.output", self.multimodal)}     # may exist with a tied embedding
 
     def get_weight(self, path: str, shape: tuple[int, ...]) -> Any:
-        """One weight in the form in which the files have it.
+        """Return one weight in its stored format.
 
         path as in weights.build, shape  ->  a view of the mapped file, which may be Quantized; or, for 8-bit floats, a
-        function that returns the array in bfloat16; or a list of such views or functions, one for every expert.
-        `materialize` turns all of them into arrays.  Raises ValueError if the files do not hold it in that shape.
+        function that returns the array in bfloat16; or a list of such views or functions, one for each expert.
+        `materialize` turns all of them into arrays.  Raises ValueError if the files lack it or its shape differs.
         """
         name, (base, expert_pattern) = hf_name(path, self.multimodal), hf_name_variants(path, self.multimodal)
         if f"{base}.values" in self.tensors:
@@ -91,18 +91,18 @@ class CheckpointReader:
         return self.get_unquantized(path, name, shape)
 
     def get_quantized(self, base: str, shape: tuple[int, ...]) -> Quantized:
-        """Integers and scales that fit each other and the shape."""
+        """Return a quantized weight.  Raises ValueError unless its integers and scales fit each other and the shape."""
         w = Quantized(*(self.get_tensor(f"{base}.{field}") for field in Quantized._fields))
         fits = w.values.dtype in (np.int8, np.uint8) and w.scales.dtype in (np.float32, BFLOAT16)
         shapes = [quantized_shapes(shape, w.bits, group) for group in SCALE_DTYPES]
         if not (fits and (w.values.shape, w.scales.shape) in shapes and w.shape == shape):
             raise ValueError(f"{self.directory}: {base} has {w.values.dtype} values of shape {w.values.shape} and "
                              f"{w.scales.dtype} scales of shape {w.scales.shape}, which contradicts the config: they "
-                             f"make no quantized matrix of shape {shape}")
+                             f"do not form a quantized matrix of shape {shape}")
         return w
 
     def get_unquantized(self, path: str, name: str, shape: tuple[int, ...]) -> np.ndarray | Callable[[], np.ndarray]:
-        """An array of plain numbers, or a function that dequantizes 8-bit floats."""
+        """Return an array, or a function that dequantizes 8-bit floats.  Raises ValueError."""
         tensor = self.get_tensor(name)
         array = from_hf_layout(path, tensor)
         if array.shape != shape:
@@ -112,7 +112,7 @@ class CheckpointReader:
             return array
         if tensor.dtype.kind in "iu":
             raise ValueError(f"{self.directory}: {name} is {tensor.dtype} without scales that tinyscout knows")
-        scale_name = f"{name}_weight_scale"         # as some files have it if the tensor's name lacks "weight"
+        scale_name = f"{name}_weight_scale"         # in some files, if the tensor's name lacks "weight"
         scale = self.get_tensor(scale_name if scale_name in self.tensors else f"{name}_scale")
         try:
             scales = from_hf_layout(path, np.broadcast_to(scale, tensor.shape))
@@ -122,7 +122,7 @@ class CheckpointReader:
         return lambda: (array.astype(np.float32) * scales.astype(np.float32)).astype(BFLOAT16)    # equation (fp8)
 
     def get_tensor(self, name: str) -> np.ndarray:
-        """A tensor by HF's name, noted as used.  Raises ValueError if no file holds it."""
+        """Return a tensor by HF's name, and mark it as used.  Raises ValueError if no file has it."""
         if name not in self.tensors:
             raise ValueError(f"{self.directory}: the config calls for {name}, which no file holds")
         self.used_names.add(name)
@@ -130,28 +130,28 @@ class CheckpointReader:
 
     @property
     def unused_names(self) -> list[str]:
-        """Names of tensors that nobody asked for, except those that 8-bit activations would need."""
+        """Names of tensors that were never read, except scales that only 8-bit activations need."""
         return sorted(name for name in set(self.tensors) - self.used_names if not name.endswith("input_scale"))
 
     def warn_of_unused(self, note: str = "") -> None:
         if names := self.unused_names:
-            warnings.warn(f"{self.directory}: {len(names)} tensors belong to no part of the model, such as {names[0]}"
+            warnings.warn(f"{self.directory}: {len(names)} tensors are not part of the model, such as {names[0]}"
                           f"{note}", stacklevel=3)
 
 
 def materialize(weight: Any) -> Any:
-    """What CheckpointReader.get_weight returned, as an array or Quantized."""
+    """Convert a result of CheckpointReader.get_weight to an array or Quantized."""
     if isinstance(weight, list):
         return np.stack([materialize(expert) for expert in weight])
     return weight() if callable(weight) else weight
 
 
 def load_weights(directory: Path | str, config: ScoutConfig, dtype: DTypeLike | None = None) -> Scout:
-    """The weights of a checkpoint directory, as views of its memory-mapped files.
+    """Load the weights of a checkpoint directory, as views of its memory-mapped files.
 
-    directory, config ScoutConfig, dtype or None to keep each tensor's own (and read it when it is used)
+    directory, config ScoutConfig, dtype to convert to, or None to keep each tensor's (and read it when it is used)
     ->  weights.Scout.  8-bit floats become bfloat16 in memory; quantized weights stay quantized, whatever the dtype.
-    Raises OSError or ValueError; warns of tensors that no part of the model wants.
+    Raises OSError, or ValueError for missing or misshapen tensors; warns of tensors that the model does not use.
     """
     if dtype is not None:
         dtype = parse_dtype(dtype, "compute in", *FLOAT_DTYPES.values(), np.dtype(np.float64))
@@ -169,10 +169,10 @@ def load_weights(directory: Path | str, config: ScoutConfig, dtype: DTypeLike | 
 
 def save_checkpoint(directory: Path | str, weights: Scout, config: ScoutConfig, dtype: DTypeLike | None = None,
                     shard_bytes: int = SHARD_BYTES, write_extra: Callable[[Path], object] | None = None) -> None:
-    """Write a directory that transformers loads: config, generation config, safetensors, and what `write_extra` adds.
+    """Write a checkpoint directory that transformers loads: configs, safetensors, and the files of `write_extra`.
 
     directory, weights Scout, config ScoutConfig, dtype or None to keep each array's own, shard_bytes int,
-    write_extra: function that writes more files into the directory it is given
+    write_extra: function that writes more files into the directory that is its argument
 
     Quantized weights stay quantized, and only tinyscout reads them.  If this fails, an older checkpoint stays complete.
     Raises OSError, or ValueError for weights that do not fit the config or a dtype.
@@ -186,7 +186,7 @@ def save_checkpoint(directory: Path | str, weights: Scout, config: ScoutConfig, 
 
 
 def stored_tensor(name: str, arrays: list[np.ndarray], dtype: DTypeLike | None = None) -> TensorGroup:
-    """A tensor to be written, of one array or of two halves to concatenate.  Raises ValueError for its dtype."""
+    """Describe a tensor to write, from one array or two halves.  Raises ValueError for an unsupported dtype."""
     stored_dtype = arrays[0].dtype
     if not name.endswith((".values", ".scales")):
         stored_dtype = parse_dtype(stored_dtype if dtype is None else dtype, f"save {name} as", *FLOAT_DTYPES.values())
@@ -196,27 +196,27 @@ def stored_tensor(name: str, arrays: list[np.ndarray], dtype: DTypeLike | None =
 
 
 def _concatenate(name, arrays, dtype):
-    """The array that a file holds under a name.  Raises ValueError on overflow."""
+    """Concatenate the parts of a tensor in the file's dtype.  Raises ValueError on overflow."""
     array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
     try:
         with np.errstate(over="raise"):
             return np.ascontiguousarray(array, dtype)
     except FloatingPointError:
-        raise ValueError(f"cannot save {name} as {dtype}: some of its numbers are too large for it") from None
+        raise ValueError(f"cannot save {name} as {dtype}: some of its values are too large") from None
 
 
 def find_quantization(weights: Scout) -> tuple[int, int] | None:
-    """(bits, group) of a tree of weights, or None if nothing in it is quantized."""
+    """Return (bits, group) of a tree of weights, or None if nothing in it is quantized."""
     return next(((w.bits, w.group) for _, w in named_arrays(weights) if isinstance(w, Quantized)), None)
 
 
 def quantization_config(bits: int, group: int) -> dict[str, Any]:
-    """What config.json says of quantized weights; a reader goes by the tensors themselves."""
+    """The quantization entry of config.json.  It is informational: on load, the tensors decide."""
     return {"quant_method": "tinyscout", "bits": bits, "group": group}
 
 
 def write_configs(scratch: Path, config: ScoutConfig, dtype: str, quantization: tuple[int, int] | None = None) -> None:
-    """config.json, which tells the form of the weights, and how to sample and to split images into tiles."""
+    """Write config.json, generation_config.json and, for a model with vision, preprocessor_config.json."""
     content = config_to_hf(config, dtype)
     if quantization:
         content["quantization_config"] = quantization_config(*quantization)

@@ -1,4 +1,4 @@
-"""A directory written all at once or not at all."""
+"""Write the files of a directory atomically: all of them or none."""
 import os
 import shutil
 import tempfile
@@ -35,7 +35,7 @@ def atomic_directory(directory: Path | str) -> Iterator[Path]:
 
 
 def _swap_files(new, directory, old):
-    """Move new files in, and out what they replace, weights under other names too; undo all moves if one fails."""
+    """Move the new files in and the old ones out, old weight files of any name too; undo all moves if one fails."""
     new_names = {path.name for path in new.iterdir()}
     old_names = {path.name for path in directory.iterdir()
                  if path.name in new_names or WEIGHT_FILES.fullmatch(path.name)}

@@ -1,4 +1,4 @@
-"""Hugging Face's config.json, and generation_config.json and preprocessor_config.json beside it, and ScoutConfig."""
+"""Convert Hugging Face's config.json, generation_config.json and preprocessor_config.json to ScoutConfig and back."""
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -27,14 +27,14 @@ IMAGE_IDS = [("patch_id", "image_token_index", 200_092), ("image_start_id", "boi
              ("image_end_id", "eoi_token_index", 200_081)]
 SCALING_FIELDS = [("factor", "factor"), ("low", "low_freq_factor"), ("high", "high_freq_factor"),
                   ("original", "original_max_position_embeddings")]
-EVERYWHERE = "everywhere"   # use_qk_norm if NoPE layers have it too: not a flag, so that transformers refuses it
-# Options that no Llama 4 uses: another value is refused rather than answered with other numbers.
+EVERYWHERE = "everywhere"   # use_qk_norm if NoPE layers have it too: not a bool, so that transformers refuses it
+# Options with only one supported value: any other is an error, because the model would compute something else.
 TEXT_FIXED = {"hidden_act": "silu", "attention_bias": False}
 VISION_FIXED = {"hidden_act": "gelu", "vision_feature_select_strategy": "default", "multi_modal_projector_bias": False}
 
 
 def read_json(path: Path | str) -> dict[str, Any]:
-    """A JSON object from a file.  Raises OSError, or ValueError if it is not one."""
+    """Read a JSON object from a file.  Raises OSError, or ValueError if it is not one."""
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -51,10 +51,10 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def config_from_hf(config: dict[str, Any], generation: dict[str, Any] | None = None,
                    preprocessor: dict[str, Any] | None = None) -> ScoutConfig:
-    """Read a config.json, with generation_config.json and preprocessor_config.json beside it if they are there.
+    """Convert a config.json to ScoutConfig, with generation_config.json and preprocessor_config.json if they exist.
 
-    config dict, the others dict or None  ->  ScoutConfig.  What is missing has transformers' own default.
-    Raises ValueError for another architecture, for options that no Llama 4 has and for values that make no sense.
+    config dict, the others dict or None  ->  ScoutConfig.  A missing field has transformers' default.
+    Raises ValueError for another architecture, for options that no Llama 4 has, and for invalid values.
     """
     model_type = config.get("model_type")
     if model_type not in list(ARCHITECTURES):
@@ -74,7 +74,7 @@ def config_from_hf(config: dict[str, Any], generation: dict[str, Any] | None = N
 
 
 def _section(config, key):
-    """The JSON object at a key, empty if there is none."""
+    """Return the JSON object at a key, empty if it is missing.  Raises ValueError if it is not an object."""
     section = config.get(key) or {}
     if not isinstance(section, dict):
         raise ValueError(f"config.json's {key} must be an object, not {section!r}")
@@ -82,13 +82,13 @@ def _section(config, key):
 
 
 def _first_present(sections, key, default):
-    """The first value of a key that is not null; None if all are null, and the default if no section has the key."""
+    """Return the first value of a key that is not null; None if all are null, the default if no section has the key."""
     values = [section[key] for section in sections if key in section]
     return next((value for value in values if value is not None), None if values else default)
 
 
 def _read_list(config, key, kind, name):
-    """A list of `kind` at a key, or None if it is missing or null."""
+    """Return the list of `kind` at a key, or None if it is missing or null."""
     value = config.get(key)
     if value is not None and not (isinstance(value, list | tuple) and all(isinstance(item, kind) for item in value)):
         raise ValueError(f"config.json's {key} must be a list of {name}, not {value!r}")
@@ -96,7 +96,7 @@ def _read_list(config, key, kind, name):
 
 
 def _read_fields(config, table, fixed):
-    """{our field: value} for a table of fields, once the options that must not differ are checked."""
+    """Return {our field: value} for a table of fields, after checking the options that have only one value."""
     for key, required in fixed.items():
         if config.get(key, required) != required:
             raise ValueError(f"config.json says {key} = {config[key]!r}: Llama 4 has only {required!r}")
@@ -124,7 +124,7 @@ def _text_from_hf(c):
 
 
 def _layers_from_hf(c):
-    """`no_rope_layers` is named the wrong way round (1 = has RoPE), and empty means every fourth has none."""
+    """`no_rope_layers` is named the wrong way round (1 = has RoPE); if it is empty, every fourth layer is NoPE."""
     n = c.get("num_hidden_layers", 48)
     if not is_number(n, int) or not 1 <= n <= MAX_LAYERS:
         raise ValueError(f"config.json's num_hidden_layers must be from 1 to {MAX_LAYERS}, not {n!r}")
@@ -182,7 +182,7 @@ def _vision_from_hf(c):
 
 
 def config_to_hf(config: ScoutConfig, dtype: str = "float32") -> dict[str, Any]:
-    """The config.json that transformers reads to the same model.
+    """Convert a ScoutConfig to the config.json of the same model in transformers.
 
     config ScoutConfig, dtype str  ->  dict
     """
@@ -197,12 +197,12 @@ def config_to_hf(config: ScoutConfig, dtype: str = "float32") -> dict[str, Any]:
 
 
 def generation_config_to_hf(config: ScoutConfig) -> dict[str, Any]:
-    """The generation_config.json beside it: Meta's defaults for sampling."""
+    """Return the content of generation_config.json, with Meta's defaults for sampling."""
     return {**_token_ids_to_hf(config), "do_sample": True, "temperature": 0.6, "top_p": 0.9}
 
 
 def preprocessor_config_to_hf(config: VisionConfig) -> dict[str, Any]:
-    """The preprocessor_config.json beside it: how transformers splits an image into tiles."""
+    """Return the content of preprocessor_config.json: how transformers splits an image into tiles."""
     side = {"height": config.tile_size, "width": config.tile_size}
     return {"image_processor_type": "Llama4ImageProcessor", "size": side, "max_patches": config.max_tiles,
             "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_rescale": True, "rescale_factor": 1 / 255,

@@ -16,14 +16,14 @@ SCALE_DTYPES = {32: BFLOAT16, 128: np.dtype(np.float32)}        # {inputs that s
 
 
 def quantized_shapes(shape: tuple[int, ...], bits: int, group: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The shapes of the values and of the scales of a `Quantized` that stands for a matrix (I, O), or E of them."""
+    """Return the shapes of the values and of the scales of a `Quantized` matrix (I, O), or of E of them."""
     *E, I, O = shape
     tiles = (*E, O // COLUMNS)
     return (*tiles, I * bits // (8 * QUAD), COLUMNS, QUAD), (*tiles, I // group, COLUMNS)
 
 
 def parse_dtype(dtype: DTypeLike, verb: str, *allowed: np.dtype) -> np.dtype:
-    """A dtype or its name as a dtype.  Raises ValueError for one that is not allowed."""
+    """Convert a dtype or its name to a dtype.  Raises ValueError if it is not allowed."""
     parsed: Any
     try:
         parsed = np.dtype(dtype)

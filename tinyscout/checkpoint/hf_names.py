@@ -1,4 +1,4 @@
-"""The one table of Hugging Face's names: what each weight is called in the checkpoints of transformers."""
+"""The table of Hugging Face's names: the name of each weight in the checkpoints of transformers."""
 import re
 
 KINDS = ("weight", "bias")      # w and b
@@ -40,7 +40,7 @@ VISION_NAMES = {
 def hf_name(path: str, multimodal: bool) -> str:
     """HF's name of one of our weights: "text.blocks.3.attention.w_q" is "...layers.3.self_attn.q_proj.weight".
 
-    path as in weights.build, multimodal: is the text model inside a model with vision?
+    path as in weights.build, multimodal: True if the text model is part of a model with vision
     """
     is_text = path.startswith("text.")
     names, prefix = (TEXT_NAMES, "language_model." if multimodal else "") if is_text else (VISION_NAMES, "")
@@ -52,10 +52,10 @@ def hf_name(path: str, multimodal: bool) -> str:
 
 
 def hf_name_variants(path: str, multimodal: bool) -> tuple[str, str | None]:
-    """The other names under which the files may hold a weight, as (base, pattern).
+    """Other names that a weight may have in the files, as (base, pattern).
 
-    Quantized, it is two tensors, base + ".values" and base + ".scales".  Experts may have a tensor each, as in
-    checkpoints of 8-bit floats: pattern.format(expert); None for what is no expert.  Gate and up have a name each here.
+    A quantized weight is two tensors, base + ".values" and base + ".scales".  In checkpoints of 8-bit floats, an expert
+    is the tensor pattern.format(expert); pattern is None for other weights.  Here gate and up have separate names.
     """
     base = hf_name(path, multimodal)
     if base.endswith("gate_up_proj"):

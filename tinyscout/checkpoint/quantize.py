@@ -1,4 +1,4 @@
-"""Quantized models: which weights are quantized, streamed from one checkpoint to another, and the error it causes."""
+"""Quantize models: in memory or streamed from one checkpoint to another, and measure the error."""
 import math
 import re
 import shutil
@@ -22,18 +22,18 @@ from tinyscout.reference import Quantized, dequantize, quantize
 from tinyscout.reference.quantize import COLUMNS
 
 QUANTIZABLE = re.compile(r"text\.(output|blocks\.\d+\..*\.w_(q|k|v|o|gate|up|down))")   # nearly all of the bytes
-CHUNK_SIZE = 1 << 23        # numbers that are quantized at once: bounds memory
+CHUNK_SIZE = 1 << 23        # elements that are quantized together: bounds memory
 
 
 class QuantError(NamedTuple):
-    """What rounding changed in some weights."""
+    """Quantization error of some weights."""
 
     squared_error: float        # sum of the squared errors
     squared_norm: float         # sum of the squared weights
 
     @property
     def relative(self) -> float:
-        """Root mean squared error relative to the weights' root mean square, equation (quantization-error)."""
+        """RMS error relative to the RMS of the weights, equation (quantization-error)."""
         return math.sqrt(self.squared_error / self.squared_norm) if self.squared_norm else 0.0
 
     def __add__(self, other):                   # type: ignore[override]
@@ -41,19 +41,19 @@ class QuantError(NamedTuple):
 
 
 def is_quantizable(path: str, shape: tuple[int, ...], group: int) -> bool:
-    """Is this one of the large matrices, and can it be cut into tiles and groups?"""
+    """True if a weight is one of the large matrices and can be split into tiles and groups."""
     return bool(QUANTIZABLE.fullmatch(path)) and shape[-1] % COLUMNS == 0 and shape[-2] % group == 0
 
 
 def check_format(bits: int, group: int) -> None:
-    """Raise ValueError unless there are such weights."""
+    """Raise ValueError for an unsupported number of bits or group size."""
     if bits not in (4, 8) or group not in SCALE_DTYPES:
         raise ValueError(f"weights have 4 or 8 bits and groups of {' or '.join(map(str, SCALE_DTYPES))}, "
                          f"not {bits} bits and groups of {group}")
 
 
 def column_chunks(w: Any, bits: int, group: int) -> Iterator[tuple[np.ndarray, Quantized]]:
-    """A matrix, or one expert's after the other, a few columns at a time.
+    """Quantize a matrix, or that of one expert after the other, a few columns at a time.
 
     w (I, O) or (E, I, O), or a list of E weights from CheckpointReader.get_weight
     ->  iterator of (plain, Quantized) of columns
@@ -73,12 +73,12 @@ def measure_error(plain: np.ndarray, w: Quantized) -> QuantError:
 
 
 def quantize_weights(weights: Scout, bits: int = 4, group: int = 32, progress: bool = True) -> Scout:
-    """The same tree, in which the large matrices of the text model are Quantized.
+    """Quantize the large matrices of the text model in a tree of weights.
 
     weights Scout, bits 4 or 8, group 32 (scales in bfloat16) or 128 (in float32, as Meta's), progress bool  ->  Scout
 
-    Embedding, router, norms and the vision tower stay as they are, a tied output matrix too (it is the embedding), and
-    matrices that cannot be cut into tiles.  Raises ValueError.
+    Embedding, a tied output matrix (it is the embedding), router, norms, the vision tower, and matrices that cannot be
+    split into tiles stay unchanged.  Raises ValueError for an unsupported format or quantized weights.
     """
     check_format(bits, group)
     arrays = dict(named_arrays(weights))
@@ -93,14 +93,14 @@ def quantize_weights(weights: Scout, bits: int = 4, group: int = 32, progress: b
 
 
 def quantize_in_chunks(w: np.ndarray, bits: int, group: int) -> Quantized:
-    """quantize(w, bits, group), with little memory beside its result."""
+    """Compute quantize(w, bits, group) with little memory besides its result."""
     chunks = zip(*(q for _, q in column_chunks(w, bits, group)), strict=True)
     fields = [np.concatenate(arrays) for arrays in chunks]                              # (E*O/16, ...)
     return Quantized(*(field.reshape(*w.shape[:-2], -1, *field.shape[1:]) for field in fields))
 
 
 def quantization_error(weights: Scout, quantized: Scout) -> dict[str, QuantError]:
-    """The error, matrix by matrix: {path: QuantError} of all that is Quantized.
+    """Return the error of each quantized matrix: {path: QuantError}.
 
     weights and quantized: the same tree before and after
     """
@@ -115,7 +115,7 @@ def quantization_error(weights: Scout, quantized: Scout) -> dict[str, QuantError
 
 
 def errors_by_layer(errors: dict[str, QuantError]) -> dict[tuple[int | str, str], QuantError]:
-    """{path: QuantError} summed: {(layer, part): QuantError}, layers from 0 and "output", parts as in the command."""
+    """Sum errors by layer and part: {(layer, part): QuantError}, with layers from 0 and "output"."""
     sums: dict[tuple[int | str, str], QuantError] = {}
     for path, error in errors.items():
         words = path.split(".")
@@ -127,15 +127,15 @@ def errors_by_layer(errors: dict[str, QuantError]) -> dict[tuple[int | str, str]
 
 
 class LogitsError(NamedTuple):
-    """How far logits are from what they should be."""
+    """Error of logits compared with the exact ones."""
 
     l2: float           # relative, over all logits
     kl: float           # mean over tokens of the KL divergence from the exact distribution, in nats
-    agreement: float    # share of tokens whose likeliest next token is the same
+    agreement: float    # fraction of tokens with the same most probable next token
 
 
 def logits_error(exact: np.ndarray, approximate: np.ndarray) -> LogitsError:
-    """What the error of the weights does to the logits: exact and approximate (T, V), equation (quantization-error)."""
+    """Error of approximate logits (T, V) compared with exact ones, equation (quantization-error)."""
     exact, approximate = np.asarray(exact, np.float64), np.asarray(approximate, np.float64)
     p, q = (a - np.logaddexp.reduce(a, axis=-1, keepdims=True) for a in (exact, approximate))
     return LogitsError(float(np.linalg.norm(approximate - exact) / np.linalg.norm(exact)),
@@ -144,7 +144,7 @@ def logits_error(exact: np.ndarray, approximate: np.ndarray) -> LogitsError:
 
 
 class QuantizationReport(NamedTuple):
-    """What quantizing a checkpoint came to."""
+    """Result of quantizing a checkpoint."""
 
     errors: dict[str, QuantError]       # by path
     bytes_before: int                   # of all tensors
@@ -155,13 +155,13 @@ def quantize_checkpoint(directory: Path | str, out: Path | str, bits: int = 4, g
     """Write a copy of a checkpoint with its large matrices quantized, a few columns at a time.
 
     directory, out a directory that does not exist or is empty, bits and group as in quantize_weights
-    Raises OSError or ValueError, and then leaves nothing.
+    Raises OSError, or ValueError for an unsupported checkpoint or format, and then leaves no files.
     """
     check_format(bits, group)
     directory, out = Path(directory), Path(out)
     config, reader = load_config(directory), CheckpointReader(directory)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} is there already and not empty: name a new directory")
+        raise ValueError(f"{out} already exists and is not empty: choose a new directory")
     errors: dict[str, QuantError] = {}
     groups = output_tensors(config, reader, bits, group, errors)
     reader.warn_of_unused("; they are left out")
@@ -176,9 +176,9 @@ def quantize_checkpoint(directory: Path | str, out: Path | str, bits: int = 4, g
 
 def output_tensors(config: ScoutConfig, reader: CheckpointReader, bits: int, group: int,
                    errors: dict[str, QuantError]) -> list[TensorGroup]:
-    """What to write, in the order of the model.  `errors` is filled in while it is written."""
+    """List the tensors to write, in the order of the model.  `errors` is filled in while they are written."""
     groups: dict[str, TensorGroup | None] = {}
-    unquantized: dict[str, list[np.ndarray]] = {}       # their group is made once all halves are there
+    unquantized: dict[str, list[np.ndarray]] = {}       # their group is made when all halves are known
     for path, shape in weight_shapes(config).items():
         w, name = reader.get_weight(path, shape), hf_name(path, reader.multimodal)
         if isinstance(w, Quantized):
@@ -194,7 +194,7 @@ def output_tensors(config: ScoutConfig, reader: CheckpointReader, bits: int, gro
 
 
 def quantized_specs(base: str, shape: tuple[int, ...], bits: int, group: int) -> dict[str, TensorSpec]:
-    """{name: TensorSpec} of the values and the scales of a matrix, by the layout of `Quantized`."""
+    """Return {name: TensorSpec} of the values and the scales of a matrix, in the layout of `Quantized`."""
     values, scales = quantized_shapes(shape, bits, group)
     return {f"{base}.values": TensorSpec(np.dtype(np.uint8 if bits == 4 else np.int8), values),
             f"{base}.scales": TensorSpec(SCALE_DTYPES[group], scales)}
@@ -202,7 +202,7 @@ def quantized_specs(base: str, shape: tuple[int, ...], bits: int, group: int) ->
 
 def stream_quantized(base: str, path: str, w: Any, bits: int, group: int,
                      errors: dict[str, QuantError]) -> Iterator[tuple[str, np.ndarray]]:
-    """The chunks of one TensorGroup; at the end its error is entered in `errors`."""
+    """Yield the chunks of one TensorGroup, then enter its error in `errors`."""
     total = QuantError(0.0, 0.0)
     for plain, q in column_chunks(w, bits, group):
         total += measure_error(plain, q)
@@ -212,7 +212,7 @@ def stream_quantized(base: str, path: str, w: Any, bits: int, group: int,
 
 
 def copy_other_files(directory: Path, scratch: Path) -> None:
-    """Tokenizer, generation config, template: whatever small files are beside the weights."""
+    """Copy the small files next to the weights: tokenizer, generation config, chat template."""
     for file in [*directory.iterdir(), *directory.glob("original/tokenizer.model")]:
         if file.is_file() and file.suffix in (".json", ".model", ".jinja", ".txt", ".md") \
                 and not WEIGHT_FILES.fullmatch(file.name):

@@ -19,12 +19,12 @@ CACHE_LINE = 64             # bytes: every tensor should begin at a multiple
 
 
 def mmap_file(path: Path) -> dict[str, np.ndarray]:
-    """Every tensor of one safetensors file, mapped into memory and not yet read.
+    """Map every tensor of one safetensors file into memory, without reading it yet.
 
     path  ->  {name: array}.  Raises OSError, or ValueError for a damaged file or a dtype not in DTYPES.
     """
-    try:        # opened here first, since the library calls a file missing that may not be read
-        with open(path, "rb") as file, safe_open(path, framework="numpy"):  # it checks every offset and shape
+    try:        # opened here first, because the library reports an unreadable file as missing
+        with open(path, "rb") as file, safe_open(path, framework="numpy"):  # safe_open checks offsets and shapes
             raw = np.memmap(file, mode="r")
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged or not safetensors: {error}") from None
@@ -42,7 +42,7 @@ def mmap_file(path: Path) -> dict[str, np.ndarray]:
 
 
 def mmap_tensors(directory: Path | str) -> dict[str, np.ndarray]:
-    """Every tensor of a checkpoint: of model.safetensors or, if that is not there, of the shards in the index.
+    """Map every tensor of a checkpoint: of model.safetensors or, if it does not exist, of the shards in the index.
 
     directory  ->  {name: array}.  Raises OSError or ValueError.
     """
@@ -57,7 +57,7 @@ def mmap_tensors(directory: Path | str) -> dict[str, np.ndarray]:
         raise ValueError(f"{index} has no weight_map")
     for file in weight_map.values():
         if not (isinstance(file, str) and Path(file).name == file and file.endswith(".safetensors")):
-            raise ValueError(f"{index} names {file!r}, which is not a safetensors file beside it")
+            raise ValueError(f"{index} names {file!r}, which is not a safetensors file in this directory")
     shards = {file: mmap_file(directory / file) for file in sorted(set(weight_map.values()))}
     for name, file in weight_map.items():
         if name not in shards[file]:
@@ -66,7 +66,7 @@ def mmap_tensors(directory: Path | str) -> dict[str, np.ndarray]:
 
 
 class TensorSpec(NamedTuple):
-    """A tensor that is to be written."""
+    """Dtype and shape of a tensor to write."""
 
     dtype: np.dtype
     shape: tuple[int, ...]
@@ -80,7 +80,7 @@ class TensorGroup(NamedTuple):
     """Tensors that are computed together."""
 
     specs: dict[str, TensorSpec]
-    chunks: Callable[[], Iterable[tuple[str, np.ndarray]]]      # (name, array): each tensor's numbers in order
+    chunks: Callable[[], Iterable[tuple[str, np.ndarray]]]      # (name, array): each tensor's elements in order
 
     @property
     def nbytes(self) -> int:
@@ -88,9 +88,9 @@ class TensorGroup(NamedTuple):
 
 
 class ShardWriter:
-    """One safetensors file being written: its header first, then every tensor from its beginning, chunk by chunk.
+    """Writes one safetensors file: the header first, then the chunks of every tensor in order.
 
-    Tensors that fill their cache lines come first, so that each of them begins at a cache line.
+    Tensors that fill whole cache lines come first, so that each of them begins at a cache line.
     """
 
     def __init__(self, path: Path, specs: dict[str, TensorSpec]):
@@ -105,11 +105,11 @@ class ShardWriter:
         text += b" " * (-(8 + len(text)) % CACHE_LINE)
         self.path, self.specs = path, specs
         self.offsets = {name: 8 + len(text) + header[name]["data_offsets"][0] for name in order}    # of the next chunks
-        self.file = open(path, "wb")  # noqa: SIM115  closed by the end of the `with` that it is in
+        self.file = open(path, "wb")  # noqa: SIM115  closed by __exit__
         self.file.write(len(text).to_bytes(8, "little") + text)
 
     def append(self, name: str, array: np.ndarray) -> None:
-        """Write the next numbers of a tensor."""
+        """Write the next elements of a tensor."""
         self.file.seek(self.offsets[name])
         chunk = np.ascontiguousarray(array, self.specs[name].dtype)
         self.offsets[name] += self.file.write(chunk.reshape(-1).view(np.uint8).data)
@@ -142,7 +142,7 @@ def write_shards(directory: Path, groups: list[TensorGroup], shard_bytes: int = 
         weight_map |= dict.fromkeys(specs, file)
         for spec in specs.values():
             dtype_bytes[spec.dtype.name] += spec.nbytes
-    next(tracked, None)                                 # so that the bar is taken away
+    next(tracked, None)                                 # removes the progress bar
     if len(shards) > 1:
         write_json(directory / "model.safetensors.index.json",
                    {"metadata": {"total_size": dtype_bytes.total()}, "weight_map": weight_map})

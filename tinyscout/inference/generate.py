@@ -15,22 +15,22 @@ from tinyscout.nn.text import text_model
 from tinyscout.nn.weights import Scout
 from tinyscout.progress import Display
 
-PREFILL_CHUNK = 512     # tokens of the prompt at once: bounds memory, and the cache makes the result the same
+PREFILL_CHUNK = 512     # prompt tokens per call: bounds memory; with the cache, the result is the same
 
 
 def generate(tokens: Sequence[int] | np.ndarray, images: Sequence[np.ndarray], w: Scout, config: ScoutConfig,
              ops: Any = reference, *, cache: Cache | None = None, kv_dtype: str = "float32", max_new_tokens: int = 256,
              temperature: float = 0.6, top_p: float | None = 0.9, top_k: int | None = None, seed: int | None = None,
              stop_ids: Sequence[int] | None = None) -> Iterator[int]:
-    """Continue a prompt.  The arguments are checked now; each token is computed when it is asked for.
+    """Continue a prompt.  Arguments are checked immediately; each token is computed when it is requested.
 
     tokens (T,) int, images (tiles, C, h, w) each, w Scout, config ScoutConfig  ->  iterator of int
 
     temperature 0 is greedy; top_p in (0, 1] and top_k as in the reference; the same seed gives the same tokens.
     Ends after max_new_tokens or with a stop token (the config's unless given), which is yielded too.
-    With a cache the prompt continues what the cache holds; the last token yielded is not in it yet.
-    Without one, kv_dtype is how the new one keeps keys and values: see `Cache`.
-    Raises ValueError.
+    With a cache, the prompt continues the cached tokens; the last token yielded is not in the cache yet.
+    Without one, a new cache has this kv_dtype: see `Cache`.
+    Raises ValueError for invalid arguments.
     """
     tokens, images = scout.validate_tokens(tokens, config), scout.validate_images(images, config)
     _check_sampling(max_new_tokens, temperature, top_p, top_k, seed)
@@ -57,7 +57,7 @@ def _generate(tokens, images, w, config, cache, ops, sample, rng, max_new_tokens
 
 
 def _prefill(tokens, images, w, config, cache, ops, display):
-    """Read the prompt in chunks  ->  hidden state of its last token (D,)"""
+    """Run the prompt in chunks  ->  hidden state of its last token (D,)."""
     chunks = [tokens[n:n + PREFILL_CHUNK] for n in range(0, len(tokens), PREFILL_CHUNK)]
     iterate = iterate_with_progress(display)
     for n, chunk in enumerate(display.track(chunks, "Reading the prompt")):

@@ -1,8 +1,8 @@
 """Logits at some positions of a very long text, in memory that does not grow with it.
 
-A chunked layer never looks out of its chunk, so chunks can be read side by side and dropped.  Only a global layer needs
-the keys and values of all tokens; and if the last layer is the only global one, only the queried tokens attend to them.
-So the text streams by, and each queried token keeps a running softmax over the keys so far.
+A chunked layer attends only within a chunk, so chunks can be computed in batches and dropped.  Only a global layer
+needs the keys and values of all tokens; if only the last layer is global, only the queried tokens attend to them.
+The text is therefore streamed, and each queried token keeps a running softmax over the keys so far.
 """
 import math
 from typing import Any, NamedTuple
@@ -20,18 +20,18 @@ from tinyscout.nn.text import (
 )
 from tinyscout.progress import track
 
-TOKENS_AT_ONCE = 1 << 11        # in whole chunks, at least one: their activations should stay in the processor's cache
+TOKENS_AT_ONCE = 1 << 11        # in whole chunks, at least one; their activations should fit into the CPU cache
 SCORES_AT_ONCE = 1 << 21        # queries x heads x keys: 8 MB of float32
 
 
 def logits_at(tokens, rows, weights, config, ops=reference):
-    """Logits of the next token at some positions: those rows of what `scout.forward` gives, without all the others.
+    """Logits of the next token at some positions: these rows of `scout.forward`, without computing the others.
 
     tokens (T,) of any integer type, rows (R,) int positions in any order, weights Scout, config ScoutConfig
     ->  (R, V).  Raises ValueError for ids outside the vocabulary, patch tokens, or positions beyond the text.
 
-    If only the last layer is global, memory is that of `tokens` and of a few thousand tokens' activations.  If an
-    earlier one is, the vectors of all tokens are kept, and each attends to all before it.  Equation (online-softmax).
+    If only the last layer is global, memory holds `tokens` and the activations of a few thousand tokens.  If an earlier
+    one is, it holds the vectors of all tokens, and each attends to all before it.  Equation (online-softmax).
     """
     tokens, rows = validate_inputs(tokens, rows, config)
     unique_rows, inverse = np.unique(rows, return_inverse=True)
@@ -41,7 +41,7 @@ def logits_at(tokens, rows, weights, config, ops=reference):
 
 
 def validate_inputs(tokens, rows, config):
-    """Both as arrays, the tokens not copied.  Raises ValueError."""
+    """Return both as arrays, without copying the tokens.  Raises ValueError if they are invalid."""
     tokens, rows, V = np.asarray(tokens), np.asarray(rows), config.text.vocab_size
     if tokens.ndim != 1 or tokens.dtype.kind not in "iu" or not tokens.size:
         raise ValueError("tokens must be one row of ids, and at least one")
@@ -55,7 +55,7 @@ def validate_inputs(tokens, rows, config):
 
 
 class StreamingModel:
-    """A text model that streams a text: through the layers before the first global one, or before the last."""
+    """Streams a text through the layers of a text model before the first global one, or before the last."""
 
     def __init__(self, tokens, w, config, ops):
         self.tokens, self.w, self.config, self.ops = tokens, w, config, ops
@@ -66,7 +66,7 @@ class StreamingModel:
             self.hidden_before_last = self.compute_hidden_before_last()
 
     def iter_chunks(self, chunks=None):
-        """The input of the last layer, or of the first that does not stream while `hidden_before_last` is computed.
+        """Yield the inputs of the last layer; while hidden_before_last is computed, of the first that is not streamed.
 
         chunks (n,) int: which chunks of the text, in order; None for all  ->  yields positions (n,) int64, x (n, D)
         """
@@ -82,7 +82,7 @@ class StreamingModel:
                 yield positions.ravel(), self.hidden_before_last[self.ops.asarray(positions.ravel())]
 
     def stream(self, positions):
-        """Chunks side by side through the chunked layers.  positions (n, t) int64  ->  (n * t, D)"""
+        """Run a batch of chunks through the streamed layers.  positions (n, t) int64  ->  (n * t, D)."""
         c, ops = self.config, self.ops
         table = self.w.embedding
         x = ops.embed(ops.asarray(self.tokens[positions].astype(np.int64)), table, np.result_type(table, np.float32))
@@ -93,7 +93,7 @@ class StreamingModel:
         return x.reshape(-1, c.dim)
 
     def compute_hidden_before_last(self):
-        """All tokens up to the last layer  ->  (T, D)"""
+        """Run all tokens up to the last layer  ->  (T, D)."""
         c, ops = self.config, self.ops
         x = np.concatenate([x for _, x in self.iter_chunks()])[None]
         tables = position_tables(0, x.shape[1], c, x.dtype, ops)
@@ -106,7 +106,7 @@ class StreamingModel:
         return x[0]
 
     def last_layer(self, rows):
-        """The last layer at the positions `rows` (R,) int64, in order and all different  ->  (R, D)"""
+        """Run the last layer at the positions `rows` (R,) int64, sorted and distinct  ->  (R, D)."""
         c, ops, layer, w = self.config, self.ops, self.config.layers[-1], self.w.blocks[-1]
         own_chunks = np.unique(rows // c.chunk_size)
         x = np.concatenate([x[ops.asarray(np.searchsorted(positions, rows_in_range(rows, positions)))]
@@ -118,14 +118,14 @@ class StreamingModel:
         return feed_forward_block(x[None], w, c, ops)[0]
 
     def project_heads(self, x, matrix):
-        """x (n, D), a matrix of the last layer (D, heads * d)  ->  (1, n, heads, d)"""
+        """Norm and projection: x (n, D), a matrix of the last layer (D, heads * d)  ->  (1, n, heads, d)."""
         normed = self.ops.rms_norm(x, self.w.blocks[-1].attention_norm, self.config.norm_eps)
         return self.ops.linear(normed, matrix).reshape(1, len(x), -1, self.config.head_dim)
 
     def attend(self, q, rows, chunks):
         """Attention of queries to all keys that they may see.
 
-        q (R, H, d) at positions rows (R,), chunks: those that hold the keys, or None for all  ->  (R, H, d)
+        q (R, H, d) at positions rows (R,), chunks: those with the keys, or None for all  ->  (R, H, d)
         """
         c, ops, layer, w = self.config, self.ops, self.config.layers[-1], self.w.blocks[-1].attention
         (R, H, d), K = q.shape, c.n_kv_heads
@@ -150,12 +150,12 @@ class StreamingModel:
 
 
 def rows_in_range(rows, positions):
-    """Those of the rows that lie between the first and the last of some positions."""
+    """Return the rows from the first to the last of some positions."""
     return rows[(rows >= positions[0]) & (rows <= positions[-1])]
 
 
 class SoftmaxState(NamedTuple):
-    """The running softmax of queries over the keys so far: m, l and O of the FlashAttention papers."""
+    """Running softmax of queries over the keys so far: m, l and O of the FlashAttention papers."""
 
     row_max: Any        # (K, G, R): the largest score
     row_sum: Any        # (K, G, R) float64: the sum of exp(score - row_max)
@@ -163,13 +163,13 @@ class SoftmaxState(NamedTuple):
 
 
 def init_softmax(q):
-    """The state of queries (K, G, R, d) before the first key; its score is so low that the first key replaces it."""
+    """Initial state of queries (K, G, R, d); its very low maximum is replaced by the first key's score."""
     zeros = q.astype(np.float64) * 0
     return SoftmaxState(q[..., 0] * 0 + np.finfo(q.dtype).min, zeros[..., 0].copy(), zeros)
 
 
 def update_softmax(state, q, k, v, mask, ops=reference):
-    """Take in a block of keys, equation (online-softmax): the sums so far are scaled down if a larger score comes.
+    """Add a block of keys; a larger maximum scales down the sums so far, equation (online-softmax).
 
     state SoftmaxState, q (K, G, R, d) divided by the root of d, k and v (S, K, d), mask (R, S) bool or None
     ->  SoftmaxState

@@ -1,4 +1,4 @@
-"""A model larger than memory: ask for the next layer's weights while this one is being computed."""
+"""Models larger than memory: prefetch the next layer's weights while the current layer runs."""
 import mmap
 from time import perf_counter
 
@@ -7,14 +7,14 @@ import numpy as np
 from tinyscout.nn.weights import named_arrays
 from tinyscout.progress import Display
 
-SLOW_BLOCK_SECONDS = 0.05       # a layer that takes longer either waits for the disk or has time to spare
+SLOW_BLOCK_SECONDS = 0.05       # a layer that takes longer either waits for the disk or is slow anyway
 
 
 def iterate_with_progress(display: Display):
-    """How a forward pass goes through its layers and its images if someone waits for it.
+    """Return an `iterate` for the layers and images of a forward pass that prefetches weights and shows progress.
 
     display Display  ->  the argument `iterate` of `text_model` and `scout.forward`: the weights of the next layer are
-    read ahead from disk, and slow work shows a bar
+    read ahead from disk, and slow work shows a progress bar
     """
     def iterate(items, name):
         if name == "layers":
@@ -24,18 +24,18 @@ def iterate_with_progress(display: Display):
 
 
 def prefetch_blocks(blocks):
-    """Yield the blocks of a model.  If they are slow, the system is told early which come next."""
+    """Yield the blocks of a model; if they are slow, prefetch the next one first."""
     is_slow = False
     for n, block in enumerate(blocks):
         if is_slow:
-            prefetch(blocks[(n + 1) % len(blocks)])     # after the last the first, for the next token
+            prefetch(blocks[(n + 1) % len(blocks)])     # after the last block the first, for the next token
         start = perf_counter()
         yield block
         is_slow = perf_counter() - start > SLOW_BLOCK_SECONDS
 
 
 def prefetch(tree):
-    """Ask for all weights that every token needs: not the routed experts, of which only the chosen are ever read."""
+    """Prefetch the weights that every token needs: all except the routed experts, which are read only if chosen."""
     for path, w in named_arrays(tree):
         if ".experts." not in path:
             for array in w if isinstance(w, tuple) else (w,):
@@ -43,7 +43,7 @@ def prefetch(tree):
 
 
 def madvise_willneed(array):
-    """Ask the system to read an array's part of its file soon.  Does nothing for an array of no mapped file."""
+    """Ask the operating system to read a memory-mapped array soon.  Does nothing for other arrays."""
     file = array
     while isinstance(file, np.ndarray):
         file = file.base

@@ -1,1 +1,1 @@
-"""What the model is given: text as tokens, conversations as prompts, images as tiles."""
+"""Inputs of the model: text as tokens, conversations as prompts, images as tiles."""

@@ -1,13 +1,15 @@
-"""A conversation becomes token ids, and its images become tiles beside them.
+"""Encode a conversation: text as token ids, images as tiles.
 
-A message is a dict, in the form that transformers made common:
+A message is a dict, in the form that transformers made common::
+
     {"role": "user", "content": "What is this?"}
     {"role": "user", "content": [{"type": "image", "image": "cat.png"}, {"type": "text", "text": "What is this?"}]}
     {"role": "user", "content": [{"type": "video", "frames": ["1.png", "2.png"], "max_tiles": 1}]}
     {"role": "assistant", "content": "[weather(city='Turin')]", "end": "eom"}     a tool is called
     {"role": "tool", "content": "sunny"}                                          the tool answers
-An image, and each frame of a video, is whatever open_image takes; a video is no more than its frames in a row.
-The format itself is docs/chat.md.
+
+An image, and each frame of a video, is anything that open_image takes; a video is encoded as its frames in order.
+docs/chat.md describes the format of the prompt.
 """
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -20,8 +22,8 @@ from tinyscout.inputs.tokenizer import Tokenizer
 
 ROLES = {"system": "system", "user": "user", "assistant": "assistant", "tool": "ipython", "ipython": "ipython"}
 BEGIN, HEADER_START, HEADER_END = "<|begin_of_text|>", "<|header_start|>", "<|header_end|>"
-EOT, EOM = "<|eot|>", "<|eom|>"     # end of turn; end of message, after which a tool is still to speak
-END_OF_TEXT = "<|end_of_text|>"     # what a base model says instead
+EOT, EOM = "<|eot|>", "<|eom|>"     # end of turn; end of message, if a tool's answer follows
+END_OF_TEXT = "<|end_of_text|>"     # what a base model generates instead
 END_TOKENS = {"eot": EOT, "eom": EOM}
 CONFIG_FIELDS = {BEGIN: "bos_id", PATCH: "patch_id", IMAGE_START: "image_start_id", IMAGE_END: "image_end_id"}
 
@@ -29,7 +31,7 @@ Message = dict[str, Any]
 
 
 class Prompt(NamedTuple):
-    """What the model is given."""
+    """Input of the model."""
 
     tokens: list[int]           # T ids; each <|patch|> among them is replaced by one row of the encoder's output
     images: list[np.ndarray]    # one array per image, in order: (tiles, 3, h, w) float32
@@ -37,11 +39,11 @@ class Prompt(NamedTuple):
 
 def encode_chat(messages: Sequence[Message], tokenizer: Tokenizer, config: ScoutConfig,
                 add_generation_prompt: bool = True) -> Prompt:
-    """A whole conversation as a Prompt.
+    """Encode a whole conversation as a Prompt.
 
-    messages               list of dicts, see the top of the file;  config  a ScoutConfig
-    add_generation_prompt  open an assistant message at the end, for the model to fill
-    Text is encoded as plain text, so nobody can write a header into a message.  Nothing is trimmed.
+    messages: list of dicts, see the top of the module.
+    add_generation_prompt: open an assistant message at the end, for the model to fill.
+    Text is encoded as plain text, so a message cannot contain a header.  Nothing is trimmed.
     Raises ValueError for an empty or malformed conversation, and for a tokenizer that does not fit the config;
     OSError or ValueError for an image that cannot be opened.
     """
@@ -51,13 +53,12 @@ def encode_chat(messages: Sequence[Message], tokenizer: Tokenizer, config: Scout
 
 def encode_turn(messages: Sequence[Message], last_token: int | None, tokenizer: Tokenizer, config: ScoutConfig,
                 add_generation_prompt: bool = True) -> Prompt:
-    """Only the new messages, for a conversation whose past is already in the cache.
+    """Encode only the new messages of a conversation whose past is already in the cache.
 
-    messages    the new ones, mostly one of the user
-    last_token  the last token of the model's reply, which a generator yields and does not feed to the model;
-                None if the cache already holds all of the past
-    The past is never encoded again: the ids that the model sampled need not be those that encoding its text gives.
-    Raises as encode_chat does.
+    messages: the new ones, usually one of the user.
+    last_token: the last token of the model's reply, which a generator yields but does not feed to the model;
+    None if the cache already holds all of the past.
+    The past is not encoded again: the text of a reply may encode to other ids than sampled.  Raises as encode_chat does.
     """
     if not isinstance(messages, list | tuple) or not messages:
         raise ValueError("a conversation is a list of at least one message")
@@ -70,9 +71,9 @@ def encode_turn(messages: Sequence[Message], last_token: int | None, tokenizer: 
 
 
 def encode_prompt(text: str, images: Sequence[ImageSource], tokenizer: Tokenizer, config: ScoutConfig) -> Prompt:
-    """A plain completion, without roles: the images first, then the text to continue.
+    """Encode a plain completion without roles: the images first, then the text to continue.
 
-    images   list of anything that open_image takes, mostly empty
+    images: list of anything that open_image takes, usually empty.
     Raises ValueError if there is neither text nor image; otherwise as encode_chat does.
     """
     if not isinstance(text, str):
@@ -87,20 +88,20 @@ def encode_prompt(text: str, images: Sequence[ImageSource], tokenizer: Tokenizer
 
 
 def image_tokens(rows: int, cols: int, tokenizer: Tokenizer, config: ScoutConfig) -> list[int]:
-    """The ids that stand for an image of rows × cols tiles: tile_layout, looked up.  Equation (tile-tokens)."""
+    """Return the ids of tile_layout, for an image of rows × cols tiles.  Equation (tile-tokens)."""
     names = tile_layout(rows, cols, _require_vision(config))
     ids = {name: special_token_id(name, tokenizer, config) for name in set(names)}
     return [ids[name] for name in names]
 
 
 def special_token_id(name: str, tokenizer: Tokenizer, config: ScoutConfig) -> int:
-    """The id of a special token, by name.
+    """Return the id of a special token, by name.
 
-    Raises ValueError if the tokenizer lacks it, or if the config gives it another id: a model that does not know the
-    patch tokens of its prompt as patches would answer fluently about an image that it never saw.
+    Raises ValueError if the tokenizer lacks it, or if the config gives it another id: a model that does not recognise
+    the patch tokens of its prompt would answer fluently about an image that it never saw.
     """
     if name not in tokenizer.special:
-        raise ValueError(f"the tokenizer has no special token {name}, which this prompt needs")
+        raise ValueError(f"the tokenizer lacks the special token {name}, which this prompt needs")
     found, expected = tokenizer.special[name], getattr(config, CONFIG_FIELDS.get(name, ""), None)
     if expected is not None and found != expected:
         raise ValueError(f"{name} is {found} in the tokenizer and {expected} in the config ({CONFIG_FIELDS[name]})")
@@ -108,7 +109,7 @@ def special_token_id(name: str, tokenizer: Tokenizer, config: ScoutConfig) -> in
 
 
 def _add_message(prompt, message, label, tokenizer, config):
-    """Append header, content and end to the prompt's own lists."""
+    """Append header, content and end of a message to the prompt's lists."""
     role, parts, end_token = _parse_message(message, label)
     prompt.tokens.extend(_encode_header(ROLES[role], tokenizer, config))
     for part in parts:
@@ -121,7 +122,7 @@ def _add_message(prompt, message, label, tokenizer, config):
 
 
 def _close_reply(last_token, tokenizer, config):
-    """The end of the model's reply.  A reply that was cut short, or ended the whole text, is ended as a turn."""
+    """Return the tokens that close the model's reply; one that ends without EOT or EOM is closed by EOT."""
     eot = special_token_id(EOT, tokenizer, config)
     if last_token in (eot, tokenizer.special.get(EOM)):
         return [last_token]
@@ -129,7 +130,7 @@ def _close_reply(last_token, tokenizer, config):
 
 
 def _encode_header(role, tokenizer, config):
-    """Who speaks.  Its parts are encoded one by one: a message that starts with a line break keeps it."""
+    """The role header.  Its parts are encoded separately, so that a message that starts with a newline keeps it."""
     return [special_token_id(HEADER_START, tokenizer, config), *tokenizer.encode(role, special=False),
             special_token_id(HEADER_END, tokenizer, config), *tokenizer.encode("\n\n", special=False)]
 
@@ -147,12 +148,12 @@ def _require_vision(config) -> VisionConfig:
 
 
 def _parse_message(message, label):
-    """A message as (role, parts, name of the end token).  What is not understood is refused, never dropped."""
+    """Return a message as (role, parts, name of the end token).  Unknown content is an error, never dropped."""
     if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
         raise ValueError(f'{label} is not a dict with "role" and "content"')
     role, content = message["role"], message["content"]
     if role not in list(ROLES):
-        raise ValueError(f"{label}: no role {role!r}; there are {', '.join(ROLES)}")
+        raise ValueError(f"{label}: unknown role {role!r}: choose from {', '.join(ROLES)}")
     if unknown := message.keys() - {"role", "content", "end"}:
         raise ValueError(f"{label}: cannot encode {', '.join(sorted(map(repr, unknown)))}; "
                          'write a tool call into the content, with "end": "eom"')
@@ -162,7 +163,7 @@ def _parse_message(message, label):
     for part in parts:
         _check_part(part, label)
     if role in ("system", "user") and not any(part.get("text", "an image") for part in parts):
-        raise ValueError(f"{label}: the {role} says nothing")
+        raise ValueError(f"{label}: the {role} message is empty")
     end = message.get("end", "eom" if ROLES[role] == "ipython" else "eot")
     if end not in list(END_TOKENS):
         raise ValueError(f"a message ends with 'eot' or 'eom', not {end!r}")

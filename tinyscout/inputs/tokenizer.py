@@ -1,7 +1,7 @@
 """Text to token ids and back: Llama 4's tokenizer, read from its files or trained on your own text.
 
-A pattern splits text into pieces (the pre-tokenizer), a piece is spelled in bytes, and adjacent tokens are merged by
-rank.  Splitting needs Unicode and is here; merging is tinyscout/reference/bpe.py, or csrc/cpp if that is built.
+A pattern splits text into pieces (the pre-tokenizer), a piece is turned into bytes, and adjacent tokens are merged by
+rank.  Splitting, which needs Unicode, is here; merging is in tinyscout/reference/bpe.py, or in csrc/cpp if built.
 """
 import codecs
 import functools
@@ -25,7 +25,7 @@ from tinyscout.reference import bpe as reference
 default_ops: Any
 try:
     default_ops = import_module("tinyscout._bpe")
-except ImportError:     # no compiler on this machine: the reference gives the same ids, slowly
+except ImportError:     # not compiled: the reference gives the same ids, slowly
     default_ops = reference
 
 SPECIAL_TOKENS_MAP = {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot|>", "pad_token": "<|finetune_right_pad|>"}
@@ -34,13 +34,13 @@ SPECIAL_TOKENS_MAP = {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot|>", 
 class Tokenizer:
     """A vocabulary and its merges.
 
-    tokens         {bytes: id}, among them all 256 single bytes
-    merges         [(left id, right id)] in order of rank; None if the id of a token is its rank, as in Meta's files:
-                   then any two tokens merge that together spell a third
-    special        {"<|name|>": id}: never made from text, only by name
-    pattern        the regular expression that splits text into pieces
-    ignore_merges  is a piece that is a token taken as it is, unmerged?  By default if there are no merges
-    ops            the module that merges: the C++ extension, or tinyscout.reference.bpe
+    tokens: {bytes: id}, including all 256 single bytes.
+    merges: [(left id, right id)] in order of rank; None if the id of a token is its rank, as in Meta's files:
+    then any two tokens merge if they spell a third.
+    special: {name: id}; these ids are never produced from text, only by name.
+    pattern: the regular expression that splits text into pieces.
+    ignore_merges: if True, a piece that is itself a token is not split and merged; default True if merges is None.
+    ops: the module that merges: the C++ extension, or tinyscout.reference.bpe.
     Raises ValueError if these do not fit together.
     """
 
@@ -58,14 +58,13 @@ class Tokenizer:
         self._encode = ops.Encoder(self.merge_table, [self.tokens[bytes([byte])] for byte in range(256)],
                                    self.tokens if self.ignore_merges else {}, self.split)
         self._decode = ops.Decoder(self.id_to_bytes)
-        self._names = regex.compile(r"\L<names>", names=list(self.special))     # of two that match, the longer
+        self._names = regex.compile(r"\L<names>", names=list(self.special))     # of two matches, the longer
 
     def encode(self, text: str, special: bool = False) -> list[int]:
-        """The ids of a text, list of int.
+        """Encode a text as a list of ids.
 
-        special   False: all of it is text, and "<|eot|>" is seven characters, whoever typed them;
-                  True: the names of special tokens become those tokens
-        Raises ValueError if the text holds half of a surrogate pair, which is no character.
+        special: if False, `<|eot|>` is text of seven characters; if True, names of special tokens become those tokens.
+        Raises ValueError if the text contains half of a surrogate pair, which is not a character.
         """
         if not isinstance(text, str):
             raise ValueError(f"encode takes text, not {type(text).__name__}")
@@ -79,15 +78,15 @@ class Tokenizer:
                 end = name.end()
             return ids + self._encode(text[end:])
         except UnicodeEncodeError as error:
-            raise ValueError(f"the text holds half of a surrogate pair, U+{ord(error.object[error.start]):04X}, "
-                             "which is no character") from None
+            raise ValueError(f"the text contains half of a surrogate pair, U+{ord(error.object[error.start]):04X}, "
+                             "which is not a character") from None
 
     def token_bytes(self, ids: Iterable[int]) -> list[bytes]:
-        """What each id spells, list of bytes.  Raises ValueError for an id that is not in the vocabulary."""
+        """Return the bytes of each id as a list.  Raises ValueError for an id that is not in the vocabulary."""
         return [self.decode_bytes([id]) for id in ids]
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes that ids spell.  A token may end in the middle of a character: this need not be UTF-8.
+        """Decode ids to bytes.  A token may end in the middle of a character, so these need not be valid UTF-8.
 
         Raises ValueError for an id that is not in the vocabulary.
         """
@@ -97,11 +96,11 @@ class Tokenizer:
             raise ValueError(f"token id {error.args[0]} is not in the vocabulary of {self.vocab_size}") from None
 
     def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
-        """The text that ids spell.  Broken UTF-8 becomes U+FFFD, or a ValueError with errors="strict"."""
+        """Decode ids to text.  Invalid UTF-8 becomes U+FFFD, or raises ValueError with errors="strict"."""
         return self.decode_bytes(ids).decode("utf-8", errors)
 
     def stream(self) -> "Stream":
-        """A Stream: text while the ids come, never half a character."""
+        """Return a Stream, which decodes ids one by one and never returns half a character."""
         return Stream(self)
 
     @classmethod
@@ -122,13 +121,13 @@ class Tokenizer:
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{file}: {error}") from error
         except (TypeError, KeyError, AttributeError, IndexError) as error:
-            raise ValueError(f"{file}: not built like a tokenizer.json ({error!r})") from error
+            raise ValueError(f"{file}: not in the format of a tokenizer.json ({error!r})") from error
 
     def save(self, path: Path | str) -> None:
-        """Write tokenizer.json, for tinyscout and for transformers.
+        """Write a tokenizer.json that tinyscout and transformers read.
 
-        path   a file that ends in .json; or a directory, made if need be, that gets a tokenizer_config.json too
-        Raises OSError if writing fails: what was there before is then still there.
+        path: a file that ends in .json, or a directory, created if needed, that gets a tokenizer_config.json too.
+        Raises OSError if writing fails; the file that could not be written is then unchanged.
         """
         path = Path(path)
         if path.suffix == ".json" and not path.is_dir():
@@ -147,18 +146,18 @@ class Tokenizer:
 
 
 class Stream:
-    """Decodes ids one by one, and holds back the bytes of a character that is not complete yet."""
+    """Decodes ids one by one, and holds back the bytes of an incomplete character."""
 
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, id: int) -> str:
-        """The text that this id completes, perhaps "".  Raises ValueError for an id outside the vocabulary."""
+        """Return the text that this id completes, possibly "".  Raises ValueError for an id outside the vocabulary."""
         return self._decoder.decode(self._tokenizer.decode_bytes([id]))
 
     def flush(self) -> str:
-        """What is left at the end: "", or U+FFFD if the ids stopped inside a character."""
+        """Return the rest of the text: "", or U+FFFD if the ids ended inside a character."""
         return self._decoder.decode(b"", final=True)
 
 
@@ -166,17 +165,16 @@ def train(texts: Iterable[str], vocab_size: int, special: Iterable[str] | None =
           pattern: str = LLAMA4_PATTERN, progress: bool = True, ops: Any = default_ops) -> Tokenizer:
     """Train a byte-level vocabulary on texts.
 
-    texts        iterable of str; the names of special tokens are text in them, like any other
-    vocab_size   ids in all: 256 bytes, then merges, then special tokens.  It comes out smaller if the texts have no
-                 pair left to merge
-    special      names; by default the 16 of Llama 4's that a small model can use
-    Exact, and the same every time: of equally frequent pairs the smallest ids win.
-    Raises ValueError if vocab_size has no room for bytes and special tokens.  equation (bpe-learn)
+    texts: iterable of str; names of special tokens in them are ordinary text.
+    vocab_size: number of ids: 256 bytes, then merges, then special tokens; fewer if no pair is left to merge.
+    special: names; by default the 16 of Llama 4's that a small model can use.
+    Exact and deterministic: of equally frequent pairs, the one with the smallest ids is merged, equation (bpe-learn).
+    Raises ValueError if vocab_size is too small for the bytes and the special tokens.
     """
     special = special_names(SMALL_SPECIAL) if special is None else list(special)
     max_merges = vocab_size - 256 - len(special)
     if max_merges < 0:
-        raise ValueError(f"a vocabulary of {vocab_size} has no room for 256 bytes and {len(special)} special tokens")
+        raise ValueError(f"a vocabulary of {vocab_size} is too small for 256 bytes and {len(special)} special tokens")
     if isinstance(texts, str):
         raise ValueError("train takes several texts: put a single one in a list")
     split = make_pre_tokenizer(pattern, ops)
@@ -193,9 +191,9 @@ def train(texts: Iterable[str], vocab_size: int, special: Iterable[str] | None =
 
 
 def make_pre_tokenizer(pattern: str, ops: Any = default_ops) -> Callable[[str], list[str]]:
-    """A function from text to the list of its pieces, which joined are the text again.
+    """Return a function from text to the list of its pieces, which concatenate to the text.
 
-    What the pattern does not match is a piece too.  Raises ValueError if it is no regular expression.
+    Text between matches is a piece too.  Raises ValueError if the pattern is not a valid regular expression.
     """
     if pattern == LLAMA4_PATTERN and hasattr(ops, "Llama4Split"):
         return ops.Llama4Split(character_classes())
@@ -210,7 +208,7 @@ def make_pre_tokenizer(pattern: str, ops: Any = default_ops) -> Callable[[str], 
 
 @functools.cache
 def character_classes():
-    """What LLAMA4_PATTERN asks of a character, one byte per code point, for csrc/cpp/split.h.
+    """Character classes of LLAMA4_PATTERN, one byte per code point, for csrc/cpp/split.h.
 
     0 none of these, 1 capital, 2 small letter, 3 letter without case, 4 mark, 5 number, 6 line break, 7 space
     """
@@ -222,24 +220,24 @@ def character_classes():
 
 
 def merges_from_ranks(tokens):
-    """Every way to split a token into two tokens merges back into it, with its id as rank: rows of four ids."""
+    """Merge table if ids are ranks: any two tokens that spell a third merge, ranked by its id: rows of four ids."""
     find = tokens.get
     return [(left, right, id, id) for token, id in tokens.items() for n in range(1, len(token))
             if (left := find(token[:n])) is not None and (right := find(token[n:])) is not None]
 
 
 def merges_from_list(merges, tokens, id_to_bytes):
-    """Merges ranked by their order in the list: rows of left id, right id, rank, merged id.  Raises ValueError."""
+    """Merge table of a list in order of rank: rows of left id, right id, rank, merged id.  Raises ValueError."""
     try:
         table = {(left, right): (rank, tokens[id_to_bytes[left] + id_to_bytes[right]])
-                 for rank, (left, right) in enumerate(merges)}      # the last of equal merges counts
+                 for rank, (left, right) in enumerate(merges)}      # of equal merges, the last one counts
     except KeyError:
         raise ValueError("a merge needs a token that the vocabulary lacks") from None
     return [(*pair, *value) for pair, value in table.items()]
 
 
 def invert_vocab(tokens, special):
-    """{id: bytes} of all tokens.  Raises ValueError if ids clash or are no ids, or if a byte has no token."""
+    """Return {id: bytes} of all tokens.  Raises ValueError for invalid or duplicate ids, or a byte without a token."""
     id_to_bytes = {id: token for token, id in tokens.items()} | {id: name.encode() for name, id in special.items()}
     for id in id_to_bytes:
         if type(id) is not int or not 0 <= id < 2**31:

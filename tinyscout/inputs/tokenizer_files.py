@@ -1,7 +1,6 @@
-"""The files a tokenizer is kept in: Meta's tokenizer.model and HF's tokenizer.json, read and written.
+"""Tokenizer files: read Meta's tokenizer.model, read and write HF's tokenizer.json.
 
-A parser returns the arguments of tinyscout.inputs.tokenizer.Tokenizer, and raises a ValueError that says what it cannot
-use.
+A parser returns the arguments of tinyscout.inputs.tokenizer.Tokenizer; unsupported content raises a ValueError.
 """
 import base64
 import json
@@ -12,7 +11,7 @@ from typing import Any
 
 import regex
 
-FILE_NAMES = ("tokenizer.json", "tokenizer.model", "original/tokenizer.model")      # the first that is there is read
+FILE_NAMES = ("tokenizer.json", "tokenizer.model", "original/tokenizer.model")      # the first that exists is read
 
 CONTRACTION = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
 UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
@@ -28,7 +27,7 @@ LLAMA4_PATTERN = "|".join([
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"   # HF's ByteLevel has it
 NO_SPLIT = r"(?s:.+)"
 
-# Llama 4's special tokens in the order of their ids; a span in brackets is a row of reserved names.
+# Llama 4's special tokens in the order of their ids; a range in brackets is a series of reserved names.
 LLAMA4_SPECIAL = """
     begin_of_text end_of_text fim_prefix fim_middle fim_suffix header_start header_end eom eot step
     text_post_train[0:6] python_start python_end finetune_right_pad text_post_train[8:69]
@@ -38,7 +37,7 @@ SMALL_SPECIAL = """
     begin_of_text end_of_text header_start header_end eom eot step python_start python_end finetune_right_pad
     image_start image_end tile_x_separator tile_y_separator image patch"""
 
-# HF writes bytes as visible characters: printable ones stand for themselves, the others are shifted to U+0100 and on.
+# HF writes bytes as visible characters: printable ones unchanged, the others shifted to U+0100 and above.
 _PRINTABLE = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
 _SHIFTED = [byte for byte in range(256) if byte not in _PRINTABLE]
 BYTE_TO_UNICODE = [chr(byte if byte in _PRINTABLE else 0x100 + _SHIFTED.index(byte)) for byte in range(256)]
@@ -46,12 +45,12 @@ UNICODE_TO_BYTE = {character: byte for byte, character in enumerate(BYTE_TO_UNIC
 
 
 def find_file(directory: Path) -> Path | None:
-    """The tokenizer's file in a directory, or None."""
+    """Return the path of the tokenizer's file in a directory, or None."""
     return next((path for path in (directory / name for name in FILE_NAMES) if path.is_file()), None)
 
 
 def special_names(layout: str = LLAMA4_SPECIAL) -> list[str]:
-    """The names of special tokens in the order of their ids: all 2048 of Llama 4, unless another layout is given."""
+    """Return the names of special tokens in the order of their ids: by default all 2048 of Llama 4."""
     names = []
     for word in layout.split():
         group, _, span = word.partition("[")
@@ -62,7 +61,7 @@ def special_names(layout: str = LLAMA4_SPECIAL) -> list[str]:
 
 
 def parse_tiktoken_model(data: bytes) -> dict[str, Any]:
-    """Meta's tokenizer.model, as bytes: one token a line, base64 and rank.  Special tokens follow the last rank."""
+    """Parse Meta's tokenizer.model: one token per line, base64 and rank.  Special tokens follow the last rank."""
     tokens: dict[bytes, int] = {}
     for n, line in enumerate(data.splitlines(), 1):
         try:
@@ -76,7 +75,7 @@ def parse_tiktoken_model(data: bytes) -> dict[str, Any]:
 
 
 def parse_tokenizer_json(data: bytes) -> dict[str, Any]:
-    """HF's tokenizer.json, as bytes: byte-level BPE only.  Its post-processor is ignored: chat.py adds what it adds."""
+    """Parse HF's tokenizer.json: byte-level BPE only.  The post-processor is ignored: chat.py adds the same tokens."""
     content = json.loads(data.decode("utf-8"))
     model = content["model"]
     if (kind := model.get("type", "BPE")) != "BPE":
@@ -103,7 +102,7 @@ def parse_tokenizer_json(data: bytes) -> dict[str, Any]:
 
 
 def to_tokenizer_json(tokenizer) -> dict[str, Any]:
-    """A Tokenizer as the content of a tokenizer.json.  Merges are in order of rank."""
+    """Convert a Tokenizer to the content of a tokenizer.json, with merges in order of rank."""
     text = {id: "".join(BYTE_TO_UNICODE[byte] for byte in token) for token, id in tokenizer.tokens.items()}
     merge_rows = sorted(tokenizer.merge_table.tolist(), key=lambda row: (row[2], row[0], row[1]))
     vocab = {text[id]: id for id in sorted(text)}
@@ -129,7 +128,7 @@ def to_tokenizer_json(tokenizer) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write all of it or nothing: into a temporary file beside `path`, which then replaces it.  Raises OSError."""
+    """Write JSON atomically: into a temporary file next to `path`, which then replaces it.  Raises OSError."""
     tmp_path = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with tmp_path.open("w", encoding="utf-8") as file:
@@ -152,7 +151,7 @@ def _to_bytes(text):
 
 
 def _parse_pattern(pre_tokenizer):
-    """The regular expression that a pre_tokenizer splits with.  Raises ValueError for one that splits otherwise."""
+    """Return the regular expression that a pre_tokenizer splits with.  Raises ValueError for any other kind."""
     is_sequence = pre_tokenizer and pre_tokenizer["type"] == "Sequence"
     steps = pre_tokenizer["pretokenizers"] if is_sequence else [pre_tokenizer or {"type": "null"}]
     defaults = {"use_regex": True, "add_prefix_space": True, "invert": False}
@@ -163,12 +162,12 @@ def _parse_pattern(pre_tokenizer):
               {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}]:
             return pattern
     names = " + ".join(str(step["type"]) for step in steps)
-    raise ValueError(f"pre-tokenizer {names} is not supported as it is set here: it must be a Split with a Regex, "
+    raise ValueError(f"pre-tokenizer {names} is not supported with these settings: it must be a Split with a Regex, "
                      "isolated, and a ByteLevel that neither splits nor adds a space")
 
 
 def compile_pattern(pattern: str):
-    """A compiled regular expression; ValueError if it is none."""
+    """Compile a regular expression.  Raises ValueError if it is invalid."""
     try:
         return regex.compile(pattern)
     except regex.error as error:

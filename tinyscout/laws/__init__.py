@@ -1,8 +1,8 @@
-"""What must hold: strategies that draw inputs, and laws that every backend obeys, ours and yours.
+"""Laws that every backend must obey, ours and yours, and the strategies that draw their inputs.
 
-One file per component.  Its INPUTS maps each operation to the strategy of its arguments, for the laws that
-hold for all operations (universal.py); its LAWS maps each law of its own, `law(ops, *drawn)`, to what it is drawn from.
-The laws of the tokenizer and of images (bpe.py, image.py) are similar, but not about a backend.
+One file per component.  Its INPUTS maps each operation to the strategy of its arguments, for the laws of all
+operations (universal.py); its LAWS maps each special law, `law(ops, *drawn)`, to the strategy of its inputs.
+The laws of the tokenizer and of images (bpe.py, image.py) are similar, but do not concern a backend.
 """
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -42,7 +42,7 @@ class Case(NamedTuple):
     """One law about some operations."""
 
     name: str
-    operations: frozenset[str]  # those that it is about; empty for a law of the whole model
+    operations: frozenset[str]  # that it concerns; empty for a law of the whole model
     law: Callable               # law(ops, *drawn)
     inputs: Any                 # strategy of tuples
 
@@ -74,9 +74,9 @@ CASES = tuple(_cases())
 
 
 def run_law(case: Case, ops: Any, examples: int = 100, seed: int | None = None) -> None:
-    """Look for an input that breaks a law, up to `examples` times.
+    """Search up to `examples` inputs for one that breaks a law.
 
-    Raises what the law raised on the smallest such input, which the error's notes show.
+    Raises the law's error for the smallest such input, which the error's notes show.
     """
     @settings(max_examples=examples, deadline=None, database=None, derandomize=seed is None,
               suppress_health_check=list(HealthCheck))
@@ -92,16 +92,16 @@ def run_law(case: Case, ops: Any, examples: int = 100, seed: int | None = None) 
 
 
 def replaced_names(ops: Any) -> list[str]:
-    """The names of a backend that are not the reference's own."""
+    """Names that a backend replaces: those that differ from the reference."""
     return [name for name in reference.__all__
             if name not in MOVES and getattr(ops, name, None) is not getattr(reference, name)]
 
 
 def check(ops: Any, names: Iterable[str] | None = None, examples: int = 100) -> Iterator[tuple[str, str | None]]:
-    """Hold a backend to the laws of the operations it replaces.
+    """Check a backend against the laws of the operations that it replaces.
 
-    ops module, names of operations or None for all that are not the reference's own, examples for each law
-    ->  yields (law's name, None or what broke it) one by one
+    ops module, names of operations or None for all that it replaces, examples for each law
+    ->  yields (law's name, None or its error) one by one
     """
     names = set(replaced_names(ops) if names is None else names)
     for case in CASES:

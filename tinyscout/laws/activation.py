@@ -1,4 +1,4 @@
-"""What must hold for the activations."""
+"""Laws of the activations."""
 import math
 
 import numpy as np
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tinyscout.laws.draw import lengths, random_normal, rngs, small_sizes
 from tinyscout.laws.universal import EPS
 
-magnitudes = st.sampled_from([1.0, 1.0, 1e-3, 20.0, 1e3])       # 1e3: exp(-x) overflows and must not hurt
+magnitudes = st.sampled_from([1.0, 1.0, 1e-3, 20.0, 1e3])       # 1e3: exp(-x) overflows, which must do no harm
 
 
 @st.composite
@@ -26,7 +26,7 @@ def a_gate_and_its_opposite_make_one(ops, x):
 
 
 def gelu_is_the_error_functions(ops, x):
-    """x * Phi(x) with the standard library's erfc, one number at a time."""
+    """GELU is x Phi(x), here with the standard library's erfc, one number at a time."""
     truth = np.array([v * 0.5 * math.erfc(-v / math.sqrt(2)) for v in x.astype(np.float64).ravel()]).reshape(x.shape)
     np.testing.assert_allclose(ops.gelu(x), truth, rtol=8 * EPS, atol=4 * EPS)
     np.testing.assert_allclose(ops.gelu(x.astype(np.float64)), truth, atol=4e-15 * np.abs(x).max())

@@ -1,4 +1,4 @@
-"""What must hold for a step of AdamW."""
+"""Laws of a step of AdamW."""
 import numpy as np
 from hypothesis import strategies as st
 
@@ -12,7 +12,7 @@ learning_rates = st.sampled_from([1e-2, 3e-4])
 
 @st.composite
 def adamw_step_inputs(draw):
-    """Means as gradients of some size leave them: v is at least the square of m, or a step could be of any length."""
+    """Moments that gradients of some size can produce: v is at least m squared, otherwise steps have any length."""
     rng, shape, size = draw(rngs()), (draw(small_sizes), draw(lengths)), draw(st.sampled_from([1.0, 1e-3, 1e2]))
     m = random_normal(rng, *shape, size=size / 3)
     v = m * m + np.square(random_normal(rng, *shape, size=size))
@@ -22,7 +22,7 @@ def adamw_step_inputs(draw):
 
 
 def a_step_is_its_definition(ops, w, g, m, v, step, lr, beta1, beta2, eps, decay):
-    """First the weights shrink, then they move: in the order of torch.optim.AdamW."""
+    """Weight decay comes before the update, as in torch.optim.AdamW."""
     def by_definition(w, g, m, v, *_):
         w = w * (1 - lr * decay)
         m, v = m + (1 - beta1) * (g - m), v + (1 - beta2) * (g * g - v)
@@ -36,14 +36,14 @@ def a_step_is_its_definition(ops, w, g, m, v, step, lr, beta1, beta2, eps, decay
 
 
 def the_first_step_is_as_long_as_the_rate(ops, w, g, m, v, step, lr, beta1, beta2, eps, decay):
-    """From zeros, corrected, the means are the gradient and its square: their quotient is its sign."""
+    """After bias correction, the first moments are the gradient and its square, so the step is lr times its sign."""
     zeros, g = np.zeros_like(w), np.where(np.abs(g) < 1e-6, np.float32(1), g)
     stepped, _, _ = ops.adamw_step(zeros, g, zeros, zeros, 1, lr, beta1, beta2, 0.0, decay)
     np.testing.assert_allclose(stepped, -lr * np.sign(g), rtol=16 * EPS)
 
 
 def decay_is_apart_from_the_gradient(ops, w, g, m, v, step, lr, beta1, beta2, eps, decay):
-    """Without a gradient, now and before, weights shrink by their share; the means never see the decay."""
+    """Without present or past gradients, weights only shrink by the decay; the moments do not depend on the decay."""
     zeros = np.zeros_like(w)
     shrunk, *means = ops.adamw_step(w, zeros, zeros, zeros, step, lr, beta1, beta2, 1e-8, 0.5)
     np.testing.assert_allclose(shrunk, (1 - 0.5 * lr) * w, rtol=2 * EPS)
@@ -53,7 +53,7 @@ def decay_is_apart_from_the_gradient(ops, w, g, m, v, step, lr, beta1, beta2, ep
 
 
 def the_size_of_the_gradients_does_not_matter(ops, w, g, m, v, step, lr, beta1, beta2, eps, decay):
-    """With eps 0, all gradients four times as large make the same step."""
+    """With eps 0, gradients four times as large give the same step."""
     stepped, _, _ = ops.adamw_step(w, g, m, v, step, lr, beta1, beta2, 0.0, decay)
     scaled, _, _ = ops.adamw_step(w, 4 * g, 4 * m, 16 * v, step, lr, beta1, beta2, 0.0, decay)
     np.testing.assert_allclose(scaled, stepped, rtol=2 * EPS, atol=4 * EPS * lr)

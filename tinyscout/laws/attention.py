@@ -1,4 +1,4 @@
-"""What must hold for attention."""
+"""Laws of attention."""
 import math
 from itertools import pairwise
 
@@ -32,7 +32,7 @@ def mask_inputs(draw):
 
 
 def visibility(q, k, causal, chunk, kv_start):
-    """Which key each query may see, by the definition and one at a time  ->  (T, S) bool"""
+    """Mask of the keys that each query may see, by the definition, one element at a time  ->  (T, S) bool."""
     T, S = q.shape[1], k.shape[1]
     def is_visible(t, s):
         query, key = kv_start + S - T + t, kv_start + s
@@ -41,7 +41,7 @@ def visibility(q, k, causal, chunk, kv_start):
 
 
 def a_query_reads_what_it_may_see_and_nothing_else(ops, q, k, v, causal, chunk, kv_start):
-    """Causal, inside its chunk, its group's own head: one query, one head and one sum at a time."""
+    """Attention is causal, within a chunk, and to the group's key head: here one query and one head at a time."""
     mask = visibility(q, k, causal, chunk, kv_start)
     G = q.shape[2] // k.shape[2]
 
@@ -60,7 +60,7 @@ def a_query_reads_what_it_may_see_and_nothing_else(ops, q, k, v, causal, chunk, 
 
 
 def what_it_may_not_see_does_not_matter(ops, q, k, v, causal, chunk, kv_start):
-    """Keys and values that the last query cannot see may be anything: the same bits come out."""
+    """Keys and values that the last query cannot see do not change its result by a bit."""
     hidden = ~visibility(q, k, causal, chunk, kv_start)[-1]
     other_k, other_v = k.copy(), v.copy()
     other_k[:, hidden], other_v[:, hidden] = 7e4, -3e4
@@ -70,7 +70,7 @@ def what_it_may_not_see_does_not_matter(ops, q, k, v, causal, chunk, kv_start):
 
 
 def a_head_reads_only_its_own_group(ops, q, k, v, causal, chunk, kv_start):
-    """Another key head's keys and values make no difference."""
+    """The keys and values of other key heads make no difference."""
     G = q.shape[2] // k.shape[2]
     other_k, other_v = k.copy(), v.copy()
     other_k[:, :, 1:], other_v[:, :, 1:] = 5.0, 11.0
@@ -80,7 +80,7 @@ def a_head_reads_only_its_own_group(ops, q, k, v, causal, chunk, kv_start):
 
 
 def any_pieces_are_the_whole(ops, q, k, v, causal, chunk, kv_start):
-    """Queries in two pieces, the first without the keys that come later: prefill, decoding and all between agree."""
+    """Queries in two pieces, the first without the later keys, give the same result: prefill and decoding agree."""
     T, past = q.shape[1], k.shape[1] - q.shape[1]
     edges = sorted({0, T // 2, T})
     results = [ops.grouped_query_attention(q[:, a:b], k[:, :past + b], v[:, :past + b], True, chunk, kv_start)
@@ -90,7 +90,7 @@ def any_pieces_are_the_whole(ops, q, k, v, causal, chunk, kv_start):
 
 
 def the_order_of_the_past_does_not_matter(ops, q, k, v, causal, chunk, kv_start):
-    """Without RoPE a global layer is blind to order: the last query's past may be shuffled."""
+    """A global layer without RoPE does not depend on order: the last query's past may be shuffled."""
     order = np.random.default_rng(0).permutation(k.shape[1])
     shuffled = ops.grouped_query_attention(q[:, -1:], k[:, order], v[:, order], True, None, kv_start)
     assert_close(shuffled, compute_expected(reference.grouped_query_attention, q[:, -1:], k, v))
@@ -111,7 +111,7 @@ def masks_are_their_definition(ops, queries, keys, chunk):
 
 
 def temperature_is_one_until_the_floor(ops, positions, floor, scale):
-    """Nothing changes for short prompts; then it grows, one step every `floor` tokens."""
+    """The temperature is 1 for short prompts, and then grows by a step every `floor` tokens."""
     t = ops.attention_temperature(positions, floor, scale)
     assert (t[positions + 1 < floor] == 1).all()
     assert (np.diff(t) >= 0).all()

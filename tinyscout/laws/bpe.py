@@ -1,4 +1,4 @@
-"""What must hold for the tokenizer, whoever merges.
+"""Laws of the tokenizer, in Python and in C++.
 
 LAWS maps every law to the strategy that draws its arguments: `law(ops, *drawn)` must not raise, where ops is a
 module with byte_pair_merge, train_bpe, Encoder and Decoder: tinyscout.reference.bpe, or tinyscout._bpe in C++.
@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from tinyscout.inputs.tokenizer import LLAMA4_PATTERN, Tokenizer, make_pre_tokenizer, train
 
-SPECIAL = ["<|begin_of_text|>", "<|eot|>", "<|eot|><|eom|>"]     # the last one begins like the one before
+SPECIAL = ["<|begin_of_text|>", "<|eot|>", "<|eot|><|eom|>"]     # the last begins with the one before
 BASE_VOCAB_SIZE = 256 + len(SPECIAL)                                        # ids of a vocabulary without merges
 
 
 def merge_by_definition(ids, pairs):
-    """Look at all pairs, merge the best, look again: equation (bpe) as it reads, and quadratic."""
+    """Equation (bpe) as written, in quadratic time: search all pairs, merge the best, repeat."""
     ids = list(ids)
     while found := [(pairs[pair][0], i) for i, pair in enumerate(pairwise(ids)) if pair in pairs]:
         _, i = min(found)
@@ -26,7 +26,7 @@ def merge_by_definition(ids, pairs):
 
 
 def merge_by_bytes(piece, tokens):
-    """The same by ranks: join the two neighbours that spell the token of lowest id."""
+    """The same if ids are ranks: join the two neighbours that spell the token of lowest id, repeat."""
     parts = [piece[n:n + 1] for n in range(len(piece))]
     while found := [(tokens[a + b], i) for i, (a, b) in enumerate(pairwise(parts)) if a + b in tokens]:
         _, i = min(found)
@@ -35,7 +35,7 @@ def merge_by_bytes(piece, tokens):
 
 
 def train_by_definition(pieces, counts):
-    """Count all pairs, take the most frequent one, count again: equation (bpe-learn) as it reads."""
+    """Equation (bpe-learn) as written: count all pairs, merge the most frequent one, repeat."""
     pieces = [list(piece) for piece in pieces]
     for merged in count(256):
         pair_counts: Counter[tuple[int, int]] = Counter()
@@ -50,12 +50,12 @@ def train_by_definition(pieces, counts):
 
 
 def merging_is_its_definition(ops, ids, pairs):
-    """Whatever the ranks: with ties, with holes, with merged ids that merge again at a lower rank."""
+    """This holds for any ranks: with ties, with gaps, with merged ids that merge again at a lower rank."""
     assert ops.byte_pair_merge(ids, pairs) == merge_by_definition(ids, pairs)
 
 
 def ranks_are_their_definition(ops, words, text):
-    """Where ids are ranks, any two neighbours that spell a token merge; and a piece that is a token is not touched."""
+    """If ids are ranks, any two neighbours that spell a token merge, and a piece that is a token is not split."""
     vocab = [bytes([byte]) for byte in range(256)] + sorted(set(words))
     tokens = {token: id for id, token in enumerate(dict.fromkeys(vocab))}
     pieces = [piece.encode() for piece in regex.findall(LLAMA4_PATTERN, text)]
@@ -64,7 +64,7 @@ def ranks_are_their_definition(ops, words, text):
 
 
 def learning_is_its_definition(ops, pieces, n):
-    """The same merges in the same order as from counting anew each time, and no two of them spell the same."""
+    """The merges and their order equal those of a full count each time, and no two of them spell the same bytes."""
     counts = Counter(pieces)
     arguments = list(counts), list(counts.values())
     merges = list(islice(ops.train_bpe(*arguments), n))
@@ -76,7 +76,7 @@ def learning_is_its_definition(ops, pieces, n):
 
 
 def learning_again_is_the_same(ops, corpus, n):
-    """Nothing is drawn at random, and the order of the texts does not count."""
+    """Training is deterministic and does not depend on the order of the texts."""
     tokenizer, from_reversed = (train(texts, BASE_VOCAB_SIZE + n, SPECIAL, progress=False, ops=ops)
                                 for texts in (corpus, corpus[::-1]))
     assert tokenizer.tokens == from_reversed.tokens
@@ -91,7 +91,7 @@ def decoding_undoes_encoding(ops, corpus, n, text):
 
 
 def pieces_merge_alone(ops, corpus, n, text):
-    """The pieces joined are the text, and its ids are the ids of its pieces, one after the other."""
+    """The pieces concatenate to the text, and its ids are the concatenated ids of its pieces."""
     tokenizer = train(corpus, BASE_VOCAB_SIZE + n, SPECIAL, progress=False, ops=ops)
     pairs = {(left, right): (rank, merged) for left, right, rank, merged in tokenizer.merge_table.tolist()}
     pieces = tokenizer.split(text)
@@ -100,12 +100,12 @@ def pieces_merge_alone(ops, corpus, n, text):
 
 
 def splitting_is_the_pattern(ops, text):
-    """However it is done, the pieces are those of the regular expression."""
+    """Every implementation splits as the regular expression does."""
     assert make_pre_tokenizer(LLAMA4_PATTERN, ops)(text) == regex.findall(LLAMA4_PATTERN, text)
 
 
 def text_is_never_control(ops, corpus, n, text):
-    """The name of a special token in a text stays text; with `special` it is one token, the longest name that fits."""
+    """A special token's name in a text is text; with `special`, the longest name that matches becomes one token."""
     tokenizer = train(corpus, BASE_VOCAB_SIZE + n, SPECIAL, progress=False, ops=ops)
     control_ids = set(tokenizer.special.values())
     assert not control_ids & set(tokenizer.encode(text))
@@ -115,14 +115,14 @@ def text_is_never_control(ops, corpus, n, text):
 
 
 def merges_never_lengthen(ops, corpus, n, text):
-    """With one merge more no text has more tokens than before; without merges a token is a byte."""
+    """One more merge never gives a text more tokens; without merges, a token is a byte."""
     before, after = (train(corpus, BASE_VOCAB_SIZE + k, SPECIAL, progress=False, ops=ops).encode(text)
                      for k in (n, n + 1))
     assert len(after) <= len(before) <= len(text.encode())
 
 
 def streaming_is_decoding(ops, corpus, n, picks):
-    """Any ids, even such as spell no UTF-8: pushed one by one they give the text that they give at once."""
+    """Ids pushed one by one give the same text as ids decoded together, even if their bytes are not valid UTF-8."""
     tokenizer = train(corpus, BASE_VOCAB_SIZE + n, SPECIAL, progress=False, ops=ops)
     ids = [sorted(tokenizer.id_to_bytes)[pick % len(tokenizer.id_to_bytes)] for pick in picks]
     stream = tokenizer.stream()
@@ -130,7 +130,7 @@ def streaming_is_decoding(ops, corpus, n, picks):
     assert "".join([*texts, stream.flush()]) == tokenizer.decode(ids)
 
 
-# Text: all of Unicode; small sets of characters, which meet in every order; names of special tokens.
+# Text: all of Unicode; small sets of characters, in many orders; names of special tokens.
 characters = st.characters(exclude_categories=["Cs"])
 character_sets = st.lists(st.sampled_from("aAbǅʰ中é\u0301\u017fsStTreEvlLd''  \n\r\t/.!1٣½\u00a0\u2028🦙"), min_size=1,
                           max_size=6)
@@ -143,12 +143,12 @@ merge_count = st.integers(0, 40)
 
 
 def text_of_every_class(seed):
-    """A long text of a few characters, one for each class that the pattern knows: every two and three of them meet."""
+    """A long random text of one character from each class of the pattern, so that any two or three of them meet."""
     return "".join(Random(seed).choices("aA中\u03011.\n ", k=200))
 
 
 def crowded_merges(seed, length):
-    """Ids and a pair table so dense that merges get in each other's way: (length,) list, {pair: (rank, merged)}."""
+    """Ids and a pair table so dense that merges interfere: (length,) list, {pair: (rank, merged)}."""
     draw = Random(seed).randrange
     pairs = {(draw(5), draw(5)): (draw(10), draw(5)) for _ in range(25)}
     return [draw(3) for _ in range(length)], pairs

@@ -1,4 +1,4 @@
-"""What must hold when an image's features replace the embeddings of its patch tokens."""
+"""Laws of early fusion: an image's features replace the embeddings of its patch tokens."""
 import numpy as np
 from hypothesis import strategies as st
 

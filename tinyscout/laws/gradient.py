@@ -1,4 +1,4 @@
-"""What must hold for gradients: each f_backward is the derivative of its f, on whichever backend."""
+"""Laws of gradients: each f_backward is the derivative of its f, on every backend."""
 import inspect
 from functools import partial
 
@@ -11,14 +11,14 @@ from tinyscout.laws.universal import as_float64, as_tuple
 
 
 def is_real(value):
-    """Is it an array of real numbers?"""
+    """True if the value is an array of floats."""
     return isinstance(value, np.ndarray) and value.dtype.kind == "f"
 
 
 def backward_inputs(name, inputs):
-    """The inputs of f_backward from those of f: without f's dtype, and with the gradient of f's result before them.
+    """Strategy of f_backward's arguments: the gradient of f's result, then the arguments of f without a dtype.
 
-    name of f, inputs strategy of its arguments  ->  strategy of (dy, *arguments)
+    name of f, inputs strategy of its arguments  ->  strategy of `(dy, *arguments)`
     """
     arity = len(inspect.signature(getattr(reference, f"{name}_backward")).parameters) - 1
 
@@ -33,16 +33,16 @@ def backward_inputs(name, inputs):
 
 
 def with_gradients(args, gradients):
-    """Each argument with its gradient: arrays of real numbers have one, in order; others have None."""
+    """Pair each argument with its gradient: arrays of floats have one, in order; others have None."""
     remaining = iter(gradients)
     return [(arg, next(remaining, None) if is_real(arg) or arg is None else None) for arg in args]
 
 
 def backward_is_the_derivative(ops, name, dy, *args):
-    """A small step in a random direction changes f as the gradient says: central differences in float64.
+    """The gradient predicts how f changes in a small random step, by central differences in float64.
 
-    Steps h and 2h show how exact a difference is: the error of its missing higher powers is four times as large at 2h,
-    and the rest is the rounding of f.
+    Steps h and 2h show the error of a difference: its truncation error is four times as large at 2h, and the rest is
+    rounding in f.
     """
     f, (dy, *args) = getattr(reference, name.removesuffix("_backward")), as_float64((dy, *args))
     if "dtype" in inspect.signature(f).parameters:
@@ -61,10 +61,10 @@ def backward_is_the_derivative(ops, name, dy, *args):
     (above, size), (below, _), (far_above, _), (far_below, _) = map(loss, (h, -h, 2 * h, -2 * h))
     difference, coarse = (above - below) / (2 * h), (far_above - far_below) / (4 * h)
     slack = abs(difference - coarse) + 64 * np.finfo(np.float64).eps * size / h
-    assert abs(slope - difference) <= slack, (f"f changes by {difference:.9g}, its gradient says {slope:.9g} "
+    assert abs(slope - difference) <= slack, (f"f changes by {difference:.9g}, but its gradient is {slope:.9g} "
                                               f"(± {slack:.1g})")
 
 
 def to_backend(value, ops):
-    """An argument, moved to the backend's device if it is an array."""
+    """Move an argument to the backend's device if it is an array."""
     return ops.asarray(value) if isinstance(value, np.ndarray) else value

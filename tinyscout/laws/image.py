@@ -1,4 +1,4 @@
-"""What must hold when an image is split into tiles.
+"""Laws of splitting an image into tiles.
 
 LAWS maps every law to the strategy that draws its arguments: `law(*drawn)` must not raise.
 """
@@ -35,7 +35,7 @@ def random_image(height, width, seed):
 
 
 def triangle_weights(length, target):
-    """The rows that resize one axis, (target, length) float64: equation (antialias), written as it reads."""
+    """Matrix that resizes one axis, (target, length) float64: equation (antialias) as written."""
     scale = max(length / target, 1.0)
     centre = (np.arange(target)[:, None] + 0.5) * length / target
     weight = np.maximum(0, 1 - np.abs(np.arange(length) + 0.5 - centre) / scale)
@@ -49,7 +49,7 @@ def resize_by_definition(levels, height, width):
 
 
 def canvas_is_the_best(height, width, tile, max_tiles):
-    """In exact arithmetic no canvas fits better, but for the last bit of float32; none that is smaller fits as well."""
+    """In exact arithmetic, no canvas fits better, up to float32 rounding, and no smaller one fits equally well."""
     def fit(rows, cols):
         return min(Fraction(rows * tile, height), Fraction(cols * tile, width))
 
@@ -68,7 +68,7 @@ def canvas_turns_with_the_picture(height, width, tile, max_tiles):
 
 
 def picture_fits_and_keeps_its_shape(height, width, tile, max_tiles):
-    """It stays on the canvas, grows only to a tile, loses at most a pixel of its proportions, stays if it fits."""
+    """The image fits the canvas, keeps its proportions to a pixel, grows only to a tile, and stays if it fits."""
     rows, cols = choose_canvas(height, width, tile, max_tiles)
     h, w = resize_target(height, width, rows, cols, tile)
     max_h, max_w = min(rows * tile, max(height, tile)), min(cols * tile, max(width, tile))
@@ -81,7 +81,7 @@ def picture_fits_and_keeps_its_shape(height, width, tile, max_tiles):
 
 
 def tiles_lie_row_by_row(height, width, seed):
-    """Tile number row * cols + col is that square of the canvas; padding is black, to the right and below."""
+    """Tile row * cols + col is the square at (row, col) of the canvas; padding is black, to the right and below."""
     tiles = split_into_tiles(random_image(height, width, seed), CONFIG)
     h, w = resize_target(height, width, tiles.rows, tiles.cols, TILE)
     canvas = assemble_tiles(tiles)
@@ -96,7 +96,7 @@ def tiles_lie_row_by_row(height, width, seed):
 
 
 def cut_then_join_is_the_picture(height, width, seed):
-    """An image that needs no resizing comes back level by level."""
+    """An image that needs no resizing is restored exactly."""
     levels = random_image(height, width, seed)
     tiles = split_into_tiles(levels, CONFIG)
     assert tiles.pixels.dtype == np.float32
@@ -104,7 +104,7 @@ def cut_then_join_is_the_picture(height, width, seed):
 
 
 def resizing_is_a_triangle_filter(height, width, seed):
-    """Pillow rounds after each axis, half a level at most: it is within one level of the unrounded truth."""
+    """Pillow rounds after each axis, by half a level at most, so it is within one level of the unrounded truth."""
     levels = random_image(height, width, seed)
     tiles = split_into_tiles(levels, CONFIG)
     h, w = resize_target(height, width, tiles.rows, tiles.cols, TILE)
@@ -116,7 +116,7 @@ def resizing_is_a_triangle_filter(height, width, seed):
 
 
 def there_is_one_global_tile(height, width, seed):
-    """Of several tiles the last is the complete image in one square: it holds no padding."""
+    """The last of several tiles is the complete image in one square, without padding."""
     tiles = split_into_tiles(random_image(height, width, seed), CONFIG)
     n = tiles.rows * tiles.cols
     assert len(tiles.pixels) == n + (n > 1)
@@ -124,7 +124,7 @@ def there_is_one_global_tile(height, width, seed):
 
 
 def layout_tells_the_tiles(rows, cols, config):
-    """The separators alone give back rows and cols, and there is a patch for every row of the encoder's output."""
+    """The separators determine rows and cols, and there is a patch token for every row of the encoder's output."""
     names = tile_layout(rows, cols, config)
     n = rows * cols
     assert len(names) == count_tokens(rows, cols, config)
@@ -151,7 +151,7 @@ def arrays_and_pictures_are_cut_alike(height, width, seed):
 
 
 def sizes_near_edges(tile):
-    """Sizes at the edges of one tile and of several, and anything between."""
+    """Sizes near multiples of a tile, any others, and tiny ones."""
     edges = [n * tile + d for n in (1, 2, 3, 4, 16) for d in (-1, 0, 1) if n * tile + d > 0]
     return st.sampled_from(edges) | st.integers(1, 20 * tile) | st.integers(1, 3)
 

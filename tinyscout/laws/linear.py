@@ -1,4 +1,4 @@
-"""What must hold for matrices."""
+"""Laws of matrices."""
 import ml_dtypes
 import numpy as np
 from hypothesis import strategies as st
@@ -10,7 +10,7 @@ from tinyscout.laws.universal import assert_close, compute_by_definition, comput
 
 @st.composite
 def linear_inputs(draw):
-    """Weights in either memory order: as a formula has them, or transposed as a checkpoint has them."""
+    """Weights in either memory order: row-major, or transposed as in a checkpoint."""
     rng, I, O = draw(rngs()), draw(lengths), draw(lengths)
     lead = draw(st.sampled_from([(1,), (3,), (5,), (33,), (2, 3), (1, 1)]))
     w = random_normal(rng, O, I, size=I ** -0.5).T if draw(st.booleans()) else random_normal(rng, I, O, size=I ** -0.5)
@@ -20,7 +20,7 @@ def linear_inputs(draw):
 
 @st.composite
 def long_inputs(draw):
-    """Few rows or many with as many inputs as Scout has channels, of one sign: nothing cancels, so a drift shows."""
+    """Rows of Scout's width and weights, all positive: nothing cancels, so a drifting sum shows."""
     rng, I, O = draw(rngs()), 5120, draw(st.sampled_from([1, 31, 65]))
     w = random_normal(rng, O, I).T if draw(st.booleans()) else random_normal(rng, I, O)
     return np.abs(random_normal(rng, draw(st.sampled_from([1, 3, 16, 33])), I)), np.abs(w)
@@ -33,7 +33,7 @@ def embed_inputs(draw):
 
 
 def a_product_is_its_definition(ops, x, w, bias):
-    """Row by row and column by column, equation (linear)."""
+    """The product equals equation (linear), row by row and column by column."""
     def by_definition(x, w, bias):
         return (x[..., :, None] * w).sum(-2) + (0 if bias is None else bias)
     args = x.reshape(-1, x.shape[-1])[:2], w, bias
@@ -41,7 +41,7 @@ def a_product_is_its_definition(ops, x, w, bias):
 
 
 def a_long_sum_does_not_drift(ops, x, w):
-    """5120 additions to one float lose more than rounding has to."""
+    """Adding 5120 terms to a single float loses more than rounding requires."""
     assert_close(ops.linear(x, w), compute_expected(reference.linear, x, w))
 
 

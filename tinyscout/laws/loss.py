@@ -1,4 +1,4 @@
-"""What must hold for the loss."""
+"""Laws of the loss."""
 import math
 
 import numpy as np
@@ -25,14 +25,14 @@ def soft_cross_entropy_inputs(draw):
 
 
 def a_teacher_who_is_certain_teaches_tokens(ops, logits, targets):
-    """A teacher's logits that leave no doubt are targets."""
+    """A teacher that gives one token probability 1 is equivalent to a target."""
     one_hot = np.where(np.arange(logits.shape[1]) == np.maximum(targets, 0)[:, None], np.float32(0), np.float32(-1e9))
     args = logits, np.maximum(targets, 0)
     assert_close(ops.soft_cross_entropy(logits, one_hot), compute_expected(reference.cross_entropy, *args))
 
 
 def the_loss_is_the_mean_surprise(ops, logits, targets):
-    """Minus the log of softmax at the target, row by row, and their mean."""
+    """The loss is the mean over rows of minus the log of softmax at the target."""
     def by_definition(logits, targets):
         rows = [-math.log(reference.softmax(row.astype(np.float64))[t]) for row, t in zip(logits, targets, strict=True)
                 if t >= 0]
@@ -42,7 +42,7 @@ def the_loss_is_the_mean_surprise(ops, logits, targets):
 
 
 def a_shift_of_a_row_does_not_matter_to_the_loss(ops, logits, targets):
-    """The logits are integers, so that adding one does not round."""
+    """The logits are integers, so that adding 64 does not round."""
     rounded = np.round(logits)
     assert_close(ops.cross_entropy(rounded + np.float32(64), targets),
                  compute_expected(reference.cross_entropy, rounded, targets))

@@ -1,4 +1,4 @@
-"""What must hold for the mixture of experts."""
+"""Laws of the mixture of experts."""
 import numpy as np
 from hypothesis import strategies as st
 
@@ -9,7 +9,7 @@ from tinyscout.laws.universal import assert_close, compute_by_definition, comput
 
 @st.composite
 def router_inputs(draw):
-    """Scores that are so far apart that rounding cannot change a choice: integers plus a little."""
+    """Scores so far apart that rounding cannot change a choice: integers plus a small random part."""
     rng, N, E = draw(rngs()), draw(counts), draw(st.integers(1, 17))
     scores = rng.permuted(np.tile(np.arange(E), (N, 1)), axis=1) + rng.uniform(-0.2, 0.2, (N, E))
     rotation = np.linalg.qr(rng.standard_normal((E, E)))[0]             # so that every channel takes part
@@ -19,7 +19,7 @@ def router_inputs(draw):
 
 @st.composite
 def experts_inputs(draw):
-    """Experts that no token chose, one expert for all, and everything between."""
+    """Experts that no token chose, one expert for all tokens, and cases in between."""
     rng, N, E = draw(rngs()), draw(counts), draw(st.integers(1, 5))
     D, F = draw(st.sampled_from([1, 3, 33])), draw(st.sampled_from([1, 2, 31]))
     k = draw(st.integers(1, E))
@@ -31,7 +31,7 @@ def experts_inputs(draw):
 
 
 def the_best_are_chosen(ops, x, w_router, top_k):
-    """The chosen experts are those of the highest scores, best first, and each only once."""
+    """The chosen experts are those with the highest scores, best first, each only once."""
     expert, gate = ops.router(x, w_router, top_k)
     scores = x.astype(np.float64) @ w_router
     np.testing.assert_array_equal(expert, np.argsort(-scores, axis=1)[:, :top_k])
@@ -39,7 +39,7 @@ def the_best_are_chosen(ops, x, w_router, top_k):
 
 
 def gates_do_not_compete(ops, x, w_router, top_k):
-    """A gate is the sigmoid of its own score, however many other experts are chosen."""
+    """A gate depends only on the score of its expert, not on how many experts are chosen."""
     expert, gate = ops.router(x, w_router, top_k)
     top_expert, top_gate = ops.router(x, w_router, 1)
     np.testing.assert_array_equal(expert[:, :1], top_expert)
@@ -60,7 +60,7 @@ def of_equals_the_lower_expert_wins(ops, x, w_router, top_k):
 
 
 def an_even_spread_costs_one_and_one_for_all_costs_most(ops, x, w_router, top_k):
-    """Equal scores are probabilities of 1 / E, whichever is chosen; a probability of one for one expert costs E."""
+    """Equal scores cost 1, whichever experts are chosen; a probability of one for one expert costs E."""
     E = w_router.shape[1]
     np.testing.assert_allclose(ops.load_balance(x, np.zeros_like(w_router), top_k), 1, rtol=1e-6)
     one_sided = np.zeros_like(w_router)
@@ -69,7 +69,7 @@ def an_even_spread_costs_one_and_one_for_all_costs_most(ops, x, w_router, top_k)
 
 
 def dispatch_is_the_dense_loop(ops, x, expert, gate, w_gate, w_up, w_down):
-    """Every expert on every token, with a gate of zero where it was not chosen: what transformers computes."""
+    """The result equals that of all experts on all tokens with gate 0 if not chosen, which transformers computes."""
     def dense(x, expert, gate, w_gate, w_up, w_down):
         gates = np.zeros((len(x), len(w_gate)), x.dtype)
         np.put_along_axis(gates, expert, gate, axis=1)
@@ -83,7 +83,7 @@ def dispatch_is_the_dense_loop(ops, x, expert, gate, w_gate, w_up, w_down):
 
 
 def experts_that_nobody_chose_are_not_touched(ops, x, expert, gate, w_gate, w_up, w_down):
-    """Their weights may be anything, even NaN: of a checkpoint larger than memory only what is needed is read."""
+    """Their weights may be NaN: if a checkpoint is larger than memory, only the chosen experts are read."""
     idle = np.setdiff1d(np.arange(len(w_gate)), expert)
     weights = [w.copy() for w in (w_gate, w_up, w_down)]
     before = ops.experts(x, expert, gate, *weights)
@@ -93,7 +93,7 @@ def experts_that_nobody_chose_are_not_touched(ops, x, expert, gate, w_gate, w_up
 
 
 def tokens_do_not_see_each_other(ops, x, expert, gate, w_gate, w_up, w_down):
-    """Shuffled tokens give shuffled results."""
+    """Shuffling the tokens shuffles the results."""
     order = np.random.default_rng(0).permutation(len(x))
     weights = (w_gate, w_up, w_down)
     truth = compute_expected(reference.experts, x, expert, gate, *weights)

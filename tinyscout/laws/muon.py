@@ -1,4 +1,4 @@
-"""What must hold for a step of Muon."""
+"""Laws of a step of Muon."""
 import numpy as np
 from hypothesis import strategies as st
 
@@ -20,7 +20,7 @@ def muon_step_inputs(draw):
 
 
 def a_step_is_long_in_every_direction(ops, w, g, m, lr, momentum, decay):
-    """Whatever the gradient's singular values: those of the step lie between 0.3 and 1.3, but for some near zero."""
+    """For any gradient, the step's singular values are between 0.3 and 1.3, except if the gradient's are near zero."""
     stepped, _ = ops.muon_step(np.zeros_like(w), g, np.zeros_like(g), lr, momentum, decay)
     length = lr * max(1, w.shape[-1] / w.shape[-2]) ** 0.5
     step_values = np.linalg.svd(stepped.astype(np.float64), compute_uv=False) / length
@@ -31,7 +31,7 @@ def a_step_is_long_in_every_direction(ops, w, g, m, lr, momentum, decay):
 
 
 def experts_do_not_see_each_other(ops, w, g, m, lr, momentum, decay):
-    """A stack of matrices is stepped one by one."""
+    """A step of a stack of matrices equals the steps of the single matrices."""
     truth = compute_expected(lambda w, g, m: np.stack(reference.muon_step(w, g, m, lr, momentum, decay)), w, g, m)
     matrices = zip(*(a.reshape(-1, *w.shape[-2:]) for a in (w, g, m)), strict=True)
     results = [ops.muon_step(*w_g_m, lr, momentum, decay) for w_g_m in matrices]           # (w, m) of each matrix

@@ -1,11 +1,11 @@
-"""What must hold for normalisation."""
+"""Laws of normalisation."""
 import numpy as np
 from hypothesis import strategies as st
 
 from tinyscout.laws.draw import lengths, magnitudes, random_normal, rngs, small_sizes
 from tinyscout.laws.universal import EPS
 
-widths = lengths | st.just(5120)                    # Scout's: over so many terms a running float sum drifts
+widths = lengths | st.just(5120)                    # 5120 is Scout's: a running float sum of that length drifts
 epsilons = st.sampled_from([1e-5, 1e-6, 1e-3, 0.5])
 
 
@@ -30,7 +30,7 @@ def a_rows_size_does_not_matter(ops, x, weight, eps):
 
 
 def rows_do_not_see_each_other(ops, x, weight, eps):
-    """One row alone has the result that it has among others: QK norm is per head because a head is a row."""
+    """A row alone has the same result as among others: QK norm is per head because a head is a row."""
     y = ops.rms_norm(x, weight, eps)
     for n, row in enumerate(x):
         np.testing.assert_array_equal(ops.rms_norm(row[None], weight, eps)[0], y[n])
@@ -41,7 +41,7 @@ def no_weight_is_a_weight_of_one(ops, x, weight, eps):
 
 
 def a_shift_does_not_matter_to_layer_norm(ops, x, weight, bias, eps):
-    """Adding a number to a whole row is undone, up to the rounding of the larger numbers."""
+    """Adding a constant to a row does not change the result, up to the rounding of the larger values."""
     shifted = ops.layer_norm(x + np.float32(3), weight, bias, eps)
     slack = 16 * EPS * (np.abs(x).max() + 3) / np.sqrt(x.var(-1).min() + eps) * np.abs(weight).max()
     np.testing.assert_allclose(shifted, ops.layer_norm(x, weight, bias, eps), atol=slack, rtol=16 * EPS)

@@ -1,4 +1,4 @@
-"""What must hold when tiles become patches and patches become tokens."""
+"""Laws of cutting tiles into patches and merging patches into tokens."""
 import numpy as np
 from hypothesis import strategies as st
 
@@ -32,7 +32,7 @@ def patchify_loses_nothing(ops, tiles, patch):
 
 
 def a_token_holds_its_square_of_patches(ops, x, side):
-    """Token (i, j) is patches (i*side, j*side), the next in that row, ..., then the next row, side by side."""
+    """Token (i, j) concatenates the patches of its square, from patch (i * side, j * side) on, in row-major order."""
     n = round(x.shape[1] ** 0.5)
     grid, tokens = x.reshape(len(x), n, n, -1), ops.pixel_shuffle(x, side)
     for i, j in np.ndindex(n // side, n // side):

@@ -1,4 +1,4 @@
-"""What must hold for quantization: how far off rounding may be, and how far a product of rounded numbers."""
+"""Laws of quantization: bounds on the error of rounding, and of products of rounded values."""
 import math
 
 import ml_dtypes
@@ -12,7 +12,7 @@ from tinyscout.reference import Quantized, dequantize, quantize, quantize_rows
 
 MAX_INTEGER = {4: 8, 8: 127}
 ACTIVATION_GROUP = 32           # inputs of a product that a kernel may round together, to 8 bits
-HALF_STEP = 0.5 + 256 * EPS     # division in float32 may round a number in the middle of two to either side
+HALF_STEP = 0.5 + 256 * EPS     # division in float32 may move a value halfway between two integers to either side
 SILU_MAX_SLOPE = 1.1            # the slope of silu is nowhere above 1.0998
 
 bits = st.sampled_from([4, 8])
@@ -20,7 +20,7 @@ scale_dtypes = st.sampled_from([np.dtype(np.float32), np.dtype(ml_dtypes.bfloat1
 
 
 def uneven_normal(rng, *shape):
-    """Normal numbers whose size varies from column to column, and some zeros."""
+    """Normal values whose scale varies from column to column, and some zeros."""
     w = random_normal(rng, *shape) * 10 ** rng.uniform(-4, 2, (*shape[:-2], 1, shape[-1])).astype(np.float32)
     w[rng.random(shape) < 0.05] = 0
     return w
@@ -33,7 +33,7 @@ def matrix_inputs(draw):
     E = draw(st.sampled_from([(), (), (1,), (3,)]))
     w = uneven_normal(rng, *E, I, O)
     if draw(st.booleans()):
-        w[..., :group, :2] = 0                                          # groups of zeros alone
+        w[..., :group, :2] = 0                                          # groups of zeros only
     return np.asfortranarray(w) if draw(st.booleans()) else w, draw(bits), group, draw(scale_dtypes)
 
 
@@ -53,7 +53,7 @@ def quantized_inputs(draw):
 
 @st.composite
 def product_inputs(draw):
-    """Tokens, of which some channels are far larger than the others, and a quantized matrix."""
+    """Tokens with a few channels far larger than the others, and a quantized matrix."""
     w = quantize(*draw(matrix_inputs().filter(lambda args: args[0].ndim == 2)))
     rng, lead = draw(rngs()), draw(st.sampled_from([(1,), (3,), (33,), (2, 3)]))
     x = random_normal(rng, *lead, w.shape[0], size=draw(magnitudes))
@@ -76,7 +76,7 @@ def expert_inputs(draw):
 
 @st.composite
 def kv_inputs(draw):
-    """Queries, and keys and values that are yet to be quantized."""
+    """Queries, and keys and values before quantization."""
     rng, T, past = draw(rngs()), draw(st.sampled_from([1, 3, 33])), draw(st.sampled_from([0, 1, 64]))
     K, G, d = draw(st.integers(1, 3)), draw(st.integers(1, 5)), draw(st.sampled_from([2, 8, 32, 64]))
     k, v = random_normal(rng, 1, past + T, K, d), random_normal(rng, 1, past + T, K, d)
@@ -85,7 +85,7 @@ def kv_inputs(draw):
 
 
 def assert_within(given, truth, slack):
-    """given is off by no more than float32 may be plus a slack for rounding, element by element."""
+    """Assert that each element is within the tolerance of float32, plus a slack for quantization, of the truth."""
     value = truth.value
     baseline = max(float(np.abs(y - value).max(initial=0)) for y in truth.baselines)
     bound = slack + 2 * baseline + 4 * EPS * np.abs(value).max(initial=0)
@@ -95,7 +95,7 @@ def assert_within(given, truth, slack):
 
 
 def activation_bound(x, w):
-    """How far off a product may be if every 32 of its inputs are rounded together to 8 bits, equation (activations).
+    """Error bound of a product whose inputs are rounded to 8 bits in groups of 32, equation (activations).
 
     x (..., I), w Quantized (I, O)  ->  (..., O) float64: half a step of every input, times the weight it meets
     """
@@ -105,9 +105,9 @@ def activation_bound(x, w):
 
 
 def expert_bound(x, w_gate, w_up, w_down):
-    """The same for an expert: the errors of gate and up move the hidden numbers, and these the result.
+    """Error bound of an expert: the errors of gate and up change the hidden values, and these the result.
 
-    x (N, D) float64 already scaled, the weights of one expert Quantized  ->  (N, D)
+    x (N, D) float64 already scaled by the gate, the weights of one expert Quantized  ->  (N, D)
     """
     gate, up = reference.linear(x, w_gate), reference.linear(x, w_up)
     off_gate, off_up = activation_bound(x, w_gate), activation_bound(x, w_up)
@@ -117,18 +117,18 @@ def expert_bound(x, w_gate, w_up, w_down):
 
 
 def with_unit_integers(w):
-    """The same with every integer set to one: its numbers are the scales, each where it applies."""
+    """The same matrix with every integer set to one, so that each element is its scale."""
     return Quantized(np.full_like(w.values, 1 if w.bits == 8 else 0x11), w.scales)
 
 
 def assert_rounded(exact, dequantized, steps, bits):
-    """Off by half a step at most; with 4 bits, whose largest is 7, a positive extreme may be off by a full step."""
+    """Assert errors of half a step at most; with 4 bits, at most 7, a positive extreme may be off by a full step."""
     is_saturated = (bits == 4) & (exact > 7.5 * steps)
     assert (np.abs(dequantized - exact) <= np.where(is_saturated, 1 + 16 * EPS, HALF_STEP) * steps).all()
 
 
 def a_weight_is_off_by_half_a_step(ops, w, bits, group, scale_dtype):
-    """Every number, which shows that each is where it belongs, equation (rounding)."""
+    """This holds for every element, so the layout is right too, equation (rounding)."""
     q = ops.quantize(w, bits, group, scale_dtype)
     assert (q.shape, q.bits, q.group, q.scales.dtype) == (w.shape, bits, group, scale_dtype)
     steps = dequantize(with_unit_integers(q), np.float64)
@@ -146,9 +146,9 @@ def a_key_is_off_by_half_a_step(ops, x, bits, scale_dtype):
 
 
 def what_is_on_the_grid_comes_back(ops, w, bits, group, scale_dtype):
-    """Numbers that are whole steps are kept, integers and scales bit for bit; so quantizing twice is quantizing once.
+    """Values that are whole steps are kept, integers and scales bit for bit, so quantizing twice equals once.
 
-    The lowest integer is among them: where a positive extreme was cut off, a second time would cut again.
+    Each group has the lowest integer: a positive extreme would be clipped, and clipped again the second time.
     """
     integers = np.random.default_rng(0).integers(-MAX_INTEGER[bits] + (bits == 8), MAX_INTEGER[bits], w.shape)
     integers[..., ::group, :] = -MAX_INTEGER[bits]
@@ -162,7 +162,7 @@ def what_is_on_the_grid_comes_back(ops, w, bits, group, scale_dtype):
 
 
 def a_product_takes_integers_and_scales(ops, x, w, bias):
-    """The product with the dequantized matrix; a kernel may round the input to 8 bits as well."""
+    """The result is the product with the dequantized matrix; a kernel may round the input to 8 bits as well."""
     y = ops.linear(x, w, bias)
     assert y.dtype == np.float32
     assert_within(y, compute_expected(reference.linear, x, w, bias), activation_bound(x, w))
@@ -180,14 +180,14 @@ def experts_take_integers_and_scales(ops, x, expert, gate, w_gate, w_up, w_down)
 
 
 def attention_takes_integers_and_scales(ops, q, k, v, chunk, first, bits, scale_dtype):
-    """Attention to the dequantized keys and values."""
+    """The result is attention to the dequantized keys and values."""
     stored = [quantize_rows(a, bits, scale_dtype) for a in (k, v)]
     args = q, *stored, True, chunk, first
     assert_within(ops.grouped_query_attention(*args), compute_expected(reference.grouped_query_attention, *args), 0.0)
 
 
 def few_bits_of_memory_change_little(ops, q, k, v, chunk, first, bits, scale_dtype):
-    """An error of a key shifts a score, and that multiplies a weight, equation (attention-loss)."""
+    """An error in a key shifts a score, which scales an attention weight, equation (attention-loss)."""
     keys, values = (quantize_rows(a, bits, scale_dtype) for a in (k, v))
     off_k, off_v = (np.abs(dequantize(w, np.float64) - a).max() for w, a in [(keys, k), (values, v)])
     off_score = off_k * np.abs(q.astype(np.float64)).sum(-1, keepdims=True) / math.sqrt(q.shape[-1])

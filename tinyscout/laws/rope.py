@@ -1,4 +1,4 @@
-"""What must hold for rotation."""
+"""Laws of rotary position embedding."""
 import numpy as np
 from hypothesis import strategies as st
 
@@ -53,7 +53,7 @@ def position_zero_turns_nothing(ops, x, cos, sin):
 
 
 def scores_see_only_relative_position(ops, q, k, m, n, shift, scaling):
-    """q at m against k at n scores as q at m + shift against k at n + shift, even ten million tokens on."""
+    """The score of q at m and k at n is that of q at m + shift and k at n + shift, even ten million tokens later."""
     def score(m, n):
         cos, sin = (a.astype(np.float32) for a in ops.rope_angles(np.array([m, n]), q.shape[-1], 500_000.0, scaling))
         return np.sum(ops.apply_rope(q, cos[:1], sin[:1]) * ops.apply_rope(k, cos[1:], sin[1:]), dtype=np.float64)
@@ -62,7 +62,7 @@ def scores_see_only_relative_position(ops, q, k, m, n, shift, scaling):
 
 
 def scaling_only_slows_down(ops, token_positions, d, theta, scaling):
-    """Every pair turns as fast as before or up to `factor` times slower, and short wavelengths are left alone."""
+    """Every pair rotates as fast as before or up to `factor` times slower, and short wavelengths are unchanged."""
     plain, scaled = ops.rope_frequencies(d, theta), ops.rope_frequencies(d, theta, scaling)
     factor, _, high, original = scaling or (1.0, 1.0, 1.0, 1)
     assert np.all((scaled <= plain) & (scaled >= plain / factor * (1 - 1e-12)))
@@ -71,7 +71,7 @@ def scaling_only_slows_down(ops, token_positions, d, theta, scaling):
 
 
 def a_patch_turns_with_its_column_then_its_row(ops, grid, d, theta):
-    """A patch has the angles of positions 1, 2, ...: its column's, then its row's.  The class token has none."""
+    """A patch has the angles of its column, then of its row, counted from 1.  The class token is not rotated."""
     cos, sin = ops.rope_angles_2d(grid, d, theta)
     line_cos, line_sin = ops.rope_angles(np.arange(1, grid + 1), d // 2, theta)
     for patch in range(grid * grid):

@@ -1,4 +1,4 @@
-"""What must hold for sampling."""
+"""Laws of sampling."""
 import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
@@ -11,7 +11,7 @@ p_values = st.sampled_from([0.0, 0.01, 0.3, 0.5, 0.9, 1.0])
 
 @st.composite
 def top_k_inputs(draw):
-    """Logits all different, integers with many equal and zero of either sign, or neighbouring floats."""
+    """Distinct logits, integers with many ties and zeros of either sign, or neighbouring floats."""
     rng, V, kind = draw(rngs()), draw(lengths), draw(st.sampled_from(["different", "integers", "neighbours"]))
     logits = random_normal(rng, draw(small_sizes), V, size=3)
     if kind == "neighbours":
@@ -23,7 +23,7 @@ def top_k_inputs(draw):
 def top_p_inputs(draw):
     """Probabilities and p such that rounding cannot move the cut.
 
-    Their cumulative sums stay away from p; or many are equal, all sums are exact, and p may be one of the sums.
+    Either the cumulative sums keep a distance from p, or many are equal, all sums are exact, and p may be one of them.
     """
     rng, V, N, p = draw(rngs()), draw(lengths), draw(small_sizes), draw(p_values)
     if draw(st.booleans()):
@@ -38,9 +38,9 @@ def top_p_inputs(draw):
 
 @st.composite
 def sample_inputs(draw):
-    """Logits all different, or integers with zero of either sign among the largest; a p that no few equals sum to."""
+    """Distinct logits, or integers with zeros of either sign among the largest; a p that is not a sum of few ties."""
     rng = draw(rngs())
-    uniform = draw(st.sampled_from([0.0, rng.random()]))        # zero must not draw a token of no probability
+    uniform = draw(st.sampled_from([0.0, rng.random()]))        # 0 must not draw a token of probability 0
     logits = random_normal(rng, draw(lengths), size=draw(st.sampled_from([1.0, 3.0])))
     if draw(st.booleans()):
         logits = np.round(logits - logits.max() + draw(st.sampled_from([0.4, 1.4])))
@@ -59,7 +59,7 @@ def the_best_k_stay(ops, logits, k):
 
 
 def what_stays_has_no_more_than_p_before_it(ops, probabilities, p):
-    """Equation (top-p) word for word: every token's b is summed by itself, over those ahead of it."""
+    """Equation (top-p) as written: b of every token is a separate sum over the tokens ahead of it."""
     y = ops.top_p(probabilities, p)
     np.testing.assert_allclose(y.sum(-1), 1, rtol=4 * EPS * y.shape[-1])
     for row, result in zip(probabilities.astype(np.float64), y, strict=True):
@@ -70,7 +70,7 @@ def what_stays_has_no_more_than_p_before_it(ops, probabilities, p):
 
 
 def a_sweep_of_draws_has_the_right_shares(ops, logits, uniform, temperature, k, p):
-    """Drawing with 0, 1/n, 2/n, ... gives every token its probability, to within one draw."""
+    """Drawing with 0, 1/n, 2/n, ... selects every token in proportion to its probability, to within one draw."""
     n = 50
     tokens = [ops.sample(logits, (i + uniform) / n, temperature, k, p) for i in range(n)]
     frequencies = np.bincount(tokens, minlength=len(logits)) / n

@@ -1,4 +1,4 @@
-"""What must hold for the whole text model, whichever operations it is made of."""
+"""Laws of the whole text model, on every backend."""
 from dataclasses import replace
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ from tinyscout.nn.cache import Cache
 from tinyscout.nn.text import text_model
 from tinyscout.nn.weights import init_weights
 
-MARGIN = 1e-3       # a router whose best two scores are closer might choose differently in another rounding
+MARGIN = 1e-3       # if a router's best two scores are closer, rounding may change its choice
 
 
 @st.composite
@@ -51,13 +51,13 @@ def router_margin(config, weights, x):
 
 
 def expected_hidden(config, weights, x):
-    """The reference's hidden states for the whole prompt; skips inputs for which a router is undecided."""
+    """The reference's hidden states for the whole prompt; skips inputs with nearly equal router scores."""
     assume(router_margin(config, *as_float64((weights, x))) > MARGIN)
     return compute_expected(lambda weights, x: text_model(x, weights, config), weights, x)
 
 
 def run_in_chunks(config, weights, x, cuts, ops):
-    """The model on x, cut at the given positions, through one cache  ->  hidden states, the cache"""
+    """Run the model on x, cut at the given positions, with one cache  ->  hidden states, the cache."""
     cache = Cache(config)
     edges = sorted({0, *cuts, x.shape[1]})
     outputs = []
@@ -68,7 +68,7 @@ def run_in_chunks(config, weights, x, cuts, ops):
 
 
 def reading_in_pieces_is_reading_at_once(ops, config, weights, x, seed):
-    """Prefill whole, in any pieces, or token by token past chunk edges: the same, within float32's own error."""
+    """Prefill whole, in any pieces, or token by token, across chunk edges, gives the same up to float32 rounding."""
     truth = expected_hidden(config, weights, x)
     cuts = np.random.default_rng(seed).integers(0, x.shape[1], 4).tolist()
     for chosen_cuts in (cuts[:0], cuts, range(1, x.shape[1])):
@@ -76,7 +76,7 @@ def reading_in_pieces_is_reading_at_once(ops, config, weights, x, seed):
 
 
 def a_cache_holds_no_more_than_it_must(ops, config, weights, x, seed):
-    """A chunked layer has the tokens since its chunk began, a global one all."""
+    """A chunked layer keeps the tokens of the current chunk, a global layer all tokens."""
     _, cache = run_in_chunks(config, weights, x, range(1, x.shape[1]), ops)
     T = x.shape[1]
     assert cache.length == T
@@ -87,7 +87,7 @@ def a_cache_holds_no_more_than_it_must(ops, config, weights, x, seed):
 
 
 def the_future_does_not_matter(ops, config, weights, x, seed):
-    """Later tokens may be anything.  (Not bit for bit: other rows change how BLAS cuts its products.)"""
+    """Later tokens do not change the result, up to rounding: other rows change how BLAS splits its products."""
     truth = expected_hidden(config, weights, x)
     n = x.shape[1] // 2
     changed = np.concatenate([x[:, :n], -3 * x[:, n:]], axis=1)
@@ -95,7 +95,7 @@ def the_future_does_not_matter(ops, config, weights, x, seed):
 
 
 def nothing_leaves_a_chunk_through_rope_layers(ops, config, weights, x, seed):
-    """However many local layers are stacked: tokens of earlier chunks cannot reach a later one."""
+    """Tokens of earlier chunks do not influence a later chunk, however many local layers are stacked."""
     start = (x.shape[1] - 1) // config.chunk_size * config.chunk_size
     truth = expected_hidden(config, weights, x)
     changed = np.concatenate([np.flip(x[:, :start], 1) + 1, x[:, start:]], axis=1)
@@ -103,7 +103,7 @@ def nothing_leaves_a_chunk_through_rope_layers(ops, config, weights, x, seed):
 
 
 def a_model_without_positions_is_blind_to_order(ops, config, weights, x, seed):
-    """Only global layers without RoPE and without temperature: the last token cannot tell a shuffled past."""
+    """With only a global layer, without RoPE and temperature, the order of the past does not affect the last token."""
     config = replace(config, attn_temperature=False, layers=config.layers[:1])
     weights = weights._replace(blocks=weights.blocks[:1])
     truth = expected_hidden(config, weights, x)
@@ -117,7 +117,7 @@ def with_seed(layers=None):
     return st.tuples(model_inputs(layers), seeds).map(lambda drawn: (*drawn[0], drawn[1]))
 
 
-INPUTS: dict = {}       # the text model is no operation: it is composed of them
+INPUTS: dict = {}       # empty: the text model is not an operation, but is composed of them
 LAWS = {
     reading_in_pieces_is_reading_at_once: with_seed(),
     a_cache_holds_no_more_than_it_must: with_seed(),

@@ -1,4 +1,4 @@
-"""The laws that every operation obeys, whichever backend computes it."""
+"""Laws of every operation, on every backend."""
 import contextlib
 import inspect
 from collections.abc import Callable
@@ -14,7 +14,7 @@ EPS = float(np.finfo(np.float32).eps)
 
 
 def as_tuple(result):
-    """What an operation returned, as a tuple."""
+    """Return the result of an operation as a tuple."""
     return result if isinstance(result, tuple) else (result,)
 
 
@@ -39,7 +39,7 @@ def perturb(args, seed):
 
 @dataclass(frozen=True)
 class Expected:
-    """What a result should be, and results that show how far off float32 may be."""
+    """The true result, and results that show how large the error of float32 may be."""
 
     value: Any                  # in float64
     baselines: list             # the same in float32, and in float64 for inputs that are off by one rounding error
@@ -49,16 +49,16 @@ class Expected:
 
 
 def compute_expected(f: Callable, *args: Any) -> Expected:
-    """The true value of f(*args), where f is written with the reference.
+    """Compute the true value of `f(*args)` and its baselines; f uses the reference.
 
     A careful kernel's error is that of the float32 reference, or of rounded inputs.  One run of either may be close by
-    chance, four are not.
+    chance, but not all four.
     """
     return Expected(f(*as_float64(args)), [f(*args), *(f(*perturb(args, seed)) for seed in range(3))])
 
 
 def compute_by_definition(f: Callable, definition: Callable, *args: Any) -> Expected:
-    """compute_expected(f, *args), after a check in float64 that f is its definition, to all but the last digits."""
+    """Return `compute_expected(f, *args)` after checking in float64 that f equals its definition, up to rounding."""
     truth = compute_expected(f, *args)
     defined = definition(*as_float64(args))
     np.testing.assert_allclose(truth.value, defined, rtol=1e-9, atol=1e-9 * np.abs(defined).max(initial=0))
@@ -66,13 +66,13 @@ def compute_by_definition(f: Callable, definition: Callable, *args: Any) -> Expe
 
 
 def assert_close(fast: Any, truth: Expected) -> None:
-    """fast is no further from the truth than equation (tolerance) allows: twice the worst baseline, and a little.
+    """Assert that `fast` is as close to the truth as equation (tolerance) demands: twice the worst baseline's error.
 
     fast array or float, truth Expected.  Raises AssertionError.
     """
     fast, value = np.asarray(fast, np.float64), np.asarray(truth.value)
     finite = np.isfinite(value)
-    assert np.array_equal(fast[~finite], value[~finite]), "infinities stand elsewhere"
+    assert np.array_equal(fast[~finite], value[~finite]), "infinities are at other positions"
     assert np.isfinite(fast[finite]).all(), "not finite: an element that was never written, or an overflow"
     if finite.any():
         error = max_error(fast, value, finite)
@@ -83,13 +83,13 @@ def assert_close(fast: Any, truth: Expected) -> None:
 
 
 def max_error(result, value, where):
-    """The largest absolute difference among the elements of a mask."""
+    """The largest absolute difference among the elements that a mask selects."""
     return np.abs(np.asarray(result)[where] - value[where]).max()
 
 
 @contextlib.contextmanager
 def poison_outputs():
-    """np.empty and np.empty_like full of NaN, so that an element that is never written shows."""
+    """Fill np.empty and np.empty_like with NaN, so that an element that is never written shows."""
     def poison(make):
         def make_poisoned(*args, **kwargs):
             array = make(*args, **kwargs)
@@ -102,13 +102,13 @@ def poison_outputs():
 
 
 def same_signature(ops: Any, name: str) -> None:
-    """The names, order and defaults of the arguments are the reference's."""
+    """The names, order and defaults of the arguments equal the reference's."""
     actual, expected = (inspect.signature(getattr(module, name)) for module in (ops, reference))
     assert actual == expected, f"{name}{actual} should be {name}{expected}"
 
 
 def same_as_reference(ops: Any, name: str, *args: Any) -> None:
-    """The reference's result, shape and dtype; inputs untouched; every element of the output written."""
+    """Result, shape and dtype equal the reference's; inputs are unchanged; every element of the output is written."""
     operation = getattr(reference, name)
     expected = as_tuple(operation(*args))
     copies = [a.copy() if isinstance(a, np.ndarray) else a for a in args]
@@ -117,7 +117,7 @@ def same_as_reference(ops: Any, name: str, *args: Any) -> None:
     assert len(results) == len(expected), f"{len(results)} results should be {len(expected)}"
     for n, (fast, like) in enumerate(zip(results, expected, strict=True)):
         if like is None:
-            assert fast is None, "there is nothing to give here"
+            assert fast is None, "the result should be None"
             continue
         fast = ops.asnumpy(fast) if isinstance(like, np.ndarray) else fast
         assert np.shape(fast) == np.shape(like), f"shape {np.shape(fast)} should be {np.shape(like)}"
@@ -128,4 +128,4 @@ def same_as_reference(ops: Any, name: str, *args: Any) -> None:
             assert np.array_equal(fast, like), f"{fast} should be {like}"
     for copy, original in zip(copies, args, strict=True):
         if isinstance(original, np.ndarray):
-            assert np.array_equal(copy, original), f"{name} wrote on its input"
+            assert np.array_equal(copy, original), f"{name} changed its input"

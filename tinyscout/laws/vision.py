@@ -1,4 +1,4 @@
-"""What must hold for the vision tower, whichever operations it is made of."""
+"""Laws of the vision tower, on every backend."""
 from dataclasses import replace
 
 import numpy as np
@@ -27,7 +27,7 @@ def expected_features(config, weights, tiles):
 
 
 def tiles_do_not_see_each_other(ops, config, weights, tiles):
-    """Any tile alone gives what it gives among others: several images at once are as good as one by one."""
+    """A tile alone gives the same result as among others, so several images can be computed together."""
     truth = expected_features(config, weights, tiles)
     for n in range(len(tiles)):
         assert_close(vision_model(tiles[n:n + 1], weights, config, ops), truth[n:n + 1])
@@ -40,7 +40,7 @@ def the_tower_is_the_references(ops, config, weights, tiles):
 
 
 def every_patch_reaches_every_token(ops, config, weights, tiles):
-    """The encoder looks in all directions: a change in the last patch changes the first token."""
+    """The encoder attends in all directions: a change in the last patch changes the first token."""
     changed = tiles[:1].copy()
     changed[..., -1, -1] += 1
     first_tokens = [vision_model(t, weights, config, ops)[0, 0] for t in (tiles[:1], changed)]

@@ -15,7 +15,7 @@ KV_DTYPES = ("float32", "bfloat16", *BITS)
 class LayerCache:
     """One layer's keys and values, at consecutive positions from `start` on, in buffers with room to grow.
 
-    kv_dtype is how they are kept: "float32" (as they are computed), "bfloat16", or "int8" or "int4" as QuantizedRows.
+    kv_dtype is their format: "float32" (as they are computed), "bfloat16", or "int8" or "int4" as QuantizedRows.
     """
 
     def __init__(self, chunk_size=None, kv_dtype="float32"):
@@ -26,7 +26,7 @@ class LayerCache:
         self.values: Any = None
 
     def append(self, length, k, v):
-        """Put new keys and values after the `length` tokens that are there.
+        """Append keys and values after the first `length` positions, and return all of them.
 
         k and v (B, T, K, d)  ->  keys, values (B, S, K, d) in the kv_dtype, and the position of the first
         """
@@ -39,10 +39,10 @@ class LayerCache:
         return take(self.keys, visible), take(self.values, visible), self.start
 
     def reserve(self, length, T, B, K, d, dtype=np.float32, like=None):
-        """Make room in `keys` and `values` for T tokens more, after the `length` tokens that are there.
+        """Make room in `keys` and `values` for T more tokens after the first `length` positions.
 
-        A kernel may then write to slots length - start and on.  dtype: what "float32" keeps; like: an array of the kind
-        that is to be kept, NumPy's or a GPU's
+        A kernel may then write to the slots from length - start on.  dtype: of the buffers if kv_dtype is "float32";
+        like: an array of the library that allocates them, NumPy or a GPU's
         """
         held = length - self.start
         stop = held + T
@@ -53,13 +53,13 @@ class LayerCache:
             self.keys, self.values = (_reallocate(a, 0, held, capacity) for a in (self.keys, self.values))
 
     def to_storage(self, x):
-        """Keys or values (B, T, K, d) in the kv_dtype."""
+        """Convert keys or values (B, T, K, d) to the kv_dtype."""
         if self.kv_dtype in BITS:
             return quantize_rows(x, BITS[self.kv_dtype], BFLOAT16)
         return x if self.kv_dtype == "float32" else x.astype(BFLOAT16)
 
     def trim(self, length):
-        """Drop what no later token can see: the chunks before the one that position `length` lies in."""
+        """Drop the slots that no later token can see: those of chunks before that of position `length`."""
         start = 0 if self.chunk_size is None else length // self.chunk_size * self.chunk_size
         if start > self.start:
             low, high = start - self.start, length - self.start
@@ -68,12 +68,12 @@ class LayerCache:
 
     @property
     def nbytes(self):
-        """Bytes of its keys and values, spare room included."""
+        """Bytes of its keys and values, including unused slots."""
         return 0 if self.keys is None else self.keys.nbytes + self.values.nbytes
 
 
 def _reallocate(old, low, high, capacity):
-    """A new buffer (B, capacity, K, d) that begins with slots low to high of an old one."""
+    """Return a new buffer (B, capacity, K, d) that begins with slots low to high of the old one."""
     if isinstance(old, QuantizedRows):
         return QuantizedRows(*(_reallocate(array, low, high, capacity) for array in old))
     new = np.empty_like(old, shape=(old.shape[0], capacity, *old.shape[2:]))
@@ -87,14 +87,14 @@ def _arrays(buffer):
 
 
 class Cache:
-    """What a model remembers between calls.
+    """The state of a model between calls: the keys and values of all layers.
 
-    `length` counts the tokens that are in.  `features` are image vectors whose patch tokens are still to come.
-    kv_dtype, one of KV_DTYPES, is how keys and values are kept.  int8 and int4 are for the global layers, whose memory
-    grows without end; chunked layers then have bfloat16.  Raises ValueError for another kv_dtype, or if the head_dim
-    does not divide into groups.
+    `length` is the number of cached tokens.  `features` are image vectors whose patch tokens have not been read yet.
+    kv_dtype, one of KV_DTYPES, is the format of keys and values.  int8 and int4 apply to the global layers, whose
+    memory grows without bound; chunked layers then use bfloat16.  Raises ValueError for another kv_dtype, or if
+    head_dim does not divide into groups.
 
-    `backend_state` belongs to the backend: what it prepared for one model and this cache (tinyscout.kernels.Backend).
+    `backend_state` is private data of the backend for one model and this cache (tinyscout.kernels.Backend).
     """
 
     def __init__(self, config, kv_dtype="float32"):
@@ -109,12 +109,12 @@ class Cache:
                        else LayerCache(None, kv_dtype) for layer in config.layers]
 
     def advance(self, T):
-        """T more tokens are in: every layer has taken them."""
+        """Count T more tokens, after every layer has stored them."""
         self.length += T
 
     @contextmanager
     def transaction(self):
-        """`with cache.transaction():` around one call of the model: if it fails, the cache is as it was.
+        """`with cache.transaction():` around one call of the model restores the cache if the call fails.
 
         Restoring two values is enough: slots after `length` are never read, only overwritten, and chunks that ended
         during the call are dropped only when it has succeeded.
@@ -130,5 +130,5 @@ class Cache:
 
     @property
     def nbytes(self):
-        """Bytes of all keys and values, spare room included."""
+        """Bytes of all keys and values, including unused slots."""
         return sum(layer.nbytes for layer in self.layers)

@@ -1,4 +1,4 @@
-"""Scout: images become tokens among tokens (early fusion), then the text model reads them all."""
+"""Scout: image vectors replace patch tokens (early fusion), and the text model runs over the whole sequence."""
 from contextlib import nullcontext
 
 import numpy as np
@@ -7,11 +7,11 @@ from tinyscout import reference
 from tinyscout.nn.text import in_order, text_model
 from tinyscout.nn.vision import vision_model
 
-TILES_AT_ONCE = 4       # bounds memory: tiles do not see each other, so any grouping gives the same numbers
+TILES_AT_ONCE = 4       # bounds memory; tiles do not attend to each other, so the grouping does not change the result
 
 
 def validate_tokens(tokens, config):
-    """Token ids as an array, or a clear error.
+    """Check token ids and return them as an array.
 
     tokens: 1-D sequence of ints from 0 to V - 1, not empty  ->  (T,) int64.  Raises ValueError.
     """
@@ -28,7 +28,7 @@ def validate_tokens(tokens, config):
 
 
 def validate_images(images, config):
-    """Each image as float32 tiles, or a clear error.
+    """Check images and return each as float32 tiles.
 
     images: sequence of arrays (tiles, C, h, w)  ->  list of the same as float32.  Raises ValueError.
     """
@@ -42,13 +42,13 @@ def validate_images(images, config):
             raise ValueError(f"image {n} must be tiles of shape (tiles, {c.channels}, {c.tile_size}, {c.tile_size}), "
                              f"not {image.shape}")
         if not np.isfinite(image).all():
-            raise ValueError(f"image {n} holds pixels that are not finite numbers")
+            raise ValueError(f"image {n} has pixels that are not finite numbers")
         tiles.append(image)
     return tiles
 
 
 def check_image_tokens(tokens, images, config, pending_features=0, exact=True):
-    """Every patch token needs a vector and, if `exact`, every vector a patch token.  Raises ValueError.
+    """Raise ValueError unless every patch token has a vector and, if `exact`, every vector a patch token.
 
     tokens (T,) int, images from validate_images, pending_features int: vectors from earlier calls
     """
@@ -62,7 +62,7 @@ def check_image_tokens(tokens, images, config, pending_features=0, exact=True):
 
 
 def image_features(images, w, config, ops=reference, iterate=in_order):
-    """The vectors that stand for the images in the text, in the order of the tiles, equation (image-features).
+    """Encode images as the vectors that replace their patch tokens, in order of the tiles, equation (image-features).
 
     images from validate_images, w Scout, iterate as in `text_model`  ->  (tiles * tokens_per_tile, D of the text)
     """
@@ -75,13 +75,13 @@ def image_features(images, w, config, ops=reference, iterate=in_order):
 
 
 def embed_inputs(tokens, images, w, config, cache=None, ops=reference, iterate=in_order):
-    """Tokens and images as one row of vectors, equation (fuse).
+    """Embed tokens and images as one sequence of vectors, equation (fuse).
 
     tokens (T,) int, images (tiles, C, h, w) each, w Scout, config ScoutConfig, cache Cache or None, iterate as in
     `text_model`  ->  (T, D)
 
-    Image vectors go to the patch tokens in order.  With a cache they may come before their tokens: the vectors that
-    this call has no patch token for wait in the cache for the next one, so a prompt can be cut anywhere.
+    Image vectors replace the patch tokens in order.  With a cache, they may come before their tokens: the vectors that
+    are left over in this call are kept in the cache for the next one, so a prompt can be split anywhere.
     Raises ValueError if there are more patch tokens than vectors or, without a cache, fewer.
     """
     tokens, images = validate_tokens(tokens, config), validate_images(images, config)
@@ -101,7 +101,7 @@ def embed_inputs(tokens, images, w, config, cache=None, ops=reference, iterate=i
 
 
 def forward(tokens, images, w, config, cache=None, ops=reference, iterate=in_order):
-    """Logits of the next token at every token.
+    """Logits of the next token at every position.
 
     Arguments as in `embed_inputs`  ->  logits (T, V)
     """

@@ -1,4 +1,4 @@
-"""The text model, written once.  `ops` is any backend: the reference or a module that replaces some of its names."""
+"""The text model, written once for every backend: `ops`, the reference or a module that replaces some of its names."""
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +8,7 @@ from tinyscout.nn.weights import MoE
 
 
 class Positions(NamedTuple):
-    """What the layers need to know of the positions of T tokens, computed once for all of them."""
+    """Position-dependent inputs of the layers for T tokens, computed once for all layers."""
 
     start: int              # position of the first token
     cos: Any                # (T, d/2), for RoPE layers
@@ -17,12 +17,12 @@ class Positions(NamedTuple):
 
 
 def in_order(items, name):
-    """The default way through the layers or the images: one after the other, and nobody is told."""
+    """The default `iterate`: the layers or the images in order, without showing progress."""
     return iter(items)
 
 
 def position_tables(start, T, config, dtype, ops=reference):
-    """The positions start .. start + T - 1 as every layer wants them.
+    """RoPE tables and temperatures of the positions start .. start + T - 1.
 
     start, T int, config TextConfig, dtype of cos, sin and temperature  ->  Positions
     """
@@ -30,9 +30,9 @@ def position_tables(start, T, config, dtype, ops=reference):
 
 
 def position_tables_at(positions, config, dtype, ops=reference):
-    """Any positions as every layer wants them: `position_tables` for positions with gaps.
+    """Like `position_tables`, for positions with gaps.
 
-    positions (T,) int, or (B, T) of whole chunks side by side: RoPE sees differences only, and gets those of the first
+    positions (T,) int, or (B, T) for a batch of whole chunks: RoPE depends only on differences, and uses the first row
     """
     row = positions if positions.ndim == 1 else positions[0]
     angles = ops.rope_angles(row, config.head_dim, config.rope_theta, config.rope_scaling)
@@ -50,7 +50,7 @@ def project_qkv(x, w, config, ops=reference):
 
 
 def rotate_and_norm(x, layer, positions, config, ops=reference):
-    """RoPE and the QK norm, for queries and keys alike, as far as the layer has them.
+    """Apply RoPE and QK norm to queries or keys, if the layer has them.
 
     x (B, T, heads, d), layer Layer, positions Positions  ->  (B, T, heads, d)
     """
@@ -62,12 +62,12 @@ def rotate_and_norm(x, layer, positions, config, ops=reference):
 
 
 def uses_qk_norm(layer, config):
-    """Does a layer norm its queries and keys?"""
+    """True if a layer normalises its queries and keys."""
     return config.qk_norm if layer.rope else config.qk_norm_nope
 
 
 def scale_queries(q, layer, positions):
-    """A NoPE layer's queries times the temperature of their positions; the keys in a cache stay valid.
+    """Scale a NoPE layer's queries by the temperature of their positions; cached keys stay valid.
 
     q (B, T, H, d), positions Positions  ->  (B, T, H, d), equation (temperature)
     """
@@ -75,7 +75,7 @@ def scale_queries(q, layer, positions):
 
 
 def encode_positions(q, k, layer, positions, config, ops=reference):
-    """Everything that makes a layer's queries and keys depend on their positions.
+    """Apply RoPE, QK norm and temperature to a layer's queries and keys.
 
     q (B, T, H, d), k (B, T, K, d), positions Positions  ->  q, k of the same shapes
     """
@@ -84,7 +84,7 @@ def encode_positions(q, k, layer, positions, config, ops=reference):
 
 
 def attention(x, w, layer, positions, config, cache=None, ops=reference):
-    """Both kinds of layer: RoPE inside chunks, or no positions and scaled queries; equation (attention-block).
+    """Attention of both kinds of layer: RoPE in chunks, or NoPE with scaled queries, equation (attention-block).
 
     x (B, T, D), w Attention, layer Layer, positions Positions, cache LayerCache or None  ->  (B, T, D)
     """
@@ -99,12 +99,12 @@ def attention(x, w, layer, positions, config, cache=None, ops=reference):
 
 
 def feed_forward(x, w, ops=reference):
-    """x (N, D), w FeedForward  ->  (N, D), equation (feed-forward)."""
+    """SwiGLU network: x (N, D), w FeedForward  ->  (N, D), equation (feed-forward)."""
     return ops.linear(ops.swiglu(ops.linear(x, w.w_gate), ops.linear(x, w.w_up)), w.w_down)
 
 
 def moe(x, w, top_k, ops=reference):
-    """The shared expert on x plus the chosen ones on gated x, equation (moe).
+    """Shared expert on x plus the chosen experts on gated x, equation (moe).
 
     x (N, D), w MoE, top_k int  ->  (N, D)
     """
@@ -113,7 +113,7 @@ def moe(x, w, top_k, ops=reference):
 
 
 def attention_block(x, w, layer, positions, config, cache=None, ops=reference):
-    """The first half of a decoder layer: x + attention(norm(x)), equation (block).
+    """First half of a decoder layer: x + attention(norm(x)), equation (block).
 
     x (B, T, D), w Block, the rest as in `attention`  ->  (B, T, D)
     """
@@ -122,7 +122,7 @@ def attention_block(x, w, layer, positions, config, cache=None, ops=reference):
 
 
 def feed_forward_block(x, w, config, ops=reference):
-    """The second half: x + experts(norm(x)), or a dense network; each token for itself, equation (block).
+    """Second half of a decoder layer: x + moe(norm(x)), or a dense network; per token, equation (block).
 
     x (B, T, D), w Block  ->  (B, T, D)
     """
@@ -135,16 +135,16 @@ def feed_forward_block(x, w, config, ops=reference):
 
 
 def text_model(x, w, config, cache=None, ops=reference, iterate=in_order):
-    """All layers of the plan, then the last norm.
+    """Run all layers, then the final norm.
 
     x (B, T, D) embedded tokens, w Text, config TextConfig, cache Cache or None  ->  (B, T, D) hidden states
 
-    With a cache the tokens follow those that it holds, and it takes them in.  `iterate(blocks, "layers")` yields the
+    With a cache, the tokens follow the cached ones and are added to it.  `iterate(blocks, "layers")` yields the
     blocks in order: the caller may read ahead from disk there, or show progress (tinyscout.inference.prefetch).
     """
     T, decode = x.shape[1], getattr(ops, "decode", None)
     if decode is not None and T == 1 and (y := decode(x, w, config, cache, iterate)) is not None:
-        cache.advance(1)                            # a backend may take a token through all layers in one call
+        cache.advance(1)                            # a backend may run all layers for one token in one call
         return y
     positions = position_tables(0 if cache is None else cache.length, T, config, x.dtype, ops)
     for n, (layer, weights) in enumerate(zip(config.layers, iterate(w.blocks, "layers"), strict=True)):

@@ -1,6 +1,6 @@
-"""The text model backwards: f_backward for each composition f of text.py.
+"""Gradients of the text model: f_backward for each function f of text.py.
 
-Each half of a layer is computed again from its input, so that training keeps two arrays a layer and no more.
+Each half of a layer is recomputed from its input, so that training keeps only two arrays per layer.
 """
 import numpy as np
 
@@ -18,14 +18,14 @@ from tinyscout.nn.weights import Attention, Block, FeedForward, MoE, Text
 
 
 def encode_positions_backward(dq, dk, q, k, layer, positions, config, ops=reference):
-    """dq, dk and the arguments of `text.encode_positions`  ->  the gradients of q and k"""
-    dq = scale_queries(dq, layer, positions)            # a factor is a factor both ways
+    """Gradient of `text.encode_positions`: dq, dk and its arguments  ->  the gradients of q and k."""
+    dq = scale_queries(dq, layer, positions)            # the gradient is scaled by the same factor
     return (rotate_and_norm_backward(dq, q, layer, positions, config, ops),
             rotate_and_norm_backward(dk, k, layer, positions, config, ops))
 
 
 def rotate_and_norm_backward(dy, x, layer, positions, config, ops=reference):
-    """dy and x (B, T, heads, d), the rest as in `text.rotate_and_norm`  ->  dx"""
+    """Gradient of `text.rotate_and_norm`: dy and x (B, T, heads, d)  ->  dx."""
     if uses_qk_norm(layer, config):
         rotated = ops.apply_rope(x, positions.cos, positions.sin) if layer.rope else x
         dy, _ = ops.rms_norm_backward(dy, rotated, None, config.norm_eps)
@@ -33,9 +33,9 @@ def rotate_and_norm_backward(dy, x, layer, positions, config, ops=reference):
 
 
 def attention_backward(dy, x, w, layer, positions, config, ops=reference):
-    """dy and x (B, T, D), the rest as in `text.attention` without a cache  ->  dx (B, T, D), Attention of gradients
+    """Gradient of `text.attention` without a cache, equation (attention-block-backward).
 
-    Equation (attention-block-backward).
+    dy and x (B, T, D), the rest as there  ->  dx (B, T, D), Attention of gradients
     """
     q, k, v = project_qkv(x, w, config, ops)
     qk = encode_positions(q, k, layer, positions, config, ops)
@@ -51,7 +51,7 @@ def attention_backward(dy, x, w, layer, positions, config, ops=reference):
 
 
 def feed_forward_backward(dy, x, w, ops=reference):
-    """dy and x (N, D), w FeedForward  ->  dx (N, D), FeedForward of gradients"""
+    """Gradient of `text.feed_forward`: dy and x (N, D), w FeedForward  ->  dx (N, D), FeedForward of gradients."""
     gate, up = ops.linear(x, w.w_gate), ops.linear(x, w.w_up)
     d_hidden, dw_down, _ = ops.linear_backward(dy, ops.swiglu(gate, up), w.w_down)
     d_gate, d_up = ops.swiglu_backward(d_hidden, gate, up)
@@ -61,9 +61,9 @@ def feed_forward_backward(dy, x, w, ops=reference):
 
 
 def moe_backward(dy, x, w, top_k, aux_loss_coef=0.0, ops=reference):
-    """Through the experts to their gates to the router, and past them; equation (moe-backward).
+    """Gradient of `text.moe`, equation (moe-backward).
 
-    dy and x (N, D), w MoE, aux_loss_coef float: the factor of `load_balance` in the loss
+    dy and x (N, D), w MoE, aux_loss_coef float: the coefficient of `load_balance` in the loss
     ->  dx (N, D), MoE of gradients
     """
     expert, gate = ops.router(x, w.w_router, top_k)
@@ -80,7 +80,7 @@ def moe_backward(dy, x, w, top_k, aux_loss_coef=0.0, ops=reference):
 
 
 def attention_block_backward(dy, x, w, layer, positions, config, ops=reference):
-    """dy and x (B, T, D), the rest as in `text.attention_block`  ->  dx, (dattention_norm, Attention of gradients)"""
+    """Gradient of `text.attention_block`: dy and x (B, T, D)  ->  dx, (dattention_norm, Attention of gradients)."""
     normed = ops.rms_norm(x, w.attention_norm, config.norm_eps)
     d_normed, d_attention = attention_backward(dy, normed, w.attention, layer, positions, config, ops)
     dx, d_norm = ops.rms_norm_backward(d_normed, x, w.attention_norm, config.norm_eps)
@@ -88,7 +88,7 @@ def attention_block_backward(dy, x, w, layer, positions, config, ops=reference):
 
 
 def feed_forward_block_backward(dy, x, w, config, aux_loss_coef=0.0, ops=reference):
-    """dy and x (B, T, D), the rest as in `text.feed_forward_block`  ->  dx, (dfeed_forward_norm, MoE or FeedForward)"""
+    """Gradient of `text.feed_forward_block`: dy and x (B, T, D)  ->  dx, (dfeed_forward_norm, MoE or FeedForward)."""
     normed = ops.rms_norm(x, w.feed_forward_norm, config.norm_eps)
     rows, dy_rows = normed.reshape(-1, x.shape[-1]), dy.reshape(-1, x.shape[-1])
     if isinstance(w.feed_forward, MoE):
@@ -100,7 +100,7 @@ def feed_forward_block_backward(dy, x, w, config, aux_loss_coef=0.0, ops=referen
 
 
 def text_activations(x, w, config, ops=reference):
-    """The input of each half of each layer, and the result of the last: what the backward pass needs.
+    """Activations for the backward pass: the input of each half of each layer, and the output of the last.
 
     x (B, T, D) embedded tokens, w Text, config TextConfig  ->  list of 2 L + 1 arrays (B, T, D)
     """
@@ -112,7 +112,7 @@ def text_activations(x, w, config, ops=reference):
 
 
 def text_model_backward(dy, activations, w, config, aux_loss_coef=0.0, ops=reference):
-    """From the gradient of the last norm's result to that of the embedded tokens and of all weights.
+    """Backpropagate from the gradient of the final norm's output to the token embeddings and all weights.
 
     dy (B, T, D), activations from `text_activations`, w Text, aux_loss_coef float as in `moe_backward`
     ->  dx (B, T, D), Text of gradients, in which those of the embedding and of the output matrix are None
@@ -128,7 +128,7 @@ def text_model_backward(dy, activations, w, config, aux_loss_coef=0.0, ops=refer
 
 
 def expert_loads(activations, w, config, ops=reference):
-    """The fraction of the tokens that is routed to each expert of each layer.
+    """Fraction of the tokens that is routed to each expert of each layer.
 
     activations from `text_activations`, w Text, config TextConfig  ->  (layers with experts, E), rows sum to 1
     """

@@ -5,7 +5,7 @@ from tinyscout import reference
 
 
 def embed_patches(tiles, w, config, ops=reference):
-    """Every patch as a vector, the class token after them, plus position embeddings, equation (patch-embedding).
+    """Embed all patches, append the class token and add position embeddings, equation (patch-embedding).
 
     tiles (B, C, h, w), w Vision  ->  (B, P + 1, D)
     """
@@ -16,7 +16,7 @@ def embed_patches(tiles, w, config, ops=reference):
 
 
 def vision_attention(x, w, cos, sin, config, ops=reference):
-    """Every patch of a tile reads every other: no mask, and 2-D RoPE in every layer.
+    """Attention of all patches of a tile to each other: no mask, and 2-D RoPE in every layer.
 
     x (B, P + 1, D), w VisionAttention, cos and sin (P + 1, d/2)  ->  (B, P + 1, D)
     """
@@ -37,7 +37,7 @@ def vision_block(x, w, cos, sin, config, ops=reference):
 
 
 def adapter(x, w, config, ops=reference):
-    """Four patches become one token, then two layers with a GELU after *each*, equation (adapter).
+    """Merge four patches into one token, then apply two layers with a GELU after *each*, equation (adapter).
 
     x (B, P, D), w Adapter  ->  (B, P / pixel_shuffle_factor**2, A)
     """
@@ -46,17 +46,17 @@ def adapter(x, w, config, ops=reference):
 
 
 def rope_tables(config, dtype, ops=reference):
-    """The angles of 2-D RoPE for every patch and the class token  ->  cos and sin (P + 1, d/2) of that dtype"""
+    """Tables of 2-D RoPE for every patch and the class token  ->  cos and sin (P + 1, d/2) of that dtype."""
     tables = ops.rope_angles_2d(config.grid, config.head_dim, config.rope_theta)
     return [ops.asarray(a.astype(dtype)) for a in tables]
 
 
 def vision_encoder(tiles, w, config, ops=reference, save=None):
-    """All layers of the encoder.  Tiles do not see each other.
+    """Run all layers of the encoder.  Tiles do not attend to each other.
 
     tiles (B, C, h, w) normalised pixels, w Vision, config VisionConfig  ->  (B, P + 1, D)
 
-    save: a list, which takes the input of each layer and then the result, or None
+    save: a list to which the input of each layer and then the result are appended, or None
     """
     x = ops.layer_norm(embed_patches(tiles, w, config, ops), *w.norm_pre, config.norm_eps)
     cos, sin = rope_tables(config, x.dtype, ops)
@@ -70,13 +70,13 @@ def vision_encoder(tiles, w, config, ops=reference, save=None):
 
 
 def project_to_text(x, w, config, ops=reference):
-    """From the encoder's result to vectors for the text model.  x (B, P + 1, D)  ->  (B, tokens_per_tile, A)"""
+    """Final norm and adapter: the encoder's output x (B, P + 1, D)  ->  (B, tokens_per_tile, A)."""
     x = ops.layer_norm(x, *w.norm_post, config.norm_eps)
     return adapter(x[:, :-1], w.adapter, config, ops)               # without the class token
 
 
 def vision_model(tiles, w, config, ops=reference):
-    """From tiles to the vectors that stand for them in the text.
+    """Encode each tile as tokens_per_tile vectors, which the projector then maps to the text model.
 
     tiles (B, C, h, w) normalised pixels, w Vision, config VisionConfig  ->  (B, tokens_per_tile, A)
     """

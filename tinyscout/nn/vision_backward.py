@@ -1,4 +1,4 @@
-"""The vision tower backwards: f_backward for each composition f of vision.py."""
+"""Gradients of the vision tower: f_backward for each function f of vision.py."""
 import numpy as np
 
 from tinyscout import reference
@@ -7,16 +7,16 @@ from tinyscout.nn.weights import MLP, Adapter, LayerNorm, Vision, VisionAttentio
 
 
 def embed_patches_backward(dy, tiles, w, config, ops=reference):
-    """dy (B, P + 1, D), tiles (B, C, h, w)  ->  dw_patch, dclass_embedding, dposition_embedding
+    """Gradient of `vision.embed_patches` with respect to its weights.
 
-    Pixels are inputs: no gradient goes to them.
+    dy (B, P + 1, D), tiles (B, C, h, w)  ->  dw_patch, dclass_embedding, dposition_embedding
     """
     _, dw_patch, _ = ops.linear_backward(dy[:, :-1], ops.patchify(tiles, config.patch_size), w.w_patch)
     return dw_patch, dy[:, -1].sum(0), dy.sum(0)
 
 
 def vision_attention_backward(dy, x, w, cos, sin, config, ops=reference):
-    """dy and x (B, P + 1, D), the rest as in `vision.vision_attention`  ->  dx, VisionAttention of gradients"""
+    """Gradient of `vision.vision_attention`: dy and x (B, P + 1, D)  ->  dx, VisionAttention of gradients."""
     heads = (*x.shape[:2], config.n_heads, config.head_dim)
     q, k, v = (ops.linear(x, *pair).reshape(heads) for pair in (w[0:2], w[2:4], w[4:6]))
     rotated = ops.apply_rope(q, cos, sin), ops.apply_rope(k, cos, sin)
@@ -33,9 +33,9 @@ def vision_attention_backward(dy, x, w, cos, sin, config, ops=reference):
 
 
 def vision_block_backward(dy, x, w, cos, sin, config, ops=reference):
-    """dy and x (B, P + 1, D), the rest as in `vision.vision_block`  ->  dx, VisionBlock of gradients
+    """Gradient of `vision.vision_block`, equation (vision-block-backward).
 
-    Equation (vision-block-backward).
+    dy and x (B, P + 1, D), the rest as there  ->  dx, VisionBlock of gradients
     """
     normed = ops.layer_norm(x, *w.attention_norm, config.norm_eps)
     middle = x + vision_attention(normed, w.attention, cos, sin, config, ops)
@@ -51,7 +51,7 @@ def vision_block_backward(dy, x, w, cos, sin, config, ops=reference):
 
 
 def adapter_backward(dy, x, w, config, ops=reference):
-    """dy (B, P / pixel_shuffle_factor**2, A), x (B, P, D), w Adapter  ->  dx (B, P, D), Adapter of gradients"""
+    """Gradient of `vision.adapter`: dy (B, tokens_per_tile, A), x (B, P, D)  ->  dx (B, P, D), Adapter of gradients."""
     tokens = ops.pixel_shuffle(x, config.pixel_shuffle_factor)
     hidden = ops.linear(tokens, w.w_1)
     second = ops.linear(ops.gelu(hidden), w.w_2)
@@ -61,7 +61,7 @@ def adapter_backward(dy, x, w, config, ops=reference):
 
 
 def vision_activations(tiles, w, config, ops=reference):
-    """The input of each encoder layer and the result of the last: what the backward pass needs.
+    """Activations for the backward pass: the input of each encoder layer, and the output of the last.
 
     Arguments as in `vision.vision_encoder`  ->  list of L + 1 arrays (B, P + 1, D)
     """
@@ -71,7 +71,7 @@ def vision_activations(tiles, w, config, ops=reference):
 
 
 def vision_model_backward(dy, tiles, activations, w, config, ops=reference):
-    """From the gradient of an image's tokens to that of every weight of the tower.
+    """Backpropagate from the gradient of the image tokens to all weights of the tower.
 
     dy (B, tokens_per_tile, A), tiles (B, C, h, w), activations from `vision_activations`  ->  Vision of gradients
     """

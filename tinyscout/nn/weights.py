@@ -92,14 +92,14 @@ class Vision(NamedTuple):
 
 class Scout(NamedTuple):
     text: Text
-    vision: Any                 # Vision, or None in a model of text alone
+    vision: Any                 # Vision, or None in a text-only model
     w_projector: Array          # (A, D of the text), or None
 
 
 def build(config, make_leaf):
-    """The tree of weights, each made by make_leaf(path, shape): `("text.blocks.0.attention.w_q", (D, H*d))`.
+    """Build the tree of weights from make_leaf(path, shape), such as `("text.blocks.0.attention.w_q", (D, H*d))`.
 
-    A tied output matrix is the transposed embedding and is not asked for.
+    make_leaf is not called for a tied output matrix, which is the transposed embedding.
     """
     text = _build_text(config.text, make_leaf)
     if config.vision is None:
@@ -152,15 +152,15 @@ def _build_vision(c, make_leaf):
 
 
 def to_file_layout(path, array):
-    """A matrix as a checkpoint stores it, (out, in), or back: either way it is the transposed view.
+    """Convert a matrix to the layout of a checkpoint, (out, in), or back: a transposed view in both cases.
 
-    Embeddings, and experts, which have three axes, are laid out the same in both.
+    Embeddings, and experts, which have three axes, have the same layout in both.
     """
     return array.T if array.ndim == 2 and not path.endswith("embedding") else array
 
 
 def named_arrays(tree, path=""):
-    """Every array of a tree of weights with its path, as weights.build names it.  A Quantized is one of them."""
+    """Yield (path, array) for every array of a tree of weights, paths as in `build`; a Quantized counts as an array."""
     if isinstance(tree, tuple | list) and not isinstance(tree, Quantized):
         keys = tree._fields if hasattr(tree, "_fields") else range(len(tree))
         for key, branch in zip(keys, tree, strict=True):
@@ -170,7 +170,7 @@ def named_arrays(tree, path=""):
 
 
 def check_shapes(weights, config):
-    """Raise ValueError unless this is the tree of weights that the config describes."""
+    """Raise ValueError unless the tree has exactly the weights, and their shapes, that the config describes."""
     found = {path: array.shape for path, array in named_arrays(weights)}
     wanted = {path: array.shape for path, array in named_arrays(abstract_weights(config))}
     for path in sorted(found.keys() | wanted.keys()):
@@ -188,7 +188,7 @@ def tree_map(f, *trees):
 
 
 def weight_shapes(config):
-    """{path: shape} of every weight that a config calls for; a tied output matrix is not among them."""
+    """Return {path: shape} of all weights of a config, without a tied output matrix."""
     shapes = {}
 
     def record(path, shape):
@@ -200,14 +200,14 @@ def weight_shapes(config):
 
 
 def abstract_weights(config):
-    """The tree of weights with every array's shape and none of its memory."""
+    """Build the tree of weights with the shape of every array, without allocating its memory."""
     return build(config, lambda path, shape: np.broadcast_to(np.float32(0), shape))
 
 
 def init_weights(config, seed=0, dtype=np.float32):
-    """Random weights: matrices normal with variance 1 / inputs, norms one, biases zero.
+    """Initialise weights: matrices normal with variance 1 / inputs, norms one, biases zero.
 
-    config ScoutConfig, seed int, dtype of every array  ->  Scout, each matrix laid out in memory as a checkpoint's
+    config ScoutConfig, seed int, dtype of every array  ->  Scout, each matrix in the memory layout of a checkpoint
     """
     rng = np.random.default_rng(seed)
 
@@ -234,11 +234,11 @@ class ParameterCount(NamedTuple):
     projector: int
     total: int
     routed: int         # all routed experts of all layers
-    active: int         # text weights that one token meets: everything but the experts it does not choose
+    active: int         # text parameters that one token uses: all except the experts not chosen for it
 
 
 def count_parameters(config):
-    """How many parameters a config stands for; no weight is allocated.
+    """Count the parameters of a config without allocating weights.
 
     config ScoutConfig  ->  ParameterCount
     """

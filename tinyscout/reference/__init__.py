@@ -1,14 +1,14 @@
-"""Every operation of Scout as plain NumPy: what the numbers mean.
+"""Every operation of Scout in plain NumPy: the definitions that all kernels are tested against.
 
-This package is also the shape of every backend: `kernels.c` and `kernels.cuda` are this same list of
-names, some of them replaced by something faster.  Inputs may be float32 or float64; a weight in float16
-or bfloat16 is widened to the input's type when it is used, so a checkpoint can stay as its file is.
+This package is also the interface of every backend: `kernels.c` and `kernels.cuda` have the same list of
+names, some of them replaced by faster functions.  Inputs may be float32 or float64; a weight in float16
+or bfloat16 is converted to the input's dtype when it is used, so a checkpoint is used as it is stored.
 
-Each differentiable f has an f_backward(dy, *arguments of f) below it: given the gradient dy of f's result, it returns
-the gradients of f's arguments, in their order, for those that are learned or depend on what is learned.  It
-recomputes what it needs of f: nothing is saved between the two.
+Each differentiable f has an f_backward below it, which takes dy, the gradient of f's result, and then the arguments of
+f.  It returns the gradients of those arguments, in their order, that are learned or depend on learned ones.  It
+recomputes the intermediate values that it needs: f saves nothing for it.
 """
-# ruff: noqa: F401  what is imported here is re-exported
+# ruff: noqa: F401  these imports are re-exports
 from numpy import asarray
 from numpy import asarray as asnumpy  # into and out of the backend's own arrays
 

@@ -1,11 +1,11 @@
-"""Activations: what makes two matrices in a row more than one matrix."""
+"""Activation functions: the nonlinearities between two matrix products."""
 import math
 
 import numpy as np
 
 
 def sigmoid(x):
-    """A gate between shut and open, equation (sigmoid).
+    """Sigmoid 1 / (1 + exp(-x)), equation (sigmoid).
 
     x (...)  ->  (...) in (0, 1)
     """
@@ -14,7 +14,7 @@ def sigmoid(x):
 
 
 def sigmoid_backward(dy, x):
-    """Steepest where the gate is half open, equation (sigmoid-backward).
+    """Gradient of sigmoid: dy y (1 - y), equation (sigmoid-backward).
 
     dy and x (...)  ->  dx (...)
     """
@@ -23,7 +23,7 @@ def sigmoid_backward(dy, x):
 
 
 def swiglu(gate, up):
-    """silu(gate) * up: one branch opens a gate for the other, equation (swiglu).
+    """SwiGLU of two branches: silu(gate) * up, equation (swiglu).
 
     gate and up (..., F)  ->  (..., F)
     """
@@ -31,7 +31,7 @@ def swiglu(gate, up):
 
 
 def swiglu_backward(dy, gate, up):
-    """Both branches, each weighed by the other, equation (swiglu-backward).
+    """Gradient of swiglu with respect to both branches, equation (swiglu-backward).
 
     dy, gate and up (..., F)  ->  dgate, dup (..., F)
     """
@@ -40,16 +40,16 @@ def swiglu_backward(dy, gate, up):
 
 
 def gelu(x):
-    """x times the chance that a normal variable is smaller than x, equation (gelu).
+    """GELU: x times the probability that a standard normal variable is smaller than x, equation (gelu).
 
     x (...)  ->  (...).  The exact form, not the tanh approximation.
     """
-    tail = erfc(np.abs(x) * math.sqrt(0.5)) / 2             # the chance of being beyond |x|
+    tail = erfc(np.abs(x) * math.sqrt(0.5)) / 2             # P(Z > |x|)
     return x * np.where(x < 0, tail, 1 - tail)
 
 
 def gelu_backward(dy, x):
-    """The chance, and by how much it grows, equation (gelu-backward).
+    """Gradient of gelu: the probability plus x times the density, equation (gelu-backward).
 
     dy and x (...)  ->  dx (...)
     """
@@ -58,13 +58,13 @@ def gelu_backward(dy, x):
     return dy * (np.where(x < 0, tail, 1 - tail) + x * density)
 
 
-ERFC_MAX = 9.0                                  # erfc(9) = 4e-37: nothing is left beyond
+ERFC_MAX = 9.0                                  # erfc(9) = 4e-37; larger arguments count as 9
 
 
 def _fit_erfc(degree=20):
     """Chebyshev coefficients of log(erfc(x)) + x*x - log(t) in t = 2 / (2 + x), for x from 0 to ERFC_MAX.
 
-    NumPy has no erf; the standard library's takes one number at a time, which is enough for a fit.
+    NumPy lacks erf; the standard library's takes one number at a time, which is enough for a fit.
     """
     def smooth(u):                              # u from -1 to 1 maps to t from its minimum to 1
         t = (2 / (2 + ERFC_MAX) * (1 - u) + (1 + u)) / 2
@@ -76,7 +76,7 @@ ERFC_COEFFS = _fit_erfc()
 
 
 def erfc(x):
-    """The complementary error function for x >= 0, off by less than 2e-15 in float64.
+    """Complementary error function for x >= 0, with an error below 2e-15 in float64.
 
     x (...), not negative  ->  (...)
     """

@@ -6,11 +6,11 @@ import numpy as np
 from tinyscout.reference.quantize import take, to_dense
 
 MAX_SCORES_PER_BLOCK = 1 << 22      # bounds the memory of one block of queries: 16 MB of float32
-KEYS_PER_BLOCK = 1 << 12            # a quantized cache is dequantized that many tokens at a time
+KEYS_PER_BLOCK = 1 << 12            # tokens of a quantized cache that are dequantized together
 
 
 def causal_mask(queries, keys):
-    """May the token at position t attend to position s?  Only to earlier ones and itself, equation (causal).
+    """Mask of the keys that each query may attend to: its own position and earlier ones, equation (causal).
 
     queries (T,) int, keys (S,) int  ->  (T, S) bool
     """
@@ -18,7 +18,7 @@ def causal_mask(queries, keys):
 
 
 def chunked_mask(queries, keys, chunk):
-    """Causal, and only inside the query's own chunk of `chunk` tokens, equation (chunked).
+    """Causal mask that is also limited to the query's chunk of `chunk` tokens, equation (chunked).
 
     queries (T,) int, keys (S,) int, chunk int  ->  (T, S) bool
     """
@@ -26,7 +26,7 @@ def chunked_mask(queries, keys, chunk):
 
 
 def attention_temperature(positions, floor, scale):
-    """The factor on the queries of a NoPE layer, which grows with their positions, equation (temperature).
+    """Factor on the queries of a NoPE layer, which grows with their positions, equation (temperature).
 
     positions (T,) int, floor float in tokens, scale float  ->  (T,) float64
     """
@@ -34,7 +34,7 @@ def attention_temperature(positions, floor, scale):
 
 
 def softmax(x):
-    """Positive numbers that sum to one along the last axis, equation (softmax).
+    """Softmax along the last axis, equation (softmax).
 
     x (..., S)  ->  (..., S)
     """
@@ -44,7 +44,7 @@ def softmax(x):
 
 
 def softmax_backward(dy, x):
-    """A score rises with what its dy has above the weighted mean, equation (softmax-backward).
+    """Gradient of softmax: y times dy minus its y-weighted mean, equation (softmax-backward).
 
     dy and x (..., S)  ->  dx (..., S)
     """
@@ -53,9 +53,9 @@ def softmax_backward(dy, x):
 
 
 def naive_attention(q, k, v, causal=True, chunk=None, kv_start=0):
-    """Equation (gqa) as it reads.  `grouped_query_attention` computes the same without all T x S scores at once.
+    """Equation (gqa) as written, with all T x S scores in memory.
 
-    Arguments and result as there.
+    Arguments and result as in `grouped_query_attention`, which computes the same in blocks.
     """
     T, S, G = q.shape[1], k.shape[1], q.shape[2] // k.shape[2]
     k, v = (to_dense(a, q.dtype).repeat(G, axis=2) for a in (k, v))     # (B, S, H, d): G query heads read the same keys
@@ -68,11 +68,11 @@ def naive_attention(q, k, v, causal=True, chunk=None, kv_start=0):
     return np.einsum("bhts,bshd->bthd", softmax(scores), v)
 
 
-# From here on the same in blocks: of queries, so that memory stays bounded, and of keys, which may be quantized.
+# From here on, the same in blocks: of queries, to bound the memory, and of keys, which may be quantized.
 
 
 def group_heads(q, K):
-    """The G query heads that share a key head, one below the other: (B, T, H, d) -> (B, K, G*T, d)."""
+    """Stack the G query heads that share a key head: (B, T, H, d) -> (B, K, G*T, d)."""
     B, T, H, d = q.shape
     return q.reshape(B, T, K, H // K, d).transpose(0, 2, 3, 1, 4).reshape(B, K, -1, d)
 
@@ -84,7 +84,7 @@ def ungroup_heads(y, T, H):
 
 
 def attention_weights(q, k, mask):
-    """The weight of each key for each query, equation (gqa).
+    """Attention weights of each query for each key, equation (gqa).
 
     q (B, K, G*T, d) from `group_heads`, k (B, S, K, d) in any format, mask (T, S) bool or None  ->  (B, K, G*T, S)
     """
@@ -100,12 +100,12 @@ def attention_weights(q, k, mask):
 
 
 def key_blocks(k):
-    """The indices of the blocks of keys, or of values, that are dequantized together."""
+    """Indices of the blocks of keys, or of values, that are dequantized together."""
     return [np.s_[:, n:n + KEYS_PER_BLOCK] for n in range(0, k.shape[1], KEYS_PER_BLOCK)]
 
 
 def attend_block(q, k, v, mask):
-    """One block of queries against the keys that it can see, equation (gqa).
+    """Attention of one block of queries to the keys that it can see, equation (gqa).
 
     q (B, T, H, d), k and v (B, S, K, d) in any format, mask (T, S) bool or None  ->  (B, T, H, d)
     """
@@ -118,15 +118,15 @@ def attend_block(q, k, v, mask):
 
 
 def attend_block_backward(dy, q, k, v, mask):
-    """Back through the weighted mean, the softmax and the products, equation (gqa-backward).
+    """Gradient of attend_block, equation (gqa-backward).
 
-    dy (B, T, H, d), the rest as in `attend_block`, k and v plain numbers  ->  dq (B, T, H, d), dk and dv (B, S, K, d)
+    dy (B, T, H, d), the rest as in `attend_block`, k and v not quantized  ->  dq (B, T, H, d), dk and dv (B, S, K, d)
     """
     (T, H, d), K = q.shape[1:], k.shape[2]
     rows, dy = group_heads(q, K), group_heads(dy, K)
     weights = attention_weights(rows, k, mask)
     dv = weights.swapaxes(2, 3) @ dy                                    # (B, K, S, d)
-    d_scores = dy @ v.transpose(0, 2, 3, 1)                             # of the weights, so far
+    d_scores = dy @ v.transpose(0, 2, 3, 1)                             # so far, gradient of the weights
     d_scores -= (d_scores * weights).sum(-1, keepdims=True)
     d_scores *= weights
     d_scores *= 1 / math.sqrt(d)
@@ -135,16 +135,16 @@ def attend_block_backward(dy, q, k, v, mask):
 
 
 def query_blocks(q, k, causal, chunk, kv_start):
-    """Blocks of queries with only the keys that each can see, so that a T x S matrix is never built.
+    """Yield blocks of queries with only the keys that they can see, so that a T x S matrix is never built.
 
-    Arguments as in `grouped_query_attention`  ->  yields the queries' and the keys' index and the mask (t, s) or None
+    Arguments as in `grouped_query_attention`  ->  yields index of the queries, index of the keys, mask (t, s) or None
     """
     T, S, H = q.shape[1], k.shape[1], q.shape[2]
     if not causal:
         yield np.s_[:], np.s_[:], None
         return
     positions = kv_start + np.arange(S)
-    max_scores = MAX_SCORES_PER_BLOCK // max(1, q.shape[0] * H)         # of each head of each sequence
+    max_scores = MAX_SCORES_PER_BLOCK // max(1, q.shape[0] * H)         # per head and sequence
     at = 0
     while at < T:
         start = S - T + at                                              # the block's first query among the keys
@@ -165,7 +165,7 @@ def grouped_query_attention(q, k, v, causal=True, chunk=None, kv_start=0):
     q (B, T, H, d), k and v (B, S, K, d) in any format  ->  (B, T, H, d)
 
     The keys have S consecutive positions from `kv_start` on, and the queries the last T of them.
-    causal: a query sees no later key.  chunk: nor one of another chunk of that many tokens.
+    causal: a query sees no later key.  chunk: nor a key outside its chunk of `chunk` tokens.
     """
     y = np.empty_like(q)
     for queries, keys, mask in query_blocks(q, k, causal, chunk, kv_start):
@@ -174,9 +174,9 @@ def grouped_query_attention(q, k, v, causal=True, chunk=None, kv_start=0):
 
 
 def grouped_query_attention_backward(dy, q, k, v, causal=True, chunk=None, kv_start=0):
-    """The weights are recomputed block by block; a key's gradient is the sum over blocks, equation (gqa-backward).
+    """Gradient of grouped_query_attention, recomputing the weights block by block, equation (gqa-backward).
 
-    dy (B, T, H, d), the rest as in `grouped_query_attention`, k and v plain numbers  ->  dq, dk, dv
+    dy (B, T, H, d), the rest as in `grouped_query_attention`, k and v not quantized  ->  dq, dk, dv
     """
     dq, dk, dv = np.empty_like(q), np.zeros_like(k), np.zeros_like(v)
     for queries, keys, mask in query_blocks(q, k, causal, chunk, kv_start):

@@ -1,7 +1,7 @@
 """Byte-pair encoding in plain Python: learning the merges from text, and applying them to text.
 
-Everything here works on *pieces*, short byte strings such as b" world".  Cutting text into pieces is the
-business of tinyscout/inputs/tokenizer.py; no merge ever reaches across a cut.
+Everything here works on *pieces*, short byte strings such as b" world".  tinyscout/inputs/tokenizer.py splits
+text into pieces; merges never cross the boundary of a piece.
 """
 import itertools
 from collections import defaultdict
@@ -14,14 +14,14 @@ CACHED_PIECES = 1 << 16
 def byte_pair_merge(ids, pairs):
     """Merge the adjacent pair of lowest rank, the leftmost of equals, until no adjacent pair has a rank.
 
-    ids    token ids, at first one for each byte
-    pairs  {(left id, right id): (rank, id of the merged token)}
+    ids: token ids, initially one for each byte.
+    pairs: {(left id, right id): (rank, id of the merged token)}.
 
-    Returns the ids that remain.  O(n log n): every merge makes at most two new pairs, and a heap hands
-    out the pair that is next, so that a million equal letters cost seconds and not days.  equation (bpe)
+    Returns the remaining ids, equation (bpe).  O(n log n): every merge makes at most two new pairs, and a heap yields
+    the next pair, so that a million equal letters take seconds instead of days.
     """
     end = len(ids)
-    ids = [*ids, None]                      # None has no rank: it ends the list, and fills what was merged away
+    ids = [*ids, None]                      # None, which ends the list and replaces merged ids, is in no pair
     after = list(range(1, end + 1))
     before = list(range(-1, end))           # ids[-1] is that None too, so the first token needs no special case
     heap = [(pairs[pair][0], i) for i, pair in enumerate(itertools.pairwise(ids)) if pair in pairs]
@@ -30,12 +30,12 @@ def byte_pair_merge(ids, pairs):
         rank, i = heappop(heap)
         j = after[i]
         current, merged = pairs.get((ids[i], ids[j]), (None, None))
-        if current != rank:                 # an earlier merge took one of the two: nothing to do here
+        if current != rank:                 # an earlier merge has used one of the two
             continue
         ids[i], ids[j] = merged, None
         after[i] = after[j]
         before[after[i]] = i
-        for left in before[i], i:           # the merged token meets its two neighbours
+        for left in before[i], i:           # the pairs of the merged token with its neighbours
             pair = ids[left], ids[after[left]]
             if pair in pairs:
                 heappush(heap, (pairs[pair][0], left))
@@ -43,20 +43,20 @@ def byte_pair_merge(ids, pairs):
 
 
 class Encoder:
-    """Text to ids: cut it, spell each piece in bytes, merge.  The C++ class of the same name answers alike.
+    """Encode text: split it, turn each piece into bytes, merge.  The C++ class of this name gives the same ids.
 
-    pairs        (n, 4) integers: left id, right id, rank, id of the merged token
-    byte_ids     256 ids, one for each byte
-    token_table  {bytes: id}: pieces that are tokens themselves and are looked up instead of merged; may be empty
-    split        a function from text to its pieces, in order
+    pairs: (n, 4) integers: left id, right id, rank, id of the merged token.
+    byte_ids: 256 ids, one for each byte.
+    token_table: {bytes: id} of the pieces that are tokens themselves and are looked up, not merged; may be empty.
+    split: a function from text to its pieces, in order.
     """
 
-    merge = staticmethod(byte_pair_merge)       # put your own here
+    merge = staticmethod(byte_pair_merge)       # you can replace it with another implementation
 
     def __init__(self, pairs, byte_ids, token_table, split):
         merges = {(left, right): (rank, merged) for left, right, rank, merged in pairs.tolist()}
 
-        @lru_cache(CACHED_PIECES)           # text repeats its words, and the cache must not grow without end
+        @lru_cache(CACHED_PIECES)           # words recur in text; the cache must stay bounded
         def encode_piece(piece):
             data = piece.encode()
             if data in token_table:
@@ -66,7 +66,7 @@ class Encoder:
         self.split, self.encode_piece = split, encode_piece
 
     def __call__(self, text):
-        """The ids of `text`, a list.  Raises UnicodeEncodeError when text holds half a surrogate pair."""
+        """Return the ids of `text` as a list.  Raises UnicodeEncodeError if it contains half a surrogate pair."""
         ids = []
         for piece in self.split(text):
             ids += self.encode_piece(piece)
@@ -74,25 +74,25 @@ class Encoder:
 
 
 class Decoder:
-    """Ids to the bytes they spell, end to end.  The C++ class of the same name answers alike.
+    """Decode ids to bytes.  The C++ class of this name gives the same bytes.
 
-    id_to_bytes  {id: bytes}
+    id_to_bytes: {id: bytes}.
     """
 
     def __init__(self, id_to_bytes):
         self.id_to_bytes = id_to_bytes
 
     def __call__(self, ids):
-        """The bytes of `ids`, an iterable of int.  Raises KeyError for what is no id."""
+        """Return the concatenated bytes of `ids`, an iterable of int.  Raises KeyError for an unknown id."""
         return b"".join([self.id_to_bytes[id] for id in ids])
 
 
 class PairCounts:
-    """How often every adjacent pair occurs in the text, where, and which is the most frequent."""
+    """Counts and positions of all adjacent pairs in the text, and the most frequent pair."""
 
     def __init__(self):
         self.counts = defaultdict(int)
-        self.positions = defaultdict(list)      # ascending; the pair may be gone from some of them
+        self.positions = defaultdict(list)      # ascending; some may be outdated
         self.heap = []
         self.changed = set()
 
@@ -103,7 +103,7 @@ class PairCounts:
             self.positions[pair].append(position)
 
     def find_max(self):
-        """The most frequent pair, the one of smallest ids among equals; None when none is left."""
+        """Return the most frequent pair, of several the one with the smallest ids; None if no pair is left."""
         for pair in self.changed:
             heappush(self.heap, (-self.counts[pair], pair))
         self.changed.clear()
@@ -115,14 +115,14 @@ class PairCounts:
 
 
 def train_bpe(pieces, counts):
-    """Learn merges: again and again merge the most frequent adjacent pair of the text.
+    """Learn merges by repeatedly merging the most frequent adjacent pair of the text, equation (bpe-learn).
 
-    pieces  byte strings, each different
-    counts  how often each of them occurs in the text
+    pieces: distinct byte strings.
+    counts: the number of times that each of them occurs in the text.
 
-    Yields (left id, right id), best first; ids 0 to 255 are the bytes and merge number n makes id 256 + n.
-    No two merges spell the same bytes, since equal pieces merge in the same way wherever they occur.
-    Only the pairs next to a merge are counted anew.  equation (bpe-learn)
+    Yields (left id, right id) in order of rank; ids 0 to 255 are the bytes, and merge n (from 0) makes id 256 + n.
+    No two merges make the same bytes, because equal byte strings merge in the same way wherever they occur.
+    After a merge, only the counts of the neighbouring pairs are updated.
     """
     ids: list[int | None] = []
     before, after, weight = [], [], []                   # the pieces as linked lists, laid end to end
@@ -146,7 +146,7 @@ def train_bpe(pieces, counts):
 
 
 def merge_at(i, merged, ids, before, after, weight, pairs):
-    """Make one token of the one at i and the one after it, and count what that changes on both sides."""
+    """Merge the token at i with the next one, and update the counts of the pairs on both sides."""
     j = after[i]
     left, right = before[i], after[j]
     pairs.add((ids[i], ids[j]), -weight, i)

@@ -2,7 +2,7 @@
 
 
 def fuse(x, mask, features):
-    """Overwrite the rows that `mask` selects, in order, with an image's features, equation (fuse).
+    """Replace the rows that `mask` selects, in order, by an image's features, equation (fuse).
 
     x (T, D), mask (T,) bool with N of them true, features (N, D)  ->  (T, D)
     """
@@ -12,7 +12,7 @@ def fuse(x, mask, features):
 
 
 def fuse_backward(dy, x, mask, features):
-    """The replaced rows of x have no gradient, and the features get theirs, equation (fuse-backward).
+    """Gradient of fuse: replaced rows of x get zero, the features get the rows of dy, equation (fuse-backward).
 
     dy (T, D), the rest as in `fuse`  ->  dx (T, D), dfeatures (N, D)
     """

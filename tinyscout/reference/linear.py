@@ -1,11 +1,11 @@
-"""Matrices: the embedding table that starts the model and the products that fill it."""
+"""Matrices: the embedding table and the matrix product."""
 import numpy as np
 
 from tinyscout.reference.quantize import to_dense
 
 
 def embed(tokens, embedding, dtype="float32"):
-    """One row of the table per token, equation (embed).
+    """Look up one row of the table per token, equation (embed).
 
     tokens (...) int, embedding (V, D)  ->  (..., D) in `dtype`
     """
@@ -13,7 +13,7 @@ def embed(tokens, embedding, dtype="float32"):
 
 
 def embed_backward(dy, tokens, embedding):
-    """Each row of the table sums the gradients of all positions of its token, equation (embed-backward).
+    """Gradient of embed: a row's gradient is the sum over all positions of its token, equation (embed-backward).
 
     dy (..., D), tokens (...) int, embedding (V, D)  ->  dembedding (V, D) in dy's dtype
     """
@@ -23,16 +23,16 @@ def embed_backward(dy, tokens, embedding):
 
 
 def linear(x, w, bias=None):
-    """y = x w + b, equation (linear).
+    """Matrix product y = x w + b, equation (linear).
 
-    x (..., I), w (I, O) in any form, bias (O,) or None  ->  (..., O) in x's dtype
+    x (..., I), w (I, O) in any format, bias (O,) or None  ->  (..., O) in x's dtype
     """
     y = x @ to_dense(w, x.dtype)
     return y if bias is None else y + bias.astype(x.dtype, copy=False)
 
 
 def linear_backward(dy, x, w, bias=None):
-    """Back through the matrix for the input; input against output for the matrix, equation (linear-backward).
+    """Gradient of linear: dx = dy w^T, dw = x^T dy, dbias = sum of dy, equation (linear-backward).
 
     dy (..., O), the rest as in `linear`  ->  dx (..., I), dw (I, O), dbias (O,) or None
     """

@@ -1,11 +1,11 @@
-"""The loss: the negative log-likelihood of the token that came."""
+"""The loss: cross-entropy against the next token, or against a teacher's distribution."""
 import numpy as np
 
 from tinyscout.reference.attention import softmax
 
 
 def find_target_rows(targets):
-    """The rows that have a target, in order.  targets (N,) int  ->  (rows,) int.  Raises ValueError when none has."""
+    """Indices of the rows with a target.  targets (N,) int  ->  (rows,) int.  Raises ValueError if there are none."""
     rows = np.flatnonzero(targets >= 0)
     if not len(rows):
         raise ValueError("no target to learn from: all are negative, or there are none")
@@ -13,12 +13,12 @@ def find_target_rows(targets):
 
 
 def cross_entropy(logits, targets):
-    """The mean of minus the log of each target's probability, equation (cross-entropy).
+    """Mean negative log-probability of the targets, equation (cross-entropy).
 
     logits (N, V), targets (N,) int, negative to ignore the row  ->  float
 
-    A negative target leaves its row out of the mean: a prompt that is given, or padding.  Raises ValueError
-    when no row is left, IndexError for a target of V or more.
+    Rows with a negative target, such as a prompt or padding, are left out of the mean.  Raises ValueError
+    if no row is left, IndexError for a target of V or more.
     """
     rows = find_target_rows(targets)
     shifted = logits[rows] - logits[rows].max(-1, keepdims=True)                # exp never overflows
@@ -27,9 +27,9 @@ def cross_entropy(logits, targets):
 
 
 def cross_entropy_backward(dy, logits, targets):
-    """The probabilities minus the one-hot target, equation (cross-entropy-backward).
+    """Gradient of cross_entropy: softmax minus the one-hot target, equation (cross-entropy-backward).
 
-    dy float, logits (N, V), targets (N,)  ->  dlogits (N, V), zero where a target is negative.  Raises as the loss.
+    dy float, logits (N, V), targets (N,)  ->  dlogits (N, V), zero in rows left out.  Raises as `cross_entropy`.
     """
     rows = find_target_rows(targets)
     d_nll = softmax(logits[rows])                                               # (rows, V), of each row's own loss
@@ -40,7 +40,7 @@ def cross_entropy_backward(dy, logits, targets):
 
 
 def soft_cross_entropy(logits, teacher):
-    """Cross entropy against a teacher's distribution instead of one token, equation (soft-cross-entropy).
+    """Cross-entropy against a teacher's distribution instead of one token, equation (soft-cross-entropy).
 
     logits and teacher (N, V), both before softmax  ->  float
     """
@@ -50,8 +50,8 @@ def soft_cross_entropy(logits, teacher):
 
 
 def soft_cross_entropy_backward(dy, logits, teacher):
-    """The probabilities minus the teacher's, equation (soft-cross-entropy).
+    """Gradient of soft_cross_entropy: softmax minus the teacher's, equation (soft-cross-entropy).
 
-    dy float, logits and teacher (N, V)  ->  dlogits (N, V).  The teacher does not learn.
+    dy float, logits and teacher (N, V)  ->  dlogits (N, V).  The teacher's logits are constant.
     """
     return (softmax(logits) - softmax(teacher)) * (dy / len(logits))

@@ -8,12 +8,12 @@ from tinyscout.reference.quantize import take
 
 
 def router(x, w_router, top_k=1):
-    """Each token's best experts, and how far the gate to each is open, equation (router).
+    """Choose the top_k experts of each token and compute their gates, equation (router).
 
     x (N, D), w_router (D, E), top_k int  ->  expert (N, top_k) int, gate (N, top_k) in (0, 1)
 
-    Every gate is a sigmoid of its own: they do not compete and do not sum to one.  Of equal scores the
-    lower expert wins.
+    Each gate is the sigmoid of one score: gates do not compete and do not sum to one.  Of experts with equal
+    scores, the one with the lower index is chosen.
     """
     scores = linear(x, w_router)
     expert = np.argsort(-scores, axis=-1, kind="stable")[:, :top_k]
@@ -21,7 +21,7 @@ def router(x, w_router, top_k=1):
 
 
 def router_backward(d_gate, x, w_router, top_k=1):
-    """The gates of the chosen experts learn, the choice itself does not, equation (router-backward).
+    """Gradient of router through the gates; the choice is not differentiable, equation (router-backward).
 
     d_gate (N, top_k), the rest as in `router`  ->  dx (N, D), dw_router (D, E)
     """
@@ -32,7 +32,7 @@ def router_backward(d_gate, x, w_router, top_k=1):
 
 
 def load_balance(x, w_router, top_k=1):
-    """1 when tokens and scores spread evenly over the experts, up to E when one has all, equation (load-balance).
+    """Load-balancing loss: 1 if tokens and scores are spread evenly, up to E for one expert, equation (load-balance).
 
     x (N, D), w_router (D, E), top_k int  ->  float
     """
@@ -41,7 +41,7 @@ def load_balance(x, w_router, top_k=1):
 
 
 def load_balance_backward(dy, x, w_router, top_k=1):
-    """The probability of a busy expert is pushed down, equation (load-balance-backward).
+    """Gradient of load_balance, the experts' loads held constant, equation (load-balance-backward).
 
     dy float, the rest as in `load_balance`  ->  dx (N, D), dw_router (D, E)
     """
@@ -51,18 +51,18 @@ def load_balance_backward(dy, x, w_router, top_k=1):
 
 
 def _expert_load_and_probs(x, w_router, top_k):
-    """Each expert's share of all choices (E,), which has no gradient, and each token's softmax over experts (N, E)."""
+    """Each expert's share of all choices (E,), and each token's softmax over the experts (N, E)."""
     expert, _ = router(x, w_router, top_k)
     count = np.bincount(expert.reshape(-1), minlength=w_router.shape[1])
     return (count / expert.size).astype(x.dtype), softmax(linear(x, w_router))
 
 
 def experts(x, expert, gate, w_gate, w_up, w_down):
-    """Each token, *scaled by its gate*, through its own experts' SwiGLU; the results summed, equation (experts).
+    """Sum over a token's experts of their SwiGLU of the token *scaled by its gate*, equation (experts).
 
-    x (N, D), expert and gate (N, k), w_gate and w_up (E, D, F), w_down (E, F, D) in any form  ->  (N, D)
+    x (N, D), expert and gate (N, k), w_gate and w_up (E, D, F), w_down (E, F, D) in any format  ->  (N, D)
 
-    Only experts that some token chose are touched, each once, with all of its tokens.
+    Only the weights of experts that some token chose are read, each once, for all of the expert's tokens.
     """
     y = np.zeros_like(x)
     for e in np.unique(expert):
@@ -73,7 +73,7 @@ def experts(x, expert, gate, w_gate, w_up, w_down):
 
 
 def experts_backward(dy, x, expert, gate, w_gate, w_up, w_down):
-    """Through each expert that some token chose, and through the gate on its input, equation (experts-backward).
+    """Gradient of experts, through the chosen experts and the gates on their inputs, equation (experts-backward).
 
     dy (N, D), the rest as in `experts`
     ->  dx (N, D), dgate (N, k), dw_gate and dw_up (E, D, F), dw_down (E, F, D): zero for experts that no token chose

@@ -1,11 +1,11 @@
-"""Muon: a step that turns a matrix as much in the directions it knows little of as in the loud ones."""
+"""Muon: orthogonalise the momentum, so that the update is about equally large in all directions."""
 import numpy as np
 
 NEWTON_SCHULZ_COEFFS = 3.4445, -4.7750, 2.0315      # of x, x**3, x**5: five steps bring every singular value near one
 
 
 def orthogonalize(g, steps=5):
-    """The nearest matrix whose singular values are all about one, equation (newton-schulz).
+    """Bring all singular values of a matrix near one, keeping its singular vectors, equation (newton-schulz).
 
     g (..., I, O), steps int  ->  (..., I, O)
     """
@@ -20,11 +20,11 @@ def orthogonalize(g, steps=5):
 
 
 def muon_step(w, g, m, lr, momentum=0.95, decay=0.1):
-    """One step down the orthogonalised mean gradient of each matrix, equation (muon).
+    """One Muon step, along the orthogonalised momentum of each matrix, equation (muon).
 
     w weights, g their gradient, m running mean of g, all (..., I, O); lr, momentum, decay float  ->  new w, m
     """
     m = momentum * m + (1 - momentum) * g
-    update = orthogonalize((1 - momentum) * g + momentum * m)               # a look ahead, as Nesterov's
+    update = orthogonalize((1 - momentum) * g + momentum * m)               # Nesterov momentum
     scale = max(1.0, w.shape[-1] / max(1, w.shape[-2])) ** 0.5
     return (1 - lr * decay) * w - (lr * scale) * update, m

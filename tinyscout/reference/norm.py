@@ -12,7 +12,7 @@ def rms_norm(x, weight=None, eps=1e-5):
 
 
 def rms_norm_backward(dy, x, weight=None, eps=1e-5):
-    """The norm undoes a step along the row, so dx has no part along it, equation (rms-norm-backward).
+    """Gradient of rms_norm, equation (rms-norm-backward).
 
     dy (..., D), the rest as in `rms_norm`  ->  dx (..., D), dweight (D,) or None
     """
@@ -24,7 +24,7 @@ def rms_norm_backward(dy, x, weight=None, eps=1e-5):
 
 
 def layer_norm(x, weight, bias, eps=1e-5):
-    """Shift each row to mean zero and scale it to variance one, then per channel, equation (layer-norm).
+    """Normalise each row to mean zero and variance one, then scale and shift each channel, equation (layer-norm).
 
     x (..., D), weight (D,), bias (D,), eps float  ->  (..., D) in x's dtype
     """
@@ -34,7 +34,7 @@ def layer_norm(x, weight, bias, eps=1e-5):
 
 
 def layer_norm_backward(dy, x, weight, bias, eps=1e-5):
-    """The norm undoes a shift and a scale of the row: dx has no part along them, equation (layer-norm-backward).
+    """Gradient of layer_norm, equation (layer-norm-backward).
 
     dy (..., D), the rest as in `layer_norm`  ->  dx (..., D), dweight (D,), dbias (D,)
     """

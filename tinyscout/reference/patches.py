@@ -1,12 +1,12 @@
-"""Patches: how an image becomes a row of tokens, and how four of them become one."""
+"""Patches: cut an image into a sequence of patches, and merge squares of patches into tokens."""
 
 
 def patchify(tiles, patch):
-    """Cut each tile into squares and lay every square out as one row, equation (patchify).
+    """Cut each tile into square patches and flatten each patch into one row, equation (patchify).
 
     tiles (B, C, h, w), patch int in pixels  ->  (B, P, C * patch * patch) with P = h/patch * w/patch
 
-    Squares go row by row; inside a square the channel is slowest, then the pixel's row, then its column.
+    Patches are in row-major order; within a patch the channel varies slowest, then the pixel's row, then its column.
     """
     B, C, h, w = tiles.shape
     rows, columns = h // patch, w // patch
@@ -15,7 +15,7 @@ def patchify(tiles, patch):
 
 
 def patchify_backward(dy, tiles, patch):
-    """Put each number of dy back to the pixel that it came from, equation (patchify).
+    """Gradient of patchify: each element of dy goes back to its pixel, equation (patchify).
 
     dy (B, P, C * patch * patch), tiles (B, C, h, w), patch int  ->  dtiles (B, C, h, w)
     """
@@ -25,11 +25,11 @@ def patchify_backward(dy, tiles, patch):
 
 
 def pixel_shuffle(x, side):
-    """Stack each side-by-side square of patches into the channels of one token, equation (pixel-shuffle).
+    """Concatenate each square of side x side patches into one token, equation (pixel-shuffle).
 
     x (B, P, D) on a square grid of P = n * n patches, side int  ->  (B, P / side**2, D * side**2)
 
-    Nothing is lost or averaged: fewer and wider tokens, row by row, each holding its square row by row.
+    No value is lost or averaged.  Tokens are in row-major order, and so are the patches within a token.
     """
     B, P, D = x.shape
     n = round(P ** 0.5) // side
@@ -38,7 +38,7 @@ def pixel_shuffle(x, side):
 
 
 def pixel_shuffle_backward(dy, x, side):
-    """Deal the channels of each token back to its patches, equation (pixel-shuffle).
+    """Gradient of pixel_shuffle: the channels of each token go back to its patches, equation (pixel-shuffle).
 
     dy (B, P / side**2, D * side**2), x (B, P, D), side int  ->  dx (B, P, D)
     """

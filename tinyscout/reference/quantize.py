@@ -1,12 +1,12 @@
-"""Quantization: numbers as small integers, with one scale for every group of them."""
+"""Quantization: store values as small integers, with one scale for each group of them."""
 from typing import Any, NamedTuple
 
 import numpy as np
 
-COLUMNS, QUAD = 16, 4       # a tile's columns, one per lane of a vector register; inputs that lie side by side in it
+COLUMNS, QUAD = 16, 4       # columns of a tile, one per lane of a vector register; adjacent inputs of a column
 ROW_GROUP = 32              # channels of a key or value that share a scale
 LEVELS = {4: 8, 8: 127}     # {bits: steps from zero to the largest magnitude of a group}
-MIN_ABS_MAX = 1e-6          # the largest magnitude of a group counts as at least this, so that zeros have a scale
+MIN_ABS_MAX = 1e-6          # lower bound on the largest magnitude of a group, so that zeros have a scale
 
 
 class Quantized(NamedTuple):
@@ -15,8 +15,8 @@ class Quantized(NamedTuple):
     values (..., O/16, I/4, 16, 4) int8, or (..., O/16, I/8, 16, 4) uint8 with two 4-bit integers in each
     scales (..., O/16, I/group, 16)
 
-    A tile of 16 columns lies together, and four (or eight) inputs of a column side by side in it: one load then
-    feeds 16 products.  The group, 32 or 128 inputs, and the bits, 8 or 4, follow from the shapes.
+    A tile of 16 columns is contiguous, and in it four (or eight) inputs of a column are adjacent, so that one load
+    feeds 16 products.  The group, 32 or 128 inputs, and the bits, 8 or 4, follow from the shapes and the dtype.
     """
 
     values: Any
@@ -41,7 +41,7 @@ class Quantized(NamedTuple):
 
 
 class QuantizedRows(NamedTuple):
-    """Keys or values (..., d) as integers and scales, each row on its own, equation (quantized).
+    """Keys or values (..., d) as integers and scales, each row separately, equation (quantized).
 
     values (..., d) int8, or (..., d/2) uint8 with two 4-bit integers in each; scales (..., d/group), group min(32, d)
     """
@@ -67,11 +67,11 @@ class QuantizedRows(NamedTuple):
 
 
 def round_to_groups(x, bits, scale_dtype):
-    """Integers and the scale of each group, which lies along the last axis, equation (rounding).
+    """Round groups of values, along the last axis, to integers and one scale each, equation (rounding).
 
-    x (..., group)  ->  integers (..., group) int8, scales (..., 1) in `scale_dtype`.  Raises ValueError.
+    x (..., group), finite or ValueError  ->  integers (..., group) int8, scales (..., 1) in `scale_dtype`
 
-    A scale that its type cannot hold is rounded up, so that the largest number of its group stays in range.
+    A scale that its dtype cannot represent is rounded up, so that the largest value of its group stays in range.
     """
     x = x.astype(np.float32, copy=False)
     abs_max = np.maximum(np.abs(x).max(-1, keepdims=True), np.float32(MIN_ABS_MAX))
@@ -80,18 +80,18 @@ def round_to_groups(x, bits, scale_dtype):
         raise ValueError("only finite numbers can be quantized")
     scales = exact.astype(scale_dtype)
     scale_bits = scales.view(f"u{scales.itemsize}")
-    scale_bits += scales.astype(np.float32) < exact              # of positive floats the next has the next bit pattern
+    scale_bits += scales.astype(np.float32) < exact      # the next larger positive float has the next bit pattern
     low, high = (-8, 7) if bits == 4 else (-127, 127)
     return np.clip(np.rint(x / scales.astype(np.float32)), low, high).astype(np.int8), scales
 
 
 def quantize(w, bits=4, group=32, scale_dtype=np.float32):
-    """A quantized matrix: every `group` inputs of a column share a scale, equation (quantized).
+    """Quantize a matrix: each `group` inputs of a column share a scale, equation (quantized).
 
     w (I, O) or (E, I, O), bits 4 or 8, group of inputs, scale_dtype of floats  ->  Quantized
 
-    With 4 bits and float32 scales for 128 these are Meta's own integers and scales, bit for bit.
-    Raises ValueError when O is no multiple of 16 or I none of the group, and for numbers that are not finite.
+    With 4 bits, group 128 and float32 scales, the integers and scales are bit-identical to Meta's.
+    Raises ValueError if O is not a multiple of 16, I is not a multiple of the group, or w is not finite.
     """
     *E, I, O = w.shape
     if bits not in LEVELS or group % 8 or O % COLUMNS or I % group:
@@ -105,9 +105,9 @@ def quantize(w, bits=4, group=32, scale_dtype=np.float32):
 
 
 def quantize_rows(x, bits=8, scale_dtype=np.float32):
-    """Quantized keys or values: every min(32, d) channels share a scale, equation (quantized).
+    """Quantize keys or values: each min(32, d) channels share a scale, equation (quantized).
 
-    x (..., d), bits 4 or 8, scale_dtype of floats  ->  QuantizedRows.  Raises ValueError.
+    x (..., d), bits 4 or 8, scale_dtype of floats  ->  QuantizedRows.  Raises ValueError as `quantize` does.
     """
     d = x.shape[-1]
     group = min(ROW_GROUP, d)
@@ -119,7 +119,7 @@ def quantize_rows(x, bits=8, scale_dtype=np.float32):
 
 
 def pack_int4(integers):
-    """Two 4-bit integers to a byte, the first in the low half.
+    """Pack two 4-bit integers into a byte, the first in the low half.
 
     integers (..., n) int8 from -8 to 7  ->  (..., n/2) uint8
     """
@@ -128,16 +128,16 @@ def pack_int4(integers):
 
 
 def unpack_int4(values):
-    """Two 4-bit integers of each byte, the low half first.
+    """Unpack the two 4-bit integers of each byte, the low half first.
 
     values (..., n) uint8  ->  (..., 2 * n) int8 from -8 to 7
     """
-    integers = np.stack([values << 4, values], axis=-1).view(np.int8) >> 4      # the shift back repeats the sign
+    integers = np.stack([values << 4, values], axis=-1).view(np.int8) >> 4      # the arithmetic shift extends the sign
     return integers.reshape(*values.shape[:-1], -1)
 
 
 def dequantize(w, dtype=np.float32):
-    """The numbers that a quantized matrix or rows stand for: integer times scale, equation (quantized).
+    """Dequantize a matrix or rows: each integer times its scale, equation (quantized).
 
     w Quantized (..., I, O) or QuantizedRows (..., d)  ->  array of the same shape in `dtype`
     """
@@ -150,10 +150,10 @@ def dequantize(w, dtype=np.float32):
 
 
 def to_dense(w, dtype):
-    """A weight of any format as an array of `dtype`: a stored array is widened, a quantized one dequantized."""
+    """Convert a weight of any format to an array of `dtype`, dequantizing if necessary."""
     return dequantize(w, dtype) if isinstance(w, Quantized | QuantizedRows) else w.astype(dtype, copy=False)
 
 
 def take(w, index):
-    """A weight of any format, indexed along its leading axes: expert e of (E, I, O), or the keys of a few tokens."""
+    """Index a weight of any format along its leading axes: expert e of (E, I, O), or the keys of a few tokens."""
     return type(w)(*(a[index] for a in w)) if isinstance(w, Quantized | QuantizedRows) else w[index]

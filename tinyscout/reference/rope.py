@@ -5,12 +5,12 @@ import numpy as np
 
 
 def rope_frequencies(head_dim, theta, scaling=None):
-    """How far each pair of channels turns per token, in radians, equations (rope-frequency) and (rope-scaling).
+    """Rotation of each pair of channels per token, in radians, equations (rope-frequency) and (rope-scaling).
 
     head_dim int, theta float, scaling (factor, low, high, original) or None  ->  (d/2,) float64
 
-    Scout stretches slow pairs: a wavelength longer than original/low tokens becomes `factor` times
-    longer, one shorter than original/high stays, and the band between is blended (Scout's is empty: low = high).
+    Scout stretches slow pairs: a wavelength longer than original/low tokens becomes `factor` times longer, one shorter
+    than original/high is unchanged, and the band between is blended (it is empty in Scout, as low = high).
     """
     frequency = float(theta) ** (-np.arange(0, head_dim, 2) / head_dim)
     if scaling is None:
@@ -24,20 +24,20 @@ def rope_frequencies(head_dim, theta, scaling=None):
 def rope_angles(positions, head_dim, theta, scaling=None):
     """Cosine and sine of every pair's angle at every position, equation (rope-angle).
 
-    positions (T,) int, head_dim int, theta float, scaling as above  ->  cos (T, d/2), sin (T, d/2) float64
+    positions (T,) int, the rest as in `rope_frequencies`  ->  cos (T, d/2), sin (T, d/2) float64
 
-    Angles are made in float64: at position ten million a float32 product p * f has lost its fraction.
+    Angles are computed in float64: at position ten million, the product p * f in float32 loses its fraction.
     """
     angle = np.asarray(positions, np.float64)[:, None] * rope_frequencies(head_dim, theta, scaling)
     return np.cos(angle), np.sin(angle)
 
 
 def rope_angles_2d(grid, head_dim, theta):
-    """The angles of an image's patches: half the pairs turn with the column, half with the row, equation (rope-2d).
+    """Cosine and sine for an image's patches: half the pairs rotate by column, half by row, equation (rope-2d).
 
     grid int, the patches on a side  ->  cos and sin (grid * grid + 1, d/2) float64
 
-    Columns and rows count from one.  The last entry is the class token, which has no position and does not turn.
+    Columns and rows count from one.  The last entry is the class token, which is not rotated.
     """
     frequency = rope_frequencies(head_dim // 2, theta)
     row, column = np.divmod(np.arange(grid * grid), grid)
@@ -51,7 +51,7 @@ def apply_rope(x, cos, sin):
 
     x (B, T, H, d), cos and sin (T, d/2)  ->  (B, T, H, d) in x's dtype
     """
-    cos, sin = (a[:, None, :].astype(x.dtype, copy=False) for a in (cos, sin))      # (T, 1, d/2): all heads alike
+    cos, sin = (a[:, None, :].astype(x.dtype, copy=False) for a in (cos, sin))      # (T, 1, d/2), for all heads
     even, odd = x[..., 0::2], x[..., 1::2]
     y = np.empty_like(x)
     y[..., 0::2] = even * cos - odd * sin
@@ -60,8 +60,8 @@ def apply_rope(x, cos, sin):
 
 
 def apply_rope_backward(dy, x, cos, sin):
-    """The gradient is rotated back, equation (rope-backward).
+    """Gradient of apply_rope: dy rotated back, equation (rope-backward).
 
-    dy (B, T, H, d), the rest as in `apply_rope`  ->  dx (B, T, H, d).  Angles are not learned.
+    dy (B, T, H, d), the rest as in `apply_rope`  ->  dx (B, T, H, d).  The angles are not learned.
     """
     return apply_rope(dy, cos, -sin)
