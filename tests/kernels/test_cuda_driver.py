@@ -168,7 +168,7 @@ with contextlib.redirect_stderr(io.StringIO()) as stderr:
     assert main(["bench", "--backend", "cuda"]) == 2
 print(stderr.getvalue(), end="")
 """)
-    assert output == "tinyscout: not enough memory: this takes 6.7 GB on the GPU, and 1.1 GB are free there\n"
+    assert output == "tinyscout: not enough memory: this needs 6.7 GB on the GPU, but only 1.1 GB are free\n"
 
 
 def test_the_gpu_timer():
