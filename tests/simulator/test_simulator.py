@@ -329,10 +329,10 @@ def test_an_atomic_and_a_plain_access_race():
 def test_reading_what_nobody_has_written():
     fault("const float *x, float *out) { __shared__ float tile[64]; if (threadIdx.x) tile[threadIdx.x] = 1;\n"
           "__syncthreads(); out[threadIdx.x] = tile[threadIdx.x]; }",
-          LOCATION.format(2, 0, 0) + "reads shared memory that nobody has written")
+          LOCATION.format(2, 0, 0) + "reads uninitialised shared memory")
     text = "const float *x, float *out) { if (threadIdx.x != 5) out[threadIdx.x] = x[0];\nout[threadIdx.x] += 1; }"
     run(text, (1,), (64,), [a.copy() for a in ARRAYS])
-    fault(text, LOCATION.format(2, 0, 5) + "reads argument 1 .* that nobody has written", unwritten=(1,))
+    fault(text, LOCATION.format(2, 0, 5) + "reads uninitialised argument 1 ", unwritten=(1,))
 
 
 def test_outside_an_array():
@@ -348,7 +348,7 @@ def test_outside_an_array():
 
 def test_misaligned():
     fault("const float *x, float *out) { *(float4 *)out = *(const float4 *)(x + 1); }",
-          "reads 16 bytes at byte 4 of argument 0 .*, which is no multiple of 16", block=(1,))
+          "reads 16 bytes at byte 4 of argument 0 .*, which is not aligned to 16 bytes", block=(1,))
 
 
 def test_what_is_read_only_stays():
@@ -374,19 +374,19 @@ def test_a_deadlock():
     fault("""const float *x, float *out) {
         if (threadIdx.x < 32) asm volatile("bar.sync 1, 64;");
         else asm volatile("bar.sync 2, 64;"); }""",
-          r"deadlock: nobody can go on: 32 threads, the first thread \(0, 0, 0\) of "
+          r"deadlock: all threads wait: 32 threads, the first thread \(0, 0, 0\) of "
           r"block \(0, 0, 0\), wait at \w+\.cu:2; 32 threads, .* wait at \w+\.cu:3")
 
 
 def test_an_endless_loop():
     fault("const float *x, volatile float *out) { while (out[0] == 0) out[1 + threadIdx.x] = 1; }",
-          r"\.cu:1: block .* thread .*: runs and runs", max_instructions=2000)
+          r"\.cu:1: block .* thread .*: exceeded the instruction limit", max_instructions=2000)
 
 
 def test_lanes_that_take_no_part():
     fault("const float *x, float *out) { if (threadIdx.x < 16) "
           "out[threadIdx.x] = __shfl_sync(0xffff, x[threadIdx.x], 20); }",
-          r"shuffle from thread \(20, 0, 0\) of block \(0, 0, 0\), which takes no part")
+          r"shuffle from thread \(20, 0, 0\) of block \(0, 0, 0\), which does not take part")
     fault("const float *x, float *out) { if (threadIdx.x < 16) "
           "out[threadIdx.x] = __shfl_sync(0xff, x[threadIdx.x], 0); }",
           r"thread \(8, 0, 0\): shfl by a lane that its own mask does not name")

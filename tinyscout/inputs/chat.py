@@ -58,7 +58,7 @@ def encode_turn(messages: Sequence[Message], last_token: int | None, tokenizer: 
     messages: the new ones, usually one of the user.
     last_token: the last token of the model's reply, which a generator yields but does not feed to the model;
     None if the cache already holds all of the past.
-    The past is not encoded again: the text of a reply may encode to other ids than sampled.  Raises as encode_chat does.
+    The past is not encoded again: the text of a reply may encode to other ids.  Raises as encode_chat does.
     """
     if not isinstance(messages, list | tuple) or not messages:
         raise ValueError("a conversation is a list of at least one message")

@@ -1,4 +1,4 @@
-"""Arithmetic and functions of numbers.  Approximations (ex2, rsqrt, sin ...) are computed in the type itself."""
+"""Arithmetic and elementary functions.  Approximate instructions (ex2, rsqrt, sin ...) are computed by NumPy."""
 import numpy as np
 
 from tinyscout.simulator.operands import RAW_DTYPES, elementwise
@@ -18,7 +18,7 @@ def sub(x, y):
 
 @register_instruction("mul", ignored="rn lo")
 def mul(x, y):
-    """The product; of integers the lower half."""
+    """The product; for integers, its lower half."""
     return x * y
 
 
@@ -38,7 +38,7 @@ def mul_hi(x, y):
     a_low, a_high, b_low, b_high = a & low, a >> half, b & low, b >> half
     middle = a_high * b_low + (a_low * b_low >> half)                   # schoolbook, in digits of 32 bits
     upper = a_high * b_high + (middle >> half) + ((middle & low) + a_low * b_high >> half)
-    if x.dtype.kind == "i":             # a negative number was read as 2^64 more
+    if x.dtype.kind == "i":             # a negative number was read with 2^64 added
         upper = upper - np.where(x < 0, b, 0).astype(np.uint64) - np.where(y < 0, a, 0).astype(np.uint64)
     return upper.astype(x.dtype)
 
@@ -70,7 +70,7 @@ def fma(x, y, z):
 
 @register_instruction("div", ignored="rn full approx")
 def div(x, y):
-    """The quotient; of integers truncated toward zero, and all ones if y is 0."""
+    """The quotient; for integers, truncated toward zero, and all ones if y is 0."""
     return x / y if x.dtype.kind == "f" else integer_quotient(x, y)
 
 
@@ -89,7 +89,7 @@ def integer_quotient(x, y):
 
 @register_instruction("min")
 def min_(x, y):
-    """The smaller one; of a number and a NaN the number."""
+    """The smaller operand; of a number and a NaN, the number."""
     return np.fmin(x, y)
 
 
@@ -100,7 +100,7 @@ def max_(x, y):
 
 @register_instruction("min.NaN")
 def min_nan(x, y):
-    """The smaller one, or NaN."""
+    """The smaller operand; NaN if one is NaN."""
     return np.minimum(x, y)
 
 
@@ -115,7 +115,7 @@ register_instruction("neg", "T T")(np.negative)
 
 @register_builder("dp4a")
 def dp4a(instruction):
-    """dp4a.s32.u32: the bytes of the first operand have a sign, those of the second do not."""
+    """Dot product of four bytes; in dp4a.s32.u32, those of the first operand are signed, of the second unsigned."""
     x_is_signed, y_is_signed = instruction.modifiers[0] == "s32", instruction.type == "s32"
 
     def unpack_bytes(x, is_signed):

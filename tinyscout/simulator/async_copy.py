@@ -8,7 +8,7 @@ from tinyscout.simulator.registry import unknown_instruction
 
 
 def copy_async(instruction):
-    """cp.async: from global to shared memory, complete after the wait; beyond the source's size come zeros."""
+    """cp.async: copy from global to shared memory, complete after the wait; bytes past the source's size are zero."""
     if instruction.modifiers[:2] == ("async", "commit_group"):
         return lambda m: m.copies.commit(m)
     if instruction.modifiers[:2] in (("async", "wait_group"), ("async", "wait_all")):
@@ -40,7 +40,7 @@ def copy_async(instruction):
 
 
 class AsyncCopies:
-    """The asynchronous copies that are under way, and how many groups of copies each thread has committed."""
+    """The pending asynchronous copies, and the number of groups of copies that each thread has committed."""
 
     def __init__(self, size):
         self.commits, self.pending = np.zeros(size, np.int32), []

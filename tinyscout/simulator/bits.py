@@ -48,7 +48,7 @@ register_funnel_shift("shf.r", lambda x, count: x >> count)
 
 @register_builder("lop3")
 def lop3(instruction):
-    """Any function of three bits: the last operand is its truth table, whose bit 4 a + 2 b + c is the result."""
+    """Any function of three bits: the last operand is its truth table, with the result in bit 4 a + 2 b + c."""
     table = instruction.operands[4].bits
 
     def compute(a, b, c):
@@ -62,7 +62,7 @@ def lop3(instruction):
 
 @register_instruction("prmt", "b32 b32 b32 b32")
 def prmt(low, high, selector):
-    """Four bytes of the eight in low and high; each has a digit in selector, whose bit 3 asks for the sign only."""
+    """Select four of the eight bytes in low and high, each by a digit of selector; its bit 3 selects only the sign."""
     result = low & np.uint32(0)
     for n in range(4):
         digit = selector >> np.uint32(4 * n) & np.uint32(15)
@@ -82,7 +82,7 @@ def low_ones(length, dtype):
 
 @register_instruction("bfe", "T T u32 u32")
 def bfe(x, start, length):
-    """Extract the field of that length from bit start on; its own sign is extended if the type is signed."""
+    """Extract the field of `length` bits from bit `start` on; its sign is extended if the type is signed."""
     bits, start, length = 8 * x.itemsize, start & np.uint32(255), length & np.uint32(255)
     mask = low_ones(length, x.dtype)
     field = shr(x, start) & mask
@@ -95,7 +95,7 @@ def bfe(x, start, length):
 
 @register_instruction("bfi", "T T T u32 u32")
 def bfi(field, x, start, length):
-    """Insert a field of that length into x, from bit start on."""
+    """Insert a field of `length` bits into x, from bit `start` on."""
     start, length = start & np.uint32(255), length & np.uint32(255)
     mask = shl(low_ones(length, x.dtype), start)
     return x & ~mask | shl(field, start) & mask
@@ -124,14 +124,14 @@ def clz(x):
 
 @register_instruction("bfind", "u32 T")
 def bfind(x):
-    """The position of the highest bit that is set, or that is no copy of the sign; all ones if there is none."""
+    """Position of the highest bit that is set (signed: that differs from the sign); all ones if there is none."""
     x = np.where(x < 0, ~x, x) if x.dtype.kind == "i" else x
     return (bit_length(x.view(RAW_DTYPES[x.itemsize])) - 1).astype(np.int32).view(np.uint32)
 
 
 @register_instruction("bfind.shiftamt", "u32 T")
 def bfind_shift(x):
-    """The shift to the left that would make that bit the highest one."""
+    """The left shift that moves the bit of bfind to the highest position."""
     position = bfind(x)
     return np.where(position == 0xffffffff, position, np.uint32(8 * x.itemsize - 1) - position)[()]
 

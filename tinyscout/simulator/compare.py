@@ -8,7 +8,7 @@ from tinyscout.simulator.registry import register_builder, register_instruction,
 
 
 def is_unordered(x, y):
-    """Is x or y NaN?"""
+    """True if x or y is NaN."""
     return np.isnan(x) | np.isnan(y)
 
 
@@ -21,7 +21,7 @@ LOGICAL = {"and": np.logical_and, "or": np.logical_or, "xor": np.logical_xor}
 
 
 def make_comparison(instruction):
-    """The function of two numbers that the instruction's first modifier names."""
+    """Return the comparison of two numbers that the instruction's first modifier names."""
     name = instruction.modifiers[0]
     if name in UNORDERED:
         return lambda x, y: UNORDERED[name](x, y) | is_unordered(x, y)
@@ -34,7 +34,7 @@ def make_comparison(instruction):
 
 @register_builder("setp")
 def setp(instruction):
-    """A predicate from a comparison, or two that are opposite; combined with another predicate by .and, .or or .xor."""
+    """Set a predicate from a comparison, or two opposite ones; .and, .or and .xor combine it with another predicate."""
     combine = next((LOGICAL[modifier] for modifier in instruction.modifiers[1:] if modifier in LOGICAL), None)
     if set(instruction.modifiers[1:]) - {*LOGICAL, "ftz"}:
         raise unknown_instruction(instruction)
@@ -58,7 +58,7 @@ def run_both(first, second):
 
 @register_builder("set")
 def set_(instruction):
-    """A comparison that gives 1.0 or all ones if it holds; of packed numbers for each half."""
+    """Compare; the result is 1.0 or all ones if true, else 0, and separate for each half of packed numbers."""
     compare, result_type = make_comparison(instruction), instruction.modifiers[-1]
     float_dtype = np.float16 if result_type in ("f16", "f16x2") else np.float32
 
@@ -72,7 +72,7 @@ def set_(instruction):
 
 @register_instruction("selp", "T T T pred")
 def selp(x, y, predicate):
-    """x if the predicate holds, else y."""
+    """x if the predicate is true, else y."""
     return (x if predicate else y) if predicate.ndim == 0 else np.where(predicate, x, y)
 
 
@@ -88,7 +88,7 @@ FLOAT_CLASSES = {"finite": np.isfinite, "infinite": np.isinf, "number": lambda x
 
 @register_builder("testp")
 def testp(instruction):
-    """Whether a float is of a class: finite, infinite, a number, or not a number."""
+    """Test the class of a float: finite, infinite, a number, or not a number."""
     if instruction.modifiers[0] not in FLOAT_CLASSES:
         raise unknown_instruction(instruction)
     return elementwise(instruction, FLOAT_CLASSES[instruction.modifiers[0]], "pred", instruction.type)

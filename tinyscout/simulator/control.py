@@ -1,6 +1,6 @@
-"""Decoding: which step belongs to an instruction; and those that decide what comes next: branches, barriers, exits.
+"""Decode instructions into steps, and the steps of control flow: branches, barriers, exits.
 
-A step is a function of the machine that executes one instruction for the group of threads that runs.
+A step is a function of the machine that executes one instruction for the running group of threads.
 """
 import numpy as np
 
@@ -8,13 +8,13 @@ from tinyscout.simulator import arithmetic, async_copy, bits, compare, convert, 
 from tinyscout.simulator.operands import make_reader
 
 PER_THREAD = (arithmetic, bits, compare, convert)       # importing these fills registry.BUILDERS
-STOP = -1                                               # returned by a step after which it is another group's turn
+STOP = -1                                               # returned by a step after which another group runs
 
 
 def decode(instruction, kernel):
-    """The step of an instruction.  Raises Fault for an unknown one.
+    """Return the step of an instruction.  Raises Fault for an unknown one.
 
-    A step returns None if the next instruction follows, the position of another one, or STOP.
+    A step returns None to continue with the next instruction, the position of another one, or STOP.
     """
     if instruction.opcode in ("bra", "brx"):
         return (branch if instruction.opcode == "bra" else switch)(instruction, kernel)
@@ -26,7 +26,7 @@ def decode(instruction, kernel):
 
 
 def apply_predicate(step, instruction):
-    """@%p: only the threads whose predicate holds."""
+    """@%p: execute the step only for threads whose predicate is true."""
     if instruction.predicate is None or instruction.opcode in ("ret", "exit"):
         return step
     read_predicate = make_reader(instruction.predicate, "pred")
@@ -47,7 +47,7 @@ def apply_predicate(step, instruction):
 
 
 def branch(instruction, kernel):
-    """bra: jump to a label; if only some threads do, the group diverges."""
+    """bra: jump to a label; if only some threads jump, the group diverges."""
     target = kernel.labels[instruction.operands[-1]]
     if instruction.predicate is None:
         return lambda m: target
@@ -90,7 +90,7 @@ def end(instruction):
 
 
 def call(instruction):
-    """call of a function that is not in the module: a failed assertion, or one that the simulator does not know."""
+    """Call of a function that is not in the module: a failed assertion, or an unsupported function."""
     callee = instruction.modifiers[0]
     text = "assertion failed" if "assert" in callee else f"calls {callee}, which the simulator does not know"
     return lambda m: m.fault(instruction, m.first_active_thread(), text)
@@ -101,12 +101,12 @@ def trap(instruction):
 
 
 def do_nothing(instruction):
-    """Instructions without an effect here: fences, since memory is always up to date; prefetches; sleep."""
+    """Instructions without effect here: fences, because memory is always up to date; prefetches; sleep."""
     return lambda m: None
 
 
 def barrier(instruction):
-    """bar.sync: wait for all threads of the block, or for a number of them; bar.arrive: do not wait.
+    """bar.sync: wait for all threads of the block, or for some number of threads; bar.arrive: do not wait.
 
     bar.red: also reduce a predicate over the block: popc, and, or.
     """

@@ -9,7 +9,7 @@ from tinyscout.simulator.registry import register_builder, unknown_instruction
 
 @register_builder("mov")
 def mov(instruction):
-    """A copy; with braces several registers are packed into one, the lowest bits first, or one is unpacked."""
+    """Copy a register; with braces, pack several registers into one, the lowest bits first, or unpack one."""
     result, source = instruction.operands
     if isinstance(result, list):
         return unpack(instruction, result, source)
@@ -65,7 +65,7 @@ def cvt(instruction):
 
 
 def make_conversion(instruction, result_type):
-    """The function that converts numbers to a type, as the instruction's modifiers say."""
+    """Return a function that converts numbers to a type, with the instruction's modifiers."""
     rounding = next((ROUNDINGS[modifier] for modifier in instruction.modifiers if modifier in ROUNDINGS), None)
     saturates, clamps_negative = "sat" in instruction.modifiers, "relu" in instruction.modifiers
     dtype: Any = np.dtype(np.float32) if result_type == "bf16" else DTYPES[result_type]

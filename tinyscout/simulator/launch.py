@@ -1,4 +1,4 @@
-"""A launch: the kernel decoded once, its arguments checked, memory allocated."""
+"""Launch a kernel: decode it once, check its arguments, allocate memory."""
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 
@@ -15,7 +15,7 @@ from tinyscout.simulator.races import ShadowMemory
 
 MAX_INSTRUCTIONS = 2_000_000            # executed in one launch, each by a group of threads
 MAX_SHARED_BYTES = 227 << 10            # of a block, on the largest of the GPUs that we compile for
-MAX_ACCESS = 16                         # bytes that one thread reads or writes at once
+MAX_ACCESS = 16                         # bytes of the widest access of one thread
 STORES = {"st", "atom", "red"}
 
 
@@ -26,10 +26,10 @@ def run(ptx: str, name: str, grid: Sequence[int], block: Sequence[int], shared: 
 
     grid, block: one to three sizes each; shared: bytes of dynamic shared memory for each block
     arguments: NumPy arrays, row-major, and NumPy scalars; an array that is not writeable may only be read
-    unwritten: positions of arguments that hold nothing yet: to read what nobody has written is a fault
-    profile: a Profile that counts, or None; max_instructions: executed in all, each by a group of threads
+    unwritten: positions of uninitialised arguments, whose elements must be written before they are read
+    profile: a Profile that counts, or None; max_instructions: limit in all, each executed by a group of threads
 
-    Raises Fault, which says in one line where in the source, which block and thread, and what is wrong.
+    Raises Fault, with the source line, the block and thread, and the error in one line.
     """
     program = decode_program(ptx, name)
     grid, block = ((*size, 1, 1)[:3] for size in (grid, block))
@@ -46,7 +46,7 @@ def decode_program(ptx, name):
 
 
 class Program:
-    """A kernel, decoded: a step for each instruction, and what is known of its accesses to memory before it runs."""
+    """A decoded kernel: a step for each instruction, and static facts about its accesses to memory."""
 
     def __init__(self, ptx, name):
         self.kernel = Kernel(ptx, name)
@@ -65,7 +65,7 @@ class Program:
                 self.note_access(instruction, mask, width)
 
     def note_access(self, instruction, mask, width):
-        """Enter an access into the tables; mask: the arguments that its address may come from, 0 if unknown."""
+        """Record an access in the tables; mask: the arguments that its address may come from, 0 if unknown."""
         candidates = mask or (1 << len(self.kernel.parameter_types)) - 1
         if "shared" in instruction.modifiers or instruction.opcode == "ldmatrix" or not mask:
             self.shared_widths.add(width)
@@ -95,12 +95,12 @@ class Program:
                 raise Fault(f"launch of {kernel.name}: argument {n} {error}")
 
     def argument_error(self, n, argument, ptx_type):
-        """What is wrong with an argument, or None."""
+        """Return the error of an argument, or None."""
         if isinstance(argument, np.ndarray):
             if SIZES[ptx_type] != 8 or ptx_type == "f64":
                 return f"is an array, but the parameter is a number, {ptx_type}"
             if not argument.flags.c_contiguous:
-                return "is not row-major: its numbers do not follow one another"
+                return "is not row-major: its elements are not contiguous"
             for float_type in self.float_types.get(n, ()):
                 size, dtype = SIZES[float_type], argument.dtype
                 if (dtype.kind == "f" and dtype.itemsize != size) or (dtype.kind in "iu" and dtype.itemsize == size):
@@ -115,12 +115,12 @@ class Program:
         return None
 
     def shared_bytes(self, dynamic):
-        """Bytes of a block's shared memory: what the kernel declares, and then the launch's dynamic part."""
+        """Bytes of a block's shared memory: the kernel's static part, then the launch's dynamic part."""
         return round_up(self.kernel.memory_sizes["shared"], 16) + dynamic
 
 
 def access_width(instruction):
-    """How many bytes of memory an instruction reads or writes for each thread, 0 for none."""
+    """Bytes of memory that an instruction reads or writes for each thread, 0 for none."""
     if instruction.opcode == "cp" and len(instruction.operands) > 1:
         return instruction.operands[2].bits
     if instruction.opcode == "ldmatrix":
@@ -132,7 +132,7 @@ def access_width(instruction):
 
 
 def allocate_memory(m, arguments, shared, unwritten):
-    """Give the machine its memory: arrays, module variables, shared and local memory."""
+    """Allocate the machine's memory: arrays, module variables, shared and local memory."""
     kernel, clock = m.program.kernel, m.clock
     regions = [Region("nothing, an address before all arrays,", 0, np.empty(0, np.uint8))]
     for name, variable, start in kernel.variables:

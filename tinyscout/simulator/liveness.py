@@ -6,7 +6,7 @@ LOADS = {"ld", "ldu", "ldmatrix", "atom"}
 
 
 class Liveness:
-    """live[pc]: the registers that the instruction at pc or one after it reads before they are written, as a bit mask.
+    """live[pc]: the registers that are read at pc or later, before they are written, as a bit mask.
 
     pointers[pc]: the arguments that the address of the instruction at pc is computed from, as a bit mask.
     """
@@ -18,7 +18,7 @@ class Liveness:
         self.pointers = self.pointer_provenance()
 
     def successors(self, instruction):
-        """The positions that may come after an instruction."""
+        """Return the positions of the possible next instructions."""
         if instruction.opcode in ("ret", "exit") and not instruction.predicate:
             return []
         if instruction.opcode == "bra":
@@ -54,7 +54,7 @@ class Liveness:
         return self.live_sets[positions]
 
     def pointer_provenance(self):
-        """Follow pointers from the arguments to where they are used; what is loaded from memory is no pointer."""
+        """Trace pointers from the arguments to their uses; values loaded from memory do not count as pointers."""
         types = self.kernel.register_types
         origins, previous = [0] * len(types), None
         while origins != previous:
@@ -91,7 +91,7 @@ def bit_mask(indices):
 
 
 def defs_and_uses(instruction):
-    """The registers that an instruction writes, and those it reads  ->  two lists of indices"""
+    """The registers that an instruction writes, and those that it reads  ->  two lists of indices."""
     operands = list(instruction.operands)
     has_result = instruction.opcode not in NO_RESULT or (instruction.opcode in ("bar", "barrier")
                                                          and instruction.modifiers[:1] == ("red",))
@@ -101,7 +101,7 @@ def defs_and_uses(instruction):
 
 
 def registers_in(operands):
-    """The indices of the registers among operands, also of those in addresses and in braces."""
+    """Indices of the registers among operands, including those in addresses and in braces."""
     indices = []
     for operand in operands:
         if isinstance(operand, Register):

@@ -1,6 +1,6 @@
-"""A GPU in NumPy: all threads of a launch at once, one instruction after another.
+"""A GPU in NumPy: all threads of a launch execute together, one instruction after another.
 
-Threads that a branch separates go on as groups.  The group at the lowest instruction runs first, so that groups
+Threads that a branch separates continue as groups.  The group at the lowest instruction runs first, so that groups
 reconverge.
 """
 from functools import cached_property
@@ -21,7 +21,7 @@ class ThreadGroup:
     """Threads that are at the same instruction.
 
     mask: over all threads; threads: their ids, or None for all; count: how many
-    waiting_for: "" if it can run, "lanes" of its warps, "barrier" of its block, "count" of a named barrier
+    waiting_for: "" if it can run; else "lanes" of its warps, "barrier" of its block, or "count" of a named barrier
     """
 
     def __init__(self, mask, pc=0):
@@ -47,15 +47,15 @@ class Machine:
     """The state of a launch.  A register is an array over all threads, or one number while all of them agree.
 
     Thread ids go block by block, and each block has whole warps: lanes beyond its last thread are never alive.
-    An instruction computes for all threads, since NumPy is fastest on whole arrays.  `kept_registers` has those
-    that only the threads of the running group may write, because other threads will still read them:
+    An instruction computes for all threads, because NumPy is fastest on whole arrays.  `kept_registers` has the
+    registers that only threads of the running group may write, because other threads will still read them::
 
         @%p1 bra $else;         // threads 16 to 31 jump, and wait at $else; threads 0 to 15 run on
         mov.f32 %f1, 1.0;       // if an instruction from $else on reads %f1, it is kept: threads 0 to 15 get 1.0
         mov.f32 %f2, 2.0;       // if none reads %f2, it is not kept: all 32 threads get 2.0, a single number
 
-    While an instruction with a predicate runs, the threads that it leaves out go on right after it, with all their
-    registers; so all are kept: a UniversalSet.
+    While an instruction with a predicate runs, the excluded threads continue right after it with all their registers,
+    so all registers are kept: a UniversalSet.
     """
 
     all_registers = UniversalSet()
@@ -76,7 +76,7 @@ class Machine:
         self.local: Any = None
         self.pointer_regions: dict = {}                         # {pc: region of its address, or None if unknown}
         self.clock, self.copies = EpochClock(self.block_count, self.block_stride), AsyncCopies(self.size)
-        self.sync_epoch: int | None = 0                         # of the barrier that all threads alive passed last
+        self.sync_epoch: int | None = 0                         # of the last barrier that all alive threads passed
         self.arrivals: dict = {}                                # {(block, named barrier): (threads, waiting groups)}
         self.special = dict(special_registers(grid, block))
 
@@ -99,7 +99,7 @@ class Machine:
                 else:
                     if max_instructions < 0:
                         self.fault(self.program.kernel.instructions[pc], self.first_active_thread(),
-                                   "runs and runs: is this loop endless?")
+                                   "exceeded the instruction limit: is this loop infinite?")
                     pc, stop = next_pc, self.next_stop(next_pc)
             else:
                 self.diverge([(self.group, pc)])
@@ -123,11 +123,11 @@ class Machine:
         self.kept_registers = self.program.liveness.live_in(frozenset(group.pc for group in self.groups))
 
     def next_stop(self, pc):
-        """The position where the running group meets another, or where another group must run first."""
+        """Return the position at which the running group meets another one or must let it run first."""
         return min((group.pc for group in self.groups if not group.waiting_for or group.pc >= pc), default=END)
 
     def diverge(self, groups):
-        """Go on in groups, [(group, position)]; a group that has only to end does so at once  ->  STOP"""
+        """Continue in groups, [(group, position)]; a group at an exit ends immediately  ->  STOP."""
         for group, pc in groups:
             group.pc = pc
             if self.program.is_exit[pc]:
@@ -137,7 +137,7 @@ class Machine:
         return STOP
 
     def write_register(self, index, value):
-        """Write a register of the threads that run."""
+        """Write a register of the running threads."""
         if index in self.kept_registers:
             old = self.registers[index]
             value = np.where(self.group.mask, value, old if old.dtype == value.dtype else old.view(value.dtype))
@@ -147,7 +147,7 @@ class Machine:
         return np.broadcast_to(value, self.thread_ids.shape)
 
     def scatter(self, values, threads, out=None):
-        """Numbers of threads as an array over all threads; a single number for all of them stays one."""
+        """Expand the values of some threads to an array over all; a single number for all threads stays a number."""
         if threads is None or (values.ndim == 0 and out is None):
             return values
         out = np.zeros(self.size, values.dtype) if out is None else out
@@ -155,7 +155,7 @@ class Machine:
         return out
 
     def region(self, instruction, space):
-        """The region that an instruction accesses if it is known before its addresses are, or None."""
+        """Return the region that an instruction accesses if it is known without the addresses, or None."""
         if space == "shared":
             return self.shared
         if space == "local":
@@ -175,7 +175,7 @@ class Machine:
         return STOP
 
     def are_warps_converged(self, needed):
-        """Are all needed lanes (warps, 32) in the running group, in those warps of which any lane is?"""
+        """True if each warp of the running group has all of its needed lanes (warps, 32) in the group."""
         active = self.group.mask.reshape(-1, 32)
         return not (needed & ~active & active.any(1)[:, None]).any()
 
@@ -183,7 +183,7 @@ class Machine:
         return mask.reshape(self.block_count, -1).any(1)
 
     def pass_barrier(self, instruction):
-        """Let complete blocks pass a barrier, and the threads of the others wait  ->  whether any block passes"""
+        """Let complete blocks pass a barrier, and the threads of others wait  ->  True if any block passes."""
         if self.group.count < self.alive_count:
             active, alive = (mask.reshape(self.block_count, -1).sum(1) for mask in (self.group.mask, self.alive_mask))
             incomplete = (active > 0) & (active < alive)
@@ -210,10 +210,10 @@ class Machine:
         return int(self.clock.block_epochs[self.blocks_of(self.group.mask)].min())
 
     def pass_named_barrier(self, instruction, name, count, arrives):
-        """A barrier for `count` threads of a block: those who complete it release those who wait  ->  STOP"""
+        """A barrier for `count` threads of a block: the last to arrive release the waiting ones  ->  STOP."""
         if count % 32 or not count:
             self.fault(instruction, self.first_active_thread(),
-                       f"a barrier of {count} threads, which is not a number of whole warps")
+                       f"a barrier of {count} threads, which is not a multiple of 32")
         group = self.group
         for block in np.flatnonzero(self.blocks_of(group.mask)):
             block_group = group.where(self.thread_ids // self.block_stride == block)
@@ -263,7 +263,7 @@ class Machine:
         return self.program.kernel.instructions[group.pc]
 
     def report_divergence(self, waiting, other, blocks, does):
-        """Raise the Fault of threads that wait for others of their block, which will not come."""
+        """Raise Fault: threads wait at a barrier that others of their block will not reach."""
         waiting_thread, other_thread = (np.flatnonzero(group.mask & np.repeat(blocks, self.block_stride))[0]
                                         for group in (waiting, other))
         self.fault(self.instruction(waiting), waiting_thread,
@@ -271,12 +271,12 @@ class Machine:
                    f"{self.format_thread(other_thread)} {does}")
 
     def report_deadlock(self):
-        """Raise the Fault of a launch in which all groups wait."""
+        """Raise Fault: all groups of the launch wait."""
         threads = [np.flatnonzero(group.mask)[0] for group in self.groups]
         reasons = [f"{group.count} threads, the first {self.format_thread(thread)}, "
                    f"wait at {self.instruction(group).location}"
                    for group, thread in zip(self.groups, threads, strict=True)]
-        self.fault(self.instruction(self.groups[0]), threads[0], f"deadlock: nobody can go on: {'; '.join(reasons)}")
+        self.fault(self.instruction(self.groups[0]), threads[0], f"deadlock: all threads wait: {'; '.join(reasons)}")
 
 
 def format_dim3(index, sizes):

@@ -11,14 +11,14 @@ ARRAY_BASE, ARRAY_GAP = 1 << 32, 1 << 12                # the address of the fir
 SHARED_BASE, LOCAL_BASE = 1 << 60, 1 << 61              # generic addresses of shared and local memory
 SPACES = ("global", "shared", "local", "const")
 NEUTRAL_MODIFIERS = {"volatile", "relaxed", "acquire", "release", "acq_rel", "weak", "nc", "gpu", "cta", "sys", "ca",
-                     "cg", "cs", "lu", "cv", "wb", "wt", "v2", "v4", "to", *SPACES}     # they change nothing here
+                     "cg", "cs", "lu", "cv", "wb", "wt", "v2", "v4", "to", *SPACES}     # without effect here
 
 
 class Region:
     """Bytes at an address.
 
-    size: bytes that one thread may address; base: where each thread's own part begins in data, for shared and local
-    memory; shadow: the ShadowMemory that watches it, or None
+    size: bytes that one thread may address; base: start of each thread's part of data, in shared and local memory;
+    shadow: the ShadowMemory that watches it, or None
     """
 
     def __init__(self, name, start, data, size=None, base=None, writable=True, shadow=None):
@@ -34,7 +34,7 @@ class Region:
 
 
 class Access:
-    """How one instruction accesses memory: where its address comes from, how many bytes, and what it does there.
+    """One instruction's access to memory: the source of its address, its width in bytes, and its action.
 
     action: "reads", "writes" or "adds to"; space: one of SPACES, or None for a generic address
     """
@@ -94,13 +94,13 @@ class Access:
         byte, access = int(offset[first]), f"{self.action} {self.width} bytes"
         if not outside.any():
             m.fault(self.instruction, thread,
-                    f"{access} at byte {byte} of {region.name}, which is no multiple of {self.width}")
+                    f"{access} at byte {byte} of {region.name}, which is not aligned to {self.width} bytes")
         distance = f"{-byte} bytes before the start" if byte < 0 else f"{byte - region.size} bytes past the end"
         m.fault(self.instruction, thread,
                 f"{access} {distance if byte != region.size else 'just past the end'} of {region.name}")
 
     def record(self, m, group=None):
-        """What resolve returns, one by one, entered into the race detector and the profile."""
+        """Yield the accesses of `resolve` after entering them into the race detector and the profile."""
         for region, threads, position in self.resolve(m, group):
             active = m.thread_ids if threads is None else threads
             if region.shadow or m.profile:
@@ -219,7 +219,7 @@ def apply_in_order(name, view, positions, operands):
 
 
 def cvta(instruction):
-    """An address of one space as a generic address, or with .to the other way."""
+    """Convert an address of one space to a generic address, or with .to, a generic one back."""
     space = next(modifier for modifier in instruction.modifiers if modifier in SPACES)
     base = {"shared": SHARED_BASE, "local": LOCAL_BASE}.get(space, 0)
     shift = np.int64(-base if "to" in instruction.modifiers else base)

@@ -1,4 +1,4 @@
-"""Operands as functions: read a register as a type, or write one; decoded once, called at every step.
+"""Operands as functions, decoded once and called at every step: read or write a register as a type.
 
 A register is an array with one number for each thread of the grid, or a single number while all threads agree.
 """
@@ -24,7 +24,7 @@ SPECIAL_REGISTERS = {
 
 
 def make_reader(operand, ptx_type, location="?"):
-    """A function of the machine that returns an operand's numbers as a PTX type; of packed types both halves."""
+    """Return a function of the machine that reads an operand as a PTX type; for packed types, both halves."""
     if ptx_type in STORAGE_TYPES:
         read_bits = make_reader(operand, STORAGE_TYPES[ptx_type], location)
         return lambda m: unpack_numbers(read_bits(m), ptx_type)
@@ -65,7 +65,7 @@ def decode_immediate(operand, ptx_type):
 
 
 def convert_bits(value, dtype):
-    """The same bits in a type of as many bytes; truncated for fewer, extended by zeros or the sign for more."""
+    """Reinterpret bits as a type of equal size, truncate them for a smaller one, extend them for a larger one."""
     if value.dtype == dtype:
         return value
     if "b" in (value.dtype.kind, dtype.kind):
@@ -80,7 +80,7 @@ def convert_bits(value, dtype):
 
 
 def make_writer(register, ptx_type):
-    """A function from a result of a PTX type to what its register keeps, or None if that is the same."""
+    """Return a function from a result of a PTX type to the register's format, or None if they are the same."""
     if ptx_type in STORAGE_TYPES:
         return lambda value: pack_numbers(value, ptx_type)
     if ptx_type == "pred" or SIZES[register.type] == DTYPES[ptx_type].itemsize:
@@ -89,7 +89,7 @@ def make_writer(register, ptx_type):
 
 
 def elementwise(instruction, function, result_type, *source_types, operands=None):
-    """A step that computes each thread's result from its own numbers.
+    """Return a step that computes each thread's result from its own operands.
 
     operands: the result and its sources, if they are not those of the instruction
     """
@@ -114,7 +114,7 @@ def elementwise(instruction, function, result_type, *source_types, operands=None
 
 @lru_cache(maxsize=64)
 def special_registers(grid, block):
-    """The registers that tell a thread its indices: {"%tid.x": array, or one number if all threads agree}"""
+    """Registers with a thread's indices: {"%tid.x": array, or one number if all threads agree}."""
     block_stride = -(-int(np.prod(block)) // 32) * 32
     thread_ids, values = np.arange(int(np.prod(grid)) * block_stride), {}
     positions = [("tid", block, thread_ids % block_stride), ("ctaid", grid, thread_ids // block_stride)]
@@ -133,7 +133,7 @@ def special_registers(grid, block):
 
 
 def unpack_16x2(bits):
-    """The lower and the upper 16 bits of 32, as a new first axis."""
+    """Split 32 bits into the lower and the upper 16, along a new first axis."""
     halves = np.array([bits & np.uint32(0xffff), bits >> np.uint32(16)]).astype(np.uint16)
     return halves if halves.ndim > 1 else halves[:, None]
 

@@ -1,15 +1,15 @@
-"""What a kernel does, counted for every line of its source: warps, lanes, memory moved and memory needed."""
+"""Profile a kernel by source line: warp instructions, active lanes, memory traffic and its ideal."""
 from dataclasses import dataclass
 
 import numpy as np
 
-SECTOR = 32                     # bytes that global memory moves at once
-BANKS, WORD = 32, 4             # shared memory: banks, and bytes of a word, which a bank gives at once
+SECTOR = 32                     # bytes of one transfer from or to global memory
+BANKS, WORD = 32, 4             # shared memory: banks, and bytes of a word, which a bank delivers per pass
 
 
 @dataclass
 class LineCounts:
-    """Counts of one line.  Ideal is what the same bytes would take if they lay side by side."""
+    """Counts of one line.  The ideal counts are those of the same bytes in contiguous memory."""
 
     instructions: int = 0       # by a warp
     lanes: int = 0              # active lanes of these instructions
@@ -32,7 +32,7 @@ class Profile:
         return self.lines.setdefault(location, LineCounts())
 
     def count_step(self, step, instruction):
-        """A step that counts an instruction, then runs its own step."""
+        """Return a step that counts an instruction, then runs its step."""
         def counting_step(m):
             counts, group = self.counts_at(instruction.location), m.group
             counts.instructions += int(group.mask.reshape(-1, 32).any(1).sum())
@@ -60,7 +60,7 @@ class Profile:
 
 
 def count_wavefronts(phases, words):
-    """Passes over the banks: each phase takes as many as its busiest bank has different words  ->  passes, ideal"""
+    """Passes over the banks: a phase takes one for each distinct word of its busiest bank  ->  passes, ideal."""
     distinct = np.unique(np.stack([phases, words]), axis=1)
     phase_banks, word_counts = np.unique(distinct[0] * BANKS + distinct[1] % BANKS, return_counts=True)
     passes = np.zeros(int(distinct[0].max()) + 1, int)

@@ -1,7 +1,7 @@
-"""PTX text becomes a list of instructions: names are resolved, and functions inlined where they are called.
+"""Parse PTX text into a list of instructions, with names resolved and functions inlined.
 
-PTX is what NVIDIA's compiler makes of a kernel before a GPU is chosen: any number of typed registers, one instruction a
-statement, and `.loc` directives that say which line of the .cu file it came from.
+PTX is the output of NVIDIA's compiler before a GPU is chosen: an unlimited number of typed registers, one instruction
+per statement, and `.loc` directives with the line of the .cu file that it comes from.
 """
 import re
 from collections import ChainMap
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Fault(RuntimeError):
-    """A kernel does what it must not: where in the source, which block and thread, and what."""
+    """An error in a kernel: the source line, the block and thread, and the cause."""
 
 
 class Register(NamedTuple):
@@ -20,7 +20,7 @@ class Register(NamedTuple):
 
 
 class Special(NamedTuple):
-    name: str                   # %tid.x ...; or smem: the address where the launch's dynamic shared memory begins
+    name: str                   # %tid.x ...; or smem: the start address of the launch's dynamic shared memory
 
 
 class Argument(NamedTuple):
@@ -60,7 +60,7 @@ class Variable(NamedTuple):
 SIZES = {f"{sign}{bits}": bits // 8 for sign in "bsuf" for bits in (8, 16, 32, 64)}
 SIZES |= {"pred": 0, "bf16": 2, "f16x2": 4, "bf16x2": 4, "b128": 16}
 MODULE_BASE = 1 << 16           # the address of a module's first variable; arrays come far above
-MAX_CALL_DEPTH = 30             # functions that call one another
+MAX_CALL_DEPTH = 30             # of nested function calls
 
 VARIABLE = re.compile(r"(?:\.(?:visible|extern|weak|common)\s+)*\.(global|const|shared|local)\s+(?:\.align\s+(\d+)\s+)?"
                       r"\.(\w+)\s+([\w$]+)\s*((?:\[\d*\])*)\s*(?:=\s*\{?([^;}]*)\}?)?")
@@ -83,7 +83,7 @@ class Kernel:
             self.functions[match[2]] = (match, body)
             module_text = module_text.replace(body, "")
         if name not in self.functions:
-            raise ValueError(f"there is no kernel {name}, only {', '.join(self.functions) or 'an empty module'}")
+            raise ValueError(f"no kernel {name}, only {', '.join(self.functions) or 'an empty module'}")
         self.name, self.instructions, self.register_types, self.labels = name, [], [], {}
         self.variables, self.offsets, self.memory_sizes = [], {}, {"shared": 0, "local": 0, "module": 0}
         self.param_registers, self.call_count, self.call_depth, self.location = {}, 0, 0, "?"
@@ -138,7 +138,7 @@ class Kernel:
                 self.location = f"{self.files.get(file, '?')}:{line}"
 
     def parse_instruction(self, statement, scope, call):
-        """Emit one instruction.  Passing arguments to functions becomes moves, and a call the function itself."""
+        """Emit one instruction.  Passing arguments to a function becomes moves, and a call is inlined."""
         match = STATEMENT.match(statement)
         if match is None:
             raise Fault(f"{self.location}: the simulator does not know the PTX statement {statement}")
@@ -166,7 +166,7 @@ class Kernel:
         return self.emit(opcode, modifiers, ptx_type, operands, predicate)
 
     def inline_call(self, texts, scope, predicate):
-        """Inline a function, its parameters bound to what the caller passes."""
+        """Inline a function, with its parameters bound to the caller's arguments."""
         callee = next((text for text in texts if text[0] != "("), texts[0]).strip()
         if callee not in self.functions or predicate or self.call_depth == MAX_CALL_DEPTH:
             return self.emit("call", (callee,), "", (), predicate)
@@ -182,7 +182,7 @@ class Kernel:
         return None
 
     def resolve_parameter(self, text, offset, ptx_type, scope):
-        """What is `offset` bytes after [name+8]: an Argument of the kernel, or a Register that a caller sets."""
+        """Resolve `offset` bytes after [name+8]: an Argument of the kernel, or a Register that a caller sets."""
         name, _, start = text.strip("[] ").partition("+")
         symbol = scope.setdefault(name, (self.call_count, name))
         if isinstance(symbol, Argument):
@@ -193,7 +193,7 @@ class Kernel:
         return self.param_registers[key]
 
     def parse_operand(self, text, scope):
-        """One operand as an object of the classes above."""
+        """Parse one operand into an object of the classes above."""
         if text[0] == "{":
             return [self.parse_operand(item.strip(), scope) for item in text[1:-1].split(",")]
         if text[0] == "[":
@@ -216,7 +216,7 @@ class Kernel:
         return scope[text] if isinstance(scope[text], Register) else self.address_of(text, scope[text])
 
     def address_of(self, name, variable):
-        """The address of a variable; memory is allocated for it at its first use."""
+        """Return the address of a variable; memory is allocated for it at its first use."""
         if variable.space == "shared" and not variable.size:
             return Special("smem")
         if id(variable) not in self.offsets:
@@ -243,11 +243,11 @@ def between_braces(text, start):
         depth += 1 if brace[0] == "{" else -1
         if not depth:
             return text[start:start + brace.start()]
-    raise ValueError("the PTX text is cut off")
+    raise ValueError("the PTX text is truncated")
 
 
 def parse_variable(match):
-    """A declaration, as VARIABLE matches it  ->  Variable, with its initial value if it has one"""
+    """Parse a declaration that VARIABLE matches  ->  Variable, with its initial value if it has one."""
     space, align, ptx_type, _, dims, values = match.groups()
     length = prod(int(dim or 0) for dim in re.findall(r"\[(\d*)\]", dims)) if dims else 1
     size = SIZES[ptx_type]

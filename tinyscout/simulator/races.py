@@ -1,16 +1,16 @@
-"""Who wrote and who read each cell of a memory, and when: races, and reads of what nobody has written.
+"""The race detector: logs the accesses to each cell of a memory, to find races and uninitialised reads.
 
-Memory is watched in cells, of as many bytes as the smallest access to it has.  Two accesses to one cell by different
-threads, at least one of them a write, are a race unless something orders them: a barrier that both threads' warps pass
-in between, or, within a warp, __syncwarp.  Blocks are never ordered.  Atomics do not race with atomics.
+A cell has the size of the smallest access to the memory.  Two accesses to one cell by different threads, at least one
+of them a write, are a race unless something orders them: a barrier that both threads' warps pass in between, or, within
+a warp, __syncwarp.  Blocks are never ordered.  Atomics do not race with atomics.
 """
 import numpy as np
 
-MAX_PENDING = 32                # accesses that are kept before they are entered into the cells
+MAX_PENDING = 32                # accesses that are collected before they are entered into the cells
 
 
 class EpochClock:
-    """Numbers the accesses to memory, and remembers the number, or epoch, of each block's and warp's last barrier."""
+    """Numbers the accesses to memory, and stores the number, or epoch, of each block's and warp's last barrier."""
 
     def __init__(self, block_count, block_stride):
         self.block_stride, self.now, self.locations = block_stride, 0, [""]
@@ -18,7 +18,7 @@ class EpochClock:
         self.warp_epochs = np.zeros(block_count * block_stride // 32, np.int32)
 
     def tick(self, location):
-        """The epoch of the next access, which a line of the source makes."""
+        """Return the epoch of the next access, by a line of the source."""
         self.now += 1
         self.locations.append(location)
         return self.now
@@ -39,7 +39,7 @@ class AccessLog:
         self.clock, self.last_epoch, self.pending = clock, 0, []
 
     def is_unordered(self, cells, threads):
-        """For each thread and its cell: does nothing order the access after those in the log?"""
+        """True for each thread whose access to its cell is not ordered after those in the log."""
         low, high, epoch, clock = self.low[cells], self.high[cells], self.epoch[cells], self.clock
         block = threads // clock.block_stride
         is_same_warp = (low >> 5 == threads >> 5) & (high >> 5 == threads >> 5)
@@ -49,7 +49,7 @@ class AccessLog:
         return epoch > last_barrier
 
     def find_conflicts(self, cells, threads, sync_epoch):
-        """Which threads race with those in the log, as a mask, or None; all is ordered up to sync_epoch."""
+        """Return a mask of the threads that race with the log, or None; accesses up to sync_epoch are ordered."""
         if self.last_epoch <= sync_epoch:
             return None
         self.enter_pending()
@@ -59,7 +59,7 @@ class AccessLog:
         return racing if racing.any() else None
 
     def add(self, cells, threads, epoch):
-        """Log an access; it is entered into the cells when they are asked for."""
+        """Log an access; it is entered into the cells before they are next read."""
         self.last_epoch = epoch
         self.pending.append((cells, threads, epoch))
         if len(self.pending) > MAX_PENDING:
@@ -78,7 +78,7 @@ class AccessLog:
         self.epoch[cells] = epoch
 
     def replace(self, cells, threads, epoch):
-        """Log a write  ->  which threads another one of the same write has overwritten, as a mask, or None"""
+        """Log a write  ->  mask of the threads that another thread overwrote in the same write, or None."""
         self.last_epoch = epoch
         self.low[cells], self.epoch[cells] = threads, epoch
         overwritten = self.low[cells] != threads
@@ -88,7 +88,7 @@ class AccessLog:
 class ShadowMemory:
     """The access logs of one memory.
 
-    cell_size: bytes of a cell; is_global: shared by all blocks; is_initialized: the memory holds something at first
+    cell_size: bytes of a cell; is_global: shared by all blocks; is_initialized: may be read before it is written
     """
 
     def __init__(self, name, size, cell_size, clock, is_global, is_initialized):
@@ -110,7 +110,7 @@ class ShadowMemory:
             self.check_initialized(m, instruction, cells, threads, self.writes.epoch[cells] == 0)
         if self.filling is not None and self.filling[cells].any():
             m.fault(instruction, threads[self.filling[cells]][0],
-                    f"{action} {self.name} that an asynchronous copy is still filling: there is no wait before")
+                    f"{action} {self.name} that an asynchronous copy is still filling: a wait is missing")
         logs = [self.writes] if action == "reads" else [self.writes, self.reads]
         logs += [] if action == "adds to" else [self.atomics]
         for log in logs:
@@ -125,15 +125,15 @@ class ShadowMemory:
             (self.reads if action == "reads" else self.atomics).add(cells, threads, epoch)
 
     def forget_reads(self):
-        """After a barrier of all threads, no read before it can race."""
+        """Drop all logged reads after a barrier of all threads: they cannot race any more."""
         self.reads.pending = []
 
     def check_initialized(self, m, instruction, cells, threads, missing):
-        """Raise Fault if a cell that no store has written was not changed by an atomic either."""
+        """Raise Fault if neither a store nor an atomic has written a cell."""
         self.atomics.enter_pending()
         missing = missing & (self.atomics.epoch[cells] == 0)
         if missing.any():
-            m.fault(instruction, threads[missing][0], f"reads {self.name} that nobody has written")
+            m.fault(instruction, threads[missing][0], f"reads uninitialised {self.name}")
 
     def report_race(self, m, instruction, action, log, cell, thread):
         other = log.low[cell] if log.low[cell] != thread else log.high[cell]
@@ -144,7 +144,7 @@ class ShadowMemory:
                                      f"with {between} in between")
 
     def mark_filling(self, position, width, is_filling):
-        """An asynchronous copy begins or ends to fill `width` bytes from each position on."""
+        """Mark that an asynchronous copy begins or ends filling `width` bytes from each position on."""
         if self.filling is None:
             self.filling = np.zeros(len(self.writes.low), bool)
         cells = position >> self.shift

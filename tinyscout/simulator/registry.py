@@ -1,4 +1,4 @@
-"""The instructions that compute each thread's result from its own numbers: a table, and how one is entered."""
+"""The table of instructions that compute each thread's result from its own operands, and how to register one."""
 import numpy as np
 
 from tinyscout.simulator.operands import WIDE_TYPES, elementwise
@@ -11,7 +11,7 @@ MIN_NORMAL = np.finfo(np.float32).tiny
 
 
 def register_instruction(opcode, signature="T T T", ignored=""):
-    """Enter a function of numbers into the table.
+    """Register a function of numbers as an instruction.
 
     signature: the types of the result and of the operands, T the instruction's own, W twice as wide
     ignored: modifiers that may follow the opcode and change nothing here
@@ -35,7 +35,7 @@ def register_instruction(opcode, signature="T T T", ignored=""):
 
 
 def register_builder(opcode):
-    """Enter a function from the instruction itself to its step."""
+    """Register a function from the instruction to its step."""
     def enter(build):
         BUILDERS[opcode] = build
         return build
@@ -58,7 +58,7 @@ def round_directed(opcode, instruction, function):
         z = y if opcode == "add" else z
         total = product + z
         z_rounded = total - product
-        error = (product - (total - z_rounded)) + (z - z_rounded)       # TwoSum: what the sum has lost
+        error = (product - (total - z_rounded)) + (z - z_rounded)       # TwoSum: rounding error of the sum
         nearest = total.astype(np.float32)
         bound = np.where(np.isfinite(total), direction(total), nearest).astype(np.float32)
         is_beyond = np.where(bound < nearest, (nearest > total) | ((nearest == total) & (error < 0)),

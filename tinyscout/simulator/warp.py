@@ -13,9 +13,9 @@ BIT = np.uint32(1) << LANE.astype(np.uint32)
 
 
 def make_convergence_test(instruction, member_mask):
-    """A function of the machine: whether all lanes that the mask names, and that are alive, are at this instruction.
+    """Return a function of the machine: True if all alive lanes that the mask names are at this instruction.
 
-    If not, the group has to wait for them.  It raises Fault if a lane is there that its own mask does not name.
+    If not, the group must wait for them.  It raises Fault if a lane is active that its own mask does not name.
     """
     read_mask = make_reader(member_mask, "b32", instruction.location)
 
@@ -34,14 +34,14 @@ def make_convergence_test(instruction, member_mask):
 
 
 def shuffle(instruction):
-    """shfl: the number that another lane holds, and whether there is such a lane."""
+    """shfl: read the number of another lane, and test if there is such a lane."""
     results = instruction.operands[0] if isinstance(instruction.operands[0], list) else [instruction.operands[0], None]
     mode = instruction.modifiers[-1]
     reads = [make_reader(operand, "b32", instruction.location) for operand in instruction.operands[1:4]]
     is_converged = make_convergence_test(instruction, instruction.operands[4])
 
     def source_lanes(b, c):
-        """The lane that each lane reads, and whether it is in bounds; b and c as in the PTX manual."""
+        """Return the lane that each lane reads, and whether it is in bounds; b and c as in the PTX manual."""
         segment_mask, clamp = c >> 8 & 31, c & 31
         first = LANE & segment_mask
         bound = first | (clamp & ~segment_mask)
@@ -64,7 +64,7 @@ def shuffle(instruction):
         if m.group.threads is not None and (inactive := m.group.mask & ~m.group.mask[source_threads]).any():
             thread = np.flatnonzero(inactive)[0]
             m.fault(instruction, thread,
-                    f"shuffle from {m.format_thread(source_threads[thread])}, which takes no part")
+                    f"shuffle from {m.format_thread(source_threads[thread])}, which does not take part")
         if results[0] is not None:
             m.write_register(results[0].number, np.reshape(value, -1)[source_threads] if np.ndim(value) else value)
         if results[1] is not None:
@@ -74,7 +74,7 @@ def shuffle(instruction):
 
 
 def warp_collective(instruction, function, source_type):
-    """A step whose result is the same for all lanes of a warp, or for each lane one.
+    """Return a step with one result for all lanes of a warp, or one for each lane.
 
     function: values (warps, 32), active (warps, 32)  ->  result (warps) or (warps, 32), or a tuple of several
     """
@@ -96,12 +96,12 @@ def warp_collective(instruction, function, source_type):
 
 
 def ballot(votes):
-    """The truths of 32 lanes as bits."""
+    """Pack the predicates of 32 lanes into bits."""
     return (votes * BIT).sum(-1, dtype=np.uint32)
 
 
 def vote(instruction):
-    """vote: whether all or any lanes say yes, whether they agree, or which lanes say yes."""
+    """vote: test if all or any lanes vote yes, or if all agree; or return the lanes that vote yes."""
     def function(votes, active):
         votes, any_, all_ = votes & active, (votes & active).any(1), (votes | ~active).all(1)
         return {"all": all_, "any": any_, "uni": all_ | ~any_, "ballot": ballot(votes)}[instruction.modifiers[-1]]
@@ -124,7 +124,7 @@ REDUCTIONS = {"add": (np.add, 0), "and": (np.bitwise_and, -1), "or": (np.bitwise
 
 
 def redux(instruction):
-    """redux: one number from those of all lanes."""
+    """redux: reduce the numbers of all lanes to one."""
     reduction, start = REDUCTIONS[instruction.modifiers[-1]]
     dtype = DTYPES[instruction.type]
     identity: Any = np.array(getattr(np.iinfo(dtype), start) if isinstance(start, str) else start).astype(dtype)
@@ -135,13 +135,13 @@ def redux(instruction):
 
 
 def activemask(instruction):
-    """activemask: the lanes that run now."""
+    """activemask: the lanes that run this instruction together."""
     return lambda m: m.write_register(instruction.operands[0].number,
                                       np.repeat(ballot(m.group.mask.reshape(-1, 32)), 32))
 
 
 def warp_barrier(instruction):
-    """bar.warp.sync: orders what lanes write before it and read after it."""
+    """bar.warp.sync: orders the lanes' accesses before it and after it."""
     is_converged = make_convergence_test(instruction, instruction.operands[0])
 
     def step(m):
@@ -162,9 +162,10 @@ def require_full_warps(m, instruction):
 
 
 def ldmatrix(instruction):
-    """ldmatrix: one, two or four 8 x 8 matrices of 16 bits.  Lane 8 i + j has the address of row j of matrix i;
+    """ldmatrix: load one, two or four 8 x 8 matrices of 16-bit elements.
 
-    lane l gets the two numbers from column 2 (l % 4) on of row l / 4 of each, or of the transposed matrix.
+    Lane 8 i + j has the address of row j of matrix i; lane l gets the two elements from column 2 (l % 4) on in row
+    l / 4 of each matrix, or of its transpose.
     """
     registers = instruction.operands[0]
     if len(registers) not in (1, 2, 4) or instruction.type != "b16":
@@ -191,10 +192,11 @@ UNPACK = {"bf16": from_bf16, "f16": lambda bits: bits.view(np.float16).astype(np
 
 
 def mma(instruction):
-    """mma.m16n8: d = a b + c in one warp; a has 16 rows, b 8 columns, and the depth is as many as there are numbers.
+    """mma.m16n8: d = a b + c in one warp; a has 16 rows, b has 8 columns, and the depth follows from the registers.
 
-    Lane l holds of a the rows l / 4 and l / 4 + 8, from column l % 4 times the numbers in a register on, and again half
-    of the depth further; of b column l / 4 likewise; of c and d the columns 2 (l % 4) and one more of those two rows.
+    Each register of a and b has n elements.  Lane l holds rows l / 4 and l / 4 + 8 of a, the n elements from column
+    n (l % 4) on, and n more half of the depth further; of b, the same elements of column l / 4; of c and d, columns
+    2 (l % 4) and 2 (l % 4) + 1 of the two rows.
     """
     result_type, a_type, b_type = instruction.modifiers[-3:]
     has_known_shape = any(modifier.startswith("m16n8k") for modifier in instruction.modifiers)
