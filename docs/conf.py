@@ -32,6 +32,8 @@ extensions = [
     "columns",
     "drawing",
     "reading",
+    "mutants",
+    "search",
 ]
 myst_enable_extensions = ["colon_fence", "dollarmath", "amsmath", "deflist", "attrs_inline", "attrs_block"]
 myst_heading_anchors = 3
@@ -91,6 +93,7 @@ html_theme = "furo"
 pygments_style, pygments_dark_style = "a11y-high-contrast-light", "a11y-high-contrast-dark"
 html_title = "tinyscout"
 html_static_path = ["_static"]
+templates_path = ["_templates"]
 html_css_files = ["tinyscout.css", "pages.css"]
 html_js_files = ["pages.js"]
 html_copy_source = False

@@ -33,8 +33,8 @@ def scrape(block, block_vars, gallery_conf):
         figure, path = pyplot.figure(number), Path(path).with_suffix(".svg")
         figure.savefig(path, dpi=DPI, metadata={"Date": None})
         source = Path(os.path.relpath(path, gallery_conf["src_dir"])).as_posix()
-        found.append(f"\n.. figure:: /{source}\n   :alt: {describe(figure)}\n   :class: sphx-glr-single-img\n"
-                     f"   :figclass: paper\n\n   {figure.get_label()}\n")
+        found.append(f"\n.. figure:: /{source}\n   :alt: {describe(figure)}\n   :class: sphx-glr-single-img\n\n"
+                     f"   {figure.get_label()}\n")
     pyplot.close("all")
     return "\n".join(found)
 

@@ -92,7 +92,8 @@ def make_table(app, page):
         body += nodes.row("", *(nodes.entry("", nodes.paragraph("", "", *cell)) for cell in cells))
     head = nodes.thead("", nodes.row("", *(nodes.entry("", nodes.paragraph(text=text)) for text in header)))
     widths = [nodes.colspec(colwidth=width) for width in (34, 12, 14, 40)]
-    return nodes.table("", nodes.tgroup("", *widths, head, body, cols=4), classes=["chapters"])
+    table = nodes.table("", nodes.tgroup("", *widths, head, body, cols=4), classes=["chapters"])
+    return nodes.container("", table, classes=["table-wrapper"])        # the theme wrapped the others before this one
 
 
 def order_pages(env):

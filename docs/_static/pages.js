@@ -1,4 +1,4 @@
-/* A box that scrolls sideways can be focused, so that the arrow keys scroll it.  Loaded by every page. */
+/* Loaded by every page: a box that scrolls sideways can be focused, so that the arrow keys scroll it. */
 "use strict";
 
 const BOXES = { "article pre": "Code", ".table-wrapper": "Table", "div.math": "Equation", "article figure": "Figure" };
@@ -15,6 +15,9 @@ function markScrollable() {
       } else for (const attribute of ["tabindex", "role", "aria-label"]) box.removeAttribute(attribute);
     }
 }
+
+/* The captions of the side bar are headings for the theme, which gives them no level. */
+for (const caption of document.querySelectorAll('.caption[role="heading"]')) caption.setAttribute("aria-level", "2");
 
 window.addEventListener("load", markScrollable);
 window.addEventListener("resize", markScrollable);
