@@ -1,4 +1,4 @@
-// What tests/test_pages.py runs in a page: [everything that is wrong with it in the theme and at the width of the moment].
+// tests/test_pages.py runs this in a page: it returns all that is wrong with it in the present theme and width.
 // Text is judged by its colour and what is under it, the answers of exercises and the hidden tabs of a set included.
 // Not judged is what no reader sees: text without a box, or transparent until a pointer is over it.
 const problems = [];
@@ -51,12 +51,13 @@ function opacity(element) {
   return element ? getComputedStyle(element).opacity * opacity(element.parentElement) : 1;
 }
 
+const NOT_SHOWN = "script, style, noscript, template, title, desc";
 const judged = new Set();
 function judgeText() {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const node = walker.currentNode, element = node.parentElement;
-    if (!node.data.trim() || judged.has(element) || element.closest("script, style, noscript, template, title, desc")) continue;
+    if (!node.data.trim() || judged.has(element) || element.closest(NOT_SHOWN)) continue;
     judged.add(element);
     if (!element.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
     const style = getComputedStyle(element), drawn = element.closest("text");
@@ -71,18 +72,19 @@ function judgeText() {
 function judgeLayout() {
   for (let box = document.querySelector("article") ?? document.body; box; box = box.parentElement)
     if (box.scrollWidth > box.clientWidth + 1 && (box === root || getComputedStyle(box).overflowX !== "visible")) {
-      const wide = [...document.body.querySelectorAll("*")].filter((e) => e.getBoundingClientRect().right > innerWidth + 1);
+      const wide = [...document.body.querySelectorAll("*")].filter((e) => e.getBoundingClientRect().right > innerWidth);
       problems.push(`overflow: ${name(box)} by ${box.scrollWidth - box.clientWidth}: ${wide.slice(0, 3).map(name)}`);
       break;
     }
   for (const box of document.querySelectorAll("pre, .table-wrapper, div.math, figure"))
-    if (box.scrollWidth > box.clientWidth + 1 && /auto|scroll/.test(getComputedStyle(box).overflowX) && box.tabIndex < 0)
+    if (box.scrollWidth > box.clientWidth + 1 && getComputedStyle(box).overflowX !== "visible" && box.tabIndex < 0)
       problems.push(`focus: ${name(box)} scrolls and cannot be focused`);
 }
 
 function judgeNames() {
   for (const link of document.querySelectorAll("a[href]"))
-    if (!link.innerText.trim() && !link.ariaLabel && !link.querySelector("img[alt]:not([alt=''])"))
+    if (link.checkVisibility({ visibilityProperty: true })
+        && !(link.innerText.trim() || link.ariaLabel || link.querySelector("img[alt]:not([alt=''])")))
       problems.push(`link: ${link.getAttribute("href")} has no name`);
   for (const image of document.images) {
     if (!image.hasAttribute("alt")) problems.push(`image: ${image.getAttribute("src")} has no alternative text`);

@@ -9,27 +9,27 @@ from pathlib import Path
 from bs4 import BeautifulSoup
 
 NOT_TEXT = "script, style, math, svg, button, input, .headerlink, .sphx-glr-footer, .eqno, p.reading"
+BLOCKS = "p, li, td, th, dt, dd, pre, div, label, figcaption"
 
 
 def read_sections(html):
-    """[anchor, heading, text] of every section of a page, and of every documented name, in the order of the page."""
+    """[anchor, heading, text] of every section, term and documented name of a page."""
     article = BeautifulSoup(html, "html.parser").select_one("article[role=main]")
     for element in article.select(NOT_TEXT):
         element.decompose()
-    sections = []
-    for section in reversed(article.select("section[id], dl.py, dl.c, dl.cpp")):      # the inner ones before the outer
-        head = section.find("dt") if section.name == "dl" else section.find(["h1", "h2", "h3", "h4"])
-        anchor = (head if section.name == "dl" else section).get("id")
-        if head and anchor:
-            heading = words_of(head)
-            head.extract()
-            sections.append([anchor, heading, words_of(section)])
-            section.extract()
-    return sections[::-1]
+    for block in article.select(BLOCKS):
+        block.append(" ")
+    found = [[term["id"], term, term.find_next_sibling("dd")] for term in article.select("dl.glossary > dt[id]")]
+    for section in reversed(article.select("section[id], dl.py")):      # the inner ones before the outer
+        head = section.find("dt" if section.name == "dl" else ["h1", "h2", "h3", "h4"])
+        anchor = head and (head if section.name == "dl" else section).get("id")
+        if anchor:
+            found.append([anchor, head.extract(), section.extract()])
+    return [[anchor, words_of(head), words_of(text)] for anchor, head, text in reversed(found)]
 
 
 def words_of(element):
-    return " ".join(element.get_text(" " if element.name == "section" else "").split())
+    return " ".join(element.get_text().split()) if element else ""
 
 
 def write_texts(app, exception):

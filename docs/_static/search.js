@@ -1,9 +1,12 @@
 /* The search page.  BOOK, from search_texts.js: [address, title, [[anchor, heading, text], ...]] of every page.
-   A section's score is BM25, with words of its heading and of the page's title counted several times; a page has the
-   score of its best section and a little of the others.  Every word of the query must be on the page. */
+   A section's score is BM25 in which a word of its heading, or of the page's title or address, counts several times.
+   A page's score is that of its best section and a little of the others.  It must have every word of the query. */
 "use strict";
 
-const LESS = { "changelog.html": 0.3, "tree.html": 0.4, "decisions.html": 0.6, "contributing.html": 0.6, "release.html": 0.3, "references.html": 0.4 };
+const LESS = {      /* pages and folders that a reader rarely looks for; others count 1 */
+  "changelog.html": 0.3, "release.html": 0.3, "references.html": 0.4, "tree.html": 0.4, "index.html": 0.6,
+  "gallery/": 0.7, "decisions.html": 0.6, "contributing.html": 0.6, "glossary.html": 0.8, "house.html": 0.8,
+};
 const HEADING = 6, TITLE = 5, PHRASE = 3;       /* how many occurrences in the text each is worth */
 const EXCERPT = 260;                            /* characters */
 
@@ -17,6 +20,10 @@ function makeCounter(word) {
   return (text) => (count(whole, text) + count(prefix, text)) / 2;
 }
 
+function weigh(page) {
+  return LESS[page] ?? LESS[page.replace(/[^/]*$/, "")] ?? 1;
+}
+
 function rank(book, query) {
   const words = [...new Set(query.toLowerCase().match(/[\p{L}\p{N}_]+/gu) ?? [])];
   const sections = book.flatMap(([page, title, parts]) =>
@@ -26,7 +33,7 @@ function rank(book, query) {
   const scores = new Map(sections.map((section) => [section, 0]));
   for (const word of words) {
     const counter = makeCounter(word);
-    const found = sections.map((s) => HEADING * counter(s.heading) + TITLE * counter(s.title) + counter(s.text));
+    const found = sections.map((s) => HEADING * counter(s.heading) + TITLE * counter(`${s.title} ${s.page}`) + counter(s.text));
     const pages = new Set(sections.filter((_, i) => found[i]).map(({ page }) => page));
     const rarity = Math.log(1 + book.length / (1 + pages.size));
     sections.forEach((section, i) => {
@@ -38,7 +45,7 @@ function rank(book, query) {
   }
   const results = new Map();
   for (const section of sections) {
-    const score = scores.get(section) * (LESS[section.page] ?? (section.page.startsWith("gallery/") ? 0.7 : 1));
+    const score = scores.get(section) * weigh(section.page);
     if (!(score > 0)) continue;
     const result = results.get(section.page) ?? { best: 0, sum: 0 };
     if (score > result.best) Object.assign(result, { section, best: score });
@@ -52,7 +59,8 @@ function rank(book, query) {
 function makeExcerpt(text, words) {
   const pattern = new RegExp(`(?<![\\p{L}\\p{N}_])(${words.map(escapeRegExp).join("|")})`, "giu");
   const places = [...text.matchAll(pattern)].map((match) => match.index);
-  const covered = (from) => new Set(places.filter((p) => p >= from && p < from + EXCERPT).map((p) => text.substr(p, 4).toLowerCase())).size;
+  const near = (from) => places.filter((place) => place >= from && place < from + EXCERPT);
+  const covered = (from) => new Set(near(from).map((place) => text.slice(place, place + 4).toLowerCase())).size;
   const best = places.reduce((a, b) => (covered(b) > covered(a) ? b : a), places[0] ?? 0);
   const from = best < 60 ? 0 : text.lastIndexOf(" ", best - 60) + 1;
   const shown = text.slice(from, from + EXCERPT);
