@@ -98,8 +98,8 @@ def test_the_command_says_what_is_wrong(file, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "problem"), [
-    (["scaled", "x=q8[4]"], "is no argument such as"), (["scaled", "n=i32:1.5"], "'1.5' is no number of type i32"),
-    (["scaled", "--grid", "0,x"], "is not one to three sizes"), (["nope"], "no kernel nope, only scaled")])
+    (["scaled", "x=q8[4]"], "is not an argument such as"), (["scaled", "n=i32:1.5"], "'1.5' is not a valid i32"),
+    (["scaled", "--grid", "0,x"], "is not a list of one to three sizes"), (["nope"], "no kernel nope, only scaled")])
 def test_bad_arguments(file, arguments, problem, capsys):
     assert main(["profile", str(file), *arguments]) == 2
     assert problem in capsys.readouterr().err
