@@ -2,6 +2,7 @@
 
 It needs docs/_build, selenium, and Debian's chromium and chromium-driver.  tests/test_pages.js has what is looked at.
 """
+import functools
 import json
 import shutil
 from html.parser import HTMLParser
@@ -115,9 +116,9 @@ def test_a_page(page, browser):
 
 
 def test_links():
-    known = {}
+    read = functools.cache(Links)
     found = [(page.relative_to(BUILT).as_posix(), problem) for page in PAGES
-             for problem in find_broken_links(page, lambda file: known.get(file) or known.setdefault(file, Links(file)))]
+             for problem in find_broken_links(page, read)]
     assert not found
 
 

@@ -33,7 +33,8 @@ function rank(book, query) {
   const scores = new Map(sections.map((section) => [section, 0]));
   for (const word of words) {
     const counter = makeCounter(word);
-    const found = sections.map((s) => HEADING * counter(s.heading) + TITLE * counter(`${s.title} ${s.page}`) + counter(s.text));
+    const found = sections.map(({ page, title, heading, text }) =>
+      HEADING * counter(heading) + TITLE * counter(`${title} ${page}`) + counter(text));
     const pages = new Set(sections.filter((_, i) => found[i]).map(({ page }) => page));
     const rarity = Math.log(1 + book.length / (1 + pages.size));
     sections.forEach((section, i) => {

@@ -18,7 +18,7 @@ from tinyscout.model import BACKENDS
 from tinyscout.nn.cache import KV_DTYPES
 
 COMMANDS = ("demo", "generate", "chat", "tokenize", "info", "budget", "quantize", "train", "eval", "needle", "nll",
-            "check", "profile", "bench")      # cli/<name>.py
+            "check", "profile", "bench", "docs")      # cli/<name>.py
 BAD_INPUT = (ValueError, OSError, RuntimeError, MemoryError, ImportError, FloatingPointError)
 
 
