@@ -56,7 +56,7 @@ normed = [args[0] for name, args, _ in calls if name == "rms_norm" and args[1] i
 stream = [np.sqrt(np.mean(x[0, -1] ** 2)) for x in normed]
 visited = [result[0][-1, 0] for name, _, result in calls if name == "router"]
 reads = [args[:2] for name, args, _ in calls if name == "grouped_query_attention" and args[3]]      # causal: the text's
-figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.6), width_ratios=(1, 2.6))
+figure, (left, right) = plt.subplots(1, 2, num="The last token by layer", figsize=(8.6, 3.6), width_ratios=(1, 2.6))
 left.plot(np.arange(len(stream)) / 2, stream, "o-", color=plt.get_cmap("viridis")(0.35))
 left.set(xlabel="layers done", ylabel="size of the last token's vector", xticks=range(len(visited) + 1))
 for n, expert in enumerate(visited):
