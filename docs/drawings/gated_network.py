@@ -9,7 +9,7 @@ GATE, UP, DOWN = 2, 3, 1        # tints
 def draw():
     D, F = SCOUT.text.dim, SCOUT.text.hidden_dim
     d, f = D / SCALE, F / SCALE
-    canvas = Canvas(480, 388 + f, f"x is multiplied by W_gate and by W_up, {D} to {F} channels; silu of the first times "
+    canvas = Canvas(480, 388 + f, f"x is multiplied by W_gate and W_up, {D} to {F} channels; silu of the first times "
                     f"the second, then W_down back to {D}")
     left, right = 120, 360
     canvas.rect(240 - d / 2, 2, d, ROW).text(240 + d / 2 + 8, 17, f"x (T, {D:,})")

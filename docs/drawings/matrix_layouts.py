@@ -33,8 +33,8 @@ def draw_memory(canvas, y, title, by_rows):
 
 
 def draw():
-    canvas = Canvas(316 + O * CELL + 2, 408, f"A matrix of {I} inputs and {O} outputs; stored by rows, the numbers of one "
-                    f"output are {O} apart, and stored by columns they are neighbours")
+    canvas = Canvas(316 + O * CELL + 2, 408, f"A matrix of {I} inputs and {O} outputs; stored by rows, the numbers of "
+                    f"one output are {O} apart, and stored by columns they are neighbours")
     draw_product(canvas)
     for n, (title, by_rows) in enumerate(LAYOUTS):
         draw_memory(canvas, 178 + 130 * n, title, by_rows)

@@ -35,8 +35,8 @@ def draw_tile(canvas, y, number):
 def draw():
     states = list(walk(SCORES, VALUES))
     last = TOP + len(states) * STEP
-    canvas = Canvas(524, last + 28, "Three tiles of two keys; after each one the running maximum m, the running sum l and "
-                    "the running output O of a query")
+    canvas = Canvas(524, last + 28, "Three tiles of two keys; after each one the running maximum m, the running sum l "
+                    "and the running output O of a query")
     for (name, x), note in zip(COLUMNS.items(), ("maximum", "sum", "output"), strict=True):
         canvas.text(x + WIDTH / 2, 18, name, anchor="middle").text(x + WIDTH / 2, 35, note, "note", "middle")
     for number, (m, l, O, factor) in enumerate(states):
