@@ -120,6 +120,16 @@ def test_what_operations_cost():
     assert one.nbytes == 4 * (3 * s.D * s.Fe + 2 * s.D)
 
 
+def test_no_operation_is_above_the_roof():
+    """The peak is the fastest float32 rate of the run, here of the second sample; int8 is not float32."""
+    samples = [{"name": name, "operation": operation, "at": "", "bytes": 1, "flops": flops, "seconds": [2.0, 1.0, 4.0]}
+               for name, operation, flops in [("numpy", "linear float32", 1e9), ("c", "linear float32", 4e9),
+                                              ("c", "linear int8", 8e9), ("c", "rms_norm", 0)]]
+    assert operations.float32_peak(samples, LIMITS) == 4e9
+    assert operations.float32_peak(samples[:1], LIMITS) == LIMITS["operations per second"]
+    assert [row["of peak"] for row in operations.summary({"samples": samples}, LIMITS)] == [0.125, 0.5, 0.0, 0.0]
+
+
 def test_operations_run_on_every_backend():
     report = operations.measure(operations.TINY, BACKENDS, 2, ("float32", "bfloat16"))
     rows = operations.summary(report, LIMITS)

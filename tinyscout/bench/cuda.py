@@ -205,9 +205,9 @@ def time_in_turn(timer, calls: dict[str, list[Callable]], repeats: int) -> dict[
 
 
 def summary(report: dict) -> list[dict]:
-    """Like `operations.summary`, with the GPU's limits: copying, and cuBLAS's product in the same dtype."""
+    """Like `operations.rates`, with the GPU's limits: copying, and cuBLAS's product in the same dtype."""
     limits = report["limits"]
-    return [operations.summary({"samples": [row]}, {
+    return [operations.rates([row], {
         "read bytes per second": limits["bytes per second"],
         "operations per second": limits[f"{row['form']} operations per second"]})[0] for row in report["samples"]]
 

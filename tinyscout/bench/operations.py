@@ -177,9 +177,23 @@ def time_calls(function, inputs, loops):
 
 
 def summary(report: dict, limits: dict) -> list[dict]:
+    """Like `rates`, but the peak is that of `float32_peak`, and products with integers have no share of it."""
+    samples = report["samples"]
+    rows = rates(samples, limits | {"operations per second": float32_peak(samples, limits)})
+    return [row | {"of peak": 0.0} if row["operation"].endswith(("int8", "int4")) else row for row in rows]
+
+
+def float32_peak(samples: list[dict], limits: dict) -> float:
+    """The fastest float32 rate of a run in operations per second, be it of a sample or of BLAS in `limits`."""
+    reached = [row["flops"] / min(row["seconds"]) for row in samples if row["operation"].split()[-1] not in
+               ("bfloat16", "int8", "int4")]
+    return max([limits["operations per second"], *reached])
+
+
+def rates(samples: list[dict], limits: dict) -> list[dict]:
     """Median, fastest and slowest in seconds, bytes and operations per second, and shares of the machine's limits."""
     rows = []
-    for row in report["samples"]:
+    for row in samples:
         middle = median(row["seconds"])
         rows.append({**{key: row[key] for key in ("name", "operation", "at")}, "median": middle,
                      "fastest": min(row["seconds"]), "slowest": max(row["seconds"]),
@@ -201,7 +215,7 @@ def summary_table(title: str, rows: list[dict], time: tuple[str, float], flops: 
         rate = row["operations per second"]
         table.add_row(row["operation"], row["at"], row["name"], middle, f"({fastest} to {slowest})",
                       f"{row['bytes per second'] / 1e9:.1f}", f"{row['of bandwidth']:.0%}",
-                      f"{rate / flops[1]:.2f}" if rate else "", f"{row['of peak']:.0%}" if rate else "")
+                      f"{rate / flops[1]:.2f}" if rate else "", f"{row['of peak']:.0%}" if row["of peak"] else "")
     return table
 
 
