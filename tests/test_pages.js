@@ -84,7 +84,7 @@ function judgeLayout() {
 function judgeNames() {
   for (const link of document.querySelectorAll("a[href]"))
     if (link.checkVisibility({ visibilityProperty: true })
-        && !(link.innerText.trim() || link.ariaLabel || link.querySelector("img[alt]:not([alt=''])")))
+        && !((link.innerText ?? link.textContent).trim() || link.ariaLabel || link.querySelector("img[alt]:not([alt=''])")))
       problems.push(`link: ${link.getAttribute("href")} has no name`);
   for (const image of document.images) {
     if (!image.hasAttribute("alt")) problems.push(`image: ${image.getAttribute("src")} has no alternative text`);
@@ -103,4 +103,4 @@ Promise.all(images).then(frame).then(frame).then(() => {
   judgeLayout();
   judgeNames();
   done(problems);
-});
+}).catch((error) => done([`script: ${error.stack}`]));

@@ -25,11 +25,13 @@ def read_sections(html):
         anchor = head and (head if section.name == "dl" else section).get("id")
         if anchor:
             found.append([anchor, head.extract(), section.extract()])
-    return [[anchor, words_of(head), words_of(text)] for anchor, head, text in reversed(found)]
+    sections = [[anchor, words_of(head), words_of(text)] for anchor, head, text in reversed(found)]
+    return sections[:1] + [section for section in sections[1:] if section[2]]       # the first has the page's title
 
 
 def words_of(element):
-    return " ".join(element.get_text().split()) if element else ""
+    words = " ".join(element.get_text().split()) if element else ""
+    return words.partition("(")[0] if element and element.name == "dt" and "sig" in element.get("class", []) else words
 
 
 def write_texts(app, exception):

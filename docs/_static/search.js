@@ -5,7 +5,7 @@
 
 const LESS = {      /* pages and folders that a reader rarely looks for; others count 1 */
   "changelog.html": 0.3, "release.html": 0.3, "references.html": 0.4, "tree.html": 0.4, "index.html": 0.6,
-  "gallery/": 0.7, "decisions.html": 0.6, "contributing.html": 0.6, "glossary.html": 0.8, "house.html": 0.8,
+  "gallery/": 0.7, "api": 0.6, "decisions.html": 0.6, "contributing.html": 0.6, "glossary.html": 0.8, "house.html": 0.8,
 };
 const HEADING = 6, TITLE = 5, PHRASE = 3;       /* how many occurrences in the text each is worth */
 const EXCERPT = 260;                            /* characters */
@@ -21,7 +21,7 @@ function makeCounter(word) {
 }
 
 function weigh(page) {
-  return LESS[page] ?? LESS[page.replace(/[^/]*$/, "")] ?? 1;
+  return LESS[page] ?? LESS[page.match(/^(?:api|.*\/)/)?.[0]] ?? 1;
 }
 
 function rank(book, query) {
