@@ -44,7 +44,8 @@ function drawnBackground(text) {
     const covers = shape.isPointInFill(middle.matrixTransform(shape.getScreenCTM().inverse()));
     if (style.fill !== "none" && covers) below = over([r, g, b, alpha * style.fillOpacity * style.opacity], below);
   }
-  return below;
+  const { paintOrder, stroke, strokeWidth } = getComputedStyle(text);        // a halo is what the letters are on
+  return paintOrder.startsWith("stroke") && parseFloat(strokeWidth) >= 2 ? over(parse(stroke), below) : below;
 }
 
 function opacity(element) {
@@ -84,7 +85,7 @@ function judgeLayout() {
 function judgeNames() {
   for (const link of document.querySelectorAll("a[href]"))
     if (link.checkVisibility({ visibilityProperty: true })
-        && !((link.innerText ?? link.textContent).trim() || link.ariaLabel || link.querySelector("img[alt]:not([alt=''])")))
+        && !(link.innerText ?? link.textContent).trim() && !link.ariaLabel && !link.querySelector("img[alt]:not([alt=''])"))
       problems.push(`link: ${link.getAttribute("href")} has no name`);
   for (const image of document.images) {
     if (!image.hasAttribute("alt")) problems.push(`image: ${image.getAttribute("src")} has no alternative text`);
