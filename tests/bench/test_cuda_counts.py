@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 if importlib.util.find_spec("nvidia") is None:
-    pytest.skip("CUDA kernels need NVIDIA's compiler: pip install 'tinyscout[cuda]'", allow_module_level=True)
+    pytest.skip("CUDA kernels need NVIDIA's compiler: pip install '.[cuda]'", allow_module_level=True)
 
 FOLDER = Path(__file__).parents[2] / "docs/benchmarks"
 if not FOLDER.exists():

@@ -78,7 +78,7 @@ def test_without_the_compiler_one_line_says_what_to_install(monkeypatch):
     nvrtc.find_wheel.cache_clear()
     monkeypatch.delitem(sys.modules, "tinyscout.kernels.cuda")
     try:
-        with pytest.raises(RuntimeError, match=r"^[^\n]*pip install 'tinyscout\[cuda\]'$"):
+        with pytest.raises(RuntimeError, match=r"^[^\n]*run pip install '\.\[cuda\]' in the checkout$"):
             tinyscout.random_model(tiny_config(), "cuda")
     finally:
         nvrtc.find_wheel.cache_clear()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 if importlib.util.find_spec("nvidia") is None:
-    pytest.skip("CUDA kernels need NVIDIA's compiler: pip install 'tinyscout[cuda]'", allow_module_level=True)
+    pytest.skip("CUDA kernels need NVIDIA's compiler: pip install '.[cuda]'", allow_module_level=True)
 
 from test_cuda_matrix import ATTENTION, random_qkv, random_routing, stored_as
 

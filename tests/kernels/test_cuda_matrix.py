@@ -8,7 +8,7 @@ import pytest
 from overlay import overlay
 
 if importlib.util.find_spec("nvidia") is None:
-    pytest.skip("CUDA kernels need NVIDIA's compiler: pip install 'tinyscout[cuda]'", allow_module_level=True)
+    pytest.skip("CUDA kernels need NVIDIA's compiler: pip install '.[cuda]'", allow_module_level=True)
 
 from tinyscout import laws, reference
 from tinyscout.kernels import cuda, device

@@ -7,7 +7,7 @@ import importlib.util
 import pytest
 
 if importlib.util.find_spec("nvidia") is None:
-    pytest.skip("CUDA kernels need NVIDIA's compiler: pip install 'tinyscout[cuda]'", allow_module_level=True)
+    pytest.skip("CUDA kernels need NVIDIA's compiler: pip install '.[cuda]'", allow_module_level=True)
 from mutants import run, table
 
 from tinyscout import laws

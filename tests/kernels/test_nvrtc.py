@@ -113,7 +113,7 @@ def test_without_the_wheel_there_is_one_line(tmp_path, monkeypatch):
     nvrtc.find_wheel.cache_clear()
     monkeypatch.setattr(metadata, "distribution", missing)
     (tmp_path / "k.cu").write_text("")
-    with pytest.raises(CompileError, match=r"nvidia-cuda-nvrtc .*pip install 'tinyscout\[cuda\]'"):
+    with pytest.raises(CompileError, match=r"nvidia-cuda-nvrtc .*pip install '\.\[cuda\]' in the checkout"):
         nvrtc.compile_ptx(tmp_path / "k.cu")
     monkeypatch.undo()
     nvrtc.find_wheel.cache_clear()

@@ -119,7 +119,7 @@ def missing_gpu_reason():
     if os.environ.get("TINYSCOUT_CUDA") == "simulator":
         return "TINYSCOUT_CUDA is set to simulator"
     if importlib.util.find_spec("cupy") is None:
-        return "CuPy is missing (pip install 'tinyscout[cuda,cuda13]')"
+        return "CuPy is missing (run pip install '.[cuda,cuda13]' in the checkout)"
     return "CuPy does not find one"
 
 

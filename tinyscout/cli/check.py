@@ -38,7 +38,7 @@ def run(args):
     try:
         from tinyscout.laws import check
     except ImportError as error:
-        raise RuntimeError(f"the laws need hypothesis ({error}): pip install 'tinyscout[test]'") from None
+        raise RuntimeError(f"the laws need hypothesis ({error}): run pip install '.[test]' in the checkout") from None
     if unknown := set(args.only or ()) - set(reference.__all__):
         raise ValueError(f"unknown operation {', '.join(sorted(unknown))}: choose from {', '.join(reference.__all__)}")
     warnings.simplefilter("ignore")     # Hypothesis warns about inputs that are too long to print

@@ -84,7 +84,7 @@ def find_wheel():
         return metadata.distribution(WHEEL)
     except metadata.PackageNotFoundError:
         raise CompileError(f"CUDA kernels need NVIDIA's compiler, the wheel {WHEEL} (Linux and Windows): "
-                           "pip install 'tinyscout[cuda]'") from None
+                           "run pip install '.[cuda]' in the checkout") from None
 
 
 class Compiler:
