@@ -30,7 +30,7 @@ class Drawing(SphinxDirective):
             raise self.severe(f"docs/drawings/{name}.py: {type(error).__name__}: {error}") from error
         for file in (DRAWINGS / f"{name}.py", DRAWINGS / "__init__.py", *getattr(module, "DEPENDS_ON", [])):
             self.env.note_dependency(str(file))
-        figure = nodes.figure("", nodes.raw("", svg, format="html"), classes=["drawing"])
+        figure = nodes.figure("", nodes.raw("", f"<div>{svg}</div>", format="html"), classes=["drawing"])
         if self.content:
             caption = nodes.caption()
             for paragraph in self.parse_content_to_nodes():

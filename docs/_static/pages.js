@@ -1,7 +1,8 @@
 /* Loaded by every page: a box that scrolls sideways can be focused, so that the arrow keys scroll it. */
 "use strict";
 
-const BOXES = { "article pre": "Code", ".table-wrapper": "Table", "div.math": "Equation", "article figure": "Figure" };
+const BOXES = { "article pre": "Code", ".table-wrapper": "Table", "div.math": "Equation", "article figure": "Figure",
+  "figure.drawing > div": "Drawing" };
 
 function markScrollable() {
   for (const [selector, name] of Object.entries(BOXES))

@@ -62,5 +62,6 @@ class Canvas:
     def to_svg(self):
         marker = (f'<defs><marker id="{self.tip}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
                   'orient="auto"><path d="M0 0 L8 4 L0 8 z" class="tip"/></marker></defs>')
-        return (f'<svg viewBox="0 0 {self.width} {self.height}" style="max-width: {self.width}px" role="img" '
+        size = f"max-width: {self.width}px; min-width: {0.8 * self.width:g}px"      # below, its box scrolls
+        return (f'<svg viewBox="0 0 {self.width} {self.height}" style="{size}" role="img" '
                 f'aria-label="{escape(self.label)}">{marker}{"".join(self.parts)}</svg>')
