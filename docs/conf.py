@@ -101,7 +101,7 @@ html_show_sourcelink = False
 html_theme_options = {              # every text has a contrast of at least 7:1; tests/test_pages.py measures it
     "light_css_variables": {
         "color-brand-primary": "#734100", "color-brand-content": "#734100", "color-brand-visited": "#6a1fb5",
-        "color-foreground-secondary": "#464950", "color-foreground-muted": "#464950", "color-problematic": "#8f0000",
+        "color-foreground-secondary": "#3c3f45", "color-foreground-muted": "#464950", "color-problematic": "#8f0000",
         "color-link-underline": "#b07a35", "color-link-underline--visited": "#a67ad0", "color-topic-title": "#04505f",
     },
     "dark_css_variables": {

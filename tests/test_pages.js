@@ -83,10 +83,11 @@ function judgeLayout() {
 }
 
 function judgeNames() {
-  for (const link of document.querySelectorAll("a[href]"))
-    if (link.checkVisibility({ visibilityProperty: true })
-        && !(link.innerText ?? link.textContent).trim() && !link.ariaLabel && !link.querySelector("img[alt]:not([alt=''])"))
+  for (const link of document.querySelectorAll("a[href]")) {
+    const text = link.innerText ?? link.textContent, image = link.querySelector("img[alt]:not([alt=''])");
+    if (link.checkVisibility({ visibilityProperty: true }) && !text.trim() && !link.ariaLabel && !image)
       problems.push(`link: ${link.getAttribute("href")} has no name`);
+  }
   for (const image of document.images) {
     if (!image.hasAttribute("alt")) problems.push(`image: ${image.getAttribute("src")} has no alternative text`);
     if (!image.naturalWidth) problems.push(`image: ${image.getAttribute("src")} is not shown`);
