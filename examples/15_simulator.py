@@ -2,7 +2,7 @@
 A GPU from the inside
 =====================
 
-A CUDA kernel, compiled by NVIDIA's compiler and executed in NumPy: which lanes run, and what memory moves.
+A CUDA kernel, compiled by NVIDIA's compiler and executed in NumPy: which lanes are active, and how much memory moves.
 """
 import tempfile
 from pathlib import Path
@@ -27,7 +27,7 @@ def count_lines(text, *arguments, threads=32):
 # %%
 # Idle lanes
 # ----------
-# Each thread runs a loop of a different length.  A warp continues until its last lane is done; the others wait.
+# The loops of the 32 threads differ in length.  A warp continues until its last lane is done; the others wait.
 
 LOOP = """int *out, const int *rounds) {
     int x = threadIdx.x, n = rounds[threadIdx.x];
@@ -50,9 +50,9 @@ plt.show()
 # %%
 # Access patterns
 # ---------------
-# Global memory moves 32 bytes at a time, however few of them are needed.  Shared memory has 32 banks, and two different
-# words of one bank are read one after the other.  So in global memory, 32 reads cost more the further apart they are;
-# in shared memory, the cost is the greatest common divisor of the distance and 32.
+# Global memory moves 32 bytes at a time, however few of them are needed: the further apart 32 reads are, the more they
+# cost.  Shared memory has 32 banks, and two different words of one bank are read one after the other: the cost is the
+# greatest common divisor of the distance and 32.
 
 GLOBAL = "const float *x, float *out, int step) {\n float y = x[threadIdx.x * step];\n out[threadIdx.x] = y; }"
 SHARED = ("float *out, int step) {\n __shared__ float tile[1120];\n"
