@@ -231,7 +231,7 @@ def test_the_grid_finds_what_is_there(extension):
             for line in map(row, columns.GRID)}
     assert grid["quantize"][1:3] == ["`quantized_matvec.h`", "`linear_quantized.cu`"]
     assert grid["bpe"][2] == "none"
-    assert "07_generate" in grid["sampling"][-1]
+    assert "18_sampling" in grid["sampling"][-1]
     assert [(name, place) for name, cells in grid.items() for place, cell in enumerate(cells[:4]) if cell == "·"] == [
         ("muon", 2)], "the text above the grid and docs/contributing.md speak of the dots"
 
