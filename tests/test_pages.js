@@ -48,8 +48,12 @@ function drawnBackground(text) {
   return paintOrder.startsWith("stroke") && parseFloat(strokeWidth) >= 2 ? over(parse(stroke), below) : below;
 }
 
+const opacities = new Map();
 function opacity(element) {
-  return element ? getComputedStyle(element).opacity * opacity(element.parentElement) : 1;
+  if (!element) return 1;
+  if (!opacities.has(element))
+    opacities.set(element, getComputedStyle(element).opacity * opacity(element.parentElement));
+  return opacities.get(element);
 }
 
 const NOT_SHOWN = "script, style, noscript, template, title, desc";
@@ -96,8 +100,8 @@ function judgeNames() {
 
 const done = arguments[arguments.length - 1];
 document.querySelectorAll("details").forEach((details) => (details.open = true));
-document.querySelectorAll(".sd-tab-content").forEach((tab) => tab.style.setProperty("display", "block", "important"));
-document.querySelectorAll("*").forEach((element) => (element.style.transition = "none"));
+document.head.appendChild(document.createElement("style")).textContent =
+  "* { transition: none !important } .sd-tab-content { display: block !important }";
 const images = [...document.images].map((image) => ((image.loading = "eager"), image.decode().catch(() => 0)));
 const frame = () => new Promise(requestAnimationFrame);
 Promise.all(images).then(frame).then(frame).then(() => {
