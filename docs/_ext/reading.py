@@ -31,7 +31,7 @@ class Chapters(SphinxDirective):
 
 
 def count_minutes(doctree):
-    """Minutes to read a page; the second and third tab of the same code are not read."""
+    """Minutes to read a page, without the second and third tab of the same code, and without the folded mutants."""
     tabs = [block for tab in doctree.findall(lambda node: "sd-tab-item" in node.get("classes", [])
                                              if isinstance(node, nodes.Element) else False)
             for block in list(tab.findall(nodes.literal_block))]
@@ -40,6 +40,7 @@ def count_minutes(doctree):
         block.astext().count("\n") + 1 for block in tabs) / 3
     words = sum(len(text.split()) for text in doctree.findall(nodes.Text)
                 if not isinstance(text.parent, nodes.literal_block | nodes.raw))
+    words -= sum(len(table.astext().split()) for table in doctree.findall(nodes.table) if "mutants" in table["classes"])
     return words / WORDS + lines / LINES
 
 
