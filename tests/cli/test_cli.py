@@ -1,6 +1,8 @@
 """The command as a user runs it: arguments and standard input in; text, an error in one line and an exit code out."""
 import io
 import os
+import re
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,6 +20,7 @@ from tinyscout.cli._format import format_ranges, format_si
 from tinyscout.config import tiny_config
 from tinyscout.inputs.tokenizer import train
 
+ROOT = Path(__file__).parents[2]
 WORDS = ["the lighthouse and the sea", "a ship, a rope, a light", "sea light, sea rope"]
 GREEDY = {"max_new_tokens": 5, "temperature": 0, "stop_ids": ()}
 
@@ -250,12 +253,16 @@ def test_info_of_the_named_models(run):
     assert "\x1b" not in scout.out
 
 
-def test_the_chapter_shows_what_the_command_prints(run):
-    chapter = Path(__file__).parents[2] / "docs/command.md"
+def test_the_chapter_lists_all_commands_and_shows_what_they_print(run, monkeypatch):
+    chapter = ROOT / "docs/command.md"
     if not chapter.exists():
         pytest.skip("no docs/ beside these tests")
-    shown = chapter.read_text(encoding="utf-8").split("$ tinyscout info scout\n")[1].split("```")[0]
-    assert [line.rstrip() for line in run("info", "scout").out.splitlines()] == shown.splitlines()
+    text = chapter.read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", text, re.M) == list(COMMANDS)
+    monkeypatch.chdir(ROOT)
+    for command in "info scout", 'tokenize "Roses are red" --model tinyscout/scout-mini':
+        shown = text.split(f"$ tinyscout {command}\n")[1].split("```")[0]
+        assert [line.rstrip() for line in run(*shlex.split(command)).out.splitlines()] == shown.splitlines()
 
 
 def test_info_of_a_directory(run, saved):
