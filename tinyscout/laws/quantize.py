@@ -187,7 +187,7 @@ def attention_takes_integers_and_scales(ops, q, k, v, chunk, first, bits, scale_
 
 
 def few_bits_of_memory_change_little(ops, q, k, v, chunk, first, bits, scale_dtype):
-    """An error in a key shifts a score, which scales an attention weight, equation (attention-loss)."""
+    """An error in a key shifts a score, which scales an attention weight, equation (attention-error)."""
     keys, values = (quantize_rows(a, bits, scale_dtype) for a in (k, v))
     off_k, off_v = (np.abs(dequantize(w, np.float64) - a).max() for w, a in [(keys, k), (values, v)])
     off_score = off_k * np.abs(q.astype(np.float64)).sum(-1, keepdims=True) / math.sqrt(q.shape[-1])
