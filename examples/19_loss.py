@@ -62,7 +62,7 @@ for (name, walk, rates), colour in zip((("gradient descent", descend, (0.005, 0.
         curves.semilogy(loss(walk(rate)), line, color=colour, label=f"{name}, rate {rate:g}")
         print(f"{name:16} rate {rate:5g}: loss {loss(walk(rate))[-1]:.2g} after {steps} steps")
     valley.plot(*walk(rates[-1]).T, ".-", color=colour, label=f"{name}, rate {rates[-1]:g}", linewidth=1.2)
-valley.set(xlabel="first weight", ylabel="second weight, 100 times as steep")
+valley.set(xlabel="first weight", ylabel="second weight, 100 times as steep", ylim=(-0.68, 0.46))
 curves.set(xlabel="step", ylabel="loss", xlim=(0, steps), ylim=(1e-7, 20))
 valley.legend(fontsize="small", loc="lower right")
 curves.legend(fontsize="small", loc="lower left")
