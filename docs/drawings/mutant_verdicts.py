@@ -22,14 +22,14 @@ def count_verdicts():
 
 def draw():
     verdicts, total = count_verdicts()
-    canvas = Canvas(640, 240, f"{total} mutants are run through the laws in the simulator; " + ", ".join(
+    canvas = Canvas(550, 240, f"{total} mutants are run through the laws in the simulator; " + ", ".join(
         f"{text}: {count}" for text, count in verdicts.items()))
     canvas.rect(2, 90, 120, 60, "one line\nchanged", KERNEL).text(62, 78, f"{total} mutants", "note", "middle")
-    canvas.rect(184, 90, 150, 60, "laws,\n200 inputs each", kind="strong").text(259, 78, "in the simulator", "note",
+    canvas.rect(160, 90, 150, 60, "laws,\n200 inputs each", kind="strong").text(235, 78, "in the simulator", "note",
                                                                                "middle")
-    canvas.arrow((122, 120), (180, 120))
+    canvas.arrow((122, 120), (156, 120))
     for n, ((text, count), tint) in enumerate(zip(verdicts.items(), (CAUGHT, CAUGHT, EQUIVALENT, SURVIVED),
                                                   strict=True)):
         y = 16 + 54 * n
-        canvas.arrow((334, 120), (396, y + 20)).rect(400, y, 52, 40, str(count), tint).text(462, y + 25, text, "note")
+        canvas.arrow((310, 120), (356, y + 20)).rect(360, y, 52, 40, str(count), tint).text(422, y + 25, text, "note")
     return canvas
