@@ -3,7 +3,7 @@ from drawings import Canvas
 from tinyscout.bench.budget import kv_bytes, weight_bytes
 from tinyscout.config import SCOUT
 
-LEFT, WIDTH, CARD = 2, 560, 80
+LEFT, WIDTH, CARD = 2, 440, 80
 EXPERTS, REST, CACHE = 5, 3, 2      # tints
 BAR = 26                            # pixels
 
@@ -11,7 +11,7 @@ BAR = 26                            # pixels
 def bars():
     """[(what is stored, [(GB, tint)])]"""
     rows = []
-    for dtype, name in ("bfloat16", "bfloat16"), ("int4-meta", "4 bits, as Meta's loader quantizes"):
+    for dtype, name in ("bfloat16", "bfloat16"), ("int4-meta", "4 bits"):
         parts = weight_bytes(SCOUT, dtype)
         experts = sum(size for part, size in parts.items() if "experts" in part) / 1e9
         rest = sum(parts.values()) / 1e9 - experts
