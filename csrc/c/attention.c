@@ -76,7 +76,7 @@ void grouped_query_attention(float *out, const float *q, const kv_view *k, const
     claimed_cpus cpus = {0};
     #pragma omp parallel if ((size_t) B * T * S * H * d > PARALLEL_MIN)
     {
-        pin_to_free_core(&cpus);
+        move_to_free_core(&cpus);
         arena part = arena_part(&memory, bytes, thread_index());
         attention_state st = attention_state_in(&part, size * G, d);
         #pragma omp for schedule(dynamic) collapse(3)

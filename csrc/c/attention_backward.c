@@ -160,7 +160,7 @@ void grouped_query_attention_backward(float *out_q, float *out_k, float *out_v, 
     claimed_cpus cpus = {0};
     #pragma omp parallel if ((size_t) B * T * S * H * d > PARALLEL_MIN)
     {
-        pin_to_free_core(&cpus);
+        move_to_free_core(&cpus);
         arena part = arena_part(&memory, count.used, thread_index());
         workspace w = workspace_in(&part, keys, max_queries * G, d);
         #pragma omp for schedule(dynamic) collapse(3)

@@ -256,7 +256,7 @@ void decode(float *x, const decoder *model, int first_layer, int end_layer, int6
     claimed_cpus cpus = {0};
     #pragma omp parallel num_threads(threads)
     {
-        pin_to_free_core(&cpus);
+        move_to_free_core(&cpus);
         team team = {&b, thread_index(), thread_count()};
         worker w = {model, &t, x, &shared, all, &all[team.part], team};
         for (int i = first_layer; i < end_layer; i++) {

@@ -33,7 +33,7 @@ static void matmul_quantized(matvec p) {
     claimed_cpus cpus = {0};
     #pragma omp parallel if ((size_t) p.N * p.I * p.O > PARALLEL_MIN)
     {
-        pin_to_free_core(&cpus);
+        move_to_free_core(&cpus);
         for (int n = 0; n < p.N; n += ROWS_PER_QUANTIZED_BLOCK) {
             int rows = min_int(p.N - n, ROWS_PER_QUANTIZED_BLOCK);
             #pragma omp for
@@ -52,7 +52,7 @@ static void matmul_small_batch(const matvec *p) {
     atomic_int claimed = 0;
     #pragma omp parallel if ((size_t) p->N * p->I * p->O > PARALLEL_MIN)
     {
-        pin_to_free_core(&cpus);
+        move_to_free_core(&cpus);
         for (range r; claim_outputs(&claimed, p->w, p->I, p->O, &r);) multiply_plain(p, r);
     }
 }

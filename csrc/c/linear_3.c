@@ -83,7 +83,7 @@ static void matmul_blocked(const gemm *g) {
     claimed_cpus cpus = {0};
     #pragma omp parallel
     {
-        pin_to_free_core(&cpus);
+        move_to_free_core(&cpus);
         // two blocks for each thread
         int64_t column_blocks = (g->O + NC - 1) / NC, blocks = 2 * thread_count();
         int64_t wanted = (g->N * column_blocks + blocks - 1) / blocks;

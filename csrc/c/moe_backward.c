@@ -117,7 +117,7 @@ static void backward_rows(const workspace *t, const moe_arrays *m, const expert_
     claimed_cpus cpus = {0};
     #pragma omp parallel if (blocks > 1 && (size_t) (end - begin) * n->D * n->F > PARALLEL_MIN)
     {
-        pin_to_free_core(&cpus);
+        move_to_free_core(&cpus);
         float *scratch = t->scratch + scratch_floats(n) * (size_t) thread_index();
         #pragma omp for schedule(dynamic) collapse(2)
         for (int e = 0; e < n->E; e++)

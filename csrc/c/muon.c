@@ -83,7 +83,7 @@ void muon_step(float *out_w, float *out_m, const float *w, const float *g, const
     claimed_cpus cpus = {0};
     #pragma omp parallel if ((size_t) N * I * O > PARALLEL_MIN)
     {
-        pin_to_free_core(&cpus);
+        move_to_free_core(&cpus);
         arena part = arena_part(&memory, count.used, thread_index());
         workspace t = workspace_in(&part, I, O);
         #pragma omp for schedule(dynamic)

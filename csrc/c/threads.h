@@ -35,10 +35,10 @@ static inline int claim_cpu(claimed_cpus *claimed, int cpu) {  // ->  true if it
 }
 
 // Called by every thread when a region begins.  Linux wakes a thread on the core where it ran last.  If the thread that
-// woke it runs there now, both may share that core for a long time while another is idle, which was measured to be ten
-// times slower.  A thread that finds its core claimed moves to a free one.  It is not pinned there: its affinity is
+// woke it runs there now, both may share that core for a long time while another is idle, and take turns at every
+// barrier.  A thread that finds its core claimed moves to a free one.  It is not pinned there: its affinity is
 // restored immediately, and the scheduler may move it again later.
-static inline void pin_to_free_core(claimed_cpus *claimed) {
+static inline void move_to_free_core(claimed_cpus *claimed) {
 #if defined(__linux__)
     int current = sched_getcpu();
     if (current < 0 || current >= MAX_CPUS || claim_cpu(claimed, current)) return;
