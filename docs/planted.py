@@ -1,4 +1,4 @@
-"""Faults planted in the CUDA kernels while a page is built, for the traps of docs/cuda_linear.md and cuda_attention.md."""
+"""Faults planted in the CUDA kernels while the book is built, for the traps of cuda_linear.md and cuda_attention.md."""
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,7 +12,7 @@ from tinyscout.kernels.launch import Launch, convert_arguments, parse_parameters
 from tinyscout.simulator import Fault, Profile
 
 FEW, MANY = 72, 200             # rows and outputs, and inputs: four stages of linear_3.cu
-T, H, K, D = 100, 2, 1, 64      # queries, heads, key heads and channels: several tiles of keys
+T, H, K, D = 150, 2, 1, 64      # queries, heads, key heads and channels: several tiles of keys
 
 
 def random_array(seed, is_bf16, *shape):

@@ -7,7 +7,7 @@ LEFT, STEP, TOP, ROW = 66, 60, 46, 44   # pixels
 
 
 def draw():
-    canvas = Canvas(LEFT + (STEPS + 1) * STEP + 2, TOP + BUFFERS * ROW + 32, "Three buffers over six steps of the loop; "
+    canvas = Canvas(LEFT + (STEPS + 1) * STEP + 2, TOP + BUFFERS * ROW + 32, "Three buffers over the steps of a loop: "
                     "in each step one buffer is multiplied and the other two are being filled")
     right, bottom = LEFT + (STEPS + 1) * STEP, TOP + BUFFERS * ROW
     canvas.text(2, 18, "step", "note").text(LEFT + STEP / 2, 18, "start", "note", "middle")

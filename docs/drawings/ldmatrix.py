@@ -35,8 +35,8 @@ def draw_banks(canvas, top, pitch, tint):
 
 
 def draw():
-    canvas = Canvas(MAP + BANKS * BANK + 2, 318, "A matrix of ldmatrix and its lanes; its rows begin in one bank if they "
-                    "are 128 bytes apart, and in eight different ones if they are 144 bytes apart")
+    canvas = Canvas(MAP + BANKS * BANK + 2, 324, "A matrix of ldmatrix and its lanes; its rows begin in one bank if "
+                    "they are 128 bytes apart, and in eight different ones if they are 144 bytes apart")
     draw_matrix(canvas, 46)
     for n, (pitch, tint) in enumerate(PITCHES):
         draw_banks(canvas, 26 + 154 * n, pitch, tint)

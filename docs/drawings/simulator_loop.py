@@ -11,8 +11,8 @@ LEFT, WIDE, SIDE = 26, 236, 318                 # pixels: the loop, its boxes, t
 def draw_source(canvas):
     """The compiler makes PTX, and each of its instructions becomes a function."""
     canvas.rect(2, 24, 82, 34, "sum.cu", SOURCE).arrow((84, 41), (180, 41)).text(128, 33, "NVRTC", "small", "middle")
-    canvas.rect(182, 24, 60, 34, "PTX", SOURCE).arrow((242, 41), (SIDE - 2, 41)).text(276, 33, "decode", "small", "middle")
-    canvas.rect(SIDE, 24, 156, 34, "steps", SOURCE)
+    canvas.rect(182, 24, 60, 34, "PTX", SOURCE).arrow((242, 41), (SIDE - 2, 41))
+    canvas.text(276, 33, "decode", "small", "middle").rect(SIDE, 24, 156, 34, "steps", SOURCE)
     return canvas.text(SIDE + 78, 76, "one function each", "note", "middle")
 
 
