@@ -145,6 +145,22 @@ def test_a_term_is_explained_or_linked_at_its_first_use(names, explained):
         assert not called.search(" ".join(read_markdown(page))), f"{page.name} neither explains nor links it"
 
 
+FRAME = ("overview", "gpu_primer", "property_tests", "backward_model", "command", "benchmarks", "press")
+PARTS = {
+    "a picture": r"\{(?:drawing|figure)\}", "a source": r"\{cite:", "traps": "^## .*traps?",
+    "an exercise": "^## Exercise", "its answer": r"\{dropdown\} Answer", "further reading": "^## Further reading",
+    "the museum, or why none": "museum",
+}
+CHAPTERS = [page.stem for page in book() if page.stem not in FRAME and "difficulty:" in PAGES[page]]
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_a_chapter_is_complete(page):
+    missing = [part for part, pattern in PARTS.items()
+               if not re.search(pattern, PAGES[DOCS / f"{page}.md"], re.MULTILINE | re.IGNORECASE)]
+    assert not missing
+
+
 def test_every_component_has_a_chapter():
     files = {file for _, file, _ in includes()}
     shown = {name for text in PAGES.values() for names in COLUMNS.findall(text) for name in names.split()}
