@@ -16,7 +16,7 @@ FLOORS = [                      # from the ground up; each imports only from its
     ("sizes and operations", {"config", "progress", "reference", "simulator"}),
     ("the parts of the model, and data", {"nn", "inputs", "data"}),
     ("files, kernels, laws, generation", {"checkpoint", "kernels", "laws", "inference"}),
-    ("what a user holds, and how it is trained", {"model", "train"}),
+    ("the model for users, and its training", {"model", "train"}),
     ("what is measured", {"eval", "bench"}),
     ("the command line", {"cli", "__main__", "__init__"}),
 ]

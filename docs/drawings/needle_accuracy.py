@@ -14,8 +14,8 @@ CURVES = {      # label: preset, jobs of measure.py, colour, line style
     "iRoPE": ("laboratory", "needles hundred million far", 3, "curve"),
     "iRoPE without temperature": ("laboratory", "flat million-flat far-flat", 1, "dashed"),
     "RoPE in every layer": ("laboratory-rope", "needles", 4, "curve"),
-    "unchunked RoPE, last layer NoPE": ("laboratory-nope-unchunked", "needles", 2, "curve"),
-    "chunked RoPE, last layer global RoPE": ("laboratory-rope-global", "needles", 5, "curve"),
+    "RoPE without chunks, NoPE last": ("laboratory-nope-unchunked", "needles", 2, "curve"),
+    "chunks, RoPE last": ("laboratory-rope-global", "needles", 5, "curve"),
 }
 
 
