@@ -231,15 +231,6 @@ def test_numbers_are_shown_as_they_are_read(extension):
         "108,641,793,536", "66.5", "66.48", "wrong"]
 
 
-def test_numbers_have_no_exponent(extension):
-    compute = extension("compute")
-    assert [*map(compute.digits, (1280.4, 64800.2, 43.21, 0.00512, 999.6, 0))] == [
-        "1,280", "64,800", "43.2", "0.00512", "1,000", "0"]
-    assert [*map(compute.duration, (64.8, 0.115, 3.2e-6, 5e-10, 0.9999))] == [
-        "64.8 s", "115 ms", "3.20 µs", "0.500 ns", "1.00 s"]
-    assert [*map(compute.percent, (0.43, 0.0031, 0, 1.2))] == ["43%", "0.3%", "0%", "120%"]
-
-
 def test_the_grid_finds_what_is_there(extension):
     columns = extension("columns")
     row = columns.Components._row.__get__(columns.Components.__new__(columns.Components))

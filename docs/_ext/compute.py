@@ -7,7 +7,7 @@
     {value}`2 * params.total / 1e9; .1f` 217.3       a format after the semicolon
 
 The names of tinyscout.config, numpy as np, math, count_parameters of tinyscout.nn.weights, and digits, duration and
-percent of this module are there from the start, and the measurements of docs/mistakes.py:
+percent of tinyscout.bench.formats are there from the start, and the measurements of docs/mistakes.py:
 
     {value}`mistake("norm/all-heads"); #.2g`            how far the mistake moves a logit
     {value}`mistake("norm/all-heads", "agreement"); .0%`
@@ -17,7 +17,6 @@ A page's names last to the end of that page.
 The text of a value is shown as it is, straight quotes and double hyphens too; `code` in it is set as code.
 """
 import json
-import math
 import re
 from functools import partial
 from numbers import Integral
@@ -32,7 +31,7 @@ import numpy as np
 from tinyscout import config
 from tinyscout.config import *
 from tinyscout.nn.weights import count_parameters
-from compute import digits, duration, percent
+from tinyscout.bench.formats import format_digits as digits, format_duration as duration, format_percent as percent
 """
 HIDDEN = "hidden"
 MISTAKES = "mistakes.json"
@@ -65,27 +64,6 @@ def read_mistake(env, name, number="logits"):
 def read_model(env, number):
     """A number of the model on which the mistakes were measured, such as "layers" or "largest logit"."""
     return read_mistakes(env)["model"][number]
-
-
-def digits(x, n=3):
-    """A number rounded to n digits, without an exponent: 1,280 and 64,800, 43.2, 0.00512."""
-    if not x or not math.isfinite(x):
-        return f"{x:g}"
-    decimals = n - 1 - math.floor(math.log10(abs(float(f"{x:.{n - 1}e}"))))
-    return f"{round(x, decimals):,.{max(decimals, 0)}f}"
-
-
-def duration(seconds):
-    """A time in the unit that suits it: 64.8 s, 115 ms, 3.20 µs."""
-    unit, scale = next(((unit, scale) for unit, scale in (("s", 1), ("ms", 1e-3), ("µs", 1e-6))
-                        if float(f"{seconds:.2e}") >= scale),
-                       ("ns", 1e-9))
-    return f"{digits(seconds / scale)} {unit}"
-
-
-def percent(share):
-    """A share in whole percent, and below 1% to one digit: 43%, 0.3%."""
-    return f"{share:.0%}" if share >= 0.01 or not share else f"{digits(100 * share, 1)}%"
 
 
 def show(value, spec=""):

@@ -43,7 +43,7 @@ def plot_accuracy(axis, preset, jobs, label, colour, style):
 
 
 def plot_loss(axis, preset, job, label, colour, style):
-    """Nats a byte beyond those of a fresh window, the mean of all seeds."""
+    """Nats per byte beyond those of a fresh window, the mean of all seeds."""
     differences = defaultdict(list)
     for row in read_rows(preset, job):
         differences[row["from"], row["to"]].append(row["difference"])
@@ -58,11 +58,11 @@ def draw():
         plot_accuracy(left, preset, needle_jobs, *look)
         plot_loss(right, preset, nll_job, *look)
     left.set(xscale="log", ylim=(-0.03, 1.03), xlabel="tokens of text", ylabel="facts found")
-    right.set(xscale="log", xlabel="position in the text", ylabel="nats a byte worse than a fresh window")
+    right.set(xscale="log", xlabel="position in the text", ylabel="nats per byte more than in a fresh window")
     left.axvline(512, color="0.7", linewidth=0.8)
     right.axvline(512, color="0.7", linewidth=0.8)
     right.legend(fontsize=7, loc="upper left")
-    figure.savefig(DIRECTORY / "laboratory.png", dpi=110)
+    figure.savefig(DIRECTORY / "laboratory.png", dpi=160)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import numpy as np
 from rich.table import Table
 
 from tinyscout.bench.engines import EXTERNAL_ENGINES, GROUPS, KV_OF_GROUP, import_engines, make_engines
+from tinyscout.bench.formats import format_digits
 from tinyscout.bench.machine import cpu_count
 from tinyscout.bench.sizes import SIZES, bytes_per_position, bytes_per_token, describe_config, random_tokens
 from tinyscout.model import Model, get_backend, random_model
@@ -215,7 +216,6 @@ def speed_table(group, rows):
 
 def format_cell(row):
     """Format the median, the range, and the ratio to each external engine."""
-    times = "".join(f" [bold]{ratio:.2g}x {name[0]}[/]" for name, ratio in row.get("times", {}).items())
-    middle, low, high = (f"{row[key]:,.0f}" if row[key] >= 100 else f"{row[key]:.3g}"
-                         for key in ("median", "slowest", "fastest"))
+    times = "".join(f" [bold]{format_digits(ratio, 2)}x {name[0]}[/]" for name, ratio in row.get("times", {}).items())
+    middle, low, high = (format_digits(row[key]) for key in ("median", "slowest", "fastest"))
     return f"{middle} [dim]({low} to {high})[/]{times}"

@@ -9,6 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from tinyscout.bench.budget import DTYPES
+from tinyscout.bench.formats import format_digits, format_percent
 from tinyscout.bench.sizes import WEIGHT_DTYPES
 from tinyscout.model import get_backend
 from tinyscout.progress import track
@@ -211,11 +212,12 @@ def summary_table(title: str, rows: list[dict], time: tuple[str, float], flops: 
     for column in ("", "", "", time[0], "(fastest to slowest)", "GB/s", limits[0], flops[0], limits[1]):
         table.add_column(column, justify="right" if table.columns[2:] else "left", no_wrap=True)
     for row in rows:
-        middle, fastest, slowest = (f"{row[key] / time[1]:.4g}" for key in ("median", "fastest", "slowest"))
+        middle, fastest, slowest = (format_digits(row[key] / time[1], 4) for key in ("median", "fastest", "slowest"))
         rate = row["operations per second"]
         table.add_row(row["operation"], row["at"], row["name"], middle, f"({fastest} to {slowest})",
-                      f"{row['bytes per second'] / 1e9:.1f}", f"{row['of bandwidth']:.0%}",
-                      f"{rate / flops[1]:.2f}" if rate else "", f"{row['of peak']:.0%}" if row["of peak"] else "")
+                      f"{row['bytes per second'] / 1e9:.1f}", format_percent(row["of bandwidth"]),
+                      f"{rate / flops[1]:.2f}" if rate else "",
+                      format_percent(row["of peak"]) if row["of peak"] else "")
     return table
 
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 from tinyscout.bench import cuda
 from tinyscout.bench.engines import EXTERNAL_ENGINES
+from tinyscout.bench.formats import format_digits
 
 
 def plot_models(report: dict, file: Path | str) -> None:
@@ -24,15 +25,15 @@ def plot_models(report: dict, file: Path | str) -> None:
                 draw_bars(axis, [row for row in rows if (row["group"], row["what"], row["at"]) == (group, *panel)])
                 axis.set_title(f"{group}, {panel[0]} {panel[1]:,}", fontsize=9)
             row_axes[0].set_ylabel("tokens per second")
-        figure.savefig(file, dpi=110)
+        figure.savefig(file, dpi=160)
 
 
 def draw_bars(axis, rows):
     names, medians = [row["name"] for row in rows], [row["median"] for row in rows]
     spread = [[row["median"] - row["slowest"] for row in rows], [row["fastest"] - row["median"] for row in rows]]
-    colours = ["0.7" if name in EXTERNAL_ENGINES else "#b06a00" for name in names]
+    colours = ["0.8" if name in EXTERNAL_ENGINES else "#e0a040" for name in names]
     bars = axis.bar(names, medians, yerr=spread, color=colours, ecolor="0.3", width=0.7)
-    axis.bar_label(bars, [f"{speed:.3g}" for speed in medians], label_type="center", color="black")
+    axis.bar_label(bars, [format_digits(speed) for speed in medians], label_type="center", color="black")
     axis.tick_params(axis="x", rotation=20, length=0)
 
 
@@ -56,4 +57,4 @@ def plot_gpu(report: dict, file: Path | str) -> None:
         axis.set_yticks(range(len(rows)), [f"{row['operation']}, {row['at']}: {row['name']}" for row in rows])
         axis.set_xlabel("share of the speed of copying, or of cuBLAS's product of large matrices, whichever is larger")
         axis.set_title(f"{report['card']['card']}, CUDA {report['card']['CUDA']}", fontsize=9)
-        figure.savefig(file, dpi=110)
+        figure.savefig(file, dpi=160)

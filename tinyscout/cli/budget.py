@@ -14,6 +14,7 @@ from tinyscout.bench.budget import (
     max_context,
     weight_bytes,
 )
+from tinyscout.bench.formats import format_digits
 from tinyscout.bench.machine import describe_machine, measure_roofline
 from tinyscout.cli import load_config_arg, make_console, positive_int
 from tinyscout.cli._format import format_si, make_table, parse_tokens
@@ -99,8 +100,8 @@ def speed_table(config, args):
     for gpu in [*GPUS, this_machine()]:
         speed = step.tokens_per_second(gpu.bandwidth, gpu.peak, args.batch)
         table.add_row(gpu.name, format_si(round(gpu.memory), "B"), format_si(gpu.bandwidth, "B"),
-                      format_si(gpu.peak, "FLOP/s") if gpu.peak else "not published", f"{speed:.3g}",
-                      f"{step.memory / gpu.memory:.2g} of it",
+                      format_si(gpu.peak, "FLOP/s") if gpu.peak else "not published", format_digits(speed),
+                      f"{format_digits(step.memory / gpu.memory, 2)} of it",
                       "fits" if step.memory <= gpu.memory else "does not fit")
     table.caption = ("Manufacturers' figures; those of this machine were measured just now (in float32).  If a model "
                      "does not fit,\n\"needs\" is the number of GPUs that it needs, and the speed assumes one GPU with "

@@ -116,7 +116,7 @@ def save_figure(path: Path, draw: Callable) -> bool:
     with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(9, 3.2), layout="constrained")
         draw(figure)
-        figure.savefig(path, dpi=110)
+        figure.savefig(path, dpi=160)
     return True
 
 
