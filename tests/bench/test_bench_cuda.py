@@ -137,7 +137,7 @@ def test_figures_are_worked_out_from_the_samples(tmp_path, capsys):
     cuda.show(REPORT | {"summary": summary}, Console(width=160))
     said = capsys.readouterr().out
     assert "A card, driver 1.2, CUDA 13000, CuPy 14.0" in said
-    assert "2000 (1000 to 4000) 500.0 25% 5.00 10%" in " ".join(said.split())
+    assert "2,000 (1,000 to 4,000) 500.0 25% 5.00 10%" in " ".join(said.split())
     pytest.importorskip("matplotlib")
     from tinyscout.bench.plot import plot_gpu
     plot_gpu(REPORT | {"summary": summary}, tmp_path / "gpu.png")
