@@ -3,7 +3,7 @@ Three ways to bend a distribution
 =================================
 
 Temperature, top-k and top-p on real logits: those of the small model in this package, after two prompts.  After the
-first it is almost sure of the next token, and after the second it is not.
+first the model is almost sure of the next token, and after the second it is not.
 """
 import matplotlib.pyplot as plt
 import numpy as np

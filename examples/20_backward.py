@@ -45,7 +45,7 @@ plt.show()
 # Forty-eight layers backward
 # ---------------------------
 # Random feed-forward layers with norms, once added to the residual stream and once in place of it.  With the stream the
-# gradient keeps about its length.  Without it, each layer rescales the gradient, and the factors multiply.
+# gradient roughly keeps its length.  Without it, each layer rescales the gradient, and the factors multiply.
 
 D, F, layers = 64, 128, 48
 rng = np.random.default_rng(0)

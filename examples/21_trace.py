@@ -2,8 +2,8 @@
 One prompt through the whole model
 ==================================
 
-A backend is the reference with some names replaced.  Replace all of them by functions that write down what they were
-called with, and one pass of the model leaves a complete record: every operation, every shape, every value.
+A backend is the reference with some names replaced.  Replace all of them by functions that record their arguments
+and results, and one pass of the model leaves a complete record: every operation, every shape, every value.
 """
 from types import ModuleType
 
@@ -50,7 +50,8 @@ for name, args, result in calls:
 # %%
 # The last token, layer by layer
 # ------------------------------
-# How large its vector is before each norm of the residual stream, what it reads from, and which expert it visits.
+# The size of its vector before each norm of the residual stream, the tokens that it attends to, and the expert that it
+# visits.
 
 normed = [args[0] for name, args, _ in calls if name == "rms_norm" and args[1] is not None]     # not the QK norm
 stream = [np.sqrt(np.mean(x[0, -1] ** 2)) for x in normed]

@@ -3,7 +3,7 @@ from drawings import Canvas
 
 BUFFERS, STEPS = 3, 6                   # STAGES of linear_3.cu, and steps of its loop; a stage is 64 inputs
 COPY, PRODUCT = 2, 1                    # tints
-LEFT, STEP, TOP, ROW = 66, 60, 46, 44   # pixels
+LEFT, STEP, TOP, ROW = 66, 62, 46, 44   # pixels
 
 
 def draw():
@@ -20,6 +20,6 @@ def draw():
         y, x = TOP + stage % BUFFERS * ROW, LEFT + (stage + 1) * STEP
         begin = max(LEFT, x - (BUFFERS - 1) * STEP)
         if begin < right and stage < STEPS:
-            canvas.rect(begin + 3, y, x - begin - 6, 34, f"copy {stage}", COPY)
-            canvas.rect(x + 3, y, STEP - 6, 34, f"mma {stage}", PRODUCT)
+            canvas.rect(begin + 2, y, x - begin - 4, 34, f"copy {stage}", COPY)
+            canvas.rect(x + 2, y, STEP - 4, 34, f"mma {stage}", PRODUCT)
     return canvas.text(LEFT + STEP, bottom + 20, "each dashed line: wait for the oldest copy, then a barrier", "note")

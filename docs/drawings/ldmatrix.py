@@ -31,7 +31,7 @@ def draw_banks(canvas, top, pitch, tint):
     for row in range(ROWS):
         canvas.rect(MAP + words[row, 0] % BANKS * BANK, top + row * height, BANK * len(words[row]), height, tint=tint,
                     radius=0)
-    return canvas.text(MAP, top + ROWS * height + 18, f"bank 0 to 31: {passes} pass{'es' * (passes > 1)}", "note")
+    return canvas.text(MAP, top + ROWS * height + 18, f"banks 0 to 31: {passes} pass{'es' * (passes > 1)}", "note")
 
 
 def draw():

@@ -31,7 +31,7 @@ def draw_loop(canvas):
 def draw_memory(canvas):
     """What happens at an access to memory."""
     canvas.arrow((LEFT + WIDE, 195), (SIDE - 2, 195)).text(SIDE + 78, 112, "each memory access", "note", "middle")
-    canvas.rect(SIDE, 122, 156, 108, "in bounds?\nwritten before?\nordered after the\nothers' accesses?", FAULT)
+    canvas.rect(SIDE, 122, 156, 108, "in bounds?\nwritten before?\nordered after\nother accesses?", FAULT)
     canvas.arrow((SIDE + 78, 230), (SIDE + 78, 262))
     canvas.rect(SIDE, 264, 156, 48, "no: Fault with\nline and thread", FAULT)
     return canvas
