@@ -50,8 +50,7 @@ for name, args, result in calls:
 # %%
 # The last token, layer by layer
 # ------------------------------
-# The size of its vector before each norm of the residual stream, the tokens that it attends to, and the expert that it
-# visits.
+# The size of its vector before each norm of the residual stream, the tokens it attends to, and the expert it visits.
 
 normed = [args[0] for name, args, _ in calls if name == "rms_norm" and args[1] is not None]     # not the QK norm
 stream = [np.sqrt(np.mean(x[0, -1] ** 2)) for x in normed]
