@@ -19,8 +19,8 @@ ROOT = Path(tinyscout.__file__).resolve().parents[1]
 SOURCES = ("docs", "examples", "csrc", "tinyscout")
 STDERR = 2          # the file descriptor
 MADE = {"_build", "gallery", "__pycache__"}     # folders that a build writes
-NEEDED = ("sphinx", "furo", "myst_parser", "sphinx_design", "sphinx_copybutton", "sphinx_gallery", "latex2mathml",
-          "matplotlib", "hypothesis")
+NEEDED = ("sphinx", "furo", "myst_parser", "sphinx_design", "sphinx_copybutton", "sphinx_gallery", "pybtex",
+          "latex2mathml", "matplotlib", "hypothesis")
 
 
 def add_arguments(sub):
