@@ -262,7 +262,7 @@ PUBLIC = ("tinyscout", "tinyscout.reference", "tinyscout.laws", "tinyscout.simul
 
 def public_names():
     for module in map(importlib.import_module, PUBLIC):
-        names = getattr(module, "__all__", ["check", "run_law", "replaced_names", "Case"])
+        names = getattr(module, "__all__", ["check", "run_law", "replaced_names", "overlay", "Case"])
         yield from (f"{module.__name__}.{name}" for name in names)
 
 

@@ -81,7 +81,7 @@ function judgeLayout() {
       problems.push(`overflow: ${name(box)} by ${box.scrollWidth - box.clientWidth}: ${wide.slice(0, 3).map(name)}`);
       break;
     }
-  for (const box of document.querySelectorAll("pre, .table-wrapper, div.math, figure"))
+  for (const box of document.querySelectorAll("pre, .table-wrapper, div.math, figure, figure.drawing > div"))
     if (box.scrollWidth > box.clientWidth + 1 && getComputedStyle(box).overflowX !== "visible" && box.tabIndex < 0)
       problems.push(`focus: ${name(box)} scrolls and cannot be focused`);
 }

@@ -12,6 +12,7 @@ percent of tinyscout.bench.formats are there from the start, and the measurement
     {value}`mistake("norm/all-heads"); #.2g`            how far the mistake moves a logit
     {value}`mistake("norm/all-heads", "agreement"); .0%`
     {value}`mistake_model("largest logit"); .1f`        of the model that they were measured on
+    {value}`mutant("tile.cuh", "no barrier before a stage is read")`        what came out, from docs/mutants.csv
 
 A page's names last to the end of that page.
 The text of a value is shown as it is, straight quotes and double hyphens too; `code` in it is set as code.
@@ -22,6 +23,7 @@ from functools import partial
 from numbers import Integral
 from pathlib import Path
 
+import mutants
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
@@ -46,7 +48,8 @@ def names(env):
         exec(START, page["computed_names"])
         for module in ("config", "nn/weights"):    # a changed size makes the page anew
             env.note_dependency(f"../tinyscout/{module}.py")
-        page["computed_names"] |= {"mistake": partial(read_mistake, env), "mistake_model": partial(read_model, env)}
+        page["computed_names"] |= {"mistake": partial(read_mistake, env), "mistake_model": partial(read_model, env),
+                                   "mutant": partial(read_mutant, env)}
     return page["computed_names"]
 
 
@@ -59,6 +62,12 @@ def read_mistakes(env):
 def read_mistake(env, name, number="logits"):
     """What a mistake does: "logits" moves by, "agreement" of best tokens, or "short prompt", less than a chunk."""
     return read_mistakes(env)["mistakes"][name][number]
+
+
+def read_mutant(env, file, mistake):
+    """What came out of a mutant of docs/mutants.csv: the simulator's message, or "a wrong result"."""
+    env.note_dependency(mutants.TABLE.name)
+    return mutants.find_verdict(file, mistake)
 
 
 def read_model(env, number):

@@ -21,6 +21,12 @@ def read_rows():
         return sorted(csv.reader(file), key=lambda row: row[0])     # stable: within a file as it was written
 
 
+def find_verdict(file, mistake):
+    """What came out of a mutant: the simulator's message, or "a wrong result".  Raises ValueError if there is none."""
+    [how] = [row[5] for row in read_rows() if row[:2] == [f"`{file}`", mistake]]
+    return how
+
+
 def make_dropdown(file, rows):
     caught = sum(row[4] != "nobody" for row in rows)
     head = "\n".join(HEAD).format(title=f"{file}: {caught} of {len(rows)} caught")
@@ -30,7 +36,8 @@ def make_dropdown(file, rows):
 def make_row(row):
     _, mistake, original, mutated, law, how = row
     if law == "nobody":
-        verdict = f"*{how.split(':')[0]}*{how[len(how.split(':')[0]):]}"
+        what, colon, why = how.partition(":")
+        verdict = f"*{what}*{colon}{why}"
     else:
         verdict = law if how == "a wrong result" else f"{law}, as `{how}`"
     return f"* - {mistake}\n  - {original} → {mutated}\n  - {verdict}"

@@ -8,7 +8,6 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from overlay import overlay
 
 from mutants.gradient import GRADIENTS
 from mutants.matrix import MATRIX
@@ -39,8 +38,9 @@ class Check(NamedTuple):
         if not self.version:
             return cuda
         from tinyscout.kernels.cuda.versions import versions
+        from tinyscout.laws import overlay
         operation = next(name for name, found in versions().items() if self.version in found)
-        return overlay(operation, versions()[operation][self.version], cuda)
+        return overlay(cuda, **{operation: versions()[operation][self.version]})
 
     def tests(self):
         """(name, function) of each test with its parameters."""

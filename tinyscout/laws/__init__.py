@@ -6,6 +6,7 @@ The laws of the tokenizer and of images (bpe.py, image.py) are similar, but do n
 """
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,6 +90,13 @@ def run_law(case: Case, ops: Any, examples: int = 100, seed: int | None = None) 
         law_holds = set_seed(seed)(law_holds)
     with np.printoptions(threshold=32, edgeitems=2, precision=4):       # the input should fit on a screen
         law_holds()
+
+
+def overlay(base: Any, **operations: Callable) -> ModuleType:
+    """Make a backend from another one, with some operations replaced."""
+    module = ModuleType("overlay")
+    vars(module).update({name: getattr(base, name) for name in reference.__all__} | operations)
+    return module
 
 
 def replaced_names(ops: Any) -> list[str]:

@@ -6,10 +6,9 @@ its sentence, which can follow "the same result as when ...".
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from tinyscout import reference
+from tinyscout.laws import overlay
 
 
 class Setup(NamedTuple):
@@ -47,11 +46,6 @@ def register(chapter, f, concerns, field, apply, is_harmless=False):
     sentence = " ".join(f.__doc__.split())
     MISTAKES[name] = Mistake(name, sentence, concerns, field, apply, is_harmless)
     return f
-
-
-def overlay(ops, **operations):
-    """A backend with some operations replaced."""
-    return SimpleNamespace(**{name: getattr(ops, name) for name in reference.__all__} | operations)
 
 
 def in_operation(chapter, operation):
