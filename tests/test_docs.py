@@ -133,17 +133,20 @@ def linked_terms(text):
 
 @pytest.mark.parametrize(("names", "explained"), [pytest.param(*entry, id=entry[0][0]) for entry in glossary()])
 def test_a_term_is_explained_or_linked_at_its_first_use(names, explained):
-    """First use: on the first page, in the book's order, whose prose has one of an entry's names."""
-    from test_english import read_markdown
+    """First use: the first paragraph of the book with one of an entry's names; *emphasis* marks an explanation."""
+    from test_english import strip_fences, strip_markup
 
-    called = re.compile(r"(?<![\w-])(?:" + "|".join(map(re.escape, names)) + r")s?(?![\w-])",
-                        0 if all(name.isupper() or name != name.lower() for name in names) else re.IGNORECASE)
+    folded = 0 if all(name.isupper() or name != name.lower() for name in names) else re.IGNORECASE
+    any_name = "(?:" + "|".join(map(re.escape, names)) + ")s?"
+    used, introduced = re.compile(rf"(?<![\w-]){any_name}(?![\w-])", folded), re.compile(rf"\*{any_name}\b", folded)
     for page in book():
-        text = PAGES[page]
-        linked = linked_terms(text) & {name.lower() for name in names} or any(f"]({to}.md" in text for to in explained)
-        if page.stem in explained or linked:
+        if page.stem in explained:
             return
-        assert not called.search(" ".join(read_markdown(page))), f"{page.name} neither explains nor links it"
+        for paragraph in re.sub("(?m)^(?:#|---).*$", "", strip_fences(PAGES[page])).split("\n\n"):
+            if linked_terms(paragraph) & {name.lower() for name in names} or introduced.search(paragraph) \
+                    or any(f"]({to}.md" in paragraph for to in explained):
+                return
+            assert not used.search(strip_markup(paragraph)), f"{page.name} neither explains nor links it:\n{paragraph}"
 
 
 FRAME = ("overview", "gpu_primer", "property_tests", "backward_model", "command", "benchmarks", "press")

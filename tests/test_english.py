@@ -46,8 +46,13 @@ FOUND = {name: re.compile(pattern, re.MULTILINE) for name, pattern in PATTERNS.i
 
 def read_markdown(path):
     """The prose of a page: without code, formulas, roles, the targets of links and the numbers worked out."""
+    return [strip_markup(strip_fences(path.read_text(encoding="utf-8")))]
+
+
+def strip_fences(text):
+    """A page without code and directives, except those that hold sentences."""
     prose, code = [], ""
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in text.splitlines():
         fence, name = re.match(r"(`{3,}|:{3,}|)(\S*)", line).groups()
         if code:
             code = "" if fence == code and not name else code
@@ -55,7 +60,11 @@ def read_markdown(path):
             code = fence
         elif not fence and not re.match(r":[a-z-]+:", line):        # an option of a directive
             prose.append(line)
-    return [re.sub(r"\$[^$]*\$|\{[\w:-]+\}`[^`]*`|`[^`]*`|\]\([^)]*\)|<[^>]*>", " ", "\n".join(prose))]
+    return "\n".join(prose)
+
+
+def strip_markup(text):
+    return re.sub(r"\$[^$]*\$|\{[\w:-]+\}`[^`]*`|`[^`]*`|\]\([^)]*\)|<[^>]*>", " ", text)
 
 
 def read_docstrings(path):
